@@ -1,0 +1,1 @@
+//! The RPMs and the yum repository.

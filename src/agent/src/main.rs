@@ -1,0 +1,3 @@
+//! `mesos-agent`.
+
+fn main() {}

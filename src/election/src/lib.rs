@@ -1,0 +1,1 @@
+//! Leader contender and detector over ZooKeeper.

@@ -1,0 +1,1 @@
+//! Marathon: long-running apps on Mesos.

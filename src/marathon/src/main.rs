@@ -1,0 +1,3 @@
+//! `marathon`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `mesos-master`.
+
+fn main() {}

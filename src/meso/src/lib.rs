@@ -1,0 +1,1 @@
+//! The meso command line.

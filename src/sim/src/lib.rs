@@ -1,0 +1,1 @@
+//! Deterministic simulation: virtual time, network and disk.

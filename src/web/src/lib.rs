@@ -1,0 +1,1 @@
+//! What every daemon's HTTP side shares.

@@ -1,0 +1,3 @@
+//! `zookeeper-server`.
+
+fn main() {}
