@@ -106,8 +106,7 @@ impl Cluster {
         format!("http://127.0.0.1:{}{path}", self.marathon_port)
     }
 
-    /// Starts our ZooKeeper server and waits until it says `imok`.
-    pub fn start_zookeeper(&mut self) {
+    fn zoo_cfg(&self) -> PathBuf {
         let data = self.subdirectory("zookeeper");
         let config = self.directory().join("zoo.cfg");
         let text = format!(
@@ -116,11 +115,30 @@ impl Cluster {
             self.zookeeper_port
         );
         std::fs::write(&config, text).expect("zoo.cfg");
-        self.zookeeper = Some(Daemon::start(
-            "zookeeper",
-            self.directory(),
-            Command::new(binary("zookeeper-server")).arg(&config),
-        ));
+        config
+    }
+
+    /// Starts our ZooKeeper server and waits until it says `imok`.
+    pub fn start_zookeeper(&mut self) {
+        let mut command = Command::new(binary("zookeeper-server"));
+        command.arg(self.zoo_cfg());
+        self.zookeeper = Some(Daemon::start("zookeeper", self.directory(), &mut command));
+        self.wait_for_zookeeper();
+    }
+
+    /// Starts Apache's ZooKeeper server (Debian's package) on the same configuration and data.
+    pub fn start_original_zookeeper(&mut self) {
+        let mut command = Command::new("java");
+        command
+            .args([
+                "-Xmx256m",
+                "-cp",
+                "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar",
+                "-Dzookeeper.root.logger=INFO,CONSOLE",
+            ])
+            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
+            .arg(self.zoo_cfg());
+        self.zookeeper = Some(Daemon::start("zookeeper", self.directory(), &mut command));
         self.wait_for_zookeeper();
     }
 

@@ -97,3 +97,10 @@ pub fn run(command: &mut Command) -> Result<String, String> {
         output.status
     ))
 }
+
+/// Whether Debian's build of Apache's ZooKeeper server, and a Java to run it, are installed.
+#[must_use]
+pub fn has_original_zookeeper() -> bool {
+    PathBuf::from("/usr/share/java/zookeeper.jar").is_file()
+        && Command::new("java").arg("-version").output().is_ok()
+}
