@@ -1,1 +1,0 @@
-//! Deterministic simulation: virtual time, network and disk.
