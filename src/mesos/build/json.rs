@@ -1,0 +1,233 @@
+//! Generates `impl Json` for every message: writing in order of declaration and reading by name, as Mesos does.
+//!
+//! The rules live in `src/json.rs`; what is generated here only names fields and their kinds.
+
+use std::fmt::Write as _;
+
+use heck::{ToSnakeCase, ToUpperCamelCase};
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+
+/// The text of a Rust file with all implementations.
+pub(crate) fn generate(set: &FileDescriptorSet) -> String {
+    let packages: Vec<&str> = set.file.iter().map(|file| file.package()).collect();
+    let mut out = String::new();
+    for file in set.file.iter().filter(|file| file.package().starts_with("mesos")) {
+        for message in &file.message_type {
+            message_form(&mut out, &packages, &format!(".{}", file.package()), message);
+        }
+    }
+    out
+}
+
+fn message_form(out: &mut String, packages: &[&str], scope: &str, message: &DescriptorProto) {
+    let full = format!("{scope}.{}", message.name());
+    if message.options.as_ref().is_some_and(|options| options.map_entry()) {
+        return;
+    }
+    for nested in &message.nested_type {
+        message_form(out, packages, &full, nested);
+    }
+    let path = rust_path(packages, &full);
+    let module = format!(
+        "{}::{}",
+        path.rsplit_once("::").map_or("", |(module, _)| module),
+        sanitize(&message.name().to_snake_case())
+    );
+    let (mut write, mut read) = (String::new(), String::new());
+    for field in &message.field {
+        field_form(&mut write, &mut read, packages, message, &full, &module, field);
+    }
+    let body = if write.is_empty() { "let _ = (self, out);" } else { &write };
+    let read = if read.is_empty() {
+        "let _ = (self, fields);\nOk(())".to_owned()
+    } else {
+        format!("{read}Ok(())")
+    };
+    let _ = writeln!(
+        out,
+        "impl Json for {path} {{\nfn write_fields(&self, out: &mut Fields<'_>) {{\n{body}\n}}\nfn read_fields(&mut self, fields: &mut Object<'_>) -> Result<(), JsonError> {{\n{read}\n}}\n}}"
+    );
+}
+
+fn field_form(
+    write: &mut String,
+    read: &mut String,
+    packages: &[&str],
+    message: &DescriptorProto,
+    full: &str,
+    module: &str,
+    field: &FieldDescriptorProto,
+) {
+    let name = field.name();
+    let member = sanitize(&name.to_snake_case());
+    let kind = kind(field);
+    let enum_type = (field.r#type() == Type::Enum).then(|| rust_path(packages, field.type_name()));
+    if let Some(index) = field.oneof_index {
+        let of = enum_type.as_deref().unwrap_or_default();
+        let oneof = message.oneof_decl[index as usize].name();
+        let variant =
+            format!("{module}::{}::{}", oneof.to_upper_camel_case(), name.to_upper_camel_case());
+        let holder = sanitize(&oneof.to_snake_case());
+        let _ = writeln!(
+            write,
+            "if let Some({variant}(value)) = &self.{holder} {{ {} }}",
+            write_value(name, kind, of, "value")
+        );
+        let _ = writeln!(
+            read,
+            "if let Some(value) = {} {{ self.{holder} = Some({variant}(value)); }}",
+            read_value(name, kind, of)
+        );
+        return;
+    }
+    if let Some(entry) = map_entry(message, full, field) {
+        let value = &entry.field[1];
+        if value.r#type() == Type::Message {
+            let _ = writeln!(write, "out.map(\"{name}\", &self.{member});");
+            let _ = writeln!(read, "fields.map(\"{name}\", &mut self.{member})?;");
+        } else {
+            let _ = writeln!(write, "out.string_map(\"{name}\", &self.{member});");
+            let _ = writeln!(read, "fields.string_map(\"{name}\", &mut self.{member})?;");
+        }
+        return;
+    }
+    let of = enum_type.as_deref().unwrap_or_default();
+    match (field.label(), kind) {
+        (Label::Repeated, "enumeration") => {
+            let _ = writeln!(
+                write,
+                "out.enumerations(\"{name}\", &self.{member}, |number| {of}::try_from(number).ok().map(|value| value.as_str_name()));"
+            );
+            let _ = writeln!(
+                read,
+                "fields.enumerations(\"{name}\", &mut self.{member}, |name| {of}::from_str_name(name).map(|value| value as i32))?;"
+            );
+        }
+        (Label::Repeated, kind) => {
+            let _ = writeln!(write, "out.{kind}s(\"{name}\", &self.{member});");
+            let _ = writeln!(read, "fields.{kind}s(\"{name}\", &mut self.{member})?;");
+        }
+        (Label::Required, kind) => {
+            let _ = writeln!(write, "{}", write_value(name, kind, of, &format!("&self.{member}")));
+            let _ = writeln!(
+                read,
+                "match {} {{ Some(value) => self.{member} = value, None => fields.missing(\"{name}\") }}",
+                read_value(name, kind, of)
+            );
+        }
+        (Label::Optional, kind) => {
+            let deprecated = field.options.as_ref().is_some_and(|options| options.deprecated());
+            if field.default_value.is_some() && !deprecated {
+                let _ = writeln!(write, "{}", write_default(name, kind, &member));
+            } else if full == ".mesos.v1.AgentInfo" && name == "checkpoint" {
+                let _ = writeln!(
+                    write,
+                    "if let (Dialect::V0, Some(value)) = (out.dialect(), &self.{member}) {{ {} }}",
+                    write_value(name, kind, of, "value")
+                );
+            } else {
+                let _ = writeln!(
+                    write,
+                    "if let Some(value) = &self.{member} {{ {} }}",
+                    write_value(name, kind, of, "value")
+                );
+            }
+            let _ = writeln!(
+                read,
+                "if let Some(value) = {} {{ self.{member} = Some(value); }}",
+                read_value(name, kind, of)
+            );
+        }
+    }
+}
+
+fn write_default(name: &str, kind: &str, member: &str) -> String {
+    // prost's getters give the declared default where the field is unset.
+    match kind {
+        "string" => format!("out.string(\"{name}\", self.{member}());"),
+        "enumeration" => format!("out.enumeration(\"{name}\", self.{member}().as_str_name());"),
+        _ => format!("out.{kind}(\"{name}\", &self.{member}());"),
+    }
+}
+
+fn write_value(name: &str, kind: &str, of: &str, value: &str) -> String {
+    match kind {
+        "enumeration" => format!(
+            "if let Ok(value) = {of}::try_from(*({value})) {{ out.enumeration(\"{name}\", value.as_str_name()); }}"
+        ),
+        _ => format!("out.{kind}(\"{name}\", {value});"),
+    }
+}
+
+fn read_value(name: &str, kind: &str, of: &str) -> String {
+    match kind {
+        "enumeration" => format!(
+            "fields.enumeration(\"{name}\", |name| {of}::from_str_name(name).map(|value| value as i32))?"
+        ),
+        _ => format!("fields.{kind}(\"{name}\")?"),
+    }
+}
+
+fn kind(field: &FieldDescriptorProto) -> &'static str {
+    match field.r#type() {
+        Type::Double | Type::Float => "double",
+        Type::Int64 | Type::Sint64 | Type::Sfixed64 => "int64",
+        Type::Uint64 | Type::Fixed64 => "uint64",
+        Type::Int32 | Type::Sint32 | Type::Sfixed32 => "int32",
+        Type::Uint32 | Type::Fixed32 => "uint32",
+        Type::Bool => "boolean",
+        Type::String => "string",
+        Type::Bytes => "byte_string",
+        Type::Enum => "enumeration",
+        Type::Message | Type::Group => "message",
+    }
+}
+
+fn map_entry<'a>(
+    message: &'a DescriptorProto,
+    full: &str,
+    field: &FieldDescriptorProto,
+) -> Option<&'a DescriptorProto> {
+    message.nested_type.iter().find(|nested| {
+        nested.options.as_ref().is_some_and(|options| options.map_entry())
+            && field.type_name() == format!("{full}.{}", nested.name())
+    })
+}
+
+/// `.mesos.v1.Offer.Operation` → `crate::v1::offer::Operation`, as prost names it.
+fn rust_path(packages: &[&str], full: &str) -> String {
+    if full == ".google.protobuf.Duration" {
+        return "::prost_types::Duration".to_owned();
+    }
+    let name = full.trim_start_matches('.');
+    let package = packages
+        .iter()
+        .filter(|package| name.starts_with(&format!("{package}.")))
+        .max_by_key(|package| package.len())
+        .copied()
+        .unwrap_or_default();
+    let mut path = String::from("crate::protos");
+    for part in package.split('.') {
+        let _ = write!(path, "::{part}");
+    }
+    let rest: Vec<&str> = name[package.len() + 1..].split('.').collect();
+    for (index, part) in rest.iter().enumerate() {
+        let segment = if index + 1 == rest.len() {
+            part.to_upper_camel_case()
+        } else {
+            sanitize(&part.to_snake_case())
+        };
+        let _ = write!(path, "::{segment}");
+    }
+    path
+}
+
+fn sanitize(name: &str) -> String {
+    match name {
+        "type" | "match" | "move" | "ref" | "use" | "mod" | "fn" | "in" | "where" | "loop" => {
+            format!("r#{name}")
+        }
+        other => other.to_owned(),
+    }
+}
