@@ -10,7 +10,7 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 /// The text of a Rust file with all implementations.
 pub(crate) fn generate(set: &FileDescriptorSet) -> String {
-    let packages: Vec<&str> = set.file.iter().map(|file| file.package()).collect();
+    let packages: Vec<&str> = set.file.iter().map(prost_types::FileDescriptorProto::package).collect();
     let mut out = String::new();
     for file in set.file.iter().filter(|file| file.package().starts_with("mesos")) {
         for message in &file.message_type {
@@ -22,7 +22,7 @@ pub(crate) fn generate(set: &FileDescriptorSet) -> String {
 
 fn message_form(out: &mut String, packages: &[&str], scope: &str, message: &DescriptorProto) {
     let full = format!("{scope}.{}", message.name());
-    if message.options.as_ref().is_some_and(|options| options.map_entry()) {
+    if message.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry) {
         return;
     }
     for nested in &message.nested_type {
@@ -117,7 +117,7 @@ fn field_form(
             );
         }
         (Label::Optional, kind) => {
-            let deprecated = field.options.as_ref().is_some_and(|options| options.deprecated());
+            let deprecated = field.options.as_ref().is_some_and(prost_types::FieldOptions::deprecated);
             if field.default_value.is_some() && !deprecated {
                 let _ = writeln!(write, "{}", write_default(name, kind, &member));
             } else if full == ".mesos.v1.AgentInfo" && name == "checkpoint" {
@@ -190,7 +190,7 @@ fn map_entry<'a>(
     field: &FieldDescriptorProto,
 ) -> Option<&'a DescriptorProto> {
     message.nested_type.iter().find(|nested| {
-        nested.options.as_ref().is_some_and(|options| options.map_entry())
+        nested.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry)
             && field.type_name() == format!("{full}.{}", nested.name())
     })
 }

@@ -7,7 +7,15 @@
 //! Invariants: one set of Rust types serves both API versions (field numbers are the same, names differ: see
 //! [`json::Dialect`]); nothing here panics on input; whatever is read from a peer is bounded by its caller.
 
+pub mod content;
+pub mod flags;
+pub mod ids;
 pub mod json;
+pub mod libprocess;
+pub mod recordio;
+pub mod resources;
+pub mod units;
+pub mod zk_url;
 
 #[allow(
     missing_docs,

@@ -1,0 +1,50 @@
+//! Identifiers: how the master makes them and which ones a framework may choose (Mesos' `common/validation.cpp`).
+
+/// Longest id that names a directory, in bytes.
+pub const LENGTH_MAX: usize = 255;
+
+/// Checks an id that a framework chose (task, executor, framework): it becomes part of a path.
+///
+/// # Errors
+/// The original's text of what is wrong with it.
+pub fn validate(id: &str) -> Result<(), String> {
+    if id.is_empty() {
+        return Err("ID must not be empty".to_owned());
+    }
+    if id.len() > LENGTH_MAX {
+        return Err(format!("ID must not be greater than {LENGTH_MAX} characters"));
+    }
+    if id == "." || id == ".." {
+        return Err(format!("'{id}' is disallowed"));
+    }
+    match id.chars().find(|c| c.is_control() || *c == '/' || *c == '\\') {
+        Some(_) => Err(format!("'{id}' contains invalid characters")),
+        None => Ok(()),
+    }
+}
+
+/// `<master>-0007`: the id of the master's `number`th framework.
+pub fn framework(master: &str, number: u64) -> String {
+    format!("{master}-{number:04}")
+}
+
+/// `<master>-S3`: the id of the master's `number`th agent.
+pub fn agent(master: &str, number: u64) -> String {
+    format!("{master}-S{number}")
+}
+
+/// `<master>-O3`: the id of the master's `number`th offer.
+pub fn offer(master: &str, number: u64) -> String {
+    format!("{master}-O{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_that_cannot_be_directories_are_refused() {
+        assert!(super::validate("task.1-a:b").is_ok());
+        for id in ["", ".", "..", "a/b", "a\\b", "a\nb", &"x".repeat(256)] {
+            assert!(super::validate(id).is_err(), "{id:?}");
+        }
+    }
+}
