@@ -1,0 +1,42 @@
+//! A daemon's life: logging, telling systemd, ending on a signal.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Sends logs to standard error, one line an event, at `level` unless `RUST_LOG` says otherwise.
+pub fn init_logging(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // Fails only where logging is set up already, which is as good.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}
+
+/// Tells systemd that the daemon serves. Does nothing without systemd.
+pub fn notify_ready() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT; systemd is told then.
+///
+/// # Errors
+/// When signals can't be listened to.
+pub fn cancelled_by_signals() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("ending, because of {name}");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        cancelled.cancel();
+    });
+    Ok(token)
+}
