@@ -1,1 +1,2 @@
 //! The Mesos master.
+pub mod core;

@@ -1,0 +1,191 @@
+//! The master's decisions, without I/O: messages, calls and ticks come in with the time, effects go out.
+//!
+//! Effects are carried out in order: a [`Effect::Store`] must be on disk before anything behind it leaves.
+
+mod accept;
+mod agents;
+pub mod allocator;
+mod frameworks;
+pub mod model;
+mod offers;
+mod timers;
+mod updates;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use mesos::internal::{self, Registry};
+use mesos::libprocess::Upid;
+use mesos::v1;
+use mesos::v1::scheduler::Event;
+use prost::{Message, Name};
+
+use allocator::Allocator;
+use model::{Agent, Framework, Now, Offer, StreamId};
+
+pub use frameworks::CallError;
+
+/// What the shell must do.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Send a libprocess message.
+    Send {
+        /// From which process of the master.
+        from: String,
+        /// To whom.
+        to: Upid,
+        /// The message's full type name.
+        name: String,
+        /// Its encoding.
+        body: Vec<u8>,
+    },
+    /// Dial a peer anew before the next message: it may be a new process.
+    Relink(Upid),
+    /// Send an event to a framework.
+    Event(StreamId, Box<Event>),
+    /// End a framework's stream.
+    Close(StreamId),
+    /// Put the registry on disk before carrying out what follows.
+    Store(Box<Registry>),
+    /// The master can't go on.
+    Abort(String),
+}
+
+/// What an operator chose.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `--agent_ping_timeout`.
+    pub agent_ping_timeout: Duration,
+    /// `--max_agent_ping_timeouts`.
+    pub max_agent_ping_timeouts: u32,
+    /// `--agent_reregister_timeout`.
+    pub agent_reregister_timeout: Duration,
+    /// `--offer_timeout`.
+    pub offer_timeout: Option<Duration>,
+    /// `--allocation_interval`.
+    pub allocation_interval: Duration,
+    /// `--max_completed_frameworks`.
+    pub max_completed_frameworks: usize,
+    /// `--max_completed_tasks_per_framework`.
+    pub max_completed_tasks: usize,
+    /// `--root_submissions`.
+    pub root_submissions: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            agent_ping_timeout: Duration::from_secs(15),
+            max_agent_ping_timeouts: 5,
+            agent_reregister_timeout: Duration::from_secs(600),
+            offer_timeout: None,
+            allocation_interval: Duration::from_secs(1),
+            max_completed_frameworks: 50,
+            max_completed_tasks: 1000,
+            root_submissions: true,
+        }
+    }
+}
+
+/// Seconds between heartbeats on streams of events.
+pub const HEARTBEAT_SECONDS: f64 = 15.0;
+
+/// The master.
+#[derive(Debug)]
+pub struct Master {
+    /// What an operator chose.
+    pub settings: Settings,
+    /// What it says of itself.
+    pub info: v1::MasterInfo,
+    /// When it began to lead (wall).
+    pub elected: f64,
+    /// What is on disk.
+    pub registry: Registry,
+    /// Registered agents.
+    pub agents: IndexMap<String, Agent>,
+    /// Agents of the registry that have not come back since this master leads.
+    pub recovered_agents: IndexMap<String, v1::AgentInfo>,
+    /// Frameworks, connected or not.
+    pub frameworks: IndexMap<String, Framework>,
+    /// Frameworks that are gone, newest last.
+    pub completed_frameworks: IndexMap<String, Framework>,
+    /// Outstanding offers.
+    pub offers: BTreeMap<String, Offer>,
+    /// Who is offered what.
+    pub allocator: Allocator,
+    /// Counters, by metric name.
+    pub counters: BTreeMap<String, u64>,
+    next_framework: u64,
+    next_agent: u64,
+    next_offer: u64,
+    next_observer: u64,
+    allocation_due: Duration,
+    allocation_wanted: bool,
+    recovery_due: Option<Duration>,
+    effects: Vec<Effect>,
+}
+
+impl Master {
+    /// A master that leads from `now` on, with what the registry held.
+    pub fn elected(settings: Settings, info: v1::MasterInfo, mut registry: Registry, now: Now) -> Self {
+        let mut recovered_agents = IndexMap::new();
+        for slave in registry.slaves.iter().flat_map(|slaves| &slaves.slaves) {
+            if let Some(id) = &slave.info.id {
+                recovered_agents.insert(id.value.clone(), slave.info.clone());
+            }
+        }
+        registry.master = Some(internal::registry::Master { info: info.clone() });
+        let recovery_due = (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
+        let mut master = Self {
+            settings,
+            info,
+            elected: now.wall,
+            registry,
+            agents: IndexMap::new(),
+            recovered_agents,
+            frameworks: IndexMap::new(),
+            completed_frameworks: IndexMap::new(),
+            offers: BTreeMap::new(),
+            allocator: Allocator::default(),
+            counters: BTreeMap::new(),
+            next_framework: 0,
+            next_agent: 0,
+            next_offer: 0,
+            next_observer: 1,
+            allocation_due: now.mono,
+            allocation_wanted: false,
+            recovery_due,
+            effects: Vec::new(),
+        };
+        master.store();
+        master
+    }
+
+    /// What is to be done since the last call.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn count(&mut self, metric: &str) {
+        *self.counters.entry(metric.to_owned()).or_default() += 1;
+    }
+
+    fn store(&mut self) {
+        self.effects.push(Effect::Store(Box::new(self.registry.clone())));
+    }
+
+    fn send<M: Message + Name>(&mut self, to: &Upid, message: &M) {
+        self.send_from("master", to, message);
+    }
+
+    fn send_from<M: Message + Name>(&mut self, from: &str, to: &Upid, message: &M) {
+        self.effects.push(Effect::Send { from: from.to_owned(), to: to.clone(), name: M::full_name(), body: message.encode_to_vec() });
+    }
+
+    fn event(&mut self, framework: &str, event: Event) {
+        if let Some(stream) = self.frameworks.get(framework).and_then(Framework::stream) {
+            self.effects.push(Effect::Event(stream, Box::new(event)));
+        }
+    }
+}

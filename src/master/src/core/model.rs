@@ -1,0 +1,158 @@
+//! What the master knows: agents, frameworks, tasks, offers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use mesos::libprocess::Upid;
+use mesos::resources::Resources;
+use mesos::v1::{self, framework_info::capability::Type as Capability};
+use uuid::Uuid;
+
+/// The time of an input, on both clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Now {
+    /// Seconds since 1970, for people and messages.
+    pub wall: f64,
+    /// A monotonic clock, for deadlines.
+    pub mono: Duration,
+}
+
+/// One subscription of a framework: the value of `Mesos-Stream-Id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub Uuid);
+
+/// How a framework is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    /// By a stream of events over HTTP.
+    Http(StreamId),
+    /// Not: since when (monotonic).
+    Lost(Duration),
+    /// Known only from agents that run its tasks, since a master failed.
+    Recovered,
+}
+
+/// A framework.
+#[derive(Debug)]
+pub struct Framework {
+    /// Its id.
+    pub id: String,
+    /// What it said of itself.
+    pub info: v1::FrameworkInfo,
+    /// How it is connected.
+    pub connection: Connection,
+    /// When it first subscribed (wall).
+    pub registered: f64,
+    /// When it last subscribed again (wall).
+    pub reregistered: f64,
+    /// When it went away (wall), 0 while it is here.
+    pub unregistered: f64,
+    /// Tasks that are not over, or whose end is not acknowledged.
+    pub tasks: IndexMap<String, v1::Task>,
+    /// Tasks that are over, newest last.
+    pub completed: VecDeque<v1::Task>,
+    /// Tasks on agents that can't be reached.
+    pub unreachable: IndexMap<String, v1::Task>,
+    /// Custom executors by agent and id.
+    pub executors: BTreeMap<(String, String), v1::ExecutorInfo>,
+    /// Outstanding offers.
+    pub offers: BTreeSet<String>,
+    /// When the next heartbeat is due (monotonic).
+    pub heartbeat_due: Duration,
+}
+
+impl Framework {
+    /// Whether it said that it can something.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.info.capabilities.iter().any(|own| own.r#type == Some(capability as i32))
+    }
+
+    /// Its roles.
+    pub fn roles(&self) -> BTreeSet<String> {
+        roles_of(&self.info)
+    }
+
+    /// The stream of events, if it is connected.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self.connection {
+            Connection::Http(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Resources of its tasks and executors, on one agent or on all.
+    pub fn used(&self, agent: Option<&str>) -> Resources {
+        let mut used = Resources::new();
+        for task in self.tasks.values().filter(|task| !is_terminal(task.state()) && agent.is_none_or(|agent| task.agent_id.value == agent)) {
+            used.add(&Resources::from_protos(&task.resources));
+        }
+        for ((on, _), executor) in &self.executors {
+            if agent.is_none_or(|agent| on == agent) {
+                used.add(&Resources::from_protos(&executor.resources));
+            }
+        }
+        used
+    }
+}
+
+/// A framework's roles, by whichever field its capabilities say.
+pub fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
+    if info.capabilities.iter().any(|own| own.r#type == Some(Capability::MultiRole as i32)) {
+        info.roles.iter().cloned().collect()
+    } else {
+        BTreeSet::from([info.role.clone().unwrap_or_else(|| "*".to_owned())])
+    }
+}
+
+/// A registered agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its id.
+    pub id: String,
+    /// What it said of itself, id included.
+    pub info: v1::AgentInfo,
+    /// Where it listens.
+    pub pid: Upid,
+    /// Number of its observer process, which pings it.
+    pub observer: u64,
+    /// Its version.
+    pub version: String,
+    /// What it can.
+    pub capabilities: Vec<v1::agent_info::Capability>,
+    /// Version of its resources.
+    pub resource_version: Option<v1::Uuid>,
+    /// All it has.
+    pub total: Resources,
+    /// Whether its connection holds.
+    pub connected: bool,
+    /// When it first registered (wall).
+    pub registered: f64,
+    /// When it registered again (wall), 0 if never.
+    pub reregistered: f64,
+    /// Pings without an answer.
+    pub missed: u32,
+    /// When the next ping is due (monotonic).
+    pub ping_due: Duration,
+    /// Outstanding offers.
+    pub offers: BTreeSet<String>,
+}
+
+/// An outstanding offer.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// As it was sent.
+    pub message: v1::Offer,
+    /// What is in it, marked as allocated.
+    pub resources: Resources,
+    /// The role that it was made for.
+    pub role: String,
+    /// When it was made (monotonic).
+    pub made: Duration,
+}
+
+/// Whether a task in this state is over.
+pub fn is_terminal(state: v1::TaskState) -> bool {
+    use v1::TaskState as S;
+    matches!(state, S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskLost | S::TaskError | S::TaskDropped | S::TaskGone | S::TaskGoneByOperator)
+}

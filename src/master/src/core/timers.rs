@@ -1,0 +1,97 @@
+//! What time brings: allocation rounds, pings, heartbeats, timeouts.
+
+use mesos::internal;
+
+use super::agents::observer_id;
+use super::model::{Connection, Now};
+use super::{Effect, Master};
+
+impl Master {
+    /// Does what is due. Called at least ten times a second and after every batch of input.
+    pub fn tick(&mut self, now: Now) {
+        self.ping_agents(now);
+        self.heartbeats(now);
+        self.remove_frameworks_that_stay_away(now);
+        self.rescind_old_offers(now);
+        self.give_recovered_agents_up(now);
+        if self.allocation_wanted || now.mono >= self.allocation_due {
+            self.allocation_wanted = false;
+            self.allocation_due = now.mono + self.settings.allocation_interval;
+            self.make_offers(now);
+        }
+    }
+
+    fn ping_agents(&mut self, now: Now) {
+        let mut gone = Vec::new();
+        let mut pings = Vec::new();
+        for agent in self.agents.values_mut().filter(|agent| agent.ping_due <= now.mono) {
+            agent.missed += 1;
+            if agent.missed > self.settings.max_agent_ping_timeouts {
+                gone.push(agent.id.clone());
+            } else {
+                agent.ping_due = now.mono + self.settings.agent_ping_timeout;
+                pings.push((agent.observer, agent.pid.clone(), agent.connected));
+            }
+        }
+        for (observer, pid, connected) in pings {
+            self.send_from(&observer_id(observer), &pid, &internal::PingSlaveMessage { connected });
+        }
+        for id in gone {
+            self.mark_unreachable(now, &id, "health check timed out");
+        }
+    }
+
+    fn heartbeats(&mut self, now: Now) {
+        let due: Vec<String> = self
+            .frameworks
+            .values()
+            .filter(|framework| framework.stream().is_some() && framework.heartbeat_due <= now.mono)
+            .map(|framework| framework.id.clone())
+            .collect();
+        for id in due {
+            self.heartbeat(now, &id);
+        }
+    }
+
+    fn remove_frameworks_that_stay_away(&mut self, now: Now) {
+        let away: Vec<String> = self
+            .frameworks
+            .values()
+            .filter(|framework| match framework.connection {
+                Connection::Lost(since) => (now.mono - since).as_secs_f64() >= framework.info.failover_timeout(),
+                _ => false,
+            })
+            .map(|framework| framework.id.clone())
+            .collect();
+        for id in away {
+            tracing::info!(framework = id, "framework stayed away for its failover timeout");
+            self.remove_framework(now, &id);
+        }
+    }
+
+    fn rescind_old_offers(&mut self, now: Now) {
+        let Some(timeout) = self.settings.offer_timeout else { return };
+        let old: Vec<String> = self.offers.iter().filter(|(_, offer)| now.mono >= offer.made + timeout).map(|(id, _)| id.clone()).collect();
+        for id in old {
+            self.rescind(&id, true);
+            self.allocation_wanted = true;
+        }
+    }
+
+    fn give_recovered_agents_up(&mut self, now: Now) {
+        if self.recovery_due.is_none_or(|due| now.mono < due) {
+            return;
+        }
+        self.recovery_due = None;
+        let missing: Vec<String> = self.recovered_agents.keys().cloned().collect();
+        for id in missing {
+            self.count("master/recovery_slave_removals");
+            self.mark_unreachable(now, &id, "agent did not re-register within agent_reregister_timeout after master failover");
+        }
+    }
+
+    /// The master must end: its leadership is lost.
+    pub fn abdicate(&mut self, reason: &str) {
+        self.effects.push(Effect::Abort(reason.to_owned()));
+    }
+}

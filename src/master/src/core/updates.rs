@@ -1,0 +1,254 @@
+//! The states of tasks: updates from agents, updates of the master's own, acknowledgements, kills, reconciliation.
+
+use mesos::internal;
+use mesos::resources::Resources;
+use mesos::v1::scheduler::{Event, call, event};
+use mesos::v1::task_status::{Reason, Source};
+use mesos::v1::{self, TaskState, framework_info::capability::Type as Capability};
+
+use super::Master;
+use super::agents::role_of;
+use super::model::{Now, is_terminal};
+
+/// For a framework that can't tell partitions apart, what it knows instead.
+fn state_for(partition_aware: bool, state: TaskState) -> TaskState {
+    match state {
+        TaskState::TaskDropped | TaskState::TaskUnreachable | TaskState::TaskGone | TaskState::TaskGoneByOperator | TaskState::TaskUnknown
+            if !partition_aware =>
+        {
+            TaskState::TaskLost
+        }
+        other => other,
+    }
+}
+
+impl Master {
+    fn send_update(&mut self, framework: &str, status: v1::TaskStatus) {
+        self.event(framework, Event { r#type: Some(event::Type::Update as i32), update: Some(event::Update { status }), ..Default::default() });
+    }
+
+    fn own_status(&self, now: Now, framework: &str, task: &str, agent: Option<&str>, state: TaskState, reason: Reason, message: &str) -> v1::TaskStatus {
+        let partition_aware = self.frameworks.get(framework).is_some_and(|framework| framework.can(Capability::PartitionAware));
+        v1::TaskStatus {
+            task_id: v1::TaskId { value: task.to_owned() },
+            state: state_for(partition_aware, state) as i32,
+            message: Some(message.to_owned()),
+            source: Some(Source::Master as i32),
+            reason: Some(reason as i32),
+            agent_id: agent.map(|value| v1::AgentId { value: value.to_owned() }),
+            timestamp: Some(now.wall),
+            ..Default::default()
+        }
+    }
+
+    /// A task that is never launched: the framework is told at once, nothing is kept.
+    pub(super) fn refuse_task(&mut self, now: Now, framework: &str, task: &v1::TaskInfo, state: TaskState, reason: Reason, message: &str) {
+        let status = self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), state, reason, message);
+        self.send_update(framework, status);
+    }
+
+    /// The master itself ends a task.
+    pub(super) fn end_task(&mut self, now: Now, framework: &str, task: &str, state: TaskState, reason: Reason, message: &str) {
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        let Some(mut ended) = known.tasks.shift_remove(task).or_else(|| known.unreachable.shift_remove(task)) else { return };
+        let agent = ended.agent_id.value.clone();
+        if !is_terminal(ended.state()) {
+            let role = role_of(&ended.resources).unwrap_or_else(|| "*".to_owned());
+            self.allocator.recover(framework, &role, &agent, &Resources::from_protos(&ended.resources), None);
+            let status = self.own_status(now, framework, task, Some(&agent), state, reason, message);
+            ended.state = status.state;
+            push_status(&mut ended, status.clone());
+            self.send_update(framework, status);
+        }
+        self.complete(framework, ended);
+    }
+
+    pub(super) fn unreachable_task(&mut self, now: Now, framework: &str, task: &str, time: v1::TimeInfo, message: &str) {
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        if known.tasks.get(task).is_some_and(|task| is_terminal(task.state())) {
+            // Over already; what the agent still had to be told of it is moot.
+            if let Some(task) = known.tasks.shift_remove(task) {
+                self.complete(framework, task);
+            }
+            return;
+        }
+        let partition_aware = known.can(Capability::PartitionAware);
+        let Some(mut lost) = known.tasks.shift_remove(task) else { return };
+        let agent = lost.agent_id.value.clone();
+        let role = role_of(&lost.resources).unwrap_or_else(|| "*".to_owned());
+        self.allocator.recover(framework, &role, &agent, &Resources::from_protos(&lost.resources), None);
+        let mut status = self.own_status(now, framework, task, Some(&agent), TaskState::TaskUnreachable, Reason::AgentRemoved, message);
+        status.unreachable_time = Some(time);
+        lost.state = status.state;
+        push_status(&mut lost, status.clone());
+        self.send_update(framework, status);
+        if let Some(known) = self.frameworks.get_mut(framework) {
+            known.unreachable.insert(task.to_owned(), lost);
+            if known.unreachable.len() > self.settings.max_completed_tasks {
+                known.unreachable.shift_remove_index(0);
+            }
+        }
+        self.count(if partition_aware { "master/tasks_unreachable" } else { "master/tasks_lost" });
+    }
+
+    fn complete(&mut self, framework: &str, task: v1::Task) {
+        let metric = task.state().as_str_name().trim_start_matches("TASK_").to_ascii_lowercase();
+        self.count(&format!("master/tasks_{metric}"));
+        let max = self.settings.max_completed_tasks;
+        if let Some(known) = self.frameworks.get_mut(framework) {
+            known.completed.push_back(task);
+            while known.completed.len() > max {
+                known.completed.pop_front();
+            }
+        }
+        self.allocation_wanted = true;
+    }
+
+    /// An agent reports a task's state.
+    pub(super) fn status_update(&mut self, now: Now, message: internal::StatusUpdateMessage) {
+        let update = message.update;
+        let agent = update.slave_id.clone().or_else(|| update.status.agent_id.clone()).map(|id| id.value).unwrap_or_default();
+        if !self.agents.contains_key(&agent) {
+            tracing::warn!(agent, task = update.status.task_id.value, "update of an agent that is not registered ignored");
+            self.count("master/invalid_status_updates");
+            return;
+        }
+        self.count("master/valid_status_updates");
+        let framework = update.framework_id.value.clone();
+        let task_id = update.status.task_id.value.clone();
+        let Some(known) = self.frameworks.get_mut(&framework) else {
+            // Nobody will ever acknowledge it; the agent stops asking when it learns that the framework is gone.
+            return;
+        };
+        let mut status = update.status.clone();
+        status.uuid.clone_from(&update.uuid);
+        status.agent_id.get_or_insert_with(|| v1::AgentId { value: agent.clone() });
+        status.executor_id = status.executor_id.or(update.executor_id);
+        status.timestamp.get_or_insert(update.timestamp);
+        let latest = update.latest_state.and_then(|state| TaskState::try_from(state).ok()).unwrap_or_else(|| status.state());
+        if let Some(task) = known.tasks.get_mut(&task_id) {
+            let was_over = is_terminal(task.state());
+            if !was_over {
+                task.state = latest as i32;
+            }
+            task.status_update_state = Some(status.state);
+            task.status_update_uuid.clone_from(&update.uuid);
+            let mut kept = status.clone();
+            kept.data = None;
+            push_status(task, kept);
+            if !was_over && is_terminal(latest) {
+                let (role, resources) = (role_of(&task.resources).unwrap_or_else(|| "*".to_owned()), Resources::from_protos(&task.resources));
+                self.allocator.recover(&framework, &role, &agent, &resources, None);
+                self.allocation_wanted = true;
+            }
+        }
+        let _ = now;
+        self.send_update(&framework, status);
+    }
+
+    pub(super) fn acknowledge(&mut self, framework: &str, acknowledge: call::Acknowledge) {
+        let task_id = acknowledge.task_id.value.clone();
+        let Some(pid) = self.agents.get(&acknowledge.agent_id.value).map(|agent| agent.pid.clone()) else {
+            self.count("master/invalid_status_update_acknowledgements");
+            return;
+        };
+        self.count("master/valid_status_update_acknowledgements");
+        if let Some(known) = self.frameworks.get_mut(framework) {
+            let is_end = known.tasks.get(&task_id).is_some_and(|task| {
+                task.status_update_state.and_then(|state| TaskState::try_from(state).ok()).is_some_and(is_terminal)
+                    && task.status_update_uuid.as_deref() == Some(&acknowledge.uuid)
+            });
+            if is_end {
+                if let Some(task) = known.tasks.shift_remove(&task_id) {
+                    self.complete(framework, task);
+                }
+            }
+        }
+        let message = internal::StatusUpdateAcknowledgementMessage {
+            slave_id: acknowledge.agent_id,
+            framework_id: v1::FrameworkId { value: framework.to_owned() },
+            task_id: acknowledge.task_id,
+            uuid: acknowledge.uuid,
+        };
+        self.send(&pid, &message);
+    }
+
+    pub(super) fn kill(&mut self, now: Now, framework: &str, kill: call::Kill) {
+        let task_id = kill.task_id.value.clone();
+        let agent = self.frameworks.get(framework).and_then(|known| known.tasks.get(&task_id)).map(|task| task.agent_id.value.clone());
+        let Some(agent) = agent else {
+            self.reconcile_one(now, framework, &task_id, kill.agent_id.as_ref().map(|id| id.value.as_str()));
+            return;
+        };
+        if let Some(pid) = self.agents.get(&agent).map(|agent| agent.pid.clone()) {
+            let message = internal::KillTaskMessage {
+                framework_id: v1::FrameworkId { value: framework.to_owned() },
+                task_id: kill.task_id,
+                kill_policy: kill.kill_policy,
+            };
+            self.send(&pid, &message);
+        }
+    }
+
+    pub(super) fn reconcile(&mut self, now: Now, framework: &str, reconcile: call::Reconcile) {
+        if reconcile.tasks.is_empty() {
+            let Some(known) = self.frameworks.get(framework) else { return };
+            let all: Vec<String> = known.tasks.keys().chain(known.unreachable.keys()).cloned().collect();
+            for task in all {
+                self.reconcile_one(now, framework, &task, None);
+            }
+            return;
+        }
+        for task in reconcile.tasks {
+            self.reconcile_one(now, framework, &task.task_id.value, task.agent_id.as_ref().map(|id| id.value.as_str()));
+        }
+    }
+
+    /// Answers what is known of a task; nothing while its agent may still come back and tell.
+    fn reconcile_one(&mut self, now: Now, framework: &str, task: &str, agent: Option<&str>) {
+        let Some(known) = self.frameworks.get(framework) else { return };
+        let status = if let Some(task) = known.tasks.get(task) {
+            let state = task.status_update_state.and_then(|state| TaskState::try_from(state).ok()).unwrap_or_else(|| task.state());
+            let mut status = self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), state, Reason::Reconciliation, "Reconciliation: Latest task state");
+            if let Some(last) = task.statuses.last() {
+                status.healthy = last.healthy;
+                status.container_status.clone_from(&last.container_status);
+                status.check_status.clone_from(&last.check_status);
+            }
+            status.executor_id.clone_from(&task.executor_id);
+            status
+        } else if let Some(task) = known.unreachable.get(task) {
+            let time = task.statuses.last().and_then(|status| status.unreachable_time);
+            let mut status =
+                self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), TaskState::TaskUnreachable, Reason::Reconciliation, "Reconciliation: Task is unreachable");
+            status.unreachable_time = time;
+            status
+        } else {
+            let agent_may_return = match agent {
+                Some(agent) => self.recovered_agents.contains_key(agent),
+                None => !self.recovered_agents.is_empty(),
+            };
+            if agent_may_return {
+                return;
+            }
+            match agent {
+                Some(agent) if self.agents.contains_key(agent) => {
+                    self.own_status(now, framework, task, Some(agent), TaskState::TaskGone, Reason::Reconciliation, "Reconciliation: Task is unknown to the agent")
+                }
+                Some(agent) if self.registry.unreachable.iter().flat_map(|all| &all.slaves).any(|slave| slave.id.value == agent) => {
+                    self.own_status(now, framework, task, Some(agent), TaskState::TaskUnreachable, Reason::Reconciliation, "Reconciliation: Agent is unreachable")
+                }
+                agent => self.own_status(now, framework, task, agent, TaskState::TaskUnknown, Reason::Reconciliation, "Reconciliation: Task is unknown"),
+            }
+        };
+        self.send_update(framework, status);
+    }
+}
+
+/// Keeps the newest of updates that follow each other in the same state.
+fn push_status(task: &mut v1::Task, status: v1::TaskStatus) {
+    if task.statuses.last().is_some_and(|last| last.state == status.state) {
+        task.statuses.pop();
+    }
+    task.statuses.push(status);
+}
