@@ -10,7 +10,8 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 /// The text of a Rust file with all implementations.
 pub(crate) fn generate(set: &FileDescriptorSet) -> String {
-    let packages: Vec<&str> = set.file.iter().map(prost_types::FileDescriptorProto::package).collect();
+    let packages: Vec<&str> =
+        set.file.iter().map(prost_types::FileDescriptorProto::package).collect();
     let mut out = String::new();
     for file in set.file.iter().filter(|file| file.package().starts_with("mesos")) {
         for message in &file.message_type {
@@ -77,7 +78,7 @@ fn field_form(
         let _ = writeln!(
             read,
             "if let Some(value) = {} {{ self.{holder} = Some({variant}(value)); }}",
-            read_value(name, kind, of)
+            read_value(name, kind, of, false)
         );
         return;
     }
@@ -104,6 +105,10 @@ fn field_form(
                 "fields.enumerations(\"{name}\", &mut self.{member}, |name| {of}::from_str_name(name).map(|value| value as i32))?;"
             );
         }
+        (Label::Repeated, _) if full == ".mesos.v1.master.Response.GetAgents" => {
+            let _ = writeln!(write, "out.agents(\"{name}\", &self.{member});");
+            let _ = writeln!(read, "fields.messages(\"{name}\", &mut self.{member})?;");
+        }
         (Label::Repeated, kind) => {
             let _ = writeln!(write, "out.{kind}s(\"{name}\", &self.{member});");
             let _ = writeln!(read, "fields.{kind}s(\"{name}\", &mut self.{member})?;");
@@ -113,17 +118,18 @@ fn field_form(
             let _ = writeln!(
                 read,
                 "match {} {{ Some(value) => self.{member} = value, None => fields.missing(\"{name}\") }}",
-                read_value(name, kind, of)
+                read_value(name, kind, of, true)
             );
         }
         (Label::Optional, kind) => {
-            let deprecated = field.options.as_ref().is_some_and(prost_types::FieldOptions::deprecated);
+            let deprecated =
+                field.options.as_ref().is_some_and(prost_types::FieldOptions::deprecated);
             if field.default_value.is_some() && !deprecated {
                 let _ = writeln!(write, "{}", write_default(name, kind, &member));
             } else if full == ".mesos.v1.AgentInfo" && name == "checkpoint" {
                 let _ = writeln!(
                     write,
-                    "if let (Dialect::V0, Some(value)) = (out.dialect(), &self.{member}) {{ {} }}",
+                    "if let (true, Some(value)) = (out.shows_agent_checkpoint(), &self.{member}) {{ {} }}",
                     write_value(name, kind, of, "value")
                 );
             } else {
@@ -136,7 +142,7 @@ fn field_form(
             let _ = writeln!(
                 read,
                 "if let Some(value) = {} {{ self.{member} = Some(value); }}",
-                read_value(name, kind, of)
+                read_value(name, kind, of, false)
             );
         }
     }
@@ -160,10 +166,10 @@ fn write_value(name: &str, kind: &str, of: &str, value: &str) -> String {
     }
 }
 
-fn read_value(name: &str, kind: &str, of: &str) -> String {
+fn read_value(name: &str, kind: &str, of: &str, required: bool) -> String {
     match kind {
         "enumeration" => format!(
-            "fields.enumeration(\"{name}\", |name| {of}::from_str_name(name).map(|value| value as i32))?"
+            "fields.enumeration(\"{name}\", {required}, |name| {of}::from_str_name(name).map(|value| value as i32))?"
         ),
         _ => format!("fields.{kind}(\"{name}\")?"),
     }
