@@ -1,3 +1,49 @@
 //! `mesos-master`.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use master::{Options, flags, run};
+
+fn main() -> ExitCode {
+    let table = flags::table();
+    let values = match table.load(std::env::args().skip(1), std::env::vars()) {
+        Ok(values) => values,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}\nSee `mesos-master --help` for a list of supported flags.");
+            return ExitCode::FAILURE;
+        }
+    };
+    if values.boolean("help") {
+        let _ = write!(std::io::stdout(), "{}", table.help());
+        return ExitCode::SUCCESS;
+    }
+    if values.boolean("version") {
+        let _ = writeln!(std::io::stdout(), "mesos {}", mesos::VERSION);
+        return ExitCode::SUCCESS;
+    }
+    web::daemon::init_logging(match values.text("logging_level") {
+        Some("WARNING") => "warn",
+        Some("ERROR") => "error",
+        _ => "info",
+    });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "mesos-master: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        let shutdown = web::daemon::cancelled_by_signals()?;
+        run(Options { flags: values, listener: None }, shutdown, web::daemon::notify_ready).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "mesos-master: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Putting a master together from its flags, and running it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail, ensure};
+use election::contender::Candidacy;
+use election::{MasterAddress, contender, detector};
+use mesos::flags::Values;
+use mesos::libprocess::outbound::Sender;
+use mesos::v1;
+use mesos::zk_url::ZkUrl;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::actor::{Actor, Input};
+use super::http::{App, router};
+use crate::core::Settings;
+use crate::flags;
+
+/// What a master is run with.
+#[derive(Debug)]
+pub struct Options {
+    /// Its flags.
+    pub flags: Values,
+    /// A listener, where the caller chose the port; else `--ip` and `--port` are bound.
+    pub listener: Option<TcpListener>,
+}
+
+/// Runs a master until `shutdown` is cancelled.
+///
+/// # Errors
+/// When a flag is wrong, the port is taken, the registry can't be read or written, or leadership is lost: the process
+/// must end then, to be started again.
+pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let values = options.flags;
+    let plan = check(&values)?;
+    let listener = match options.listener {
+        Some(listener) => listener,
+        None => {
+            let address = SocketAddr::new(plan.ip, plan.port);
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: is another master running? (--ip, --port)"))?
+        }
+    };
+    let bound = listener.local_addr()?;
+    let ip = plan.advertise_ip.unwrap_or_else(|| advertised(bound.ip()));
+    let address = SocketAddr::new(ip, plan.advertise_port.unwrap_or(bound.port()));
+    let hostname = values.text("hostname").map_or_else(|| name_of(ip, values.boolean("hostname_lookup")), str::to_owned);
+    let info = master_info(address, hostname);
+    tracing::info!(id = info.id, %address, "mesos-master {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
+
+    let sender = Sender::new(address);
+    let mut exited = sender.exited();
+    let (handle, actor) = Actor::start(plan.settings, info.clone(), plan.registry, sender, shutdown.clone());
+    let watcher = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            match exited.recv().await {
+                Ok(address) => watcher.send(Input::Exited(address)).await,
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    });
+
+    let leader = match plan.zk {
+        None => {
+            handle.send(Input::Elected).await;
+            let (keep, leader) = watch::channel(Some(info.clone()));
+            let ended = shutdown.clone();
+            tokio::spawn(async move {
+                ended.cancelled().await;
+                drop(keep);
+            });
+            leader
+        }
+        Some(zk) => {
+            let timeout = values.duration("zk_session_timeout").unwrap_or(Duration::from_secs(10));
+            let mut candidacy = contender::contend(zk.clone(), timeout, &info);
+            let contending = handle.clone();
+            tokio::spawn(async move {
+                loop {
+                    let now = candidacy.borrow_and_update().clone();
+                    match now {
+                        Candidacy::Contending => {}
+                        Candidacy::Leading => contending.send(Input::Elected).await,
+                        Candidacy::Lost(reason) => {
+                            contending.send(Input::Lost(reason)).await;
+                            return;
+                        }
+                    }
+                    if candidacy.changed().await.is_err() {
+                        return;
+                    }
+                }
+            });
+            detector::detect(MasterAddress::ZooKeeper(zk), timeout)
+        }
+    };
+    let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let app = App { handle, flags: Arc::new(values), own_id: info.id.clone(), leader, start_time, started: Instant::now() };
+    ready();
+    web::serve(listener, router(app), web::Options::default(), shutdown.clone()).await?;
+    match actor.await? {
+        Some(reason) => bail!(reason),
+        None => Ok(()),
+    }
+}
+
+struct Plan {
+    settings: Settings,
+    zk: Option<ZkUrl>,
+    registry: Option<PathBuf>,
+    ip: IpAddr,
+    port: u16,
+    advertise_ip: Option<IpAddr>,
+    advertise_port: Option<u16>,
+}
+
+/// Checks all flags before anything is touched.
+fn check(values: &Values) -> anyhow::Result<Plan> {
+    for name in flags::REFUSED {
+        let on = values.is_given(name) && values.text(name) != Some("false");
+        ensure!(!on, "--{name} is not supported by this master yet: remove it");
+    }
+    for name in flags::WARNED.iter().filter(|name| values.is_given(name)) {
+        tracing::warn!("--{name} is not supported by this master yet: ignored");
+    }
+    let number = |name: &str| values.number(name).unwrap_or_default();
+    let duration = |name: &str| values.duration(name).unwrap_or_default();
+    let ping = duration("agent_ping_timeout");
+    ensure!((1..=900).contains(&ping.as_secs()), "--agent_ping_timeout must be between 1secs and 15mins");
+    ensure!(number("max_agent_ping_timeouts") >= 1, "--max_agent_ping_timeouts must be at least 1");
+    ensure!(duration("agent_reregister_timeout") >= Duration::from_secs(600), "--agent_reregister_timeout must be at least 10mins");
+    for name in ["role_sorter", "framework_sorter"] {
+        ensure!(values.text(name) == Some("drf"), "--{name}: only drf is supported by this master yet");
+    }
+    ensure!(matches!(values.text("allocator"), Some("hierarchical" | "HierarchicalDRF")), "--allocator: only hierarchical is known");
+    let zk = values.text("zk").map(str::parse::<ZkUrl>).transpose().context("--zk")?;
+    let in_memory = match values.text("registry") {
+        Some("replicated_log") => false,
+        Some("in_memory") => true,
+        other => bail!("--registry: '{}' is neither replicated_log nor in_memory", other.unwrap_or_default()),
+    };
+    if zk.is_some() && !in_memory {
+        let quorum = values.number("quorum").context("Need to specify --quorum for replicated log based registry when using ZooKeeper")?;
+        ensure!(quorum >= 1, "--quorum must be at least 1");
+        ensure!(quorum == 1, "--quorum={quorum}: replication of the registry between masters is not supported by this master yet; run one master with --quorum=1");
+    }
+    let registry = match (in_memory, values.text("work_dir")) {
+        (true, _) => None,
+        (false, Some(directory)) => Some(PathBuf::from(directory).join("replicated_log")),
+        (false, None) => bail!("--work_dir needed for replicated log based registry"),
+    };
+    ensure!(!(values.is_given("ip") && values.is_given("ip_discovery_command")), "Only one of `--ip` or `--ip_discovery_command` should be specified");
+    let ip = match (values.text("ip"), values.text("ip_discovery_command")) {
+        (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address"))?,
+        (None, Some(command)) => discover(command)?,
+        (None, None) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let port = |name: &str| {
+        values.number(name).map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port"))).transpose()
+    };
+    let advertise_ip = values.text("advertise_ip").map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address"))).transpose()?;
+    let settings = Settings {
+        agent_ping_timeout: ping,
+        max_agent_ping_timeouts: number("max_agent_ping_timeouts") as u32,
+        agent_reregister_timeout: duration("agent_reregister_timeout"),
+        offer_timeout: values.duration("offer_timeout"),
+        allocation_interval: duration("allocation_interval"),
+        max_completed_frameworks: number("max_completed_frameworks") as usize,
+        max_completed_tasks: number("max_completed_tasks_per_framework") as usize,
+        root_submissions: values.boolean("root_submissions"),
+    };
+    Ok(Plan { settings, zk, registry, ip, port: port("port")?.unwrap_or(5050), advertise_ip, advertise_port: port("advertise_port")? })
+}
+
+fn discover(command: &str) -> anyhow::Result<IpAddr> {
+    let output = std::process::Command::new("sh").arg("-c").arg(command).output().context("--ip_discovery_command")?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure!(output.status.success(), "--ip_discovery_command ended with {}", output.status);
+    text.parse().with_context(|| format!("--ip_discovery_command printed '{text}', which is no address"))
+}
+
+/// The address that others reach us at when we listen on all: that of the host's name, unless it is loopback.
+fn advertised(bound: IpAddr) -> IpAddr {
+    if !bound.is_unspecified() {
+        return bound;
+    }
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let addresses: Vec<IpAddr> = (name.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|address| address.ip()).filter(IpAddr::is_ipv4).collect();
+    let by_name = addresses.iter().find(|ip| !ip.is_loopback()).copied();
+    by_name.or_else(outgoing).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The address that the host would send from; nothing is sent to learn it.
+fn outgoing() -> Option<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    interfaces
+        .filter_map(|interface| interface.address.as_ref()?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip())))
+        .find(|ip| !ip.is_loopback())
+}
+
+/// The name of an address, or the address itself.
+fn name_of(ip: IpAddr, lookup: bool) -> String {
+    if lookup && !ip.is_loopback() {
+        if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
+            return name;
+        }
+    }
+    ip.to_string()
+}
+
+fn master_info(address: SocketAddr, hostname: String) -> v1::MasterInfo {
+    use v1::master_info::capability::Type;
+    let mut info = MasterAddress::fixed_info(address);
+    info.id = uuid::Uuid::new_v4().to_string();
+    info.version = Some(mesos::VERSION.to_owned());
+    info.hostname = Some(hostname.clone());
+    if let Some(address) = &mut info.address {
+        address.hostname = Some(hostname);
+    }
+    info.capabilities = vec![v1::master_info::Capability { r#type: Some(Type::AgentUpdate as i32) }];
+    info
+}

@@ -1,0 +1,77 @@
+//! `POST /api/v1/scheduler`.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use mesos::content::ContentType;
+use mesos::v1::scheduler::{Call, call};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use web::respond;
+
+use super::http::{App, bad_request};
+use crate::core::{CallError, Master};
+
+/// The header that names a framework's stream.
+const STREAM_ID: &str = "mesos-stream-id";
+
+/// The content type of a v1 request, or the refusal.
+pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, Response> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Err(bad_request("Expecting 'Content-Type' to be present")) };
+    value.to_str().ok().and_then(ContentType::parse).ok_or_else(|| {
+        respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf")
+    })
+}
+
+/// The content type of the answer, or the refusal.
+pub(super) fn accepted(headers: &HeaderMap) -> Result<ContentType, Response> {
+    ContentType::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
+        .ok_or_else(|| respond::text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'"))
+}
+
+fn refusal(error: CallError) -> Response {
+    match error {
+        CallError::BadRequest(text) => bad_request(text),
+        CallError::Forbidden(text) => respond::text(StatusCode::FORBIDDEN, text),
+        CallError::NotImplemented(text) => respond::text(StatusCode::NOT_IMPLEMENTED, text),
+    }
+}
+
+/// Answers a call.
+pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
+    let content = match content_type(headers) {
+        Ok(content) => content,
+        Err(response) => return response,
+    };
+    let call: Call = match content.decode(&body) {
+        Ok(call) => call,
+        Err(error) => return bad_request(error.to_string()),
+    };
+    let stream = headers.get(STREAM_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
+        return match app.handle.call(stream, call).await {
+            Some(Ok(())) => respond::empty(StatusCode::ACCEPTED),
+            Some(Err(error)) => refusal(error),
+            None => app.not_recovered(),
+        };
+    }
+    let accepted = match accepted(headers) {
+        Ok(accepted) => accepted,
+        Err(response) => return response,
+    };
+    if let Err(error) = Master::check_subscribe(&call) {
+        return refusal(error);
+    }
+    if stream.is_some() {
+        return bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header");
+    }
+    let Some((id, records)) = app.handle.subscribe(accepted, call).await else { return app.not_recovered() };
+    let body = Body::from_stream(ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>));
+    let mut response = respond::body(StatusCode::OK, accepted.as_str(), body);
+    if let Ok(value) = HeaderValue::from_str(&id.0.to_string()) {
+        response.headers_mut().insert(STREAM_ID, value);
+    }
+    response
+}

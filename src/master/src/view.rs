@@ -1,0 +1,7 @@
+//! What the master shows of itself: the legacy JSON endpoints and the operator API's messages.
+//!
+//! Field names, their order and their kinds are the original's (`master/http.cpp`, `common/http.cpp`).
+
+pub mod metrics;
+pub mod operator;
+pub mod state;

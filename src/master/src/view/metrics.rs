@@ -1,0 +1,118 @@
+//! `/metrics/snapshot`: the original's names.
+
+use std::collections::BTreeMap;
+
+use mesos::resources::Resources;
+use mesos::v1::TaskState;
+
+use crate::core::Master;
+use crate::core::model::Connection;
+
+/// Metrics by name, sorted.
+pub type Snapshot = BTreeMap<String, f64>;
+
+/// All metrics of a master; of one that doesn't lead when there is no state.
+pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
+    let mut all = Snapshot::new();
+    let mut put = |name: &str, value: f64| all.insert(name.to_owned(), value);
+    put("master/uptime_secs", uptime_seconds);
+    put("master/elected", f64::from(u8::from(master.is_some())));
+    system(&mut put);
+    for name in COUNTERS {
+        put(name, 0.0);
+    }
+    let Some(master) = master else { return all };
+    let (active, total) = (master.agents.values().filter(|agent| agent.connected).count(), master.agents.len());
+    put("master/slaves_active", active as f64);
+    put("master/slaves_connected", active as f64);
+    put("master/slaves_inactive", (total - active) as f64);
+    put("master/slaves_disconnected", (total - active) as f64);
+    put("master/slaves_unreachable", master.registry.unreachable.as_ref().map_or(0, |gone| gone.slaves.len()) as f64);
+    let connected = master.frameworks.values().filter(|framework| matches!(framework.connection, Connection::Http(_))).count();
+    put("master/frameworks_active", connected as f64);
+    put("master/frameworks_connected", connected as f64);
+    put("master/frameworks_inactive", (master.frameworks.len() - connected) as f64);
+    put("master/frameworks_disconnected", (master.frameworks.len() - connected) as f64);
+    put("master/outstanding_offers", master.offers.len() as f64);
+    put("allocator/mesos/allocation_runs", master.allocator.rounds as f64);
+    let states = [
+        (TaskState::TaskStaging, "staging"),
+        (TaskState::TaskStarting, "starting"),
+        (TaskState::TaskRunning, "running"),
+        (TaskState::TaskKilling, "killing"),
+    ];
+    for (state, name) in states {
+        let count = master.frameworks.values().flat_map(|framework| framework.tasks.values()).filter(|task| task.state() == state).count();
+        put(&format!("master/tasks_{name}"), count as f64);
+    }
+    let whole: Resources = master.agents.values().map(|agent| &agent.total).sum();
+    let used: Resources = master.frameworks.values().map(|framework| framework.used(None)).collect::<Vec<_>>().iter().sum();
+    for name in ["cpus", "gpus", "mem", "disk"] {
+        let (total, used) = (whole.get(name), used.get(name));
+        put(&format!("master/{name}_total"), total);
+        put(&format!("master/{name}_used"), used);
+        put(&format!("master/{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
+        for kind in ["total", "used", "percent"] {
+            put(&format!("master/{name}_revocable_{kind}"), 0.0);
+        }
+    }
+    for (name, value) in &master.counters {
+        put(name, *value as f64);
+    }
+    all
+}
+
+fn system(put: &mut impl FnMut(&str, f64) -> Option<f64>) {
+    put("system/cpus_total", std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64));
+    if let Ok(info) = nix::sys::sysinfo::sysinfo() {
+        let (one, five, fifteen) = info.load_average();
+        put("system/load_1min", one);
+        put("system/load_5min", five);
+        put("system/load_15min", fifteen);
+        put("system/mem_total_bytes", info.ram_total() as f64);
+        put("system/mem_free_bytes", info.ram_unused() as f64);
+    }
+}
+
+/// Counters that are there from the start.
+const COUNTERS: &[&str] = &[
+    "master/slave_registrations",
+    "master/slave_reregistrations",
+    "master/slave_removals",
+    "master/slave_removals/reason_registered",
+    "master/slave_removals/reason_unhealthy",
+    "master/slave_removals/reason_unregistered",
+    "master/slave_unreachable_completed",
+    "master/recovery_slave_removals",
+    "master/messages_register_framework",
+    "master/messages_register_slave",
+    "master/messages_reregister_slave",
+    "master/messages_unregister_slave",
+    "master/messages_update_slave",
+    "master/messages_launch_tasks",
+    "master/messages_decline_offers",
+    "master/messages_revive_offers",
+    "master/messages_suppress_offers",
+    "master/messages_kill_task",
+    "master/messages_reconcile_tasks",
+    "master/messages_resource_request",
+    "master/messages_status_update",
+    "master/messages_status_update_acknowledgement",
+    "master/messages_framework_to_executor",
+    "master/messages_executor_to_framework",
+    "master/messages_exited_executor",
+    "master/dropped_messages",
+    "master/valid_status_updates",
+    "master/invalid_status_updates",
+    "master/valid_status_update_acknowledgements",
+    "master/invalid_status_update_acknowledgements",
+    "master/tasks_finished",
+    "master/tasks_failed",
+    "master/tasks_killed",
+    "master/tasks_lost",
+    "master/tasks_error",
+    "master/tasks_dropped",
+    "master/tasks_unreachable",
+    "master/tasks_gone",
+    "master/tasks_gone_by_operator",
+];
