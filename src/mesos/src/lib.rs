@@ -1,7 +1,7 @@
 //! What master, agent and frameworks say to each other.
 //!
 //! Messages ([`v1`], [`internal`]), their JSON form ([`json`]), how they travel ([`content`], [`recordio`],
-//! [`libprocess`]), and the values in them and in flags ([`resources`], [`units`], [`flags`], [`ids`], [`zk_url`]).
+//! [`libprocess`]), and the values in them and in flags ([`resources`], [`units`], [`flags`], [`ids`], [`roles`], [`zk_url`]).
 //! This crate decides nothing: no policy, no state machine of a daemon.
 //!
 //! Invariants: one set of Rust types serves both API versions (field numbers are the same, names differ: see
@@ -14,6 +14,7 @@ pub mod json;
 pub mod libprocess;
 pub mod recordio;
 pub mod resources;
+pub mod roles;
 pub mod units;
 pub mod zk_url;
 
