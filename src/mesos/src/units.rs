@@ -113,9 +113,9 @@ pub fn format_significant(value: f64) -> String {
     let scientific = format!("{value:.14e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let trim = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let trim = |text: &str| {
+        let trimmed = text.trim_end_matches('0').trim_end_matches('.');
+        if text.contains('.') { trimmed.to_owned() } else { text.to_owned() }
     };
     if (-4..15).contains(&exponent) {
         let decimals = usize::try_from(14 - exponent).unwrap_or(0);

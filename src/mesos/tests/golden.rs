@@ -2,6 +2,8 @@
 //!
 //! The recordings lie beside the repository; where they are absent these tests say so and pass.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says when it skips")]
+
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;

@@ -41,7 +41,7 @@ struct Scanner<'a> {
 impl Scanner<'_> {
     fn error(&self) -> JsonError {
         let (before, rest) = self.text.split_at(self.at);
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
         let printable: Vec<u8> =
             rest[..end.min(EXCERPT_MAX)].iter().copied().filter(|byte| *byte >= b' ').collect();

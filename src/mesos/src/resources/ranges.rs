@@ -60,17 +60,22 @@ impl Ranges {
         self.ranges.iter().flat_map(|(begin, end)| *begin..=*end)
     }
 
+    /// The range that a number would be in, if any is.
+    fn around(&self, number: u64) -> Option<(u64, u64)> {
+        let index = self.ranges.partition_point(|(_, end)| *end < number);
+        self.ranges.get(index).copied().filter(|(begin, _)| *begin <= number)
+    }
+
     /// Whether a number is in here.
     pub fn has(&self, number: u64) -> bool {
-        self.ranges.iter().any(|(begin, end)| (*begin..=*end).contains(&number))
+        self.around(number).is_some()
     }
 
     /// Whether all of `other` is in here.
     pub fn contains(&self, other: &Self) -> bool {
-        other
-            .ranges
-            .iter()
-            .all(|(begin, end)| self.ranges.iter().any(|own| own.0 <= *begin && *end <= own.1))
+        let holds =
+            |(begin, end): &(u64, u64)| self.around(*begin).is_some_and(|own| *end <= own.1);
+        other.ranges.iter().all(holds)
     }
 
     /// Adds all of `other`.
@@ -80,22 +85,28 @@ impl Ranges {
 
     /// Takes `other` away.
     pub fn subtract(&mut self, other: &Self) {
-        for (begin, end) in &other.ranges {
-            let mut left = Vec::with_capacity(self.ranges.len() + 1);
-            for own in &self.ranges {
-                if own.1 < *begin || *end < own.0 {
-                    left.push(*own);
-                    continue;
+        let mut left = Vec::with_capacity(self.ranges.len() + 1);
+        let mut taken = other.ranges.iter().peekable();
+        for (mut begin, end) in self.ranges.drain(..) {
+            while taken.next_if(|gone| gone.1 < begin).is_some() {}
+            // The last one that reaches in here may reach on into the next range: it is not passed by.
+            let mut covered = false;
+            while let Some(gone) = taken.peek().filter(|gone| gone.0 <= end) {
+                if begin < gone.0 {
+                    left.push((begin, gone.0 - 1));
                 }
-                if own.0 < *begin {
-                    left.push((own.0, begin - 1));
+                if gone.1 >= end {
+                    covered = true;
+                    break;
                 }
-                if *end < own.1 {
-                    left.push((end + 1, own.1));
-                }
+                begin = gone.1 + 1;
+                taken.next();
             }
-            self.ranges = left;
+            if !covered {
+                left.push((begin, end));
+            }
         }
+        self.ranges = left;
     }
 }
 

@@ -180,10 +180,7 @@ fn files_stand_for_values_and_passwords_are_not_shown() {
 fn help_and_man_page_name_every_flag() {
     let (help, page) = (table().help(), table().man_page("tests flags"));
     for flag in table().flags() {
-        assert!(
-            help.contains(&format!("{}", flag.name))
-                && page.contains(flag.help.split(' ').next().unwrap())
-        );
+        assert!(help.contains(flag.name) && page.contains(flag.help.split(' ').next().unwrap()));
     }
     assert!(help.contains("  --agent_ping_timeout=VALUE, --slave_ping_timeout=VALUE\n"));
     assert!(help.contains(

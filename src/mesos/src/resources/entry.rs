@@ -1,0 +1,191 @@
+//! One entry of a set of resources: a quantity and the identity that it is kept apart by.
+
+use super::Ranges;
+use crate::units::format_significant;
+use crate::v1;
+
+/// A scalar in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Milli(pub i64);
+
+impl Milli {
+    /// From a double, rounded to three decimals.
+    pub fn from_f64(value: f64) -> Self {
+        Self((value * 1000.0).round() as i64)
+    }
+
+    /// As a double.
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+
+    /// The sum; what does not fit stays at the limit.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl std::iter::Sum for Milli {
+    fn sum<I: Iterator<Item = Self>>(iterator: I) -> Self {
+        iterator.fold(Self::default(), Self::plus)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Quantity {
+    Scalar(Milli),
+    Ranges(Ranges),
+    Set(Vec<String>),
+}
+
+impl Quantity {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Scalar(value) => value.0 <= 0,
+            Self::Ranges(ranges) => ranges.is_empty(),
+            Self::Set(items) => items.is_empty(),
+        }
+    }
+
+    pub(super) fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => a >= b,
+            (Self::Ranges(a), Self::Ranges(b)) => a.contains(b),
+            (Self::Set(a), Self::Set(b)) => b.iter().all(|item| a.contains(item)),
+            _ => false,
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => a.0 = a.0.saturating_add(b.0),
+            (Self::Ranges(a), Self::Ranges(b)) => a.add(b),
+            (Self::Set(a), Self::Set(b)) => {
+                a.extend(b.iter().cloned());
+                a.sort();
+                a.dedup();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn subtract(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => a.0 = a.0.saturating_sub(b.0),
+            (Self::Ranges(a), Self::Ranges(b)) => a.subtract(b),
+            (Self::Set(a), Self::Set(b)) => a.retain(|item| !b.contains(item)),
+            _ => {}
+        }
+    }
+}
+
+/// One entry: a quantity and the identity that it is kept apart by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    /// The resource with its value taken out: what must be equal for two entries to be added.
+    pub(super) identity: v1::Resource,
+    pub(super) quantity: Quantity,
+}
+
+impl Entry {
+    pub(super) fn from_proto(resource: &v1::Resource) -> Option<Self> {
+        use v1::value::Type;
+        let mut identity = resource.clone();
+        let quantity = match Type::try_from(resource.r#type).ok()? {
+            Type::Scalar => Quantity::Scalar(Milli::from_f64(identity.scalar.take()?.value)),
+            Type::Ranges => Quantity::Ranges(Ranges::from_proto(&identity.ranges.take()?)),
+            Type::Set => {
+                let mut items = identity.set.take()?.item;
+                items.sort();
+                items.dedup();
+                Quantity::Set(items)
+            }
+            Type::Text => return None,
+        };
+        // Two formats of a reservation mean the same: role and reservation (before 1.4), and a stack of reservations.
+        if identity.reservations.is_empty() {
+            let role = identity.role.take().unwrap_or_else(|| "*".to_owned());
+            if role != "*" {
+                let mut reservation = identity.reservation.take().unwrap_or_default();
+                let kind = if resource.reservation.is_some() {
+                    v1::resource::reservation_info::Type::Dynamic
+                } else {
+                    v1::resource::reservation_info::Type::Static
+                };
+                reservation.r#type = Some(kind as i32);
+                reservation.role = Some(role);
+                identity.reservations.push(reservation);
+            }
+        }
+        identity.role = None;
+        identity.reservation = None;
+        Some(Self { identity, quantity })
+    }
+
+    pub(super) fn to_proto(&self) -> v1::Resource {
+        let mut resource = self.identity.clone();
+        match &self.quantity {
+            Quantity::Scalar(value) => {
+                resource.scalar = Some(v1::value::Scalar { value: value.to_f64() });
+            }
+            Quantity::Ranges(ranges) => resource.ranges = Some(ranges.to_proto()),
+            Quantity::Set(items) => resource.set = Some(v1::value::Set { item: items.clone() }),
+        }
+        resource
+    }
+
+    /// The amount, if it is a scalar.
+    pub(super) fn scalar(&self) -> Option<Milli> {
+        match self.quantity {
+            Quantity::Scalar(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one thing that can't be cut or merged, rather than a quantity: a persistent volume, a whole disk.
+    fn is_whole(&self) -> bool {
+        use v1::resource::disk_info::source::Type;
+        self.identity.disk.as_ref().is_some_and(|disk| {
+            disk.persistence.is_some()
+                || disk.source.as_ref().is_some_and(|source| {
+                    source.r#type == Type::Mount as i32 || source.r#type == Type::Block as i32
+                })
+        })
+    }
+
+    /// Whether the two make one entry when added.
+    pub(super) fn merges_with(&self, other: &Self) -> bool {
+        self.identity == other.identity && !self.is_whole()
+    }
+
+    /// Whether the other can be taken from, or found in, this one.
+    pub(super) fn can_hold(&self, other: &Self) -> bool {
+        self.identity == other.identity && (!self.is_whole() || self.quantity == other.quantity)
+    }
+
+    /// The role that it is reserved for last; `*` for none.
+    pub(super) fn role(&self) -> &str {
+        reserved_role(&self.identity)
+    }
+}
+
+/// The role that a resource (in the form of [`Resources::to_protos`](super::Resources::to_protos)) is reserved for;
+/// `*` for none.
+pub fn reserved_role(resource: &v1::Resource) -> &str {
+    resource
+        .reservations
+        .last()
+        .and_then(|reservation| reservation.role.as_deref())
+        .unwrap_or(crate::roles::DEFAULT)
+}
+
+impl std::fmt::Display for Quantity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Scalar(value) => formatter.write_str(&format_significant(value.to_f64())),
+            Self::Ranges(ranges) => ranges.fmt(formatter),
+            Self::Set(items) => write!(formatter, "{{{}}}", items.join(", ")),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Resources as text, as the original prints them in errors and logs:
+//! `cpus(allocated: r)(reservations: [(DYNAMIC,r,principal)]):4; ports:[31000-32000]`, or `{}` for none.
+
+use std::fmt::{self, Write as _};
+
+use super::Resources;
+use super::entry::Entry;
+use crate::units::format_significant;
+use crate::v1;
+
+impl fmt::Display for Resources {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.entries.is_empty() {
+            return formatter.write_str("{}");
+        }
+        for (index, entry) in self.entries.iter().enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            write!(formatter, "{separator}{}", describe(&entry.identity, &entry.quantity))?;
+        }
+        Ok(())
+    }
+}
+
+/// One resource as it was sent, valid or not.
+pub(super) fn message(resource: &v1::Resource) -> String {
+    use v1::value::Type;
+    let mut identity = resource.clone();
+    if let Some(entry) = Entry::from_proto(resource) {
+        identity = entry.identity;
+    }
+    let value = match Type::try_from(resource.r#type) {
+        Ok(Type::Ranges) => {
+            let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
+            let parts: Vec<String> =
+                ranges.map(|range| format!("{}-{}", range.begin, range.end)).collect();
+            format!("[{}]", parts.join(", "))
+        }
+        Ok(Type::Set) => {
+            let items = resource.set.as_ref().map(|set| set.item.join(", ")).unwrap_or_default();
+            format!("{{{items}}}")
+        }
+        _ => {
+            let value = resource.scalar.map(|scalar| scalar.value).unwrap_or_default();
+            // Three decimals, like all arithmetic with it, but without its limits.
+            format_significant((value * 1000.0).round() / 1000.0)
+        }
+    };
+    describe(&identity, &value)
+}
+
+fn describe(identity: &v1::Resource, value: &impl fmt::Display) -> String {
+    let mut text = identity.name.clone();
+    if let Some(role) = identity.allocation_info.as_ref().and_then(|info| info.role.as_deref()) {
+        let _ = write!(text, "(allocated: {role})");
+    }
+    if !identity.reservations.is_empty() {
+        let reservations: Vec<String> = identity.reservations.iter().map(reservation).collect();
+        let _ = write!(text, "(reservations: [{}])", reservations.join(","));
+    }
+    if let Some(disk) = &identity.disk {
+        let _ = write!(text, "[{}]", self::disk(disk));
+    }
+    if identity.revocable.is_some() {
+        text.push_str("{REV}");
+    }
+    if identity.shared.is_some() {
+        text.push_str("<SHARED>");
+    }
+    let _ = write!(text, ":{value}");
+    text
+}
+
+fn reservation(reservation: &v1::resource::ReservationInfo) -> String {
+    let mut text = format!("({},{}", reservation.r#type().as_str_name(), reservation.role());
+    if let Some(principal) = &reservation.principal {
+        let _ = write!(text, ",{principal}");
+    }
+    if let Some(labels) = &reservation.labels {
+        let labels: Vec<String> = labels
+            .labels
+            .iter()
+            .map(|label| match &label.value {
+                Some(value) => format!("{}: {value}", label.key),
+                None => label.key.clone(),
+            })
+            .collect();
+        let _ = write!(text, ",{{{}}}", labels.join(", "));
+    }
+    text.push(')');
+    text
+}
+
+fn disk(disk: &v1::resource::DiskInfo) -> String {
+    let mut parts = Vec::new();
+    if let Some(source) = &disk.source {
+        let mut text = source.r#type().as_str_name().to_owned();
+        let root = source
+            .mount
+            .as_ref()
+            .and_then(|mount| mount.root.as_deref())
+            .or_else(|| source.path.as_ref().and_then(|path| path.root.as_deref()));
+        if source.vendor.is_some() || source.id.is_some() || source.profile.is_some() {
+            let _ = write!(text, "({},{},{})", source.vendor(), source.id(), source.profile());
+        } else if let Some(root) = root {
+            let _ = write!(text, ":{root}");
+        }
+        parts.push(text);
+    }
+    if let Some(persistence) = &disk.persistence {
+        let mut text = persistence.id.clone();
+        if let Some(volume) = &disk.volume {
+            match &volume.host_path {
+                None => {
+                    let _ = write!(text, ":{}", volume.container_path);
+                }
+                Some(host) => {
+                    let mode = volume.mode().as_str_name().to_ascii_lowercase();
+                    let _ = write!(text, ":{host}:{}:{mode}", volume.container_path);
+                }
+            }
+        }
+        parts.push(text);
+    }
+    parts.join(",")
+}
