@@ -8,8 +8,11 @@ use bytes::{Buf as _, Bytes, BytesMut};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordIoError {
     /// The length is no decimal number.
-    #[error("record header is not a decimal length")]
-    Header,
+    #[error("Failed to decode length '{0}': Failed to convert '{0}' to number")]
+    Header(
+        /// What stands there.
+        String,
+    ),
     /// The record is longer than the reader takes.
     #[error("record of {length} bytes is longer than the limit of {limit}")]
     TooLong {
@@ -62,7 +65,7 @@ impl Decoder {
     pub fn next(&mut self) -> Result<Option<Bytes>, RecordIoError> {
         let head = &self.buffer[..self.buffer.len().min(HEADER_MAX + 1)];
         let Some(end) = head.iter().position(|byte| *byte == b'\n') else {
-            return if head.len() > HEADER_MAX { Err(RecordIoError::Header) } else { Ok(None) };
+            return if head.len() > HEADER_MAX { Err(header_error(head)) } else { Ok(None) };
         };
         let length: usize = std::str::from_utf8(&head[..end])
             .ok()
@@ -70,7 +73,7 @@ impl Decoder {
                 !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
             })
             .and_then(|digits| digits.parse().ok())
-            .ok_or(RecordIoError::Header)?;
+            .ok_or_else(|| header_error(&head[..end]))?;
         if length > self.limit {
             return Err(RecordIoError::TooLong { length, limit: self.limit });
         }
@@ -80,6 +83,10 @@ impl Decoder {
         self.buffer.advance(end + 1);
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
+}
+
+fn header_error(header: &[u8]) -> RecordIoError {
+    RecordIoError::Header(String::from_utf8_lossy(header).into_owned())
 }
 
 #[cfg(test)]
@@ -108,8 +115,14 @@ mod tests {
         for bytes in [&b"x\n"[..], b"-1\n", b"\n", b"123456789012345678901234567890"] {
             let mut decoder = Decoder::new(100);
             decoder.push(bytes);
-            assert_eq!(decoder.next(), Err(RecordIoError::Header), "{bytes:?}");
+            assert!(matches!(decoder.next(), Err(RecordIoError::Header(_))), "{bytes:?}");
         }
+        let mut decoder = Decoder::new(100);
+        decoder.push(b"xx\n{}");
+        assert_eq!(
+            decoder.next().unwrap_err().to_string(),
+            "Failed to decode length 'xx': Failed to convert 'xx' to number"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl Resources {
     }
 }
 
-fn check(resource: &v1::Resource) -> Result<(), String> {
+pub(super) fn check(resource: &v1::Resource) -> Result<(), String> {
     use v1::value::Type;
     if resource.name.is_empty() {
         return Err("Empty resource name".to_owned());
@@ -52,10 +52,15 @@ fn check(resource: &v1::Resource) -> Result<(), String> {
     check_reservations(resource)
 }
 
-fn check_ranges(ranges: &[v1::value::Range]) -> Result<(), String> {
+pub(super) fn check_order(ranges: &[v1::value::Range]) -> Result<(), String> {
     if ranges.iter().any(|range| range.begin > range.end) {
         return Err("Invalid ranges resource: begin > end".to_owned());
     }
+    Ok(())
+}
+
+fn check_ranges(ranges: &[v1::value::Range]) -> Result<(), String> {
+    check_order(ranges)?;
     let mut sorted: Vec<(u64, u64)> = ranges.iter().map(|range| (range.begin, range.end)).collect();
     sorted.sort_unstable();
     if sorted.windows(2).any(|pair| pair[1].0 <= pair[0].1) {
