@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use super::{Dialect, Json, JsonError};
 
+/// Missing fields that an error names; whoever sent more has enough to mend.
+const MISSING_MAX: usize = 100;
+
 /// Reads the members of one object.
 #[derive(Debug)]
 pub struct Object<'a> {
@@ -67,8 +70,10 @@ impl<'a> Object<'a> {
 
     /// Notes that a required member is not there.
     pub fn missing(&mut self, name: &'static str) {
-        let path = self.below(name);
-        self.missing.push(path);
+        if self.missing.len() < MISSING_MAX {
+            let path = self.below(name);
+            self.missing.push(path);
+        }
     }
 
     read_scalars! {
