@@ -53,6 +53,7 @@ fn start() -> Option<Original> {
     drop(free);
     let process = Command::new(program)
         .args(["--registry=in_memory", "--ip=127.0.0.1", "--hostname=localhost"])
+        .arg("--agent_ping_timeout=1secs")
         .arg(format!("--port={}", address.port()))
         .arg(format!("--work_dir={}", directory.path().display()))
         .env("LIBPROCESS_NUM_WORKER_THREADS", "2")
