@@ -71,18 +71,14 @@ impl Table {
             }
             let wrong = |reason| FlagError::Value {
                 flag: flag.name.to_owned(),
-                value: if flag.kind == Kind::Secret {
-                    values::hidden(&value)
-                } else {
-                    value.clone()
-                },
+                value: values::hidden(&value),
                 reason,
             };
             let content = content(flag.kind, &value).map_err(wrong)?;
             let text = normal(flag.kind, &content).map_err(wrong)?;
             let shown = match flag.kind {
                 Kind::Secret => values::hidden(value.strip_prefix("file://").unwrap_or(&value)),
-                _ => text.clone(),
+                _ => values::hidden(&text),
             };
             values.set(flag.name, if by_alias { flag.alias } else { flag.name }, text, shown);
         }

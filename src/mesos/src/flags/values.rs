@@ -7,7 +7,7 @@ use super::FlagError;
 use crate::units::{self, Bytes};
 
 /// The value of every flag that has one.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Values {
     texts: BTreeMap<&'static str, String>,
     shown: BTreeMap<&'static str, String>,
@@ -24,6 +24,13 @@ pub(super) fn hidden(text: &str) -> String {
     };
     let user = credentials.split(':').next().unwrap_or_default();
     format!("zk://{user}:***@{rest}")
+}
+
+/// What `/flags` shows, not what the values are: no password gets into a log.
+impl std::fmt::Debug for Values {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_map().entries(&self.shown).finish()
+    }
 }
 
 impl Values {

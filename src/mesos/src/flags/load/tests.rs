@@ -173,6 +173,8 @@ fn files_stand_for_values_and_passwords_are_not_shown() {
     assert_eq!(values.text("work_dir"), Some(&*zk));
     let values = load(&["--zk=zk://u:pw@h:1/m"], &[]).unwrap();
     assert_eq!(values.as_strings()["zk"], "zk://u:***@h:1/m");
+    let values = load(&["--cluster=zk://u:pw@h:1/m"], &[]).unwrap();
+    assert!(!format!("{values:?}").contains("pw"));
     assert!(!values.clone().with("zk", "zk://a:b@c").as_strings()["zk"].contains('b'));
 }
 
