@@ -1,3 +1,53 @@
-//! `mesos-agent`.
+//! `mesos-agent`, and under other names the executors that come with it.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use agent::{Options, flags, run};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(ended) = agent::executor::multicall(&arguments) {
+        return ended;
+    }
+    let table = flags::table();
+    let values = match table.load(arguments.into_iter().skip(1), std::env::vars()) {
+        Ok(values) => values,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}\nSee `mesos-agent --help` for a list of supported flags.");
+            return ExitCode::FAILURE;
+        }
+    };
+    if values.boolean("help") {
+        let _ = write!(std::io::stdout(), "{}", table.help());
+        return ExitCode::SUCCESS;
+    }
+    if values.boolean("version") {
+        let _ = writeln!(std::io::stdout(), "mesos {}", mesos::VERSION);
+        return ExitCode::SUCCESS;
+    }
+    web::daemon::init_logging(match values.text("logging_level") {
+        Some("WARNING") => "warn",
+        Some("ERROR") => "error",
+        _ => "info",
+    });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "mesos-agent: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        let shutdown = web::daemon::cancelled_by_signals()?;
+        run(Options { flags: values, listener: None, end_containers: false }, shutdown, web::daemon::notify_ready).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "mesos-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

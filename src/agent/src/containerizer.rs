@@ -1,0 +1,49 @@
+//! Starting and ending containers.
+//!
+//! An executor is a process of its own session that outlives the agent. The mesos containerizer puts it into cgroups
+//! where it may; for a Docker task the process is `mesos-docker-executor`, which runs the container in Docker.
+
+pub mod cgroups;
+pub mod fetch;
+pub mod launcher;
+
+use std::path::PathBuf;
+
+use mesos::resources::Resources;
+use mesos::v1;
+
+use crate::paths::Run;
+
+/// What runs as the executor.
+#[derive(Debug, Clone)]
+pub enum Program {
+    /// `mesos-executor`, which runs a command.
+    CommandExecutor,
+    /// `mesos-docker-executor`, which runs a Docker container.
+    DockerExecutor,
+    /// A framework's own.
+    Custom(v1::CommandInfo),
+}
+
+/// A container to start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Which run of which executor.
+    pub run: Run,
+    /// What runs in it.
+    pub program: Program,
+    /// Its sandbox.
+    pub sandbox: PathBuf,
+    /// Where to note its first process, if it is checkpointed.
+    pub pid_file: Option<PathBuf>,
+    /// The user to run as, if the agent may choose.
+    pub user: Option<String>,
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// What to fetch into the sandbox first.
+    pub uris: Vec<v1::command_info::Uri>,
+    /// The kind of container that was asked for.
+    pub container: Option<v1::ContainerInfo>,
+    /// What it may use.
+    pub resources: Resources,
+}

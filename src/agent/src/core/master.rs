@@ -1,0 +1,255 @@
+//! The agent and the master: finding it, registering, being pinged.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mesos::internal as m;
+use mesos::libprocess::{Upid, inbound::Header};
+use mesos::v1;
+use prost::{DecodeError, Message as _, Name as _};
+
+use super::{Agent, Effect, Now, Registration, capabilities};
+use crate::checkpoint;
+use crate::paths;
+
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+impl Agent {
+    /// There is another leading master, or none.
+    pub fn master_changed(&mut self, now: Now, master: Option<(Upid, String)>) {
+        self.registration = Registration::Disconnected;
+        self.ping_deadline = None;
+        self.register_attempts = 0;
+        self.register_due = now.mono;
+        match master {
+            Some((pid, hostname)) => {
+                tracing::info!(master = %pid, "new leading master");
+                self.effects.push(Effect::Relink(pid.clone()));
+                self.master = Some(pid);
+                self.master_hostname = Some(hostname);
+            }
+            None => {
+                tracing::info!("no leading master");
+                self.master = None;
+                self.master_hostname = None;
+            }
+        }
+    }
+
+    /// The connection to a peer broke: if it is the master's, register again.
+    pub fn peer_exited(&mut self, now: Now, address: std::net::SocketAddr) {
+        if self.master.as_ref().is_some_and(|master| master.address == address) && self.registration == Registration::Running {
+            tracing::warn!("connection to the master broke; registering again");
+            self.registration = Registration::Disconnected;
+            self.register_attempts = 0;
+            self.register_due = now.mono + self.settings.registration_backoff_factor.min(Duration::from_secs(1));
+        }
+    }
+
+    pub(super) fn register_when_due(&mut self, now: Now) {
+        if self.ping_deadline.is_some_and(|deadline| now.mono >= deadline) && self.registration == Registration::Running {
+            tracing::warn!("no ping from the master for {:?}; registering again", self.ping_timeout);
+            self.ping_deadline = None;
+            self.registration = Registration::Disconnected;
+            self.register_due = now.mono;
+        }
+        if self.registration == Registration::Running || self.master.is_none() || now.mono < self.register_due {
+            return;
+        }
+        let backoff = self.settings.registration_backoff_factor * 2u32.saturating_pow(self.register_attempts.min(16));
+        self.register_attempts += 1;
+        self.register_due = now.mono + backoff.min(BACKOFF_MAX).max(Duration::from_millis(100));
+        let uuid = v1::Uuid { value: self.resource_version.as_bytes().to_vec() };
+        if self.info.id.is_none() {
+            let message = m::RegisterSlaveMessage {
+                slave: self.info.clone(),
+                checkpointed_resources: Vec::new(),
+                version: Some(mesos::VERSION.to_owned()),
+                agent_capabilities: capabilities(),
+                resource_version_uuid: Some(uuid),
+            };
+            self.send(&message);
+        } else {
+            let message = self.reregistration(uuid);
+            self.send(&message);
+        }
+    }
+
+    fn reregistration(&self, uuid: v1::Uuid) -> m::ReregisterSlaveMessage {
+        let (mut tasks, mut executors, mut frameworks) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, framework) in &self.frameworks {
+            let mut info = framework.info.clone();
+            info.id = Some(v1::FrameworkId { value: id.clone() });
+            frameworks.push(info);
+            for executor in framework.executors.values() {
+                executors.push(executor.info.clone());
+                for task in executor.queued.values() {
+                    tasks.push(super::tasks::task_of(task, id, v1::TaskState::TaskStaging));
+                }
+                for task in executor.tasks.values() {
+                    tasks.push(self.task_with_head(id, task));
+                }
+                tasks.extend(executor.completed.iter().filter(|task| self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))).map(|task| self.task_with_head(id, task)));
+            }
+            for executor in &framework.completed {
+                tasks.extend(executor.completed.iter().filter(|task| self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))).map(|task| self.task_with_head(id, task)));
+            }
+        }
+        m::ReregisterSlaveMessage {
+            slave: self.info.clone(),
+            tasks,
+            executor_infos: executors,
+            frameworks,
+            version: Some(mesos::VERSION.to_owned()),
+            agent_capabilities: capabilities(),
+            resource_version_uuid: Some(uuid),
+            ..Default::default()
+        }
+    }
+
+    fn task_with_head(&self, framework: &str, task: &v1::Task) -> v1::Task {
+        let mut task = task.clone();
+        if let Some((state, uuid)) = self.updates.head(&(framework.to_owned(), task.task_id.value.clone())) {
+            task.status_update_state = Some(state as i32);
+            task.status_update_uuid = Some(uuid);
+        }
+        task
+    }
+
+    /// A libprocess message to `slave(1)`.
+    ///
+    /// # Errors
+    /// When the body is no such message; unknown names are ignored, as the original does.
+    pub fn message(&mut self, now: Now, header: &Header, body: &[u8]) -> Result<(), DecodeError> {
+        let is = |name: &str| header.name == name;
+        if is(&m::PingSlaveMessage::full_name()) {
+            self.ping(now, &header.from, m::PingSlaveMessage::decode(body)?);
+            return Ok(());
+        }
+        // Only the leading master gives orders.
+        if self.master.as_ref().is_none_or(|master| master.address != header.from.address) {
+            tracing::warn!(from = %header.from, name = header.name, "message ignored: not from the leading master");
+            return Ok(());
+        }
+        if is(&m::SlaveRegisteredMessage::full_name()) {
+            let message = m::SlaveRegisteredMessage::decode(body)?;
+            self.registered(now, message.slave_id, message.connection);
+        } else if is(&m::SlaveReregisteredMessage::full_name()) {
+            let message = m::SlaveReregisteredMessage::decode(body)?;
+            if self.info.id.as_ref() != Some(&message.slave_id) {
+                self.effects.push(Effect::Abort(format!("the master registered this agent again as {}", message.slave_id.value)));
+                return Ok(());
+            }
+            self.reregistered(now, message);
+        } else if is(&m::RunTaskMessage::full_name()) {
+            self.run_task(now, m::RunTaskMessage::decode(body)?);
+        } else if is(&m::RunTaskGroupMessage::full_name()) {
+            let message = m::RunTaskGroupMessage::decode(body)?;
+            self.refuse_group(now, &message);
+        } else if is(&m::KillTaskMessage::full_name()) {
+            self.kill_task(now, m::KillTaskMessage::decode(body)?);
+        } else if is(&m::StatusUpdateAcknowledgementMessage::full_name()) {
+            self.acknowledged(&m::StatusUpdateAcknowledgementMessage::decode(body)?);
+        } else if is(&m::ShutdownFrameworkMessage::full_name()) {
+            self.shutdown_framework(now, &m::ShutdownFrameworkMessage::decode(body)?.framework_id.value);
+        } else if is(&m::ShutdownExecutorMessage::full_name()) {
+            let message = m::ShutdownExecutorMessage::decode(body)?;
+            if let (Some(framework), Some(executor)) = (message.framework_id, message.executor_id) {
+                self.shutdown_executor(now, &framework.value, &executor.value);
+            }
+        } else if is(&m::UpdateFrameworkMessage::full_name()) {
+            let message = m::UpdateFrameworkMessage::decode(body)?;
+            if let (Some(framework), Some(info)) = (self.frameworks.get_mut(&message.framework_id.value), message.framework_info) {
+                framework.info = info;
+            }
+        } else if is(&m::FrameworkToExecutorMessage::full_name()) {
+            let message = m::FrameworkToExecutorMessage::decode(body)?;
+            self.message_to_executor(&message.framework_id.value, &message.executor_id.value, message.data);
+        } else if is(&m::ShutdownMessage::full_name()) {
+            let reason = m::ShutdownMessage::decode(body)?.message.unwrap_or_default();
+            self.effects.push(Effect::Abort(format!("the master told this agent to shut down: {reason}")));
+        } else {
+            tracing::debug!(from = %header.from, name = header.name, "message ignored");
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self, now: Now, from: &Upid, message: m::PingSlaveMessage) {
+        self.effects.push(Effect::Send(from.clone(), m::PongSlaveMessage::full_name(), Vec::new()));
+        self.ping_deadline = Some(now.mono + self.ping_timeout);
+        if !message.connected && self.registration == Registration::Running {
+            tracing::info!("the master says that this agent is disconnected; registering again");
+            self.registration = Registration::Disconnected;
+            self.register_attempts = 0;
+            self.register_due = now.mono;
+        }
+    }
+
+    fn connected(&mut self, now: Now, connection: Option<m::MasterSlaveConnection>) {
+        if let Some(seconds) = connection.and_then(|connection| connection.total_ping_timeout_seconds).filter(|seconds| (1.0..1e6).contains(seconds)) {
+            self.ping_timeout = Duration::from_secs_f64(seconds);
+        }
+        self.ping_deadline = Some(now.mono + self.ping_timeout);
+        self.registration = Registration::Running;
+        self.register_attempts = 0;
+        self.updates.resume();
+        if let Some(id) = self.info.id.clone() {
+            let message = m::UpdateSlaveMessage {
+                slave_id: id,
+                update_oversubscribed_resources: Some(false),
+                operations: Some(m::update_slave_message::Operations::default()),
+                resource_version_uuid: Some(v1::Uuid { value: self.resource_version.as_bytes().to_vec() }),
+                resource_providers: Some(m::update_slave_message::ResourceProviders::default()),
+                ..Default::default()
+            };
+            self.send(&message);
+        }
+    }
+
+    fn registered(&mut self, now: Now, id: v1::AgentId, connection: Option<m::MasterSlaveConnection>) {
+        match self.id() {
+            Some(own) if own != id.value => {
+                self.effects.push(Effect::Abort(format!("registered, but got the wrong id: {} (expected {own})", id.value)));
+                return;
+            }
+            Some(_) => {}
+            None => {
+                tracing::info!(agent = id.value, "registered");
+                let directory = paths::agent(&self.meta(), &id.value);
+                self.info.id = Some(id);
+                let info = self.info.clone();
+                self.effects.push(Effect::Write(directory.join("slave.info"), checkpoint::frame(&info)));
+                self.effects.push(Effect::Link(directory.clone(), self.meta().join("slaves/latest")));
+            }
+        }
+        self.connected(now, connection);
+    }
+
+    fn reregistered(&mut self, now: Now, message: m::SlaveReregisteredMessage) {
+        tracing::info!("registered again");
+        self.connected(now, message.connection);
+        for reconciliation in message.reconciliations {
+            let framework = reconciliation.framework_id.value;
+            for status in reconciliation.statuses {
+                let known = self.frameworks.get(&framework).into_iter().flat_map(|known| known.executors.values()).any(|executor| {
+                    executor.tasks.contains_key(&status.task_id.value) || executor.queued.contains_key(&status.task_id.value)
+                });
+                if !known && !self.updates.has_pending(&(framework.clone(), status.task_id.value.clone())) {
+                    self.update_of_agent(now, &framework, None, &status.task_id.value, v1::TaskState::TaskDropped, v1::task_status::Reason::Reconciliation, "Task is unknown to the agent");
+                }
+            }
+        }
+    }
+
+    /// Leaves the master for good (SIGUSR1).
+    pub fn unregister(&mut self) {
+        if let Some(id) = self.info.id.clone() {
+            self.send(&m::UnregisterSlaveMessage { slave_id: id });
+        }
+    }
+
+    /// Ids of all containers that run.
+    pub fn containers(&self) -> BTreeSet<String> {
+        self.frameworks.values().flat_map(|framework| framework.executors.values().map(|executor| executor.run.container.clone())).collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! The executors that come with the agent: programs of their own, so that tasks outlive the agent. They speak the v1
+//! executor API to it, and wait for it when it is away.
+
+pub mod client;
+pub mod command;
+pub mod docker;
+pub mod health;
+
+/// Runs the program that `arguments` name, if it is one of ours: the first is the name that it was started under.
+/// `None` if it is another.
+pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
+    let name = std::path::Path::new(arguments.first()?).file_name()?.to_str()?.to_owned();
+    let rest: Vec<String> = arguments.iter().skip(1).cloned().collect();
+    let run = match name.as_str() {
+        "mesos-executor" => Program::Command,
+        "mesos-docker-executor" => Program::Docker,
+        _ => return None,
+    };
+    let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match run {
+                Program::Command => command::run().await,
+                Program::Docker => docker::run(&rest).await,
+            }
+        })
+    });
+    Some(match ended {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "{name}: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    })
+}
+
+enum Program {
+    Command,
+    Docker,
+}

@@ -1,0 +1,7 @@
+//! The shell around the core: one task owns the core and feeds it from one bounded queue.
+
+pub mod actor;
+pub mod files;
+pub mod http;
+pub mod run;
+pub mod view;

@@ -1,0 +1,255 @@
+//! The task that owns the core.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use mesos::content::ContentType;
+use mesos::libprocess::Upid;
+use mesos::libprocess::inbound::Header;
+use mesos::libprocess::outbound::Sender;
+use mesos::v1::executor::Call;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint;
+use crate::containerizer::launcher::{Ended, Launcher};
+use crate::core::{Agent, CallError, Effect, Now, StreamId};
+use crate::paths::Run;
+
+const QUEUE_MAX: usize = 4096;
+const STREAM_MAX: usize = 4096;
+const TICK: Duration = Duration::from_millis(100);
+
+type Look = Box<dyn FnOnce(&mut Agent) + Send>;
+type Subscription = Result<(StreamId, mpsc::Receiver<Bytes>), CallError>;
+
+/// What can happen.
+pub enum Input {
+    /// A libprocess message.
+    Message(Header, Bytes),
+    /// An executor subscribes.
+    Subscribe(ContentType, Box<Call>, oneshot::Sender<Subscription>),
+    /// An executor calls.
+    Call(Box<Call>, oneshot::Sender<Result<(), CallError>>),
+    /// An executor's stream was closed by it.
+    Closed(StreamId),
+    /// A connection of ours to a peer broke.
+    Exited(SocketAddr),
+    /// There is another leading master (its UPID and name), or none.
+    Master(Option<(Upid, String)>),
+    /// Leave the master for good.
+    Unregister,
+    /// Somebody looks at the state.
+    Look(Look),
+}
+
+/// The way to the actor. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Handle {
+    /// Hands an input over, waiting while the queue is full. An actor that has ended takes nothing.
+    pub async fn send(&self, input: Input) {
+        let _ = self.inputs.send(input).await;
+    }
+
+    /// Looks at the state inside the actor; `None` when the agent ends.
+    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&mut Agent) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let look: Look = Box::new(move |agent| {
+            // Nobody waits any more: fine.
+            let _ = reply.send(look(agent));
+        });
+        self.send(Input::Look(look)).await;
+        answer.await.ok()
+    }
+
+    /// An executor's subscription: the records to send it.
+    pub async fn subscribe(&self, content: ContentType, call: Call) -> Option<Subscription> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Subscribe(content, Box::new(call), reply)).await;
+        answer.await.ok()
+    }
+
+    /// An executor's call.
+    pub async fn call(&self, call: Call) -> Option<Result<(), CallError>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Call(Box::new(call), reply)).await;
+        answer.await.ok()
+    }
+}
+
+struct Stream {
+    records: mpsc::Sender<Bytes>,
+    content: ContentType,
+}
+
+/// The task's state.
+pub struct Actor {
+    agent: Agent,
+    streams: HashMap<StreamId, Stream>,
+    sender: Sender,
+    launcher: Launcher,
+    handle: Handle,
+    gc_delay: Duration,
+    started: Instant,
+    shutdown: CancellationToken,
+    failure: Option<String>,
+}
+
+/// The time of an input of an agent that began at `started`.
+pub fn now(started: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Now { wall, mono: started.elapsed() }
+}
+
+impl Actor {
+    /// Starts the task; it ends when `shutdown` is cancelled, or when the agent can't go on: then it cancels `shutdown`
+    /// itself and gives the reason.
+    pub fn start(
+        agent: Agent,
+        sender: Sender,
+        launcher: Launcher,
+        ended: mpsc::Receiver<Ended>,
+        gc_delay: Duration,
+        started: Instant,
+        shutdown: CancellationToken,
+    ) -> (Handle, tokio::task::JoinHandle<Option<String>>) {
+        let (inputs, queue) = mpsc::channel(QUEUE_MAX);
+        let handle = Handle { inputs };
+        let actor = Self { agent, streams: HashMap::new(), sender, launcher, handle: handle.clone(), gc_delay, started, shutdown, failure: None };
+        (handle, tokio::spawn(actor.run(queue, ended)))
+    }
+
+    async fn run(mut self, mut queue: mpsc::Receiver<Input>, mut ended: mpsc::Receiver<Ended>) -> Option<String> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.failure.is_none() {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                Some(end) = ended.recv() => self.agent.container_ended(now(self.started), &end.container, end.status, end.problem),
+                input = queue.recv() => match input {
+                    Some(input) => self.input(input),
+                    None => break,
+                },
+                _ = ticks.tick() => {}
+            }
+            self.agent.tick(now(self.started));
+            self.carry_out();
+        }
+        if self.failure.is_some() {
+            self.shutdown.cancel();
+        }
+        self.failure
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = now(self.started);
+        match input {
+            Input::Message(header, body) => {
+                if let Err(error) = self.agent.message(now, &header, &body) {
+                    tracing::warn!(from = %header.from, name = header.name, %error, "message dropped: it can't be read");
+                }
+            }
+            Input::Subscribe(content, call, reply) => {
+                if let Err(error) = self.agent.check_subscribe(&call) {
+                    drop(reply.send(Err(error)));
+                    return;
+                }
+                let stream = StreamId(uuid::Uuid::new_v4());
+                let (records, receiver) = mpsc::channel(STREAM_MAX);
+                let (handle, closed) = (self.handle.clone(), records.clone());
+                self.streams.insert(stream, Stream { records, content });
+                self.agent.subscribe(now, stream, *call);
+                drop(reply.send(Ok((stream, receiver))));
+                tokio::spawn(async move {
+                    closed.closed().await;
+                    handle.send(Input::Closed(stream)).await;
+                });
+            }
+            Input::Call(call, reply) => drop(reply.send(self.agent.call(now, *call))),
+            Input::Closed(stream) => {
+                self.streams.remove(&stream);
+                self.agent.stream_closed(stream);
+            }
+            Input::Exited(address) => self.agent.peer_exited(now, address),
+            Input::Master(master) => self.agent.master_changed(now, master),
+            Input::Unregister => self.agent.unregister(),
+            Input::Look(look) => look(&mut self.agent),
+        }
+    }
+
+    fn carry_out(&mut self) {
+        for effect in self.agent.take_effects() {
+            let written = match effect {
+                Effect::Send(to, name, body) => {
+                    self.sender.send_named("slave(1)", &to, &name, &body);
+                    Ok(())
+                }
+                Effect::Relink(to) => {
+                    self.sender.relink(to.address);
+                    Ok(())
+                }
+                Effect::Write(path, content) => tokio::task::block_in_place(|| checkpoint::replace(&path, &content)).map_err(|error| (path, error)),
+                Effect::Append(path, content) => tokio::task::block_in_place(|| checkpoint::append(&path, &content)).map_err(|error| (path, error)),
+                Effect::Link(target, path) => tokio::task::block_in_place(|| checkpoint::link(&target, &path)).map_err(|error| (path, error)),
+                Effect::Launch(launch) => {
+                    self.launcher.launch(*launch);
+                    Ok(())
+                }
+                Effect::Destroy(container) => {
+                    self.launcher.destroy(container);
+                    Ok(())
+                }
+                Effect::Event(stream, event) => {
+                    self.event(stream, &event);
+                    Ok(())
+                }
+                Effect::Close(stream) => {
+                    self.streams.remove(&stream);
+                    Ok(())
+                }
+                Effect::Forget(run) => {
+                    self.forget(run);
+                    Ok(())
+                }
+                Effect::Abort(reason) => {
+                    self.failure = Some(reason);
+                    return;
+                }
+            };
+            if let Err((path, error)) = written {
+                // Nothing may be acknowledged that is not on disk.
+                self.failure = Some(format!("cannot checkpoint {}: {error}", path.display()));
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, id: StreamId, event: &mesos::v1::executor::Event) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let record = mesos::recordio::encode(&stream.content.encode(event));
+        if stream.records.try_send(record).is_err() {
+            tracing::warn!(stream = %id.0, "an executor that doesn't read its events is cut off");
+            self.streams.remove(&id);
+            self.agent.stream_closed(id);
+        }
+    }
+
+    fn forget(&self, run: Run) {
+        let (delay, work_dir) = (self.gc_delay, self.agent.settings.work_dir.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            for directory in [run.sandbox(&work_dir), run.meta(&work_dir)] {
+                if let Err(error) = tokio::fs::remove_dir_all(&directory).await {
+                    tracing::debug!(directory = %directory.display(), %error, "not removed");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,144 @@
+//! The agent's HTTP side: libprocess messages, the executor API, the legacy endpoints.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use mesos::content::ContentType;
+use mesos::flags::Values;
+use mesos::libprocess::inbound;
+use mesos::v1::executor::{Call, call};
+use serde_json::json;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use web::respond;
+
+use super::actor::{Handle, Input};
+use super::{files, view};
+use crate::core::CallError;
+
+const BODY_MAX: usize = 64 << 20;
+
+/// What requests need.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) handle: Handle,
+    pub(super) flags: Arc<Values>,
+    pub(super) start_time: f64,
+    pub(super) started: Instant,
+}
+
+fn bad_request(text: impl Into<Body>) -> Response {
+    respond::text(StatusCode::BAD_REQUEST, text)
+}
+
+/// The router of everything that the agent answers.
+pub(super) fn router(app: App) -> Router {
+    Router::new().fallback(dispatch).layer(axum::middleware::from_fn_with_state(app.clone(), messages)).layer(axum::Extension(app))
+}
+
+async fn messages(State(app): State<App>, request: Request, next: axum::middleware::Next) -> Response {
+    let Some(header) = inbound::classify(request.method(), request.uri().path(), request.headers()) else {
+        return next.run(request).await;
+    };
+    let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else { return bad_request("The body can't be read") };
+    if header.to != "slave(1)" {
+        return respond::not_found();
+    }
+    app.handle.send(Input::Message(header, body.to_bytes())).await;
+    respond::empty(StatusCode::ACCEPTED)
+}
+
+async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().trim_end_matches('/').replace("%28", "(").replace("%29", ")");
+    let query = parts.uri.query();
+    let parameter = |name: &str| respond::query_parameter(query, name);
+    let local = path.strip_prefix("/slave(1)").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
+    let (start_time, flags) = (app.start_time, app.flags.clone());
+    let ending = || respond::text(StatusCode::SERVICE_UNAVAILABLE, "Agent is terminating");
+    match local {
+        "/health" => respond::empty(StatusCode::OK),
+        "/version" => respond::jsonp(json!({"build_date": crate::BUILD_DATE, "build_time": crate::BUILD_TIME, "build_user": "meso", "version": mesos::VERSION}).to_string(), query),
+        "/flags" => respond::jsonp(json!({"flags": flags.as_strings()}).to_string(), query),
+        "/state" => match app.handle.look(move |agent| view::state(agent, start_time, flags.as_strings())).await {
+            Some(value) => respond::jsonp(value.to_string(), query),
+            None => ending(),
+        },
+        "/containers" => match app.handle.look(|agent| view::containers(agent)).await {
+            Some(value) => respond::jsonp(value.to_string(), query),
+            None => ending(),
+        },
+        "/metrics/snapshot" => {
+            let uptime = app.started.elapsed().as_secs_f64();
+            match app.handle.look(move |agent| view::metrics(agent, uptime)).await {
+                Some(value) => respond::jsonp(json!(value).to_string(), query),
+                None => ending(),
+            }
+        }
+        "/files/debug" | "/files/browse" | "/files/read" | "/files/download" => {
+            let attached = app.handle.look(|agent| view::attached(agent)).await.unwrap_or_default();
+            if local == "/files/debug" {
+                return respond::json(json!(attached).to_string());
+            }
+            let Some(path) = parameter("path") else { return bad_request("Expecting 'path=value' in query.\n") };
+            match local {
+                "/files/browse" => files::browse(&attached, &path),
+                "/files/read" => files::read(&attached, &path, parameter("offset").as_deref(), parameter("length").as_deref()),
+                _ => files::download(&attached, &path).await,
+            }
+        }
+        "/api/v1/executor" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
+        "/api/v1/executor" => match Limited::new(body, BODY_MAX).collect().await {
+            Ok(body) => executor(&app, &parts.headers, body.to_bytes()).await,
+            Err(_) => bad_request("The body can't be read"),
+        },
+        "/api/v1" | "/monitor/statistics" => respond::text(StatusCode::NOT_IMPLEMENTED, "not supported by this agent yet"),
+        _ => respond::not_found(),
+    }
+}
+
+fn refusal(error: CallError) -> Response {
+    match error {
+        CallError::BadRequest(text) => bad_request(text),
+        CallError::Forbidden(text) => respond::text(StatusCode::FORBIDDEN, text),
+        CallError::NotImplemented(text) => respond::text(StatusCode::NOT_IMPLEMENTED, text),
+    }
+}
+
+async fn executor(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
+    let Some(content) = headers.get(CONTENT_TYPE) else { return bad_request("Expecting 'Content-Type' to be present") };
+    let Some(content) = content.to_str().ok().and_then(ContentType::parse) else {
+        return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf");
+    };
+    let call: Call = match content.decode(&body) {
+        Ok(call) => call,
+        Err(error) => return bad_request(error.to_string()),
+    };
+    let ending = || respond::text(StatusCode::SERVICE_UNAVAILABLE, "Agent is terminating");
+    if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
+        return match app.handle.call(call).await {
+            Some(Ok(())) => respond::empty(StatusCode::ACCEPTED),
+            Some(Err(error)) => refusal(error),
+            None => ending(),
+        };
+    }
+    let Some(accepted) = ContentType::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok())) else {
+        return respond::text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'");
+    };
+    match app.handle.subscribe(accepted, call).await {
+        Some(Ok((_, records))) => {
+            let body = Body::from_stream(ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>));
+            respond::body(StatusCode::OK, accepted.as_str(), body)
+        }
+        Some(Err(error)) => refusal(error),
+        None => ending(),
+    }
+}
