@@ -1,0 +1,30 @@
+//! Error codes of replies (`KeeperException.Code`).
+
+/// Why a request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Code {
+    RuntimeInconsistency = -2,
+    MarshallingError = -5,
+    Unimplemented = -6,
+    BadArguments = -8,
+    NoNode = -101,
+    NoAuth = -102,
+    BadVersion = -103,
+    NoChildrenForEphemerals = -108,
+    NodeExists = -110,
+    NotEmpty = -111,
+    SessionExpired = -112,
+    InvalidAcl = -114,
+    AuthFailed = -115,
+    NoWatcher = -121,
+    ReconfigDisabled = -123,
+}
+
+impl Code {
+    /// The number on the wire.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+}

@@ -1,0 +1,260 @@
+//! Requests of clients, by opcode (`ZooDefs.OpCode`).
+
+use crate::codec::{DecodeError, Reader};
+use crate::records::Acl;
+
+/// Opcodes by name.
+#[expect(missing_docs, reason = "the names say it")]
+pub mod opcode {
+    pub const CREATE: i32 = 1;
+    pub const DELETE: i32 = 2;
+    pub const EXISTS: i32 = 3;
+    pub const GET_DATA: i32 = 4;
+    pub const SET_DATA: i32 = 5;
+    pub const GET_ACL: i32 = 6;
+    pub const SET_ACL: i32 = 7;
+    pub const GET_CHILDREN: i32 = 8;
+    pub const SYNC: i32 = 9;
+    pub const PING: i32 = 11;
+    pub const GET_CHILDREN2: i32 = 12;
+    pub const CHECK: i32 = 13;
+    pub const MULTI: i32 = 14;
+    pub const CREATE2: i32 = 15;
+    pub const RECONFIG: i32 = 16;
+    pub const CHECK_WATCHES: i32 = 17;
+    pub const REMOVE_WATCHES: i32 = 18;
+    pub const CREATE_CONTAINER: i32 = 19;
+    pub const CREATE_TTL: i32 = 21;
+    pub const MULTI_READ: i32 = 22;
+    pub const AUTH: i32 = 100;
+    pub const SET_WATCHES: i32 = 101;
+    pub const SASL: i32 = 102;
+    pub const GET_EPHEMERALS: i32 = 103;
+    pub const GET_ALL_CHILDREN_NUMBER: i32 = 104;
+    pub const SET_WATCHES2: i32 = 105;
+    pub const ADD_WATCH: i32 = 106;
+    pub const WHO_AM_I: i32 = 107;
+    pub const CREATE_SESSION: i32 = -10;
+    pub const CLOSE_SESSION: i32 = -11;
+    pub const ERROR: i32 = -1;
+}
+
+/// A request to create a znode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Create {
+    /// Its path, without the number of a sequential one.
+    pub path: String,
+    /// Its data; null is not the same as empty.
+    pub data: Option<Vec<u8>>,
+    /// Who may do what with it; null and empty are refused.
+    pub acl: Vec<Acl>,
+    /// What kind it is to be.
+    pub flags: i32,
+    /// Its time to live in ms, for TTL nodes.
+    pub ttl: Option<i64>,
+    /// The opcode, which says what the reply holds and whether it is a container.
+    pub opcode: i32,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the protocol's")]
+pub enum Request {
+    Create(Create),
+    Delete {
+        path: String,
+        version: i32,
+    },
+    Exists {
+        path: String,
+        watch: bool,
+    },
+    GetData {
+        path: String,
+        watch: bool,
+    },
+    SetData {
+        path: String,
+        data: Option<Vec<u8>>,
+        version: i32,
+    },
+    GetAcl {
+        path: String,
+    },
+    SetAcl {
+        path: String,
+        acl: Vec<Acl>,
+        version: i32,
+    },
+    GetChildren {
+        path: String,
+        watch: bool,
+        with_stat: bool,
+    },
+    Sync {
+        path: String,
+    },
+    Ping,
+    Check {
+        path: String,
+        version: i32,
+    },
+    Multi(Vec<Request>),
+    MultiRead(Vec<Request>),
+    CheckWatches {
+        path: String,
+        kind: i32,
+    },
+    RemoveWatches {
+        path: String,
+        kind: i32,
+    },
+    Auth {
+        scheme: String,
+        auth: Vec<u8>,
+    },
+    SetWatches {
+        relative_zxid: i64,
+        data: Vec<String>,
+        exist: Vec<String>,
+        child: Vec<String>,
+        persistent: Vec<String>,
+        recursive: Vec<String>,
+    },
+    Sasl,
+    GetEphemerals {
+        prefix: String,
+    },
+    GetAllChildrenNumber {
+        path: String,
+    },
+    AddWatch {
+        path: String,
+        mode: i32,
+    },
+    WhoAmI,
+    Reconfig,
+    CloseSession,
+    Unknown,
+}
+
+/// A request with its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framed {
+    /// The client's number for it.
+    pub xid: i32,
+    /// What it asks.
+    pub opcode: i32,
+    /// Its body, if it can be read.
+    pub request: Result<Request, DecodeError>,
+}
+
+impl Request {
+    /// Reads a whole frame.
+    ///
+    /// # Errors
+    /// When there is no header.
+    pub fn decode(frame: &[u8]) -> Result<Framed, DecodeError> {
+        let mut reader = Reader::new(frame);
+        let (xid, opcode) = (reader.int()?, reader.int()?);
+        Ok(Framed { xid, opcode, request: Self::body(opcode, &mut reader) })
+    }
+
+    fn body(opcode: i32, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        use opcode as o;
+        Ok(match opcode {
+            o::CREATE | o::CREATE2 | o::CREATE_CONTAINER | o::CREATE_TTL => {
+                let path = reader.string()?;
+                let data = reader.buffer()?.map(<[u8]>::to_vec);
+                let acl = reader.vector(Acl::read)?.unwrap_or_default();
+                let flags = reader.int()?;
+                let ttl = if opcode == o::CREATE_TTL { Some(reader.long()?) } else { None };
+                Self::Create(Create { path, data, acl, flags, ttl, opcode })
+            }
+            o::DELETE => Self::Delete { path: reader.string()?, version: reader.int()? },
+            o::EXISTS => Self::Exists { path: reader.string()?, watch: reader.boolean()? },
+            o::GET_DATA => Self::GetData { path: reader.string()?, watch: reader.boolean()? },
+            o::SET_DATA => Self::SetData {
+                path: reader.string()?,
+                data: reader.buffer()?.map(<[u8]>::to_vec),
+                version: reader.int()?,
+            },
+            o::GET_ACL => Self::GetAcl { path: reader.string()? },
+            o::SET_ACL => Self::SetAcl {
+                path: reader.string()?,
+                acl: reader.vector(Acl::read)?.unwrap_or_default(),
+                version: reader.int()?,
+            },
+            o::GET_CHILDREN | o::GET_CHILDREN2 => Self::GetChildren {
+                path: reader.string()?,
+                watch: reader.boolean()?,
+                with_stat: opcode == o::GET_CHILDREN2,
+            },
+            o::SYNC => Self::Sync { path: reader.string()? },
+            o::PING => Self::Ping,
+            o::CHECK => Self::Check { path: reader.string()?, version: reader.int()? },
+            o::MULTI | o::MULTI_READ => {
+                let mut operations = Vec::new();
+                loop {
+                    let (kind, done) = (reader.int()?, reader.boolean()?);
+                    let _err = reader.int()?;
+                    if done {
+                        break;
+                    }
+                    let allowed: &[i32] = if opcode == o::MULTI {
+                        &[
+                            o::CREATE,
+                            o::CREATE2,
+                            o::CREATE_CONTAINER,
+                            o::CREATE_TTL,
+                            o::DELETE,
+                            o::SET_DATA,
+                            o::CHECK,
+                        ]
+                    } else {
+                        &[o::GET_DATA, o::GET_CHILDREN]
+                    };
+                    if !allowed.contains(&kind) {
+                        return Err(DecodeError::Length(kind));
+                    }
+                    operations.push(Self::body(kind, reader)?);
+                }
+                if opcode == o::MULTI {
+                    Self::Multi(operations)
+                } else {
+                    Self::MultiRead(operations)
+                }
+            }
+            o::CHECK_WATCHES => Self::CheckWatches { path: reader.string()?, kind: reader.int()? },
+            o::REMOVE_WATCHES => {
+                Self::RemoveWatches { path: reader.string()?, kind: reader.int()? }
+            }
+            o::AUTH => {
+                let _type = reader.int()?;
+                Self::Auth {
+                    scheme: reader.string()?,
+                    auth: reader.buffer()?.unwrap_or_default().to_vec(),
+                }
+            }
+            o::SET_WATCHES | o::SET_WATCHES2 => {
+                let relative_zxid = reader.long()?;
+                let mut paths = || reader.vector(Reader::string).map(Option::unwrap_or_default);
+                let (data, exist, child) = (paths()?, paths()?, paths()?);
+                let (persistent, recursive) = if opcode == o::SET_WATCHES2 {
+                    (paths()?, paths()?)
+                } else {
+                    Default::default()
+                };
+                Self::SetWatches { relative_zxid, data, exist, child, persistent, recursive }
+            }
+            o::SASL => Self::Sasl,
+            o::GET_EPHEMERALS => Self::GetEphemerals { prefix: reader.string()? },
+            o::GET_ALL_CHILDREN_NUMBER => Self::GetAllChildrenNumber { path: reader.string()? },
+            o::ADD_WATCH => Self::AddWatch { path: reader.string()?, mode: reader.int()? },
+            o::WHO_AM_I => Self::WhoAmI,
+            o::RECONFIG => Self::Reconfig,
+            o::CLOSE_SESSION => Self::CloseSession,
+            _ => Self::Unknown,
+        })
+    }
+}
