@@ -160,16 +160,16 @@ impl Request {
         Ok(Framed { xid, opcode, request: Self::body(opcode, &mut reader) })
     }
 
-    fn body(opcode: i32, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn body(kind: i32, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         use opcode as o;
-        Ok(match opcode {
+        Ok(match kind {
             o::CREATE | o::CREATE2 | o::CREATE_CONTAINER | o::CREATE_TTL => {
                 let path = reader.string()?;
                 let data = reader.buffer()?.map(<[u8]>::to_vec);
                 let acl = reader.vector(Acl::read)?.unwrap_or_default();
                 let flags = reader.int()?;
-                let ttl = if opcode == o::CREATE_TTL { Some(reader.long()?) } else { None };
-                Self::Create(Create { path, data, acl, flags, ttl, opcode })
+                let ttl = if kind == o::CREATE_TTL { Some(reader.long()?) } else { None };
+                Self::Create(Create { path, data, acl, flags, ttl, opcode: kind })
             }
             o::DELETE => Self::Delete { path: reader.string()?, version: reader.int()? },
             o::EXISTS => Self::Exists { path: reader.string()?, watch: reader.boolean()? },
@@ -188,7 +188,7 @@ impl Request {
             o::GET_CHILDREN | o::GET_CHILDREN2 => Self::GetChildren {
                 path: reader.string()?,
                 watch: reader.boolean()?,
-                with_stat: opcode == o::GET_CHILDREN2,
+                with_stat: kind == o::GET_CHILDREN2,
             },
             o::SYNC => Self::Sync { path: reader.string()? },
             o::PING => Self::Ping,
@@ -196,12 +196,12 @@ impl Request {
             o::MULTI | o::MULTI_READ => {
                 let mut operations = Vec::new();
                 loop {
-                    let (kind, done) = (reader.int()?, reader.boolean()?);
+                    let (inner, done) = (reader.int()?, reader.boolean()?);
                     let _err = reader.int()?;
                     if done {
                         break;
                     }
-                    let allowed: &[i32] = if opcode == o::MULTI {
+                    let allowed: &[i32] = if kind == o::MULTI {
                         &[
                             o::CREATE,
                             o::CREATE2,
@@ -214,10 +214,10 @@ impl Request {
                     } else {
                         &[o::GET_DATA, o::GET_CHILDREN]
                     };
-                    if !allowed.contains(&kind) {
-                        return Err(DecodeError::Length(kind));
+                    if !allowed.contains(&inner) {
+                        return Err(DecodeError::Length(inner));
                     }
-                    operations.push(Self::body(kind, reader)?);
+                    operations.push(Self::body(inner, reader)?);
                 }
                 if opcode == o::MULTI {
                     Self::Multi(operations)
@@ -240,11 +240,8 @@ impl Request {
                 let relative_zxid = reader.long()?;
                 let mut paths = || reader.vector(Reader::string).map(Option::unwrap_or_default);
                 let (data, exist, child) = (paths()?, paths()?, paths()?);
-                let (persistent, recursive) = if opcode == o::SET_WATCHES2 {
-                    (paths()?, paths()?)
-                } else {
-                    Default::default()
-                };
+                let (persistent, recursive) =
+                    if kind == o::SET_WATCHES2 { (paths()?, paths()?) } else { Default::default() };
                 Self::SetWatches { relative_zxid, data, exist, child, persistent, recursive }
             }
             o::SASL => Self::Sasl,
