@@ -1,0 +1,40 @@
+//! The built programs, where cargo left them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A directory of built programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    directory: PathBuf,
+}
+
+impl Binaries {
+    /// The programs in a directory.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// A program's path.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn path(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        if !path.is_file() {
+            bail!("{}: not built; run: make rpm", path.display());
+        }
+        Ok(path)
+    }
+
+    /// A program's bytes.
+    ///
+    /// # Errors
+    /// When it was not built or can't be read.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.path(name)?;
+        std::fs::read(&path).with_context(|| path.display().to_string())
+    }
+}
