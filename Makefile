@@ -1,0 +1,59 @@
+# What a person types. `make` lists the targets; each CI step is one of them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+ZIG_TARGET := x86_64-unknown-linux-gnu
+GLIBC := 2.17
+BINARIES := target/$(ZIG_TARGET)/release
+# Times in packages: the last commit's, so that the same commit gives the same bytes.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
+export SOURCE_DATE_EPOCH
+PACKAGING := cargo run --quiet --package packaging --
+# In CI a test that can't run is a failure.
+ifeq ($(CI),true)
+export MESO_REQUIRE_ALL := 1
+endif
+
+.NOTPARALLEL:
+.PHONY: help up test check lint rpm repo lab ui tools binaries
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ui ## a whole cluster on this machine, unprivileged; Ctrl-C ends it
+	cargo run --quiet --package meso --bin meso -- up
+
+test: tools check rpm ## everything: installs what the tests need (Debian), builds, runs all tests, end to end included
+	tests/python-clients.sh
+	cargo build --quiet --workspace --bins
+	cargo test --quiet --workspace --doc
+	scripts/run-tests
+
+check: ui lint ## quick: formatting, lints, units and packaging without hosts
+	cargo test --quiet --package packaging
+
+lint: ui
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	scripts/check-dependencies
+
+rpm: binaries ## the packages, in target/rpms (BASEURL=… sets the repository's address)
+	$(PACKAGING) rpm --binaries $(BINARIES) $(if $(BASEURL),--baseurl $(BASEURL))
+	$(PACKAGING) check
+
+repo: rpm ## a yum repository of them, in target/repo, for file:// or any web server
+	$(PACKAGING) repo
+
+lab: ## three test hosts, as root, until `../shared/lab/lab down`
+	../shared/lab/lab up 3 --as centos7
+
+ui: ## the web pages, embedded in the daemons by the next build
+	scripts/build-ui
+
+tools: ## installs what the tests need and this machine lacks, by apt
+	scripts/install-tools
+
+# Programs that run on CentOS 7.
+binaries: ui
+	packaging/zigbuild --release --target $(ZIG_TARGET).$(GLIBC) --bins \
+		--package zookeeper --package master --package agent --package marathon --package meso
