@@ -1,6 +1,7 @@
 //! The wrappers turn files and defaults into the command lines that the originals' wrappers make of them.
 //!
 //! Each test runs a copy of a wrapper in which `/etc` and the daemon are the test's own.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

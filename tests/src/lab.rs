@@ -97,6 +97,18 @@ impl Lab {
         self.try_lab(&["ssh", host, command])
     }
 
+    /// Copies a directory's content onto a host, into a directory that is made if need be.
+    ///
+    /// # Panics
+    /// When it can't be copied.
+    pub fn copy(&self, host: &str, from: &Path, to: &str) {
+        let root = self.lab(&["root", host]);
+        let target = format!("{}{to}", root.trim());
+        run(Command::new("mkdir").args(["-p", &target])).expect("a directory on the host");
+        run(Command::new("cp").arg("-r").arg(from.join(".")).arg(&target))
+            .expect("a copy on the host");
+    }
+
     /// A host's address.
     #[must_use]
     pub fn ip(&self, host: &str) -> String {

@@ -28,6 +28,13 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Where `make rpm` leaves the programs that go into packages, if it ran.
+#[must_use]
+pub fn release_binaries() -> Option<PathBuf> {
+    let directory = root().join("target/x86_64-unknown-linux-gnu/release");
+    directory.join("meso").is_file().then_some(directory)
+}
+
 /// The built packages, if `make rpm` ran.
 #[must_use]
 pub fn packages() -> Option<PathBuf> {
