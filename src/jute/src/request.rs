@@ -219,7 +219,7 @@ impl Request {
                     }
                     operations.push(Self::body(inner, reader)?);
                 }
-                if opcode == o::MULTI {
+                if kind == o::MULTI {
                     Self::Multi(operations)
                 } else {
                     Self::MultiRead(operations)

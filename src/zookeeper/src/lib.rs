@@ -1,1 +1,21 @@
-//! A ZooKeeper-compatible server.
+//! A ZooKeeper server, compatible with Apache's 3.8 on the wire and on disk. Standalone for now.
+//!
+//! A request's way, module by module: [`server`] reads frames → [`core`] decodes, checks and numbers them, applies
+//! them to the [`tree`] and tells [`watch`]es → [`disk`] logs transactions, many with one sync → replies leave.
+//!
+//! Invariants: nothing is answered before it is on disk; replies of a connection come in order, and events before
+//! replies that show their cause; torn tails are cut, damaged middles refused with file and offset; queues, frames and
+//! connections are bounded. Sources: `org.apache.zookeeper.server` of 3.8, by class as named at each item.
+
+pub mod acl;
+pub mod config;
+pub mod core;
+pub mod disk;
+pub mod path;
+pub mod server;
+pub mod tree;
+pub mod watch;
+pub mod words;
+
+pub use config::Config;
+pub use server::{Server, ServerError};

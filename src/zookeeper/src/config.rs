@@ -1,0 +1,275 @@
+//! `zoo.cfg` and `myid` (`QuorumPeerConfig`): a Java properties file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// A server's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where snapshots are kept.
+    pub data_dir: PathBuf,
+    /// Where logs are kept.
+    pub data_log_dir: PathBuf,
+    /// Where clients connect.
+    pub client_address: SocketAddr,
+    /// Length of a tick in ms.
+    pub tick_ms: u32,
+    /// Shortest session timeout in ms.
+    pub session_timeout_min_ms: i32,
+    /// Longest session timeout in ms.
+    pub session_timeout_max_ms: i32,
+    /// Connections of one address, 0 for any number.
+    pub connections_per_address_max: usize,
+    /// Four-letter words that are answered.
+    pub words: Vec<String>,
+    /// Transactions between snapshots.
+    pub snap_count: u64,
+    /// Longest frame of a client in bytes.
+    pub frame_max: usize,
+    /// Snapshots kept by purging.
+    pub snap_retain_count: usize,
+    /// Hours between purges, 0 for never.
+    pub purge_interval_hours: u64,
+    /// Whether TTL nodes may be made.
+    pub extended_types: bool,
+    /// Whether ACLs are ignored.
+    pub skip_acl: bool,
+    /// `user:hash` of the super user.
+    pub super_digest: Option<String>,
+    /// Whether logs without a snapshot are trusted.
+    pub trust_empty_snapshot: bool,
+    /// Keys of features that are not built, and were given: said once at start.
+    pub ignored: Vec<String>,
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file can't be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A key has no usable value.
+    #[error("{}:{line}: {key}: {reason}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something is missing or does not fit together.
+    #[error("{}: {reason}", path.display())]
+    Whole {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Keys of features that are not built yet and without which the server still serves.
+const NOT_BUILT: &[&str] = &["secureClientPort", "metricsProvider.className", "sslQuorum", "dynamicConfigFile"];
+
+struct Values {
+    path: PathBuf,
+    values: HashMap<String, (usize, String)>,
+}
+
+impl Values {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|(_, value)| value.as_str())
+    }
+
+    fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        let line = self.values.get(key).map_or(0, |(line, _)| *line);
+        ConfigError::Key { path: self.path.clone(), line, key: key.to_owned(), reason: reason.into() }
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T, ConfigError> {
+        match self.text(key) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| self.error(key, format!("'{text}' is not a number that fits"))),
+        }
+    }
+
+    fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
+        match self.text(key).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("false" | "no") => Ok(false),
+            Some("true" | "yes") => Ok(true),
+            Some(other) => Err(self.error(key, format!("'{other}' is neither true nor false"))),
+        }
+    }
+
+    fn whole(&self, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Whole { path: self.path.clone(), reason: reason.into() }
+    }
+}
+
+/// Reads `key=value` lines with Java's rules: `#` and `!` comments, `:` or blank as separators, `\` at the end.
+fn properties(text: &str) -> HashMap<String, (usize, String)> {
+    let mut values = HashMap::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((index, first)) = lines.next() {
+        let mut line = first.trim_start().to_owned();
+        if line.is_empty() || line.starts_with(['#', '!']) {
+            continue;
+        }
+        while line.ends_with('\\') {
+            line.pop();
+            let Some((_, next)) = lines.next() else { break };
+            line.push_str(next.trim_start());
+        }
+        let end = line.find(['=', ':', ' ', '\t']).unwrap_or(line.len());
+        let (key, rest) = line.split_at(end);
+        let rest = rest.trim_start();
+        let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim();
+        values.insert(key.to_owned(), (index + 1, value.to_owned()));
+    }
+    values
+}
+
+impl Config {
+    /// Reads a `zoo.cfg`, and the `myid` that it needs where it has `server.N` lines.
+    ///
+    /// # Errors
+    /// When a file can't be read, or what it says can't be used; the message names file, line and key.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// [`Config::read`] for text already read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let values = Values { path: path.to_owned(), values: properties(text) };
+        let data_dir = PathBuf::from(values.text("dataDir").filter(|text| !text.is_empty()).ok_or_else(|| values.whole("dataDir is not set"))?);
+        let data_log_dir = values.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from);
+        let tick_ms: u32 = values.number("tickTime", 3000)?;
+        if tick_ms == 0 {
+            return Err(values.error("tickTime", "must not be 0"));
+        }
+        let tick = i32::try_from(tick_ms).map_err(|_| values.error("tickTime", "too large"))?;
+        let limit = |key: &str, default: i32| values.number(key, -1).map(|value: i32| if value == -1 { default } else { value });
+        let session_timeout_min_ms = limit("minSessionTimeout", tick.saturating_mul(2))?;
+        let session_timeout_max_ms = limit("maxSessionTimeout", tick.saturating_mul(20))?;
+        if session_timeout_min_ms > session_timeout_max_ms {
+            return Err(values.error("minSessionTimeout", "must not be greater than maxSessionTimeout"));
+        }
+        let port: u16 = match values.text("clientPort") {
+            None => return Err(values.whole("clientPort is not set")),
+            Some(_) => values.number("clientPort", 0)?,
+        };
+        let ip = match values.text("clientPortAddress") {
+            None => IpAddr::from([0, 0, 0, 0]),
+            Some(text) => text.parse().map_err(|_| values.error("clientPortAddress", format!("'{text}' is no address")))?,
+        };
+        let words = values.text("4lw.commands.whitelist").unwrap_or("srvr").split(',').map(|word| word.trim().to_owned()).collect();
+        check_servers(&values, &data_dir)?;
+        Ok(Self {
+            data_dir,
+            data_log_dir,
+            client_address: SocketAddr::new(ip, port),
+            tick_ms,
+            session_timeout_min_ms,
+            session_timeout_max_ms,
+            connections_per_address_max: values.number("maxClientCnxns", 60)?,
+            words,
+            snap_count: values.number("snapCount", 100_000u64)?.max(2),
+            frame_max: values.number("jute.maxbuffer", 0xf_ffff)?,
+            snap_retain_count: values.number("autopurge.snapRetainCount", 3usize)?.max(3),
+            purge_interval_hours: values.number("autopurge.purgeInterval", 0)?,
+            extended_types: values.boolean("extendedTypesEnabled")?,
+            skip_acl: values.boolean("skipACL")?,
+            super_digest: values.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),
+            trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,
+            ignored: NOT_BUILT.iter().filter(|key| values.text(key).is_some()).map(|key| (*key).to_owned()).collect(),
+        })
+    }
+}
+
+/// `server.N` lines: one is the classic guide's, and means this server by itself; more are an ensemble.
+fn check_servers(values: &Values, data_dir: &Path) -> Result<(), ConfigError> {
+    let mut servers: BTreeMap<u64, &String> = BTreeMap::new();
+    for key in values.values.keys().filter(|key| key.starts_with("server.")) {
+        let id = key["server.".len()..].parse().map_err(|_| values.error(key, "the part behind 'server.' is not a number"))?;
+        if !(1..=255).contains(&id) {
+            return Err(values.error(key, "ids go from 1 to 255"));
+        }
+        let address = values.text(key).unwrap_or_default();
+        let ports: Vec<&str> = address.split(';').next().unwrap_or_default().rsplit(':').collect();
+        let has_ports = ports.len() >= 3 && ports.iter().filter(|part| part.parse::<u16>().is_ok()).count() >= 2;
+        if !has_ports {
+            return Err(values.error(key, format!("'{address}' is not host:port:port")));
+        }
+        servers.insert(id, key);
+    }
+    if servers.is_empty() {
+        return Ok(());
+    }
+    if servers.len() > 1 {
+        return Err(values.whole(format!(
+            "{} server lines: ensembles are not supported by this server yet; leave one server line, or none",
+            servers.len()
+        )));
+    }
+    let path = data_dir.join("myid");
+    let text = fs::read_to_string(&path).map_err(|source| {
+        let hint = format!("{source}; write this server's id into it: echo {} > {}", servers.keys().next().unwrap_or(&1), path.display());
+        ConfigError::Whole { path: path.clone(), reason: hint }
+    })?;
+    let first = text.lines().next().unwrap_or_default().trim();
+    let id: u64 = first.parse().map_err(|_| ConfigError::Whole { path: path.clone(), reason: format!("serverid {first} is not a number") })?;
+    match servers.get(&id) {
+        Some(_) => Ok(()),
+        None => Err(ConfigError::Whole { path, reason: format!("this server's id is {id}, but {} has no server.{id} line", values.path.display()) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("zoo.cfg"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_guides_configuration_is_read() {
+        let directory = tempfile::TempDir::new().unwrap();
+        fs::write(directory.path().join("myid"), "1\n").unwrap();
+        let config = parse(&format!("# comment\ntickTime=2000\ndataDir={}\nclientPort=2181\ninitLimit 5\nserver.1=10.0.0.1:2888:3888\n", directory.path().display())).unwrap();
+        assert_eq!((config.client_address.port(), config.session_timeout_min_ms, config.session_timeout_max_ms), (2181, 4000, 40000));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_file_line_and_key() {
+        let base = "dataDir=/d\nclientPort=2181\n";
+        for (text, expected) in [
+            ("clientPort=1".to_owned(), "zoo.cfg: dataDir is not set"),
+            ("dataDir=/d".to_owned(), "zoo.cfg: clientPort is not set"),
+            (format!("{base}tickTime=0"), "zoo.cfg:3: tickTime: must not be 0"),
+            (format!("{base}tickTime=x"), "zoo.cfg:3: tickTime: 'x' is not a number that fits"),
+            (format!("{base}minSessionTimeout=9\nmaxSessionTimeout=8"), "zoo.cfg:3: minSessionTimeout: must not be greater than maxSessionTimeout"),
+            (format!("{base}server.0=h:1:2"), "zoo.cfg:3: server.0: ids go from 1 to 255"),
+            (format!("{base}server.1=h:1"), "zoo.cfg:3: server.1: 'h:1' is not host:port:port"),
+        ] {
+            assert_eq!(parse(&text).unwrap_err(), expected, "{text}");
+        }
+        let two = parse(&format!("{base}server.1=h:1:2\nserver.2=g:1:2")).unwrap_err();
+        assert!(two.contains("ensembles are not supported by this server yet"), "{two}");
+        let no_id = parse(&format!("{base}server.1=h:1:2")).unwrap_err();
+        assert!(no_id.starts_with("/d/myid: ") && no_id.contains("echo 1 > /d/myid"), "{no_id}");
+    }
+}

@@ -1,0 +1,304 @@
+//! The server's decisions, without I/O: frames of clients and time come in, effects go out.
+//!
+//! A request goes decode → check and number (prep) → tree and watches → reply, and its transaction to the log.
+//! Effects are carried out in order; nothing that follows an [`Effect::Append`] may leave before it is on disk.
+
+mod apply;
+mod connect;
+mod read;
+mod write;
+
+use std::collections::{BTreeMap, HashMap};
+
+use jute::records::Id;
+use jute::request::Request;
+use jute::txn::{Entry, Txn};
+use jute::{Code, Writer};
+
+use crate::tree::Tree;
+use crate::watch::Table;
+
+pub(crate) use apply::owner;
+pub use connect::password;
+
+/// A connection of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a frame's body.
+    Send(ConnectionId, Vec<u8>),
+    /// Close a connection after what was sent to it.
+    Close(ConnectionId),
+    /// Put a transaction into the log, on disk before what follows leaves.
+    Append(Box<Entry>),
+}
+
+/// Limits and switches of the configuration that the core knows.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `tickTime` in ms.
+    pub tick_ms: i64,
+    /// Shortest session timeout in ms.
+    pub session_timeout_min_ms: i32,
+    /// Longest session timeout in ms.
+    pub session_timeout_max_ms: i32,
+    /// `extendedTypesEnabled`.
+    pub extended_types: bool,
+    /// `skipACL`.
+    pub skip_acl: bool,
+    /// `DigestAuthenticationProvider.superDigest`.
+    pub super_digest: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    timeout_ms: i32,
+    expires_ms: i64,
+    connection: Option<ConnectionId>,
+}
+
+#[derive(Debug, Clone)]
+struct Connection {
+    peer: String,
+    ids: Vec<Id>,
+    session: Option<i64>,
+    received: u64,
+    sent: u64,
+}
+
+/// The server's state.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    tree: Tree,
+    zxid: i64,
+    sessions: BTreeMap<i64, Session>,
+    next_session: i64,
+    connections: BTreeMap<ConnectionId, Connection>,
+    data_watches: Table,
+    child_watches: Table,
+    /// Requests and replies so far, for `srvr`.
+    pub received: u64,
+    /// See `received`.
+    pub sent: u64,
+    effects: Vec<Effect>,
+}
+
+/// What a core begins with.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The tree.
+    pub tree: Tree,
+    /// The last zxid in it.
+    pub zxid: i64,
+    /// Sessions and their timeouts in ms.
+    pub sessions: HashMap<i64, i32>,
+}
+
+impl Core {
+    /// A core with what was on disk. `now_ms` and `wall_ms` as for [`Core::frame`]; sessions get their whole timeout.
+    pub fn new(settings: Settings, state: State, now_ms: i64) -> Self {
+        let sessions = state.sessions.into_iter().map(|(id, timeout_ms)| {
+            let expires_ms = now_ms + i64::from(timeout_ms) + settings.tick_ms;
+            (id, Session { timeout_ms, expires_ms, connection: None })
+        });
+        let next_session = (((now_ms as u64) << 24) >> 8) as i64 | (1 << 56);
+        Self {
+            sessions: sessions.collect(),
+            settings,
+            tree: state.tree,
+            zxid: state.zxid,
+            next_session,
+            connections: BTreeMap::new(),
+            data_watches: Table::default(),
+            child_watches: Table::default(),
+            received: 0,
+            sent: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// What is to be done since the last call.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The last zxid.
+    pub fn zxid(&self) -> i64 {
+        self.zxid
+    }
+
+    /// Sessions and their timeouts in ms, as a snapshot holds them.
+    pub fn sessions(&self) -> Vec<(i64, i32)> {
+        self.sessions.iter().map(|(id, session)| (*id, session.timeout_ms)).collect()
+    }
+
+    /// Peers of connections, with session, requests and replies.
+    pub fn connections(&self) -> impl Iterator<Item = (&str, Option<i64>, u64, u64)> {
+        self.connections.values().map(|connection| (connection.peer.as_str(), connection.session, connection.received, connection.sent))
+    }
+
+    /// When each session ends if nothing comes, in ms.
+    pub fn session_ends(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.sessions.iter().map(|(id, session)| (*id, session.expires_ms))
+    }
+
+    /// Numbers of data watches: connections, paths, watches.
+    pub fn watch_counts(&self) -> (usize, usize, usize) {
+        self.data_watches.counts()
+    }
+
+    /// A client has connected from an address and port.
+    pub fn opened(&mut self, id: ConnectionId, peer: &str, ip: &str) {
+        let ids = vec![Id { scheme: "ip".to_owned(), id: ip.to_owned() }];
+        self.connections.insert(id, Connection { peer: peer.to_owned(), ids, session: None, received: 0, sent: 0 });
+    }
+
+    /// A client's connection is closed; its session lives on.
+    pub fn closed(&mut self, id: ConnectionId) {
+        self.data_watches.remove_connection(id);
+        self.child_watches.remove_connection(id);
+        if let Some(session) = self.connections.remove(&id).and_then(|connection| connection.session) {
+            if let Some(session) = self.sessions.get_mut(&session).filter(|session| session.connection == Some(id)) {
+                session.connection = None;
+            }
+        }
+    }
+
+    fn send(&mut self, to: ConnectionId, body: Vec<u8>) {
+        self.sent += 1;
+        if let Some(connection) = self.connections.get_mut(&to) {
+            connection.sent += 1;
+            self.effects.push(Effect::Send(to, body));
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        self.effects.push(Effect::Close(id));
+        self.closed(id);
+    }
+
+    fn reply(&mut self, to: ConnectionId, xid: i32, zxid: i64, result: Result<Writer, Code>) {
+        let mut frame = Writer::new();
+        frame.int(xid).long(zxid).int(result.as_ref().map_or_else(|code| code.number(), |_| 0));
+        if let Ok(body) = result {
+            frame.raw(body.as_bytes());
+        }
+        self.send(to, frame.into_bytes());
+    }
+
+    /// A frame of a client. `now_ms` is of a monotonic clock, `wall_ms` since 1970.
+    pub fn frame(&mut self, now_ms: i64, wall_ms: i64, from: ConnectionId, frame: &[u8]) {
+        self.received += 1;
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        connection.received += 1;
+        let Some(session) = connection.session else {
+            self.connect(now_ms, wall_ms, from, frame);
+            return;
+        };
+        let Ok(framed) = Request::decode(frame) else {
+            self.close(from);
+            return;
+        };
+        self.touch(session, now_ms);
+        let (xid, opcode) = (framed.xid, framed.opcode);
+        let request = match framed.request {
+            Ok(Request::Unknown) => {
+                self.reply(from, xid, -1, Err(Code::Unimplemented));
+                self.close(from);
+                return;
+            }
+            Ok(request) => request,
+            Err(_) => {
+                // A write that can't be read takes a number like any that fails.
+                let is_write = matches!(opcode, 1 | 2 | 5 | 7 | 14 | 15 | 19 | 21);
+                if is_write {
+                    self.fail(session, xid, wall_ms, Code::MarshallingError);
+                }
+                self.reply(from, xid, self.zxid, Err(Code::MarshallingError));
+                return;
+            }
+        };
+        if let Request::Auth { scheme, auth } = request {
+            self.authenticate(from, xid, &scheme, &auth);
+            return;
+        }
+        if !self.sessions.contains_key(&session) {
+            self.reply(from, xid, self.zxid, Err(Code::SessionExpired));
+            return;
+        }
+        if request == Request::CloseSession {
+            self.close_session(session, xid, wall_ms);
+            self.reply(from, xid, self.zxid, Ok(Writer::new()));
+            self.close(from);
+            return;
+        }
+        let result = match request {
+            Request::Create(_) | Request::Delete { .. } | Request::SetData { .. } | Request::SetAcl { .. } | Request::Multi(_) => {
+                self.write(from, session, xid, wall_ms, request)
+            }
+            Request::Reconfig => {
+                self.fail(session, xid, wall_ms, Code::ReconfigDisabled);
+                Err(Code::ReconfigDisabled)
+            }
+            request => self.read(from, session, request),
+        };
+        self.reply(from, xid, self.zxid, result);
+    }
+
+    /// Numbers a transaction, applies it and sends it to the log.
+    fn commit(&mut self, session: i64, cxid: i32, time: i64, txn: Txn) {
+        self.zxid += 1;
+        self.apply(session, self.zxid, time, &txn);
+        self.append(session, cxid, time, txn);
+    }
+
+    /// Sends a transaction that is applied already to the log, under the zxid in force.
+    fn append(&mut self, session: i64, cxid: i32, time: i64, txn: Txn) {
+        let entry = Entry { session, cxid, zxid: self.zxid, time, txn, digest: Some(self.tree.digest()) };
+        self.effects.push(Effect::Append(Box::new(entry)));
+    }
+
+    /// A write that failed takes a number too.
+    fn fail(&mut self, session: i64, cxid: i32, time: i64, code: Code) {
+        self.zxid += 1;
+        self.append(session, cxid, time, Txn::Error { code: code.number() });
+    }
+
+    fn touch(&mut self, id: i64, now_ms: i64) {
+        let tick = self.settings.tick_ms;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.expires_ms = ((now_ms + i64::from(session.timeout_ms)) / tick + 1) * tick;
+        }
+    }
+
+    /// Ends sessions that have been silent for too long.
+    pub fn tick(&mut self, now_ms: i64, wall_ms: i64) {
+        let ended: Vec<(i64, Option<ConnectionId>)> =
+            self.sessions.iter().filter(|(_, session)| session.expires_ms <= now_ms).map(|(id, session)| (*id, session.connection)).collect();
+        for (id, connection) in ended {
+            tracing::info!("expiring session 0x{id:x}");
+            self.close_session(id, 0, wall_ms);
+            if let Some(connection) = connection {
+                self.close(connection);
+            }
+        }
+    }
+
+    fn close_session(&mut self, session: i64, cxid: i32, wall_ms: i64) {
+        let paths: Vec<String> = self.tree.ephemerals(session).cloned().collect();
+        self.commit(session, cxid, wall_ms, Txn::CloseSession { paths });
+    }
+
+    fn ids(&self, connection: ConnectionId) -> &[Id] {
+        self.connections.get(&connection).map_or(&[], |connection| &connection.ids)
+    }
+}

@@ -1,0 +1,101 @@
+//! Applying transactions to the tree, and telling watches.
+
+use jute::Writer;
+use jute::request::opcode;
+use jute::txn::Txn;
+
+use super::{ConnectionId, Core, Session};
+use crate::path;
+use crate::tree::CONTAINER_OWNER;
+
+/// Events, as clients number them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Created = 1,
+    Deleted = 2,
+    DataChanged = 3,
+    ChildrenChanged = 4,
+}
+
+/// The owner field of a znode that a transaction makes.
+pub(crate) fn owner(kind: i32, ephemeral: bool, ttl: i64, session: i64) -> i64 {
+    match kind {
+        opcode::CREATE_CONTAINER => CONTAINER_OWNER,
+        opcode::CREATE_TTL => (0xff << 56) | ttl,
+        _ if ephemeral => session,
+        _ => 0,
+    }
+}
+
+impl Core {
+    pub(super) fn apply(&mut self, session: i64, zxid: i64, time: i64, txn: &Txn) {
+        match txn {
+            Txn::CreateSession { timeout } => {
+                self.sessions.entry(session).or_insert(Session { timeout_ms: *timeout, expires_ms: i64::MAX, connection: None });
+            }
+            Txn::CloseSession { paths } => {
+                self.sessions.remove(&session);
+                for path in paths {
+                    self.delete(path, zxid);
+                }
+                let others: Vec<String> = self.tree.ephemerals(session).cloned().collect();
+                for path in others {
+                    self.delete(&path, zxid);
+                }
+            }
+            Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
+                let owner = owner(*opcode, *ephemeral, *ttl, session);
+                self.tree.create(path, data.clone(), acl.clone(), owner, *parent_cversion, zxid, time);
+                self.tell(path, Event::Created);
+                self.tell(path::parent(path), Event::ChildrenChanged);
+            }
+            Txn::Delete { path } => self.delete(path, zxid),
+            Txn::SetData { path, data, version } => {
+                self.tree.set_data(path, data.clone(), *version, zxid, time);
+                self.tell(path, Event::DataChanged);
+            }
+            Txn::SetAcl { path, acl, version } => {
+                self.tree.set_acl(path, acl.clone(), *version);
+            }
+            Txn::Multi(txns) => {
+                if txns.iter().all(|txn| !matches!(txn, Txn::Error { .. })) {
+                    for txn in txns {
+                        self.apply(session, zxid, time, txn);
+                    }
+                }
+            }
+            Txn::Check { .. } | Txn::Error { .. } => {}
+        }
+    }
+
+    fn delete(&mut self, path: &str, zxid: i64) {
+        if self.tree.delete(path, zxid) {
+            self.tell(path, Event::Deleted);
+            self.tell(path::parent(path), Event::ChildrenChanged);
+        }
+    }
+
+    /// Tells those who watch; one event a connection.
+    pub(super) fn tell(&mut self, path: &str, event: Event) {
+        let path = if path.is_empty() { "/" } else { path };
+        let told = match event {
+            Event::Created | Event::DataChanged => self.data_watches.trigger(path, false),
+            Event::ChildrenChanged => self.child_watches.trigger(path, true),
+            Event::Deleted => {
+                let mut told = self.data_watches.trigger(path, false);
+                told.extend(self.child_watches.trigger(path, false));
+                told
+            }
+        };
+        for connection in told {
+            self.send_event(connection, path, event);
+        }
+    }
+
+    pub(super) fn send_event(&mut self, to: ConnectionId, path: &str, event: Event) {
+        const SYNC_CONNECTED: i32 = 3;
+        let mut frame = Writer::new();
+        frame.int(-1).long(-1).int(0).int(event as i32).int(SYNC_CONNECTED).string(path);
+        self.send(to, frame.into_bytes());
+    }
+}

@@ -1,0 +1,116 @@
+//! Connecting: new sessions, sessions taken up again, and proving who one is.
+
+use jute::records::{ConnectRequest, Id};
+use jute::txn::Txn;
+use jute::{Code, Writer};
+
+use super::{ConnectionId, Core, Session};
+use crate::acl;
+
+/// The password of a session: what `java.util.Random` makes of its id (`SessionTrackerImpl`), so that sessions move
+/// between this server and the original's.
+pub fn password(session: i64) -> [u8; 16] {
+    const MASK: u64 = (1 << 48) - 1;
+    const SECRET: i64 = 0xB341_5C00;
+    let mut seed = ((session ^ SECRET) as u64 ^ 0x5_DEEC_E66D) & MASK;
+    let mut bytes = [0; 16];
+    for part in bytes.chunks_mut(4) {
+        seed = (seed.wrapping_mul(0x5_DEEC_E66D).wrapping_add(0xB)) & MASK;
+        part.copy_from_slice(&((seed >> 16) as u32).to_le_bytes());
+    }
+    bytes
+}
+
+impl Core {
+    pub(super) fn connect(&mut self, now_ms: i64, wall_ms: i64, from: ConnectionId, frame: &[u8]) {
+        let Ok(request) = ConnectRequest::decode(frame) else {
+            self.close(from);
+            return;
+        };
+        if request.last_zxid_seen > self.zxid {
+            tracing::info!("refusing a client that has seen zxid 0x{:x}, ours is 0x{:x}", request.last_zxid_seen, self.zxid);
+            self.close(from);
+            return;
+        }
+        let timeout_ms = request.timeout.clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
+        let session = if request.session == 0 {
+            let session = self.next_session;
+            self.next_session += 1;
+            self.commit(session, 0, wall_ms, Txn::CreateSession { timeout: timeout_ms });
+            session
+        } else {
+            let known = self.sessions.contains_key(&request.session) && request.password == password(request.session);
+            if !known {
+                self.connect_reply(from, 0, 0, &[0; 16], request.read_only);
+                self.close(from);
+                return;
+            }
+            request.session
+        };
+        let entry = self.sessions.entry(session).or_insert(Session { timeout_ms, expires_ms: 0, connection: None });
+        entry.timeout_ms = timeout_ms;
+        let other = entry.connection.replace(from).filter(|other| *other != from);
+        if let Some(other) = other {
+            self.close(other);
+            if let Some(entry) = self.sessions.get_mut(&session) {
+                entry.connection = Some(from);
+            }
+        }
+        self.touch(session, now_ms);
+        if let Some(connection) = self.connections.get_mut(&from) {
+            connection.session = Some(session);
+        }
+        self.connect_reply(from, timeout_ms, session, &password(session), request.read_only);
+    }
+
+    fn connect_reply(&mut self, to: ConnectionId, timeout_ms: i32, session: i64, password: &[u8], read_only: Option<bool>) {
+        let mut body = Writer::new();
+        body.int(0).int(timeout_ms).long(session).buffer(Some(password));
+        // Clients that don't speak of it don't read it either.
+        if read_only.is_some() {
+            body.boolean(false);
+        }
+        self.send(to, body.into_bytes());
+    }
+
+    pub(super) fn authenticate(&mut self, from: ConnectionId, xid: i32, scheme: &str, auth: &[u8]) {
+        let mut proven = Vec::new();
+        let known = match scheme {
+            "digest" => {
+                let id = acl::digest_id(&String::from_utf8_lossy(auth));
+                if self.settings.super_digest.as_ref() == Some(&id) {
+                    proven.push(Id { scheme: "super".to_owned(), id: String::new() });
+                }
+                proven.push(Id { scheme: "digest".to_owned(), id });
+                true
+            }
+            "ip" => true,
+            _ => false,
+        };
+        if !known {
+            self.reply(from, xid, 0, Err(Code::AuthFailed));
+            self.close(from);
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&from) {
+            for id in proven {
+                if !connection.ids.contains(&id) {
+                    connection.ids.push(id);
+                }
+            }
+        }
+        self.reply(from, xid, 0, Ok(Writer::new()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::password;
+
+    #[test]
+    fn passwords_are_the_originals() {
+        let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(password(0x0100_0000_0000_0000)), "f22acd4a97e69d6d20a49bb638eadb38");
+        assert_eq!(hex(password(0x02de_adbe_ef00_0001)), "053d2c3437cffdee15c0d3ed0cd8d2bc");
+    }
+}

@@ -1,0 +1,65 @@
+//! The data directory: the original's transaction logs and snapshots, in its `version-2`.
+
+pub mod load;
+pub mod log;
+pub mod snapshot;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the data directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The system refused.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A log is damaged before its end.
+    #[error("{} is corrupt at byte {offset}: {reason}; restore it from a backup, or move it and all later logs away to go on from what is before", path.display())]
+    CorruptLog {
+        /// The file.
+        path: PathBuf,
+        /// Where the damaged entry begins.
+        offset: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There are logs but nothing to replay them on.
+    #[error("no valid snapshot found in {}, but there are transaction logs: data would be lost; restore a snapshot, or set snapshot.trust.empty=true to begin with the logs alone", path.display())]
+    NoSnapshot {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DiskError + 'a {
+    move |source| DiskError::Io { action, path: path.to_owned(), source }
+}
+
+/// Files in a directory named `<prefix>.<hex zxid>`, by zxid.
+pub(crate) fn numbered(directory: &Path, prefix: &str) -> Result<Vec<(i64, PathBuf)>, DiskError> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(at("read", directory))? {
+        let path = entry.map_err(at("read", directory))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+        if let Some(Ok(zxid)) = number.map(|hex| u64::from_str_radix(hex, 16)) {
+            files.push((zxid as i64, path));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Adler-32, as both kinds of files are summed.
+pub(crate) fn adler32(bytes: &[u8]) -> i64 {
+    let mut sum = adler2::Adler32::new();
+    sum.write_slice(bytes);
+    i64::from(sum.checksum())
+}

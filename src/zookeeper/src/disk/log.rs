@@ -1,0 +1,253 @@
+//! Transaction logs (`FileTxnLog`): header, then entries of checksum, length, payload and the letter B, then zeros.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use jute::txn::Entry;
+use jute::{Reader, Writer};
+
+use super::{DiskError, adler32, at};
+
+const MAGIC: i32 = 0x5a4b_4c47;
+const VERSION: i32 = 2;
+const HEADER: usize = 16;
+const END: u8 = 0x42;
+/// Files grow by this much at a time, so that most syncs don't change their size.
+const GROWTH: u64 = 64 << 20;
+/// A new file is begun after this many bytes.
+const FILE_MAX: u64 = 512 << 20;
+
+/// The log being written.
+#[derive(Debug)]
+pub struct Log {
+    directory: PathBuf,
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    allocated: u64,
+}
+
+impl Log {
+    /// A log in `directory`. The first entry begins a new file: what is there already is never appended to.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory, current: None }
+    }
+
+    /// The next entry begins a new file.
+    pub fn roll(&mut self) {
+        self.current = None;
+    }
+
+    /// Appends entries and returns when they are on disk.
+    ///
+    /// # Errors
+    /// When the disk refuses; what was half written is cut again.
+    pub fn append(&mut self, entries: &[Box<Entry>]) -> Result<(), DiskError> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        if self.current.as_ref().is_some_and(|current| current.written > FILE_MAX) {
+            self.current = None;
+        }
+        let current = match &mut self.current {
+            Some(current) => current,
+            None => self.current.insert(begin(&self.directory, first.zxid)?),
+        };
+        let mut batch = Vec::with_capacity(entries.len() * 128);
+        for entry in entries {
+            let payload = entry.encode();
+            let mut head = Writer::new();
+            head.long(adler32(&payload)).buffer(Some(&payload));
+            batch.extend_from_slice(head.as_bytes());
+            batch.push(END);
+        }
+        if let Err(source) = current.write(&batch) {
+            // If this fails too, the next start cuts the tail.
+            let _ = current.file.set_len(current.written);
+            current.allocated = current.written;
+            return Err(DiskError::Io { action: "append to", path: current.path.clone(), source });
+        }
+        Ok(())
+    }
+}
+
+fn begin(directory: &Path, zxid: i64) -> Result<Current, DiskError> {
+    let path = directory.join(format!("log.{zxid:x}"));
+    // A file of that name can only be one whose first entry was torn: nothing in it was acknowledged.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).map_err(at("create", &path))?;
+    let mut header = Writer::new();
+    header.int(MAGIC).int(VERSION).long(0);
+    file.write_all(header.as_bytes()).and_then(|()| file.sync_all()).map_err(at("write", &path))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))?;
+    Ok(Current { path, file, written: HEADER as u64, allocated: HEADER as u64 })
+}
+
+impl Current {
+    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        let end = self.written + batch.len() as u64;
+        if end + 4096 > self.allocated {
+            let size = end + GROWTH;
+            // Where the disk has no room for more, the entries themselves may still fit.
+            if self.file.set_len(size).is_ok() {
+                self.allocated = size;
+            }
+        }
+        self.file.write_all_at(batch, self.written)?;
+        self.file.sync_data()?;
+        self.written = end;
+        Ok(())
+    }
+}
+
+/// What a log file holds.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// Its whole entries.
+    pub entries: Vec<Entry>,
+    /// Where a torn entry begins, if there is one at the end.
+    pub torn: Option<usize>,
+}
+
+/// Reads a log file. Only in the last one may an unreadable entry be a torn tail.
+///
+/// # Errors
+/// When the file can't be read, or is damaged before its end.
+pub fn read(path: &Path, is_last: bool) -> Result<Content, DiskError> {
+    let bytes = std::fs::read(path).map_err(at("read", path))?;
+    let corrupt = |offset: usize, reason: &str| DiskError::CorruptLog { path: path.to_owned(), offset, reason: reason.to_owned() };
+    if bytes.len() < HEADER || bytes.iter().take(HEADER).all(|byte| *byte == 0) {
+        return if is_last { Ok(Content::default()) } else { Err(corrupt(0, "the header is missing")) };
+    }
+    let mut header = Reader::new(&bytes);
+    if header.int() != Ok(MAGIC) {
+        return Err(corrupt(0, "this is no transaction log"));
+    }
+    let mut content = Content::default();
+    let mut offset = HEADER;
+    loop {
+        match look(&bytes, offset) {
+            Found::Entry(entry, next) => {
+                content.entries.push(*entry);
+                offset = next;
+            }
+            Found::End => return Ok(content),
+            Found::Broken(reason) => {
+                if is_last && !anything_valid_after(&bytes, offset) {
+                    content.torn = Some(offset);
+                    return Ok(content);
+                }
+                return Err(corrupt(offset, reason));
+            }
+        }
+    }
+}
+
+enum Found {
+    Entry(Box<Entry>, usize),
+    End,
+    Broken(&'static str),
+}
+
+fn look(bytes: &[u8], offset: usize) -> Found {
+    let rest = &bytes[offset.min(bytes.len())..];
+    let mut reader = Reader::new(rest);
+    let Ok(checksum) = reader.long() else {
+        return if rest.iter().all(|byte| *byte == 0) { Found::End } else { Found::Broken("the entry ends too early") };
+    };
+    match reader.buffer() {
+        Ok(Some([])) if checksum == 0 => Found::End,
+        Ok(Some(payload)) => {
+            let next = offset + 12 + payload.len() + 1;
+            if adler32(payload) != checksum {
+                return Found::Broken("the checksum is wrong");
+            }
+            if reader.rest().first() != Some(&END) {
+                return Found::Broken("the end mark is missing");
+            }
+            match Entry::decode(payload) {
+                Ok(entry) => Found::Entry(Box::new(entry), next),
+                Err(_) => Found::Broken("the entry can't be read"),
+            }
+        }
+        _ => Found::Broken("the length is wrong"),
+    }
+}
+
+/// Whether a whole entry begins anywhere behind a broken one: then it is no torn tail.
+fn anything_valid_after(bytes: &[u8], offset: usize) -> bool {
+    // An entry begins after the end mark of one before.
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    (offset + 1..end).filter(|place| bytes[place - 1] == END).any(|place| matches!(look(bytes, place), Found::Entry(..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jute::txn::Txn;
+    use proptest::prelude::*;
+
+    fn entry(zxid: i64) -> Box<Entry> {
+        Box::new(Entry { session: 1, cxid: 2, zxid, time: 3, txn: Txn::Delete { path: format!("/{zxid}") }, digest: Some(4) })
+    }
+
+    fn file_with(entries: i64) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut log = Log::new(directory.path().to_owned());
+        for zxid in 1..=entries {
+            log.append(&[entry(zxid)]).unwrap();
+        }
+        let path = directory.path().join("log.1");
+        (directory, path)
+    }
+
+    /// The file without its zeros at the end.
+    fn trimmed(path: &Path) -> Vec<u8> {
+        let mut bytes = std::fs::read(path).unwrap();
+        while bytes.last() == Some(&0) {
+            bytes.pop();
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_first_entry_has_the_originals_bytes() {
+        let first = Entry { session: 0, cxid: 0, zxid: 1, time: 0, txn: Txn::CreateSession { timeout: 20000 }, digest: Some(0) };
+        assert_eq!(first.encode().len(), 0x30);
+    }
+
+    #[test]
+    fn entries_are_read_back() {
+        let (_directory, path) = file_with(3);
+        let content = read(&path, true).unwrap();
+        assert_eq!(content.entries.iter().map(|entry| entry.zxid).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(content.torn, None);
+    }
+
+    #[test]
+    fn a_broken_middle_is_refused_with_file_and_offset() {
+        let (_directory, path) = file_with(3);
+        let mut bytes = trimmed(&path);
+        bytes[HEADER + 20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = read(&path, true).unwrap_err().to_string();
+        assert!(error.contains("log.1 is corrupt at byte 16"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_torn_tail_costs_only_the_last_entry(cut in 1usize..50) {
+            let (_directory, path) = file_with(3);
+            let bytes = trimmed(&path);
+            std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+            let content = read(&path, true).unwrap();
+            prop_assert_eq!(content.entries.len(), 2);
+            prop_assert!(cut < 50);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Snapshots (`FileSnap`, `SerializeUtils`): sessions, ACLs, znodes, a checksum over all.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use jute::records::{Acl, StatPersisted};
+use jute::{DecodeError, Reader, Writer};
+
+use super::{DiskError, adler32, at};
+use crate::core::State;
+use crate::path;
+use crate::tree::{Node, Tree, open_acl};
+
+const MAGIC: i32 = 0x5a4b_534e;
+const VERSION: i32 = 2;
+const DIGEST_VERSION: i32 = 2;
+/// The id that stands for everybody everything.
+const OPEN: i64 = -1;
+
+/// The bytes of a snapshot.
+pub fn encode(tree: &Tree, zxid: i64, sessions: &[(i64, i32)]) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.int(MAGIC).int(VERSION).long(-1);
+    out.vector(sessions, |out, (id, timeout)| {
+        out.long(*id).int(*timeout);
+    });
+    let nodes = tree.walk();
+    let (mut ids, mut acls): (HashMap<&[Acl], i64>, Vec<&[Acl]>) = (HashMap::new(), Vec::new());
+    let open = open_acl();
+    for (_, node) in &nodes {
+        if node.acl != open && !ids.contains_key(node.acl.as_slice()) {
+            acls.push(&node.acl);
+            ids.insert(&node.acl, acls.len() as i64);
+        }
+    }
+    out.int(acls.len() as i32);
+    for (index, acl) in acls.iter().enumerate() {
+        out.long(index as i64 + 1).vector(acl, |out, entry| entry.write(out));
+    }
+    for (path, node) in &nodes {
+        let acl = ids.get(node.acl.as_slice()).copied().unwrap_or(OPEN);
+        out.string(path).buffer(node.data.as_deref()).long(acl);
+        node.stat.write(&mut out);
+    }
+    out.string("/");
+    seal(&mut out);
+    out.long(zxid).int(DIGEST_VERSION).long(tree.digest());
+    seal(&mut out);
+    out.into_bytes()
+}
+
+fn seal(out: &mut Writer) {
+    let sum = adler32(out.as_bytes());
+    out.long(sum).string("/");
+}
+
+/// Writes a snapshot beside its place, syncs it and renames it.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write(directory: &Path, zxid: i64, bytes: &[u8]) -> Result<(), DiskError> {
+    let path = directory.join(format!("snapshot.{zxid:x}"));
+    let temporary = directory.join(format!("snapshot.{zxid:x}.tmp"));
+    let mut file = File::create(&temporary).map_err(at("create", &temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at("write", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(at("rename", &temporary))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))
+}
+
+/// Reads a snapshot; `None` if it is not whole.
+pub fn decode(bytes: &[u8], zxid: i64) -> Option<State> {
+    let mut reader = Reader::new(bytes);
+    let state = read(&mut reader, zxid).ok()?;
+    let read_bytes = bytes.len() - reader.rest().len();
+    let sum = reader.long().ok()?;
+    (sum == adler32(&bytes[..read_bytes])).then_some(state)
+}
+
+fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
+    let wrong = DecodeError::Short;
+    if reader.int()? != MAGIC || reader.int()? != VERSION {
+        return Err(wrong);
+    }
+    let _database = reader.long()?;
+    let sessions = reader.vector(|reader| Ok((reader.long()?, reader.int()?)))?.unwrap_or_default().into_iter().collect();
+    let acls: HashMap<i64, Vec<Acl>> =
+        reader.vector(|reader| Ok((reader.long()?, reader.vector(Acl::read)?.unwrap_or_default())))?.unwrap_or_default().into_iter().collect();
+    let mut tree = Tree::empty();
+    let mut children: HashMap<String, BTreeSet<String>> = HashMap::new();
+    let mut nodes = Vec::new();
+    loop {
+        let path = reader.string()?;
+        if path == "/" {
+            break;
+        }
+        let data = reader.buffer()?.map(<[u8]>::to_vec);
+        let acl = match reader.long()? {
+            OPEN => open_acl(),
+            id => acls.get(&id).cloned().ok_or(wrong)?,
+        };
+        let stat = StatPersisted::read(reader)?;
+        if !path.is_empty() {
+            children.entry(path::parent(&path).to_owned()).or_default().insert(path::name(&path).to_owned());
+        }
+        nodes.push((path, Node { data, acl, stat, children: BTreeSet::new() }));
+    }
+    for (path, mut node) in nodes {
+        node.children = children.remove(&path).unwrap_or_default();
+        tree.set(&path, Some(node));
+    }
+    if tree.get("/").is_none() {
+        return Err(wrong);
+    }
+    Ok(State { tree, zxid, sessions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_back_and_a_damaged_one_refused() {
+        let mut tree = Tree::new();
+        tree.create("/a", None, vec![Acl::anyone(1)], 7, -1, 5, 6);
+        tree.create("/a/b", Some(vec![1, 2]), open_acl(), 0, -1, 6, 7);
+        let bytes = encode(&tree, 6, &[(7, 4000)]);
+        let state = decode(&bytes, 6).unwrap();
+        assert_eq!((state.tree.digest(), state.sessions[&7]), (tree.digest(), 4000));
+        assert_eq!(state.tree.walk(), tree.walk());
+        assert_eq!(state.tree.ephemerals(7).count(), 1);
+        for damage in [20, 60, bytes.len() / 2] {
+            let mut bytes = bytes.clone();
+            bytes[damage] ^= 0x10;
+            assert!(decode(&bytes, 6).is_none(), "{damage}");
+        }
+        assert!(decode(&bytes[..bytes.len() / 2], 6).is_none());
+    }
+}

@@ -1,0 +1,316 @@
+//! The data tree (`DataTree`): znodes by path, who owns the ephemeral ones, and the digest over all.
+//!
+//! Changes go through verbs that keep children, owners and digest in step. While an undo list is kept (multi), each
+//! verb notes what was there before.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jute::records::{Acl, Stat, StatPersisted};
+
+use crate::path;
+
+/// A container's owner field.
+pub const CONTAINER_OWNER: i64 = i64::MIN;
+
+/// One znode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Null is not the same as empty.
+    pub data: Option<Vec<u8>>,
+    /// Who may do what; empty stands for everybody everything.
+    pub acl: Vec<Acl>,
+    /// The rest.
+    pub stat: StatPersisted,
+    /// Names of children.
+    pub children: BTreeSet<String>,
+}
+
+impl Node {
+    /// What clients are told: `cversion` counts deletions too, containers have no owner.
+    pub fn stat(&self) -> Stat {
+        let mut persisted = self.stat;
+        persisted.cversion = self.stat.cversion.wrapping_mul(2).wrapping_sub(self.children.len() as i32);
+        if persisted.ephemeral_owner == CONTAINER_OWNER {
+            persisted.ephemeral_owner = 0;
+        }
+        Stat { persisted, data_length: self.data.as_ref().map_or(0, Vec::len) as i32, num_children: self.children.len() as i32 }
+    }
+}
+
+type Undo = Vec<(String, Option<Node>)>;
+
+/// All znodes. The root's path is "".
+#[derive(Debug, Clone)]
+pub struct Tree {
+    nodes: HashMap<String, Node>,
+    ephemerals: BTreeMap<i64, BTreeSet<String>>,
+    digest: i64,
+    undo: Option<Undo>,
+}
+
+/// `world:anyone` everything.
+pub fn open_acl() -> Vec<Acl> {
+    vec![Acl::anyone(31)]
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// A fresh server's tree: the root and `/zookeeper` with its two children.
+    pub fn new() -> Self {
+        let mut tree = Self { nodes: HashMap::new(), ephemerals: BTreeMap::new(), digest: 0, undo: None };
+        let node = |children: &[&str]| Node {
+            data: Some(Vec::new()),
+            acl: open_acl(),
+            stat: StatPersisted::default(),
+            children: children.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        tree.set("", Some(node(&["zookeeper"])));
+        tree.set("/zookeeper", Some(node(&["config", "quota"])));
+        tree.set("/zookeeper/quota", Some(node(&[])));
+        let mut config = node(&[]);
+        config.acl = vec![Acl::anyone(1)];
+        config.stat.aversion = -1;
+        tree.set("/zookeeper/config", Some(config));
+        tree
+    }
+
+    /// A tree without any znode, to load a snapshot into.
+    pub fn empty() -> Self {
+        Self { nodes: HashMap::new(), ephemerals: BTreeMap::new(), digest: 0, undo: None }
+    }
+
+    fn key(path: &str) -> &str {
+        if path == "/" { "" } else { path }
+    }
+
+    /// The znode at a path.
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(Self::key(path))
+    }
+
+    /// Number of znodes; the root counts twice, as in the original.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len() + 1
+    }
+
+    /// Bytes of paths and data, roughly.
+    pub fn data_size(&self) -> usize {
+        self.nodes.iter().map(|(path, node)| path.len() + node.data.as_ref().map_or(0, Vec::len)).sum()
+    }
+
+    /// The digest over all znodes.
+    pub fn digest(&self) -> i64 {
+        self.digest
+    }
+
+    /// Paths that end with a session.
+    pub fn ephemerals(&self, session: i64) -> impl Iterator<Item = &String> {
+        self.ephemerals.get(&session).into_iter().flatten()
+    }
+
+    /// Ephemeral paths of all sessions.
+    pub fn all_ephemerals(&self) -> &BTreeMap<i64, BTreeSet<String>> {
+        &self.ephemerals
+    }
+
+    /// Znodes below a path, itself not counted.
+    pub fn descendants(&self, path: &str) -> usize {
+        let prefix = format!("{}/", Self::key(path));
+        self.nodes.keys().filter(|other| other.starts_with(&prefix)).count()
+    }
+
+    /// Every znode, parents before children.
+    pub fn walk(&self) -> Vec<(&String, &Node)> {
+        let mut all: Vec<_> = self.nodes.iter().collect();
+        all.sort_by(|a, b| a.0.cmp(b.0));
+        all
+    }
+
+    fn digest_of(path: &str, node: &Node) -> i64 {
+        if path.starts_with("/zookeeper/") {
+            return 0;
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(path.as_bytes());
+        if let Some(data) = &node.data {
+            hasher.update(data);
+        }
+        let stat = &node.stat;
+        for value in [stat.czxid, stat.mzxid, stat.pzxid, stat.ctime, stat.mtime] {
+            hasher.update(&value.to_be_bytes());
+        }
+        for value in [stat.version, stat.cversion, stat.aversion] {
+            hasher.update(&value.to_be_bytes());
+        }
+        hasher.update(&stat.ephemeral_owner.to_be_bytes());
+        i64::from(hasher.finalize())
+    }
+
+    fn is_session(owner: i64) -> bool {
+        // Containers and TTL nodes use the field for something else.
+        owner != 0 && owner != CONTAINER_OWNER && (owner as u64) >> 56 != 0xff
+    }
+
+    /// Puts a znode, or takes it away; parents are not touched.
+    pub fn set(&mut self, path: &str, node: Option<Node>) {
+        let before = match &node {
+            Some(node) => {
+                self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
+                if Self::is_session(node.stat.ephemeral_owner) {
+                    self.ephemerals.entry(node.stat.ephemeral_owner).or_default().insert(path.to_owned());
+                }
+                self.nodes.insert(path.to_owned(), node.clone())
+            }
+            None => self.nodes.remove(path),
+        };
+        if let Some(before) = &before {
+            self.digest = self.digest.wrapping_sub(Self::digest_of(path, before));
+            let owner = before.stat.ephemeral_owner;
+            if node.as_ref().is_none_or(|node| node.stat.ephemeral_owner != owner) {
+                if let Some(paths) = self.ephemerals.get_mut(&owner) {
+                    paths.remove(path);
+                    if paths.is_empty() {
+                        self.ephemerals.remove(&owner);
+                    }
+                }
+            }
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.push((path.to_owned(), before));
+        }
+    }
+
+    /// Changes a znode in place; false if there is none.
+    fn change(&mut self, path: &str, change: impl FnOnce(&mut Node)) -> bool {
+        let path = Self::key(path);
+        let Some(node) = self.nodes.get_mut(path) else { return false };
+        if let Some(undo) = &mut self.undo {
+            undo.push((path.to_owned(), Some(node.clone())));
+        }
+        let before = Self::digest_of(path, node);
+        change(node);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(Self::digest_of(path, node));
+        true
+    }
+
+    /// Makes a znode. On replay of what a snapshot already has, only the ACL and the parent's counters are set.
+    #[expect(clippy::too_many_arguments, reason = "the fields of the transaction")]
+    pub fn create(&mut self, path: &str, data: Option<Vec<u8>>, acl: Vec<Acl>, owner: i64, parent_cversion: i32, zxid: i64, time: i64) -> bool {
+        let parent = path::parent(path).to_owned();
+        let name = path::name(path).to_owned();
+        if !self.change(&parent, |node| {
+            let next = if parent_cversion == -1 { node.stat.cversion.wrapping_add(1) } else { parent_cversion };
+            if next.wrapping_sub(node.stat.cversion) > 0 {
+                node.stat.cversion = next;
+                node.stat.pzxid = zxid;
+            }
+            node.children.insert(name);
+        }) {
+            return false;
+        }
+        if self.nodes.contains_key(path) {
+            return self.change(path, |node| node.acl = acl);
+        }
+        let stat = StatPersisted { czxid: zxid, mzxid: zxid, pzxid: zxid, ctime: time, mtime: time, ephemeral_owner: owner, ..StatPersisted::default() };
+        self.set(path, Some(Node { data, acl, stat, children: BTreeSet::new() }));
+        true
+    }
+
+    /// Deletes a znode.
+    pub fn delete(&mut self, path: &str, zxid: i64) -> bool {
+        let parent = path::parent(path).to_owned();
+        let name = path::name(path).to_owned();
+        self.change(&parent, |node| {
+            node.children.remove(&name);
+            node.stat.pzxid = node.stat.pzxid.max(zxid);
+        });
+        if !self.nodes.contains_key(path) {
+            return false;
+        }
+        self.set(path, None);
+        true
+    }
+
+    /// Replaces a znode's data.
+    pub fn set_data(&mut self, path: &str, data: Option<Vec<u8>>, version: i32, zxid: i64, time: i64) -> bool {
+        self.change(path, |node| {
+            node.data = data;
+            node.stat.version = version;
+            node.stat.mzxid = zxid;
+            node.stat.mtime = time;
+        })
+    }
+
+    /// Replaces a znode's ACL.
+    pub fn set_acl(&mut self, path: &str, acl: Vec<Acl>, version: i32) -> bool {
+        self.change(path, |node| {
+            node.acl = acl;
+            node.stat.aversion = version;
+        })
+    }
+
+    /// Begins to note what changes.
+    pub fn begin(&mut self) {
+        self.undo = Some(Vec::new());
+    }
+
+    /// Keeps what changed since [`Tree::begin`].
+    pub fn keep(&mut self) {
+        self.undo = None;
+    }
+
+    /// Takes back what changed since [`Tree::begin`].
+    pub fn roll_back(&mut self) {
+        for (path, node) in self.undo.take().unwrap_or_default().into_iter().rev() {
+            self.set(&path, node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_fresh_tree_has_the_originals_digest_and_counts() {
+        let tree = Tree::new();
+        assert_eq!(tree.digest(), 0x51c6_d660);
+        assert_eq!(tree.node_count(), 5);
+        assert_eq!(tree.get("/").unwrap().stat().persisted.cversion, -1);
+        assert_eq!(tree.get("/zookeeper").unwrap().stat().persisted.cversion, -2);
+    }
+
+    proptest! {
+        #[test]
+        fn rolling_back_leaves_no_trace(steps in prop::collection::vec((0u8..4, 0usize..4), 0..30), kept in 0usize..10) {
+            let mut tree = Tree::new();
+            let act = |tree: &mut Tree, (kind, index): &(u8, usize), zxid: i64| {
+                let path = ["/a", "/b", "/a/c", "/a/c/d"][*index];
+                match kind {
+                    0 if tree.get(path).is_none() && tree.get(path::parent(path)).is_some() => drop(tree.create(path, Some(vec![1]), open_acl(), zxid % 3, -1, zxid, 5)),
+                    1 if tree.get(path).is_some_and(|node| node.children.is_empty()) => drop(tree.delete(path, zxid)),
+                    2 => drop(tree.set_data(path, Some(vec![zxid as u8]), 3, zxid, 6)),
+                    _ => drop(tree.set_acl(path, vec![Acl::anyone(zxid as i32)], 1)),
+                }
+            };
+            for (zxid, step) in steps.iter().take(kept).enumerate() {
+                act(&mut tree, step, zxid as i64 + 1);
+            }
+            let before = tree.clone();
+            tree.begin();
+            for (zxid, step) in steps.iter().skip(kept).enumerate() {
+                act(&mut tree, step, zxid as i64 + 100);
+            }
+            tree.roll_back();
+            prop_assert_eq!(tree.digest(), before.digest());
+            prop_assert_eq!(tree.all_ephemerals(), before.all_ephemerals());
+            prop_assert_eq!(tree.walk(), before.walk());
+        }
+    }
+}
