@@ -14,7 +14,7 @@ const VERSION: i32 = 2;
 const HEADER: usize = 16;
 const END: u8 = 0x42;
 /// Files grow by this much at a time, so that most syncs don't change their size.
-const GROWTH: u64 = 64 << 20;
+const GROWTH: u64 = if cfg!(test) { 8192 } else { 64 << 20 };
 /// A new file is begun after this many bytes.
 const FILE_MAX: u64 = 512 << 20;
 
