@@ -12,7 +12,7 @@ use zookeeper::{Config, Server};
 
 /// A ZooKeeper server, compatible with Apache's 3.8.
 #[derive(Debug, Parser)]
-#[command(name = "zookeeper-server", version)]
+#[command(name = "zookeeper-server", version = zookeeper::words::VERSION)]
 struct Arguments {
     /// The configuration file. The word `start-foreground` in front of it is taken for compatibility.
     #[arg(value_name = "ZOO.CFG", num_args = 0..=2)]
