@@ -15,12 +15,12 @@ export MESO_REQUIRE_ALL := 1
 endif
 
 .NOTPARALLEL:
-.PHONY: help up test check lint rpm repo lab ui tools binaries
+.PHONY: help up test check lint rpm repo lab ui tools tools-to-build binaries
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: ui ## a whole cluster on this machine, unprivileged; Ctrl-C ends it
+up: tools-to-build ui ## a whole cluster on this machine, unprivileged; Ctrl-C ends it
 	cargo run --quiet --package meso --bin meso -- up
 
 test: tools check rpm ## everything: installs what the tests need (Debian), builds, runs all tests, end to end included
@@ -52,6 +52,9 @@ ui: ## the web pages, embedded in the daemons by the next build
 
 tools: ## installs what the tests need and this machine lacks, by apt
 	scripts/install-tools
+
+tools-to-build:
+	scripts/install-tools build
 
 # Programs that run on CentOS 7.
 binaries: ui
