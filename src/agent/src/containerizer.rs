@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use mesos::resources::Resources;
 use mesos::v1;
 
-use crate::paths::Run;
+use crate::checkpoint::paths::Run;
 
 /// What runs as the executor.
 #[derive(Debug, Clone)]

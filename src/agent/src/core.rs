@@ -1,10 +1,16 @@
-//! The agent's decisions, without I/O: messages of the master, calls of executors, ends of containers and time come in,
-//! effects go out. Effects are carried out in order: what is checkpointed is on disk before what follows leaves.
+//! The agent's decisions, without I/O: messages of the master, calls of executors, ends of containers and the time
+//! come in, effects go out. Effects are carried out in order, except that all writes of a batch come first: what
+//! leaves the agent is on disk by then.
 
+mod entropy;
 mod executors;
+mod launch;
 mod master;
 pub mod recovery;
+mod status;
 mod tasks;
+#[cfg(test)]
+mod tests;
 pub mod updates;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,17 +20,23 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use mesos::libprocess::Upid;
 use mesos::resources::Resources;
-use mesos::v1::{self, TaskState};
 use mesos::v1::executor::Event;
+use mesos::v1::task_status::Reason;
+use mesos::v1::{self, TaskState};
 use prost::{Message, Name};
 use uuid::Uuid;
 
 use crate::checkpoint;
+use crate::checkpoint::paths::{self, Run};
 use crate::containerizer::Launch;
-use crate::paths::{self, Run};
+use entropy::Entropy;
 use updates::Updates;
 
 pub use executors::CallError;
+
+/// Completed tasks that are remembered of an executor, and completed frameworks of the agent.
+const COMPLETED_TASKS_MAX: usize = 200;
+const COMPLETED_FRAMEWORKS_MAX: usize = 50;
 
 /// The time of an input, on both clocks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,18 +54,22 @@ pub struct StreamId(pub Uuid);
 /// What the shell must do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send a libprocess message from `slave(1)`.
+    /// Send a libprocess message from `slave(1)`: to whom, its name, its body.
     Send(Upid, String, Vec<u8>),
-    /// Dial the master anew before the next message.
-    Relink(Upid),
-    /// Replace a file, on disk before what follows.
+    /// Dial the master anew, and watch the connection.
+    Link(Upid),
+    /// Replace a file, on disk before anything else of the batch.
     Write(PathBuf, Vec<u8>),
-    /// Append to a file, on disk before what follows.
+    /// Append to a file, on disk before anything else of the batch.
     Append(PathBuf, Vec<u8>),
-    /// Point a symbolic link (target, link).
-    Link(PathBuf, PathBuf),
+    /// Point a symbolic link: its target, its own path.
+    Symlink(PathBuf, PathBuf),
+    /// Remove a file that is of no use any more.
+    Unlink(PathBuf),
     /// Start a container; its end is told by [`Agent::container_ended`].
     Launch(Box<Launch>),
+    /// A container's tasks take other resources now.
+    Resize(String, Resources),
     /// End a container and all that runs in it.
     Destroy(String),
     /// Send an event to an executor.
@@ -62,8 +78,17 @@ pub enum Effect {
     Close(StreamId),
     /// Remove a sandbox and its checkpoint after `--gc_delay`.
     Forget(Run),
-    /// The agent must end itself.
-    Abort(String),
+    /// The agent must end itself, because of a failure or at its end.
+    Abort(Ending),
+}
+
+/// Why an agent ends itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It can't go on.
+    Failure(String),
+    /// It did all it was started for (`--recover=cleanup`).
+    Done,
 }
 
 /// What an operator chose.
@@ -84,13 +109,19 @@ pub struct Settings {
     /// `--registration_backoff_factor`.
     pub registration_backoff_factor: Duration,
     /// `--max_completed_executors_per_framework`.
-    pub max_completed_executors: usize,
-    /// `--executor_environment_variables`.
-    pub executor_environment: BTreeMap<String, String>,
+    pub completed_executors_max: usize,
+    /// `--executor_environment_variables`; `None` if not given.
+    pub executor_environment: Option<BTreeMap<String, String>>,
     /// `--switch_user`.
     pub switch_user: bool,
+    /// `--recover=cleanup`: end what runs, then end.
+    pub cleans_up: bool,
+    /// `--ip`, as executors get it in `LIBPROCESS_IP`.
+    pub ip: Option<String>,
     /// `ip:port` that executors reach the agent at.
-    pub endpoint: String,
+    pub endpoint: std::net::SocketAddr,
+    /// What identifiers are made from: different at every start.
+    pub seed: [u8; 32],
 }
 
 /// How an agent stands with the master.
@@ -105,12 +136,25 @@ pub enum Registration {
 /// How far an executor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutorState {
-    /// Started (or found again), not subscribed yet; must be by then (monotonic).
+    /// Started, not subscribed yet; must be by then (monotonic).
     Registering(Duration),
+    /// It ran under the agent before, and must have subscribed again by then (monotonic).
+    Reregistering(Duration),
     /// Subscribed.
     Running,
-    /// Told to end; destroyed then (monotonic).
-    Terminating(Duration),
+    /// Told to end; destroyed then (monotonic), or at once already.
+    Terminating(Option<Duration>),
+}
+
+/// How an executor's tasks are reported when it ends because of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Their state.
+    pub state: TaskState,
+    /// Why.
+    pub reason: Reason,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// An executor and its tasks.
@@ -121,32 +165,63 @@ pub struct Executor {
     /// Where it runs.
     pub run: Run,
     /// Whether the agent made it up for a command task.
-    pub generated: bool,
+    pub is_generated: bool,
     /// How far it is.
     pub state: ExecutorState,
     /// Its stream of events.
     pub stream: Option<StreamId>,
+    /// Its first process, once there is one.
+    pub pid: Option<i32>,
     /// Tasks that wait for it to subscribe.
     pub queued: IndexMap<String, v1::TaskInfo>,
     /// Tasks handed to it.
     pub tasks: IndexMap<String, v1::Task>,
-    /// Tasks that are over.
+    /// Tasks that are over, newest last.
     pub completed: VecDeque<v1::Task>,
-    /// Why its tasks are over when it ends, if the agent ended it.
-    pub ending: Option<(TaskState, v1::task_status::Reason, String)>,
+    /// Tasks to be killed, until they are over: an order may be lost with a stream.
+    pub kills: BTreeMap<String, Option<v1::KillPolicy>>,
+    /// How its tasks end when it ends, if the agent ended it.
+    pub verdict: Option<Verdict>,
 }
 
 impl Executor {
+    fn new(info: v1::ExecutorInfo, run: Run, is_generated: bool, state: ExecutorState) -> Self {
+        Self {
+            info,
+            run,
+            is_generated,
+            state,
+            stream: None,
+            pid: None,
+            queued: IndexMap::new(),
+            tasks: IndexMap::new(),
+            completed: VecDeque::new(),
+            kills: BTreeMap::new(),
+            verdict: None,
+        }
+    }
+
     /// What it and its tasks take.
     pub fn resources(&self) -> Resources {
         let mut all = Resources::from_protos(&self.info.resources);
-        for task in self.tasks.values().filter(|task| !is_terminal(task.state())) {
+        for task in self.tasks.values() {
             all.add(&Resources::from_protos(&task.resources));
         }
         for task in self.queued.values() {
             all.add(&Resources::from_protos(&task.resources));
         }
         all
+    }
+
+    /// Whether a task waits for it, was handed to it, or is over.
+    fn knows(&self, task: &str) -> bool {
+        self.queued.contains_key(task)
+            || self.tasks.contains_key(task)
+            || self.completed.iter().any(|done| done.task_id.value == task)
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.state, ExecutorState::Terminating(_))
     }
 }
 
@@ -155,10 +230,18 @@ impl Executor {
 pub struct Framework {
     /// What it said of itself.
     pub info: v1::FrameworkInfo,
+    /// Whether the master shut it down: its updates interest nobody.
+    pub is_terminating: bool,
     /// Its executors.
     pub executors: IndexMap<String, Executor>,
     /// Executors that are gone, newest last.
     pub completed: VecDeque<Executor>,
+}
+
+impl Framework {
+    fn new(info: v1::FrameworkInfo) -> Self {
+        Self { info, is_terminating: false, executors: IndexMap::new(), completed: VecDeque::new() }
+    }
 }
 
 /// The agent.
@@ -184,6 +267,7 @@ pub struct Agent {
     pub updates: Updates,
     /// Counters, by metric name.
     pub counters: BTreeMap<String, u64>,
+    entropy: Entropy,
     register_due: Duration,
     register_attempts: u32,
     ping_deadline: Option<Duration>,
@@ -200,22 +284,36 @@ pub const CAPABILITIES: &[v1::agent_info::capability::Type] = &[
 
 /// [`CAPABILITIES`] as messages.
 pub fn capabilities() -> Vec<v1::agent_info::Capability> {
-    CAPABILITIES.iter().map(|capability| v1::agent_info::Capability { r#type: Some(*capability as i32) }).collect()
+    CAPABILITIES
+        .iter()
+        .map(|capability| v1::agent_info::Capability { r#type: Some(*capability as i32) })
+        .collect()
 }
 
 /// Whether a task in this state is over.
 pub fn is_terminal(state: TaskState) -> bool {
     use TaskState as S;
-    matches!(state, S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskLost | S::TaskError | S::TaskDropped | S::TaskGone | S::TaskGoneByOperator)
+    matches!(
+        state,
+        S::TaskFinished
+            | S::TaskFailed
+            | S::TaskKilled
+            | S::TaskLost
+            | S::TaskError
+            | S::TaskDropped
+            | S::TaskGone
+            | S::TaskGoneByOperator
+    )
 }
 
 impl Agent {
     /// An agent that hasn't registered.
     pub fn new(settings: Settings, info: v1::AgentInfo) -> Self {
+        let mut entropy = Entropy::new(settings.seed);
         Self {
             settings,
             info,
-            resource_version: Uuid::new_v4(),
+            resource_version: entropy.uuid(),
             master: None,
             master_hostname: None,
             registration: Registration::Disconnected,
@@ -223,6 +321,7 @@ impl Agent {
             completed_frameworks: VecDeque::new(),
             updates: Updates::default(),
             counters: BTreeMap::new(),
+            entropy,
             register_due: Duration::ZERO,
             register_attempts: 0,
             ping_deadline: None,
@@ -241,13 +340,22 @@ impl Agent {
         std::mem::take(&mut self.effects)
     }
 
+    /// All executors that run or are to run.
+    pub fn executors(&self) -> impl Iterator<Item = &Executor> {
+        self.frameworks.values().flat_map(|framework| framework.executors.values())
+    }
+
     fn count(&mut self, metric: &str) {
         *self.counters.entry(metric.to_owned()).or_default() += 1;
     }
 
     fn send<M: Message + Name>(&mut self, message: &M) {
         if let Some(master) = &self.master {
-            self.effects.push(Effect::Send(master.clone(), M::full_name(), message.encode_to_vec()));
+            self.effects.push(Effect::Send(
+                master.clone(),
+                M::full_name(),
+                message.encode_to_vec(),
+            ));
         }
     }
 
@@ -255,12 +363,25 @@ impl Agent {
         paths::meta(&self.settings.work_dir)
     }
 
-    fn checkpoint<M: Message>(&mut self, path: &Path, message: &M) {
+    fn write<M: Message>(&mut self, path: &Path, message: &M) {
         self.effects.push(Effect::Write(path.to_owned(), checkpoint::frame(message)));
+    }
+
+    fn is_checkpointing(&self, framework: &str) -> bool {
+        self.frameworks.get(framework).is_some_and(|framework| framework.info.checkpoint())
     }
 
     fn executor_mut(&mut self, framework: &str, executor: &str) -> Option<&mut Executor> {
         self.frameworks.get_mut(framework)?.executors.get_mut(executor)
+    }
+
+    /// Sends an event to an executor, if it listens.
+    fn tell(&mut self, framework: &str, executor: &str, event: Event) {
+        if let Some(stream) =
+            self.executor_mut(framework, executor).and_then(|executor| executor.stream)
+        {
+            self.effects.push(Effect::Event(stream, Box::new(event)));
+        }
     }
 
     /// Does what is due. Called at least ten times a second and after every batch of input.
@@ -268,10 +389,36 @@ impl Agent {
         self.register_when_due(now);
         if self.registration == Registration::Running {
             for update in self.updates.due(now.mono) {
-                let pid = self.settings.endpoint.parse().ok().map(|address| Upid::new("slave(1)", address).to_string());
+                let pid = Some(Upid::new("slave(1)", self.settings.endpoint).to_string());
                 self.send(&mesos::internal::StatusUpdateMessage { update, pid });
             }
         }
-        self.executors_that_are_late(now);
+        self.end_late_executors(now);
+    }
+
+    /// Forgets a framework that has no executors and no updates left.
+    fn forget_idle_framework(&mut self, id: &str) {
+        let waits = |executor: &Executor| {
+            executor
+                .completed
+                .iter()
+                .any(|task| self.updates.has_pending(&(id.to_owned(), task.task_id.value.clone())))
+        };
+        let is_idle = self.frameworks.get(id).is_some_and(|framework| {
+            framework.executors.is_empty()
+                && (framework.is_terminating || !framework.completed.iter().any(waits))
+        });
+        if !is_idle {
+            return;
+        }
+        if let Some(framework) = self.frameworks.shift_remove(id) {
+            self.completed_frameworks.push_back((id.to_owned(), framework));
+            while self.completed_frameworks.len() > COMPLETED_FRAMEWORKS_MAX {
+                self.completed_frameworks.pop_front();
+            }
+        }
+        if self.settings.cleans_up && self.frameworks.is_empty() {
+            self.finish_cleaning_up();
+        }
     }
 }

@@ -16,14 +16,18 @@ pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
         "mesos-docker-executor" => Program::Docker,
         _ => return None,
     };
-    let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
-            match run {
-                Program::Command => command::run().await,
-                Program::Docker => docker::run(&rest).await,
-            }
-        })
-    });
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                match run {
+                    Program::Command => command::run().await,
+                    Program::Docker => docker::run(&rest).await,
+                }
+            })
+        });
     Some(match ended {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

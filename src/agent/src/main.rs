@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     let values = match table.load(arguments.into_iter().skip(1), std::env::vars()) {
         Ok(values) => values,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}\nSee `mesos-agent --help` for a list of supported flags.");
+            let _ = writeln!(
+                std::io::stderr(),
+                "{error}\nSee `mesos-agent --help` for a list of supported flags."
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -40,7 +43,12 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let shutdown = web::daemon::cancelled_by_signals()?;
-        run(Options { flags: values, listener: None, end_containers: false }, shutdown, web::daemon::notify_ready).await
+        run(
+            Options { flags: values, listener: None, end_containers: false },
+            shutdown,
+            web::daemon::notify_ready,
+        )
+        .await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {

@@ -58,7 +58,9 @@ impl Cgroups {
 
     fn directories(&self, container: &str) -> Vec<PathBuf> {
         match self {
-            Self::V1 { cpu, memory, freezer } => [cpu, memory, freezer].map(|directory| directory.join(container)).to_vec(),
+            Self::V1 { cpu, memory, freezer } => {
+                [cpu, memory, freezer].map(|directory| directory.join(container)).to_vec()
+            }
             Self::V2(directory) => vec![directory.join(container)],
         }
     }
@@ -68,13 +70,23 @@ impl Cgroups {
     /// # Errors
     /// What the kernel says, with the file.
     pub fn create(&self, container: &str, resources: &Resources) -> io::Result<()> {
-        let shares = ((resources.cpus() * 1024.0) as u64).max(2);
-        let memory = ((resources.mem() * 1_048_576.0) as u64).max(MEMORY_MIN);
         for directory in self.directories(container) {
             fs::create_dir_all(&directory)?;
         }
+        self.limit(container, resources)
+    }
+
+    /// Sets a container's limits.
+    ///
+    /// # Errors
+    /// What the kernel says, with the file.
+    pub fn limit(&self, container: &str, resources: &Resources) -> io::Result<()> {
+        let shares = ((resources.cpus() * 1024.0) as u64).max(2);
+        let memory = ((resources.mem() * 1_048_576.0) as u64).max(MEMORY_MIN);
         let write = |path: PathBuf, value: String| {
-            fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            fs::write(&path, value).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })
         };
         match self {
             Self::V1 { cpu, memory: memory_root, .. } => {
@@ -85,7 +97,10 @@ impl Cgroups {
             }
             Self::V2(root) => {
                 let directory = root.join(container);
-                write(directory.join("cpu.weight"), (1 + (shares - 2) * 9999 / 262_142).min(10_000).to_string())?;
+                write(
+                    directory.join("cpu.weight"),
+                    (1 + (shares - 2) * 9999 / 262_142).min(10_000).to_string(),
+                )?;
                 write(directory.join("memory.max"), memory.to_string())
             }
         }
@@ -96,7 +111,9 @@ impl Cgroups {
     /// # Errors
     /// What the kernel says.
     pub fn enter(&self, container: &str, pid: i32) -> io::Result<()> {
-        self.directories(container).iter().try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+        self.directories(container)
+            .iter()
+            .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
     }
 
     fn processes(&self, container: &str) -> Vec<i32> {
@@ -111,12 +128,24 @@ impl Cgroups {
     /// Whether a container was killed for its memory, and its limit in bytes.
     pub fn out_of_memory(&self, container: &str) -> Option<u64> {
         let (events, limit) = match self {
-            Self::V1 { memory, .. } => (memory.join(container).join("memory.oom_control"), memory.join(container).join("memory.limit_in_bytes")),
-            Self::V2(root) => (root.join(container).join("memory.events"), root.join(container).join("memory.max")),
+            Self::V1 { memory, .. } => (
+                memory.join(container).join("memory.oom_control"),
+                memory.join(container).join("memory.limit_in_bytes"),
+            ),
+            Self::V2(root) => (
+                root.join(container).join("memory.events"),
+                root.join(container).join("memory.max"),
+            ),
         };
         let text = fs::read_to_string(events).ok()?;
-        let kills: u64 = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()?;
-        (kills > 0).then(|| fs::read_to_string(limit).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default())
+        let kills: u64 =
+            text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()?;
+        (kills > 0).then(|| {
+            fs::read_to_string(limit)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or_default()
+        })
     }
 
     /// Kills every process of a container and removes its cgroups. Blocks until they are gone, a minute at most.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mesos::resources::Resources;
 use mesos::v1::task_status::Reason;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, User, chown};
@@ -20,32 +20,48 @@ use super::cgroups::Cgroups;
 use super::{Launch, Program, fetch};
 use crate::checkpoint;
 
-/// The end of a container: its id, the wait status if it is known, and why it failed if the launcher knows.
+/// What a container did.
 #[derive(Debug)]
-pub struct Ended {
-    /// The container's id.
-    pub container: String,
-    /// Wait status, as `waitpid` gives it.
-    pub status: Option<i32>,
-    /// What went wrong.
-    pub problem: Option<(Reason, String)>,
+pub enum Notice {
+    /// Its first process runs.
+    Started {
+        /// The container's id.
+        container: String,
+        /// The process.
+        pid: i32,
+    },
+    /// It has ended, or never began.
+    Ended {
+        /// The container's id.
+        container: String,
+        /// Wait status, as `waitpid` gives it, if it is known.
+        status: Option<i32>,
+        /// What went wrong, if the launcher knows.
+        problem: Option<(Reason, String)>,
+    },
 }
 
 /// Starts and ends containers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Launcher {
-    launcher_dir: PathBuf,
+    programs: PathBuf,
     containerizers: Vec<String>,
     docker_socket: PathBuf,
     cgroups: Option<Cgroups>,
     running: Arc<Mutex<HashMap<String, i32>>>,
-    ended: mpsc::Sender<Ended>,
+    notices: mpsc::Sender<Notice>,
 }
 
 impl Launcher {
-    /// A launcher that tells `ended` of each container's end.
-    pub fn new(launcher_dir: PathBuf, containerizers: Vec<String>, docker_socket: PathBuf, cgroups: Option<Cgroups>, ended: mpsc::Sender<Ended>) -> Self {
-        Self { launcher_dir, containerizers, docker_socket, cgroups, running: Arc::default(), ended }
+    /// A launcher that tells `notices` of each container's beginning and end.
+    pub fn new(
+        programs: PathBuf,
+        containerizers: Vec<String>,
+        docker_socket: PathBuf,
+        cgroups: Option<Cgroups>,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
+        Self { programs, containerizers, docker_socket, cgroups, running: Arc::default(), notices }
     }
 
     /// Starts a container in the background.
@@ -54,8 +70,16 @@ impl Launcher {
         tokio::spawn(async move {
             let container = launch.run.container.clone();
             let ended = match launcher.start(&launch).await {
-                Ok(mut child) => {
-                    let status = child.wait().await.ok().map(|status| status.into_raw());
+                Ok((mut child, pid)) => {
+                    let _ = launcher
+                        .notices
+                        .send(Notice::Started { container: container.clone(), pid })
+                        .await;
+                    let status = child
+                        .wait()
+                        .await
+                        .ok()
+                        .map(std::os::unix::process::ExitStatusExt::into_raw);
                     launcher.clean_up(&container, status).await
                 }
                 Err(message) => {
@@ -64,21 +88,31 @@ impl Launcher {
                         let id = container.clone();
                         let _ = tokio::task::spawn_blocking(move || cgroups.destroy(&id)).await;
                     }
-                    Ended { container, status: None, problem: Some((Reason::ContainerLaunchFailed, format!("Failed to launch container: {message}"))) }
+                    Notice::Ended {
+                        container,
+                        status: None,
+                        problem: Some((
+                            Reason::ContainerLaunchFailed,
+                            format!("Failed to launch container: {message}"),
+                        )),
+                    }
                 }
             };
             // Fails only when the agent is ending.
-            let _ = launcher.ended.send(ended).await;
+            let _ = launcher.notices.send(ended).await;
         });
     }
 
-    async fn start(&self, launch: &Launch) -> Result<tokio::process::Child, String> {
+    async fn start(&self, launch: &Launch) -> Result<(tokio::process::Child, i32), String> {
         let text = |path: &Path| {
             let path = path.display().to_string();
             move |error: io::Error| format!("{path}: {error}")
         };
         let is_docker = matches!(launch.program, Program::DockerExecutor);
-        let wants_docker = launch.container.as_ref().is_some_and(|container| container.r#type() == mesos::v1::container_info::Type::Docker);
+        let wants_docker = launch
+            .container
+            .as_ref()
+            .is_some_and(|container| container.r#type() == mesos::v1::container_info::Type::Docker);
         let needed = if wants_docker { "docker" } else { "mesos" };
         // A plain command runs under either: the docker containerizer leaves it to the next in the list.
         if !self.containerizers.iter().any(|name| name == needed) {
@@ -88,30 +122,53 @@ impl Launcher {
             ));
         }
         if wants_docker && !is_docker {
-            return Err("custom executors in Docker containers are not supported by this agent yet".to_owned());
+            return Err(
+                "custom executors in Docker containers are not supported by this agent yet"
+                    .to_owned(),
+            );
         }
-        if !wants_docker && launch.container.as_ref().and_then(|container| container.mesos.as_ref()).is_some_and(|mesos| mesos.image.is_some()) {
-            return Err("container images without Docker are not supported by this agent yet".to_owned());
+        if !wants_docker
+            && launch
+                .container
+                .as_ref()
+                .and_then(|container| container.mesos.as_ref())
+                .is_some_and(|mesos| mesos.image.is_some())
+        {
+            return Err(
+                "container images without Docker are not supported by this agent yet".to_owned()
+            );
         }
         fs::create_dir_all(&launch.sandbox).map_err(text(&launch.sandbox))?;
         for uri in &launch.uris {
             if let Err(reason) = fetch::fetch(uri, &launch.sandbox).await {
-                if let Ok(mut stderr) = OpenOptions::new().append(true).create(true).open(launch.sandbox.join("stderr")) {
+                if let Ok(mut stderr) =
+                    OpenOptions::new().append(true).create(true).open(launch.sandbox.join("stderr"))
+                {
                     let _ = writeln!(stderr, "Failed to fetch {reason}");
                 }
-                return Err(format!("Failed to fetch all URIs for container '{}': {reason}", launch.run.container));
+                return Err(format!(
+                    "Failed to fetch all URIs for container '{}': {reason}",
+                    launch.run.container
+                ));
             }
         }
         let output = |name: &str| -> Result<File, String> {
             let path = launch.sandbox.join(name);
-            OpenOptions::new().append(true).create(true).mode(0o644).open(&path).map_err(text(&path))
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o644)
+                .open(&path)
+                .map_err(text(&path))
         };
         let (stdout, stderr) = (output("stdout")?, output("stderr")?);
         let mut command = match &launch.program {
             Program::CommandExecutor => self.own("mesos-executor"),
             Program::DockerExecutor => {
                 let mut command = self.own("mesos-docker-executor");
-                command.arg(format!("--container=mesos-{}", launch.run.container)).arg(format!("--docker_socket={}", self.docker_socket.display()));
+                command
+                    .arg(format!("--container=mesos-{}", launch.run.container))
+                    .arg(format!("--docker_socket={}", self.docker_socket.display()));
                 command
             }
             Program::Custom(info) if info.shell() => {
@@ -129,12 +186,24 @@ impl Launcher {
                 command
             }
         };
-        command.env_clear().envs(launch.environment.iter().cloned()).current_dir(&launch.sandbox).stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
+        command
+            .env_clear()
+            .envs(launch.environment.iter().cloned())
+            .current_dir(&launch.sandbox)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0);
         // Executors of ours speak for a task of another user: they stay who they are and change over for the task.
         let user = self.user(launch)?;
         if let Some(user) = &user {
-            for path in [launch.sandbox.clone(), launch.sandbox.join("stdout"), launch.sandbox.join("stderr")] {
-                chown(&path, Some(user.uid), Some(user.gid)).map_err(|error| format!("{}: {error}", path.display()))?;
+            for path in [
+                launch.sandbox.clone(),
+                launch.sandbox.join("stdout"),
+                launch.sandbox.join("stderr"),
+            ] {
+                chown(&path, Some(user.uid), Some(user.gid))
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
             }
             match &launch.program {
                 Program::Custom(_) => {
@@ -146,9 +215,13 @@ impl Launcher {
             }
         }
         if let (Some(cgroups), false) = (&self.cgroups, is_docker) {
-            cgroups.create(&launch.run.container, &launch.resources).map_err(|error| error.to_string())?;
+            cgroups
+                .create(&launch.run.container, &launch.resources)
+                .map_err(|error| error.to_string())?;
         }
-        let child = command.spawn().map_err(|error| format!("'{}': {error}", command.as_std().get_program().display()))?;
+        let child = command
+            .spawn()
+            .map_err(|error| format!("'{}': {error}", command.as_std().get_program().display()))?;
         let pid = child.id().unwrap_or_default() as i32;
         if let (Some(cgroups), false) = (&self.cgroups, is_docker) {
             // Before it forks anything: it waits to subscribe first.
@@ -157,14 +230,17 @@ impl Launcher {
         if let Some(path) = &launch.pid_file {
             checkpoint::replace(path, pid.to_string().as_bytes()).map_err(text(path))?;
         }
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(launch.run.container.clone(), pid);
-        Ok(child)
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(launch.run.container.clone(), pid);
+        Ok((child, pid))
     }
 
     /// One of our own programs in the launcher directory.
     fn own(&self, name: &str) -> Command {
-        let mut command = Command::new(self.launcher_dir.join(name));
-        command.arg(format!("--launcher_dir={}", self.launcher_dir.display()));
+        let mut command = Command::new(self.programs.join(name));
+        command.arg(format!("--launcher_dir={}", self.programs.display()));
         command
     }
 
@@ -172,34 +248,44 @@ impl Launcher {
         if !nix::unistd::geteuid().is_root() {
             return Ok(None);
         }
-        let Some(name) = launch.user.as_ref().filter(|name| name.as_str() != "root") else { return Ok(None) };
+        let Some(name) = launch.user.as_ref().filter(|name| name.as_str() != "root") else {
+            return Ok(None);
+        };
         match User::from_name(name) {
             Ok(Some(user)) => Ok(Some(user)),
-            Ok(None) => Err(format!("Failed to get user information for '{name}': no such user on this host")),
+            Ok(None) => Err(format!(
+                "Failed to get user information for '{name}': no such user on this host"
+            )),
             Err(error) => Err(format!("Failed to get user information for '{name}': {error}")),
         }
     }
 
-    async fn clean_up(&self, container: &str, status: Option<i32>) -> Ended {
+    async fn clean_up(&self, container: &str, status: Option<i32>) -> Notice {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
         let mut problem = None;
         if let Some(cgroups) = self.cgroups.clone() {
             if let Some(limit) = cgroups.out_of_memory(container) {
                 let mb = limit >> 20;
-                problem = Some((Reason::ContainerLimitationMemory, format!("Memory limit exceeded: Requested: {mb}MB Maximum Used: {mb}MB")));
+                problem = Some((
+                    Reason::ContainerLimitationMemory,
+                    format!("Memory limit exceeded: Requested: {mb}MB Maximum Used: {mb}MB"),
+                ));
             }
             let id = container.to_owned();
             let _ = tokio::task::spawn_blocking(move || cgroups.destroy(&id)).await;
         }
         self.remove_docker(container).await;
-        Ended { container: container.to_owned(), status, problem }
+        Notice::Ended { container: container.to_owned(), status, problem }
     }
 
     /// Watches a container of the agent before: its first process is no child of ours.
     pub fn adopt(&self, container: String, pid: Option<i32>) {
         let launcher = self.clone();
         if let Some(pid) = pid {
-            self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(container.clone(), pid);
+            self.running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(container.clone(), pid);
         }
         tokio::spawn(async move {
             let started = pid.and_then(start_time);
@@ -208,13 +294,25 @@ impl Launcher {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
             let ended = launcher.clean_up(&container, None).await;
-            let _ = launcher.ended.send(ended).await;
+            let _ = launcher.notices.send(ended).await;
         });
+    }
+
+    /// Gives a container other limits.
+    pub fn resize(&self, container: &str, resources: &Resources) {
+        let Some(cgroups) = &self.cgroups else { return };
+        if !self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(container) {
+            return; // It is not there yet, and gets its limits when it starts.
+        }
+        if let Err(error) = cgroups.limit(container, resources) {
+            tracing::warn!(container, %error, "limits not changed");
+        }
     }
 
     /// Ends a container and everything in it.
     pub fn destroy(&self, container: String) {
-        let pid = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&container).copied();
+        let pid =
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&container).copied();
         let launcher = self.clone();
         tokio::spawn(async move {
             launcher.remove_docker(&container).await;
@@ -231,13 +329,20 @@ impl Launcher {
     /// Removes the Docker container of an executor that is gone, if there is one.
     async fn remove_docker(&self, container: &str) {
         if self.containerizers.iter().any(|name| name == "docker") && self.docker_socket.exists() {
-            crate::executor::docker::remove(&self.docker_socket, &format!("mesos-{container}")).await;
+            crate::executor::docker::remove(&self.docker_socket, &format!("mesos-{container}"))
+                .await;
         }
     }
 
     /// Ends all containers, as `meso up` does when it ends.
     pub async fn destroy_all(&self) {
-        let running: Vec<(String, i32)> = self.running.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, pid)| (id.clone(), *pid)).collect();
+        let running: Vec<(String, i32)> = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(id, pid)| (id.clone(), *pid))
+            .collect();
         for (container, pid) in running {
             self.remove_docker(&container).await;
             let cgroups = self.cgroups.clone();
@@ -265,7 +370,8 @@ fn start_time(pid: i32) -> Option<u64> {
 
 /// Whether a process is the executor of a container: a number from before a reboot may be anybody's.
 fn environment_has(pid: i32, container: &str) -> bool {
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| String::from_utf8_lossy(&environment).contains(container))
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environment| String::from_utf8_lossy(&environment).contains(container))
 }
 
 /// Kills a process, its group, and all descendants, also those that left the group.

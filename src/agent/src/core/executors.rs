@@ -1,11 +1,13 @@
 //! Executors: their calls (`/api/v1/executor`), their ends, and ending them.
 
+use std::collections::BTreeSet;
+
 use mesos::internal as m;
 use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState};
 
-use super::{Agent, Effect, ExecutorState, Now, StreamId, is_terminal};
+use super::{Agent, Effect, ExecutorState, Now, StreamId, Verdict};
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,17 +16,53 @@ pub enum CallError {
     BadRequest(String),
     /// 403.
     Forbidden(String),
-    /// 501.
-    NotImplemented(String),
 }
 
 fn bad(text: impl Into<String>) -> CallError {
     CallError::BadRequest(text.into())
 }
 
+fn invalid(text: &str) -> CallError {
+    bad(format!("Failed to validate Executor::Call: {text}"))
+}
+
+fn shutdown_event() -> Event {
+    Event { r#type: Some(event::Type::Shutdown as i32), ..Default::default() }
+}
+
+/// Checks an update as the original does (`slave/validation.cpp`).
+fn validate_update(executor: &str, framework: &str, status: &v1::TaskStatus) -> Result<(), String> {
+    if status.uuid.is_none() {
+        return Err("Expecting 'uuid' to be present".to_owned());
+    }
+    if status.uuid.as_ref().is_some_and(|uuid| uuid.len() != 16) {
+        return Err("Not a valid UUID".to_owned());
+    }
+    if let Some(other) = status.executor_id.as_ref().filter(|id| id.value != executor) {
+        return Err(format!(
+            "ExecutorID in Call: {executor} does not match ExecutorID in TaskStatus: {}",
+            other.value
+        ));
+    }
+    if status.source() != Source::Executor || status.source.is_none() {
+        return Err(format!(
+            "Received Call from executor {executor} of framework {framework} with invalid source, expecting 'SOURCE_EXECUTOR'"
+        ));
+    }
+    if status.state() == TaskState::TaskStaging {
+        return Err(format!(
+            "Received TASK_STAGING from executor {executor} of framework {framework} which is not allowed"
+        ));
+    }
+    Ok(())
+}
+
 impl Agent {
     fn check_executor(&self, call: &Call) -> Result<(), CallError> {
-        let framework = self.frameworks.get(&call.framework_id.value).ok_or_else(|| bad("Framework cannot be found"))?;
+        let framework = self
+            .frameworks
+            .get(&call.framework_id.value)
+            .ok_or_else(|| bad("Framework cannot be found"))?;
         if !framework.executors.contains_key(&call.executor_id.value) {
             return Err(bad("Executor cannot be found"));
         }
@@ -37,14 +75,16 @@ impl Agent {
     /// What the original answers.
     pub fn check_subscribe(&self, call: &Call) -> Result<(), CallError> {
         if call.subscribe.is_none() {
-            return Err(bad("Failed to validate Executor::Call: Expecting 'subscribe' to be present"));
+            return Err(invalid("Expecting 'subscribe' to be present"));
         }
         self.check_executor(call)
     }
 
-    /// Opens an executor's stream: it is told of itself, what it says again is taken, and what waits for it is handed over.
+    /// Opens an executor's stream: it is told of itself, what it says again is taken, and what waits for it is handed
+    /// over.
     pub fn subscribe(&mut self, now: Now, stream: StreamId, call: Call) {
-        let (framework_id, executor_id) = (call.framework_id.value.clone(), call.executor_id.value.clone());
+        let (framework_id, executor_id) =
+            (call.framework_id.value.clone(), call.executor_id.value.clone());
         let subscribe = call.subscribe.unwrap_or_default();
         let agent_info = self.info.clone();
         let Some(framework) = self.frameworks.get_mut(&framework_id) else { return };
@@ -54,7 +94,8 @@ impl Agent {
         if let Some(old) = executor.stream.replace(stream) {
             self.effects.push(Effect::Close(old));
         }
-        let is_ending = matches!(executor.state, ExecutorState::Terminating(_));
+        let is_recovered = matches!(executor.state, ExecutorState::Reregistering(_));
+        let is_ending = executor.is_ending();
         if !is_ending {
             executor.state = ExecutorState::Running;
         }
@@ -62,27 +103,92 @@ impl Agent {
             executor_info: executor.info.clone(),
             framework_info,
             agent_info,
-            container_id: Some(v1::ContainerId { value: executor.run.container.clone(), parent: None }),
+            container_id: Some(v1::ContainerId {
+                value: executor.run.container.clone(),
+                parent: None,
+            }),
         };
         tracing::info!(executor = executor_id, framework = framework_id, "executor subscribed");
-        // Tasks that it never saw acknowledged may have been lost to us with the agent before.
-        for task in subscribe.unacknowledged_tasks {
-            let id = task.task_id.value.clone();
-            if !executor.queued.contains_key(&id) && !executor.completed.iter().any(|done| done.task_id.value == id) {
-                executor.tasks.entry(id).or_insert_with(|| super::tasks::task_of(&task, &framework_id, TaskState::TaskStaging));
+        let known: BTreeSet<String> =
+            subscribe.unacknowledged_tasks.iter().map(|task| task.task_id.value.clone()).collect();
+        // What it got from the agent before need not be handed over again.
+        for task in &subscribe.unacknowledged_tasks {
+            let id = &task.task_id.value;
+            executor.queued.shift_remove(id);
+            if !executor.knows(id) {
+                executor.tasks.insert(
+                    id.clone(),
+                    super::tasks::task_of(task, &framework_id, TaskState::TaskStaging),
+                );
             }
         }
-        let queued: Vec<v1::TaskInfo> = if is_ending { Vec::new() } else { executor.queued.drain(..).map(|(_, task)| task).collect() };
-        let event = Event { r#type: Some(event::Type::Subscribed as i32), subscribed: Some(subscribed), ..Default::default() };
+        let event = Event {
+            r#type: Some(event::Type::Subscribed as i32),
+            subscribed: Some(subscribed),
+            ..Default::default()
+        };
         self.effects.push(Effect::Event(stream, Box::new(event)));
-        if is_ending {
-            self.effects.push(Effect::Event(stream, Box::new(Event { r#type: Some(event::Type::Shutdown as i32), ..Default::default() })));
-        }
         for update in subscribe.unacknowledged_updates {
             self.update_of_executor(now, &framework_id, &executor_id, update.status);
         }
+        if is_ending {
+            self.effects.push(Effect::Event(stream, Box::new(shutdown_event())));
+            return;
+        }
+        if is_recovered {
+            self.drop_tasks_lost_on_the_way(now, &framework_id, &executor_id, &known);
+        }
+        let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
+        let kills: Vec<_> =
+            executor.kills.iter().map(|(task, policy)| (task.clone(), *policy)).collect();
+        let queued: Vec<v1::TaskInfo> = executor.queued.drain(..).map(|(_, task)| task).collect();
         for task in queued {
             self.hand_over(&framework_id, &executor_id, task);
+        }
+        for (task, policy) in kills {
+            self.tell_kill(&framework_id, &executor_id, &task, policy);
+        }
+        self.shut_down_if_useless(now, &framework_id, &executor_id);
+    }
+
+    /// Tasks that were handed to an executor, which has never heard of them.
+    fn drop_tasks_lost_on_the_way(
+        &mut self,
+        now: Now,
+        framework: &str,
+        executor: &str,
+        known: &BTreeSet<String>,
+    ) {
+        let lost: Vec<String> = self
+            .executor_mut(framework, executor)
+            .map(|executor| {
+                let staging = executor
+                    .tasks
+                    .iter()
+                    .filter(|(id, task)| {
+                        task.state() == TaskState::TaskStaging && !known.contains(*id)
+                    })
+                    .map(|(id, _)| id.clone());
+                staging.collect()
+            })
+            .unwrap_or_default();
+        for task in lost {
+            let verdict = Verdict {
+                state: TaskState::TaskDropped,
+                reason: Reason::AgentRestarted,
+                message: "Task launched during agent restart".to_owned(),
+            };
+            self.update_of_agent(now, framework, Some(executor), &task, &verdict);
+        }
+    }
+
+    /// A command executor without a task has nothing to wait for.
+    fn shut_down_if_useless(&mut self, now: Now, framework: &str, id: &str) {
+        let is_useless = self.executor_mut(framework, id).is_some_and(|executor| {
+            executor.is_generated && executor.queued.is_empty() && executor.tasks.is_empty()
+        });
+        if is_useless {
+            self.shut_down_executor(now, framework, id);
         }
     }
 
@@ -92,189 +198,260 @@ impl Agent {
     /// What the original answers with 400 or 403.
     pub fn call(&mut self, now: Now, call: Call) -> Result<(), CallError> {
         use call::Type as T;
-        let invalid = |text: &str| bad(format!("Failed to validate Executor::Call: {text}"));
         let kind = call.r#type.map_or(T::Unknown, |_| call.r#type());
         if kind == T::Unknown {
             return Err(invalid("Expecting 'type' to be present"));
         }
-        let (framework, executor) = (call.framework_id.value.clone(), call.executor_id.value.clone());
-        if let (T::Update, Some(update)) = (kind, &call.update) {
-            let status = &update.status;
-            if status.uuid.as_ref().is_none_or(|uuid| uuid.len() != 16) {
-                return Err(invalid("Expecting 'uuid' to be present"));
+        let (framework, executor) =
+            (call.framework_id.value.clone(), call.executor_id.value.clone());
+        match (kind, &call.update, &call.message) {
+            (T::Update, None, _) => return Err(invalid("Expecting 'update' to be present")),
+            (T::Update, Some(update), _) => {
+                validate_update(&executor, &framework, &update.status)
+                    .map_err(|text| invalid(&text))?;
             }
-            if status.executor_id.as_ref().is_some_and(|id| id.value != executor) {
-                let other = status.executor_id.as_ref().map_or("", |id| id.value.as_str());
-                return Err(invalid(&format!("ExecutorID in Call: {executor} does not match ExecutorID in TaskStatus: {other}")));
-            }
-            if status.source() != Source::Executor {
-                return Err(invalid(&format!("Received Call from executor {executor} of framework {framework} with invalid source, expecting 'SOURCE_EXECUTOR'")));
-            }
-            if status.state() == TaskState::TaskStaging {
-                return Err(invalid(&format!("Received TASK_STAGING from executor {executor} of framework {framework} which is not allowed")));
-            }
+            (T::Message, _, None) => return Err(invalid("Expecting 'message' to be present")),
+            _ => {}
         }
         self.check_executor(&call)?;
-        let subscribed = self.frameworks.get(&framework).and_then(|known| known.executors.get(&executor)).is_some_and(|known| known.stream.is_some());
-        if !subscribed {
+        let is_subscribed = self
+            .executor_mut(&framework, &executor)
+            .is_some_and(|executor| executor.stream.is_some());
+        if !is_subscribed {
             return Err(CallError::Forbidden("Executor is not subscribed".to_owned()));
         }
-        match kind {
-            T::Update => {
-                let update = call.update.ok_or_else(|| invalid("Expecting 'update' to be present"))?;
-                self.update_of_executor(now, &framework, &executor, update.status);
-            }
-            T::Message => {
-                let message = call.message.ok_or_else(|| invalid("Expecting 'message' to be present"))?;
-                if let Some(id) = self.info.id.clone() {
-                    let message = m::ExecutorToFrameworkMessage { slave_id: id, framework_id: call.framework_id, executor_id: call.executor_id, data: message.data };
-                    self.send(&message);
-                }
-            }
-            T::Heartbeat => {}
-            T::Subscribe | T::Unknown => return Err(CallError::NotImplemented("unexpected call".to_owned())),
+        if let (T::Update, Some(update)) = (kind, call.update) {
+            self.update_of_executor(now, &framework, &executor, update.status);
+        } else if let (T::Message, Some(message), Some(id)) =
+            (kind, call.message, self.info.id.clone())
+        {
+            let message = m::ExecutorToFrameworkMessage {
+                slave_id: id,
+                framework_id: call.framework_id,
+                executor_id: call.executor_id,
+                data: message.data,
+            };
+            self.send(&message);
         }
         Ok(())
     }
 
-    fn update_of_executor(&mut self, now: Now, framework: &str, executor: &str, mut status: v1::TaskStatus) {
+    fn update_of_executor(
+        &mut self,
+        now: Now,
+        framework: &str,
+        executor: &str,
+        mut status: v1::TaskStatus,
+    ) {
         status.executor_id = Some(v1::ExecutorId { value: executor.to_owned() });
         status.timestamp.get_or_insert(now.wall);
         let (task_id, uuid) = (status.task_id.clone(), status.uuid.clone().unwrap_or_default());
-        self.take_update(now, framework, Some(executor), status);
-        // Also where it was taken before: the executor did not hear of it then.
-        if let Some(stream) = self.executor_mut(framework, executor).and_then(|executor| executor.stream) {
-            let acknowledged = event::Acknowledged { task_id, uuid };
-            let event = Event { r#type: Some(event::Type::Acknowledged as i32), acknowledged: Some(acknowledged), ..Default::default() };
-            self.effects.push(Effect::Event(stream, Box::new(event)));
+        let is_expected =
+            self.executor_mut(framework, executor).is_some_and(|known| known.knows(&task_id.value));
+        if is_expected {
+            self.take_update(now, framework, Some(executor), status);
+        } else {
+            tracing::warn!(
+                task = task_id.value,
+                executor,
+                "update of a task that the executor does not have ignored"
+            );
+            self.count("slave/invalid_status_updates");
         }
+        // Also where it was taken before, or never will be: the executor must not send it for ever.
+        let acknowledged = event::Acknowledged { task_id, uuid };
+        self.tell(
+            framework,
+            executor,
+            Event {
+                r#type: Some(event::Type::Acknowledged as i32),
+                acknowledged: Some(acknowledged),
+                ..Default::default()
+            },
+        );
     }
 
     /// A stream of events has ended on the executor's side.
     pub fn stream_closed(&mut self, stream: StreamId) {
         for framework in self.frameworks.values_mut() {
-            for executor in framework.executors.values_mut().filter(|executor| executor.stream == Some(stream)) {
-                executor.stream = None;
+            for executor in framework.executors.values_mut() {
+                if executor.stream == Some(stream) {
+                    executor.stream = None;
+                }
             }
         }
     }
 
-    pub(super) fn message_to_executor(&mut self, framework: &str, executor: &str, data: Vec<u8>) {
-        if let Some(stream) = self.executor_mut(framework, executor).and_then(|executor| executor.stream) {
-            let event = Event { r#type: Some(event::Type::Message as i32), message: Some(event::Message { data }), ..Default::default() };
-            self.effects.push(Effect::Event(stream, Box::new(event)));
+    /// The first process of a container.
+    pub fn container_started(&mut self, container: &str, pid: i32) {
+        for framework in self.frameworks.values_mut() {
+            for executor in framework.executors.values_mut() {
+                if executor.run.container == container {
+                    executor.pid = Some(pid);
+                }
+            }
         }
     }
 
-    pub(super) fn shutdown_framework(&mut self, now: Now, framework: &str) {
-        self.updates.remove_framework(framework);
-        let executors: Vec<String> = self.frameworks.get(framework).map(|known| known.executors.keys().cloned().collect()).unwrap_or_default();
+    pub(super) fn message_to_executor(&mut self, message: m::FrameworkToExecutorMessage) {
+        self.count("slave/valid_framework_messages");
+        let event = Event {
+            r#type: Some(event::Type::Message as i32),
+            message: Some(event::Message { data: message.data }),
+            ..Default::default()
+        };
+        self.tell(&message.framework_id.value, &message.executor_id.value, event);
+    }
+
+    pub(super) fn shut_down_framework(&mut self, now: Now, id: &str) {
+        tracing::info!(framework = id, "framework shut down");
+        let Some(framework) = self.frameworks.get_mut(id) else {
+            self.updates.remove_framework(id);
+            return;
+        };
+        framework.is_terminating = true;
+        let executors: Vec<String> = framework.executors.keys().cloned().collect();
+        self.updates.remove_framework(id);
         for executor in executors {
-            if let Some(executor) = self.executor_mut(framework, &executor) {
-                executor.ending = Some((TaskState::TaskKilled, Reason::FrameworkRemoved, "Framework removed".to_owned()));
-            }
-            self.shutdown_executor(now, framework, &executor);
+            self.shut_down_executor(now, id, &executor);
         }
-        self.forget_idle_framework(framework);
+        self.forget_idle_framework(id);
     }
 
-    pub(super) fn shutdown_executor(&mut self, now: Now, framework: &str, id: &str) {
+    /// Tells an executor to end; it is destroyed when it doesn't within its grace period, or doesn't listen.
+    pub(super) fn shut_down_executor(&mut self, now: Now, framework: &str, id: &str) {
         let grace = self.settings.executor_shutdown_grace_period;
         let Some(executor) = self.executor_mut(framework, id) else { return };
-        if matches!(executor.state, ExecutorState::Terminating(_)) {
+        if executor.is_ending() {
             return;
         }
-        match executor.stream {
-            Some(stream) => {
-                executor.state = ExecutorState::Terminating(now.mono + grace);
-                self.effects.push(Effect::Event(stream, Box::new(Event { r#type: Some(event::Type::Shutdown as i32), ..Default::default() })));
-            }
-            None => {
-                executor.state = ExecutorState::Terminating(now.mono + grace);
-                let container = executor.run.container.clone();
-                self.effects.push(Effect::Destroy(container));
-            }
-        }
-    }
-
-    /// Executors that did not subscribe in time, or did not end in time, are destroyed.
-    pub(super) fn executors_that_are_late(&mut self, now: Now) {
-        let timeout = mesos::units::format_duration(self.settings.executor_registration_timeout);
-        let recovered = self.settings.executor_reregistration_timeout;
-        let mut destroy = Vec::new();
-        for executor in self.frameworks.values_mut().flat_map(|framework| framework.executors.values_mut()) {
-            match executor.state {
-                ExecutorState::Registering(deadline) if now.mono >= deadline => {
-                    executor.ending.get_or_insert_with(|| {
-                        if executor.queued.is_empty() {
-                            (TaskState::TaskFailed, Reason::ExecutorReregistrationTimeout, format!("Executor did not reregister within {}", mesos::units::format_duration(recovered)))
-                        } else {
-                            (TaskState::TaskFailed, Reason::ExecutorRegistrationTimeout, format!("Executor did not register within {timeout}"))
-                        }
-                    });
-                    executor.state = ExecutorState::Terminating(now.mono + std::time::Duration::from_secs(3600));
-                    destroy.push(executor.run.container.clone());
-                }
-                ExecutorState::Terminating(deadline) if now.mono >= deadline => {
-                    executor.state = ExecutorState::Terminating(now.mono + std::time::Duration::from_secs(3600));
-                    destroy.push(executor.run.container.clone());
-                }
-                _ => {}
-            }
-        }
-        for container in destroy {
+        let grace = executor
+            .info
+            .shutdown_grace_period
+            .map_or(grace, |own| std::time::Duration::from_nanos(own.nanoseconds.max(0) as u64));
+        let container = executor.run.container.clone();
+        if executor.stream.is_some() {
+            executor.state = ExecutorState::Terminating(Some(now.mono + grace));
+            self.tell(framework, id, shutdown_event());
+        } else {
+            executor.state = ExecutorState::Terminating(None);
             self.effects.push(Effect::Destroy(container));
         }
     }
 
-    /// A container has ended, or never began. `status` is the wait status if it is known; `problem` says why it failed.
-    pub fn container_ended(&mut self, now: Now, container: &str, status: Option<i32>, problem: Option<(Reason, String)>) {
+    /// Destroys executors that did not subscribe in time, or did not end in time.
+    pub(super) fn end_late_executors(&mut self, now: Now) {
+        let format = mesos::units::format_duration;
+        let registration = format(self.settings.executor_registration_timeout);
+        let reregistration = format(self.settings.executor_reregistration_timeout);
+        let late = |reason, message| Verdict { state: TaskState::TaskFailed, reason, message };
+        let mut destroyed = Vec::new();
+        for framework in self.frameworks.values_mut() {
+            for executor in framework.executors.values_mut() {
+                let verdict = match executor.state {
+                    ExecutorState::Registering(until) if now.mono >= until => Some(late(
+                        Reason::ExecutorRegistrationTimeout,
+                        format!("Executor did not register within {registration}"),
+                    )),
+                    ExecutorState::Reregistering(until) if now.mono >= until => Some(late(
+                        Reason::ExecutorReregistrationTimeout,
+                        format!("Executor did not reregister within {reregistration}"),
+                    )),
+                    ExecutorState::Terminating(Some(until)) if now.mono >= until => None,
+                    _ => continue,
+                };
+                if executor.verdict.is_none() {
+                    executor.verdict = verdict;
+                }
+                executor.state = ExecutorState::Terminating(None);
+                destroyed.push(executor.run.container.clone());
+            }
+        }
+        self.effects.extend(destroyed.into_iter().map(Effect::Destroy));
+    }
+
+    /// A container has ended, or never began. `status` is the wait status if it is known; `problem` says why it
+    /// failed.
+    pub fn container_ended(
+        &mut self,
+        now: Now,
+        container: &str,
+        status: Option<i32>,
+        problem: Option<(Reason, String)>,
+    ) {
         let found = self.frameworks.iter().find_map(|(framework, known)| {
-            known.executors.iter().find(|(_, executor)| executor.run.container == container).map(|(id, _)| (framework.clone(), id.clone()))
+            let (executor, _) =
+                known.executors.iter().find(|(_, known)| known.run.container == container)?;
+            Some((framework.clone(), executor.clone()))
         });
         let Some((framework_id, executor_id)) = found else { return };
         tracing::info!(executor = executor_id, framework = framework_id, ?status, "executor ended");
+        if problem.as_ref().is_some_and(|(reason, _)| *reason == Reason::ContainerLaunchFailed) {
+            self.count("slave/container_launch_errors");
+        }
+        self.count("slave/executors_terminated");
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
-        let (state, reason, message) = match (executor.ending.take(), problem) {
-            (Some(ending), _) => ending,
-            (None, Some((reason, message))) => (TaskState::TaskFailed, reason, message),
-            (None, None) => (TaskState::TaskFailed, Reason::ExecutorTerminated, "Executor terminated".to_owned()),
+        let failed = |reason, message| Verdict { state: TaskState::TaskFailed, reason, message };
+        let verdict = match (executor.verdict.take(), problem) {
+            (Some(verdict), _) => verdict,
+            (None, Some((reason, message))) => failed(reason, message),
+            (None, None) => failed(Reason::ExecutorTerminated, "Executor terminated".to_owned()),
         };
-        let mut open: Vec<String> = executor.tasks.values().filter(|task| !is_terminal(task.state())).map(|task| task.task_id.value.clone()).collect();
-        // Tasks that it never got become known, so that their end is checkpointed like others'.
+        // Tasks that it never got become known, so that their end is recorded like others'.
         for (id, task) in executor.queued.drain(..).collect::<Vec<_>>() {
-            executor.tasks.insert(id.clone(), super::tasks::task_of(&task, &framework_id, TaskState::TaskStaging));
-            open.push(id);
+            executor
+                .tasks
+                .insert(id, super::tasks::task_of(&task, &framework_id, TaskState::TaskStaging));
         }
-        for task in open {
-            self.update_of_agent(now, &framework_id, Some(&executor_id), &task, state, reason, &message);
+        let open: Vec<(String, bool)> = executor
+            .tasks
+            .keys()
+            .map(|task| (task.clone(), executor.kills.contains_key(task)))
+            .collect();
+        for (task, was_to_be_killed) in open {
+            let mut verdict = verdict.clone();
+            if was_to_be_killed && verdict.reason == Reason::ExecutorTerminated {
+                verdict.state = TaskState::TaskKilled;
+            }
+            self.update_of_agent(now, &framework_id, Some(&executor_id), &task, &verdict);
         }
-        let max = self.settings.max_completed_executors;
+        self.remove_executor(&framework_id, &executor_id, status);
+        self.forget_idle_framework(&framework_id);
+    }
+
+    fn remove_executor(&mut self, framework_id: &str, executor_id: &str, status: Option<i32>) {
+        let completed_max = self.settings.completed_executors_max;
         let work_dir = self.settings.work_dir.clone();
-        let Some(framework) = self.frameworks.get_mut(&framework_id) else { return };
-        let checkpointing = framework.info.checkpoint();
-        let Some(mut executor) = framework.executors.shift_remove(&executor_id) else { return };
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        let is_checkpointing = framework.info.checkpoint();
+        let Some(mut executor) = framework.executors.shift_remove(executor_id) else { return };
         if let Some(stream) = executor.stream.take() {
             self.effects.push(Effect::Close(stream));
         }
-        if checkpointing {
-            self.effects.push(Effect::Write(executor.run.meta(&work_dir).join("executor.sentinel"), Vec::new()));
+        if is_checkpointing {
+            let sentinel = executor.run.meta(&work_dir).join("executor.sentinel");
+            self.effects.push(Effect::Write(sentinel, Vec::new()));
         }
         self.effects.push(Effect::Forget(executor.run.clone()));
-        let generated = executor.generated;
+        let is_generated = executor.is_generated;
         framework.completed.push_back(executor);
-        while framework.completed.len() > max {
+        while framework.completed.len() > completed_max {
             framework.completed.pop_front();
         }
-        if let (false, Some(id)) = (generated, self.info.id.clone()) {
-            let message = m::ExitedExecutorMessage {
-                slave_id: id,
-                framework_id: v1::FrameworkId { value: framework_id.clone() },
-                executor_id: v1::ExecutorId { value: executor_id },
-                status: status.unwrap_or(-1),
-            };
-            self.send(&message);
+        if !is_generated {
+            self.tell_exited(framework_id, executor_id, status.unwrap_or(-1));
         }
-        self.forget_idle_framework(&framework_id);
+    }
+
+    /// Tells the master that an executor it counts is not there.
+    pub(super) fn tell_exited(&mut self, framework: &str, executor: &str, status: i32) {
+        if let Some(slave_id) = self.info.id.clone() {
+            self.send(&m::ExitedExecutorMessage {
+                slave_id,
+                framework_id: v1::FrameworkId { value: framework.to_owned() },
+                executor_id: v1::ExecutorId { value: executor.to_owned() },
+                status,
+            });
+        }
     }
 }

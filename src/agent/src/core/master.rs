@@ -1,6 +1,5 @@
 //! The agent and the master: finding it, registering, being pinged.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesos::internal as m;
@@ -8,11 +7,13 @@ use mesos::libprocess::{Upid, inbound::Header};
 use mesos::v1;
 use prost::{DecodeError, Message as _, Name as _};
 
-use super::{Agent, Effect, Now, Registration, capabilities};
-use crate::checkpoint;
-use crate::paths;
+use super::{Agent, Effect, Ending, Now, Registration, Verdict, capabilities};
+use crate::checkpoint::paths;
 
+/// Longest pause between two attempts to register.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Shortest one: an answer needs some time.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 impl Agent {
     /// There is another leading master, or none.
@@ -24,7 +25,7 @@ impl Agent {
         match master {
             Some((pid, hostname)) => {
                 tracing::info!(master = %pid, "new leading master");
-                self.effects.push(Effect::Relink(pid.clone()));
+                self.effects.push(Effect::Link(pid.clone()));
                 self.master = Some(pid);
                 self.master_hostname = Some(hostname);
             }
@@ -38,27 +39,41 @@ impl Agent {
 
     /// The connection to a peer broke: if it is the master's, register again.
     pub fn peer_exited(&mut self, now: Now, address: std::net::SocketAddr) {
-        if self.master.as_ref().is_some_and(|master| master.address == address) && self.registration == Registration::Running {
+        if self.master.as_ref().is_some_and(|master| master.address == address)
+            && self.registration == Registration::Running
+        {
             tracing::warn!("connection to the master broke; registering again");
             self.registration = Registration::Disconnected;
             self.register_attempts = 0;
-            self.register_due = now.mono + self.settings.registration_backoff_factor.min(Duration::from_secs(1));
+            let pause = self.settings.registration_backoff_factor.mul_f64(self.entropy.fraction());
+            self.register_due = now.mono + pause.max(BACKOFF_MIN);
         }
     }
 
     pub(super) fn register_when_due(&mut self, now: Now) {
-        if self.ping_deadline.is_some_and(|deadline| now.mono >= deadline) && self.registration == Registration::Running {
-            tracing::warn!("no ping from the master for {:?}; registering again", self.ping_timeout);
+        if self.ping_deadline.is_some_and(|deadline| now.mono >= deadline)
+            && self.registration == Registration::Running
+        {
+            tracing::warn!(
+                "no ping from the master for {:?}; registering again",
+                self.ping_timeout
+            );
             self.ping_deadline = None;
             self.registration = Registration::Disconnected;
             self.register_due = now.mono;
         }
-        if self.registration == Registration::Running || self.master.is_none() || now.mono < self.register_due {
+        if self.registration == Registration::Running
+            || self.master.is_none()
+            || now.mono < self.register_due
+        {
             return;
         }
-        let backoff = self.settings.registration_backoff_factor * 2u32.saturating_pow(self.register_attempts.min(16));
+        let backoff = self.settings.registration_backoff_factor
+            * 2u32.saturating_pow(self.register_attempts.min(16));
         self.register_attempts += 1;
-        self.register_due = now.mono + backoff.min(BACKOFF_MAX).max(Duration::from_millis(100));
+        // Some time up to that: agents that lost the same master must not all come at once.
+        let pause = backoff.min(BACKOFF_MAX).mul_f64(self.entropy.fraction());
+        self.register_due = now.mono + pause.max(BACKOFF_MIN);
         let uuid = v1::Uuid { value: self.resource_version.as_bytes().to_vec() };
         if self.info.id.is_none() {
             let message = m::RegisterSlaveMessage {
@@ -89,10 +104,26 @@ impl Agent {
                 for task in executor.tasks.values() {
                     tasks.push(self.task_with_head(id, task));
                 }
-                tasks.extend(executor.completed.iter().filter(|task| self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))).map(|task| self.task_with_head(id, task)));
+                tasks.extend(
+                    executor
+                        .completed
+                        .iter()
+                        .filter(|task| {
+                            self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))
+                        })
+                        .map(|task| self.task_with_head(id, task)),
+                );
             }
             for executor in &framework.completed {
-                tasks.extend(executor.completed.iter().filter(|task| self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))).map(|task| self.task_with_head(id, task)));
+                tasks.extend(
+                    executor
+                        .completed
+                        .iter()
+                        .filter(|task| {
+                            self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))
+                        })
+                        .map(|task| self.task_with_head(id, task)),
+                );
             }
         }
         m::ReregisterSlaveMessage {
@@ -109,7 +140,9 @@ impl Agent {
 
     fn task_with_head(&self, framework: &str, task: &v1::Task) -> v1::Task {
         let mut task = task.clone();
-        if let Some((state, uuid)) = self.updates.head(&(framework.to_owned(), task.task_id.value.clone())) {
+        if let Some((state, uuid)) =
+            self.updates.head(&(framework.to_owned(), task.task_id.value.clone()))
+        {
             task.status_update_state = Some(state as i32);
             task.status_update_uuid = Some(uuid);
         }
@@ -137,7 +170,10 @@ impl Agent {
         } else if is(&m::SlaveReregisteredMessage::full_name()) {
             let message = m::SlaveReregisteredMessage::decode(body)?;
             if self.info.id.as_ref() != Some(&message.slave_id) {
-                self.effects.push(Effect::Abort(format!("the master registered this agent again as {}", message.slave_id.value)));
+                self.abort(format!(
+                    "the master registered this agent again as {}",
+                    message.slave_id.value
+                ));
                 return Ok(());
             }
             self.reregistered(now, message);
@@ -151,23 +187,27 @@ impl Agent {
         } else if is(&m::StatusUpdateAcknowledgementMessage::full_name()) {
             self.acknowledged(&m::StatusUpdateAcknowledgementMessage::decode(body)?);
         } else if is(&m::ShutdownFrameworkMessage::full_name()) {
-            self.shutdown_framework(now, &m::ShutdownFrameworkMessage::decode(body)?.framework_id.value);
+            self.shut_down_framework(
+                now,
+                &m::ShutdownFrameworkMessage::decode(body)?.framework_id.value,
+            );
         } else if is(&m::ShutdownExecutorMessage::full_name()) {
             let message = m::ShutdownExecutorMessage::decode(body)?;
             if let (Some(framework), Some(executor)) = (message.framework_id, message.executor_id) {
-                self.shutdown_executor(now, &framework.value, &executor.value);
+                self.shut_down_executor(now, &framework.value, &executor.value);
             }
         } else if is(&m::UpdateFrameworkMessage::full_name()) {
             let message = m::UpdateFrameworkMessage::decode(body)?;
-            if let (Some(framework), Some(info)) = (self.frameworks.get_mut(&message.framework_id.value), message.framework_info) {
-                framework.info = info;
+            let id = message.framework_id.value;
+            if let (true, Some(info)) = (self.frameworks.contains_key(&id), message.framework_info)
+            {
+                self.learn_framework(&id, info, message.pid);
             }
         } else if is(&m::FrameworkToExecutorMessage::full_name()) {
-            let message = m::FrameworkToExecutorMessage::decode(body)?;
-            self.message_to_executor(&message.framework_id.value, &message.executor_id.value, message.data);
+            self.message_to_executor(m::FrameworkToExecutorMessage::decode(body)?);
         } else if is(&m::ShutdownMessage::full_name()) {
             let reason = m::ShutdownMessage::decode(body)?.message.unwrap_or_default();
-            self.effects.push(Effect::Abort(format!("the master told this agent to shut down: {reason}")));
+            self.abort(format!("the master told this agent to shut down: {reason}"));
         } else {
             tracing::debug!(from = %header.from, name = header.name, "message ignored");
         }
@@ -186,7 +226,10 @@ impl Agent {
     }
 
     fn connected(&mut self, now: Now, connection: Option<m::MasterSlaveConnection>) {
-        if let Some(seconds) = connection.and_then(|connection| connection.total_ping_timeout_seconds).filter(|seconds| (1.0..1e6).contains(seconds)) {
+        if let Some(seconds) = connection
+            .and_then(|connection| connection.total_ping_timeout_seconds)
+            .filter(|seconds| (1.0..1e6).contains(seconds))
+        {
             self.ping_timeout = Duration::from_secs_f64(seconds);
         }
         self.ping_deadline = Some(now.mono + self.ping_timeout);
@@ -198,7 +241,9 @@ impl Agent {
                 slave_id: id,
                 update_oversubscribed_resources: Some(false),
                 operations: Some(m::update_slave_message::Operations::default()),
-                resource_version_uuid: Some(v1::Uuid { value: self.resource_version.as_bytes().to_vec() }),
+                resource_version_uuid: Some(v1::Uuid {
+                    value: self.resource_version.as_bytes().to_vec(),
+                }),
                 resource_providers: Some(m::update_slave_message::ResourceProviders::default()),
                 ..Default::default()
             };
@@ -206,10 +251,19 @@ impl Agent {
         }
     }
 
-    fn registered(&mut self, now: Now, id: v1::AgentId, connection: Option<m::MasterSlaveConnection>) {
+    fn registered(
+        &mut self,
+        now: Now,
+        id: v1::AgentId,
+        connection: Option<m::MasterSlaveConnection>,
+    ) {
         match self.id() {
             Some(own) if own != id.value => {
-                self.effects.push(Effect::Abort(format!("registered, but got the wrong id: {} (expected {own})", id.value)));
+                let own = own.to_owned();
+                self.abort(format!(
+                    "registered, but got the wrong id: {} (expected {own})",
+                    id.value
+                ));
                 return;
             }
             Some(_) => {}
@@ -218,8 +272,8 @@ impl Agent {
                 let directory = paths::agent(&self.meta(), &id.value);
                 self.info.id = Some(id);
                 let info = self.info.clone();
-                self.effects.push(Effect::Write(directory.join("slave.info"), checkpoint::frame(&info)));
-                self.effects.push(Effect::Link(directory.clone(), self.meta().join("slaves/latest")));
+                self.write(&directory.join("slave.info"), &info);
+                self.effects.push(Effect::Symlink(directory, self.meta().join("slaves/latest")));
             }
         }
         self.connected(now, connection);
@@ -231,11 +285,24 @@ impl Agent {
         for reconciliation in message.reconciliations {
             let framework = reconciliation.framework_id.value;
             for status in reconciliation.statuses {
-                let known = self.frameworks.get(&framework).into_iter().flat_map(|known| known.executors.values()).any(|executor| {
-                    executor.tasks.contains_key(&status.task_id.value) || executor.queued.contains_key(&status.task_id.value)
-                });
-                if !known && !self.updates.has_pending(&(framework.clone(), status.task_id.value.clone())) {
-                    self.update_of_agent(now, &framework, None, &status.task_id.value, v1::TaskState::TaskDropped, v1::task_status::Reason::Reconciliation, "Task is unknown to the agent");
+                let known = self
+                    .frameworks
+                    .get(&framework)
+                    .into_iter()
+                    .flat_map(|known| known.executors.values())
+                    .any(|executor| {
+                        executor.tasks.contains_key(&status.task_id.value)
+                            || executor.queued.contains_key(&status.task_id.value)
+                    });
+                if !known
+                    && !self.updates.has_pending(&(framework.clone(), status.task_id.value.clone()))
+                {
+                    let verdict = Verdict {
+                        state: v1::TaskState::TaskDropped,
+                        reason: v1::task_status::Reason::Reconciliation,
+                        message: "Task is unknown to the agent".to_owned(),
+                    };
+                    self.update_of_agent(now, &framework, None, &status.task_id.value, &verdict);
                 }
             }
         }
@@ -248,8 +315,7 @@ impl Agent {
         }
     }
 
-    /// Ids of all containers that run.
-    pub fn containers(&self) -> BTreeSet<String> {
-        self.frameworks.values().flat_map(|framework| framework.executors.values().map(|executor| executor.run.container.clone())).collect()
+    fn abort(&mut self, reason: String) {
+        self.effects.push(Effect::Abort(Ending::Failure(reason)));
     }
 }

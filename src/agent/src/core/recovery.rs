@@ -1,20 +1,28 @@
-//! What an agent that starts again finds of the one before (Mesos' `slave/state.cpp`): its id, its executors, and the
-//! updates that nobody acknowledged.
+//! What an agent that starts again makes of what the one before left: its id, its executors, and the updates that
+//! nobody acknowledged.
 
-use std::collections::VecDeque;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use mesos::internal as m;
+use mesos::resources::Resources;
 use mesos::v1;
-use prost::Message as _;
 
-use super::{Agent, Executor, ExecutorState, Framework, is_terminal};
-use crate::checkpoint;
-use crate::paths::{self, Run};
+use super::{Agent, Effect, Ending, Executor, ExecutorState, Framework, Now, is_terminal};
+use crate::checkpoint::paths::{self, Run};
+
+/// Executors subscribe within this time at least, however short the flag's.
+const REREGISTRATION_MIN: Duration = Duration::from_secs(1);
+
+/// A task that an executor had.
+#[derive(Debug)]
+pub struct RecoveredTask {
+    /// What is known of it.
+    pub task: v1::Task,
+    /// What it was launched with, if it is not sure that its executor has got it.
+    pub queued: Option<v1::TaskInfo>,
+    /// Its updates and their acknowledgements.
+    pub records: Vec<m::StatusUpdateRecord>,
+}
 
 /// An executor that was running.
 #[derive(Debug)]
@@ -24,13 +32,13 @@ pub struct RecoveredExecutor {
     /// Where it ran.
     pub run: Run,
     /// Whether it was made up for a command task.
-    pub generated: bool,
+    pub is_generated: bool,
     /// The first process of its container, if it was noted.
     pub pid: Option<i32>,
-    /// Its tasks with the records of their updates.
-    pub tasks: Vec<(v1::Task, Vec<m::StatusUpdateRecord>)>,
+    /// Its tasks.
+    pub tasks: Vec<RecoveredTask>,
     /// Whether it is known to have ended.
-    pub ended: bool,
+    pub has_ended: bool,
 }
 
 /// Everything that was found.
@@ -40,149 +48,171 @@ pub struct Recovered {
     pub info: v1::AgentInfo,
     /// Frameworks and their executors.
     pub frameworks: Vec<(v1::FrameworkInfo, Vec<RecoveredExecutor>)>,
+    /// Whether the host was started anew since: no process of then lives.
+    pub has_rebooted: bool,
 }
 
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(directory) {
-        Ok(entries) => {
-            let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-            paths.sort();
-            Ok(paths)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+/// What may differ between an agent and the one before (`--reconfiguration_policy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconfiguration {
+    /// Nothing.
+    Equal,
+    /// There may be more of everything.
+    Additive,
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Reads the checkpoint below `<work_dir>/meta`; `None` if there is none.
-///
-/// # Errors
-/// When a file can't be read or is damaged.
-pub fn read(work_dir: &Path) -> io::Result<Option<Recovered>> {
-    let Ok(latest) = fs::read_link(paths::meta(work_dir).join("slaves/latest")) else { return Ok(None) };
-    let agent_id = name(&latest);
-    let directory = paths::agent(&paths::meta(work_dir), &agent_id);
-    let Some(info) = checkpoint::read::<v1::AgentInfo>(&directory.join("slave.info"))? else { return Ok(None) };
-    let mut frameworks = Vec::new();
-    for framework in list(&directory.join("frameworks"))? {
-        let Some(framework_info) = checkpoint::read::<v1::FrameworkInfo>(&framework.join("framework.info"))? else { continue };
-        let mut executors = Vec::new();
-        for executor in list(&framework.join("executors"))? {
-            if let Some(found) = read_executor(&agent_id, &name(&framework), &executor)? {
-                executors.push(found);
-            }
-        }
-        frameworks.push((framework_info, executors));
-    }
-    Ok(Some(Recovered { info, frameworks }))
-}
-
-fn read_executor(agent: &str, framework: &str, directory: &Path) -> io::Result<Option<RecoveredExecutor>> {
-    let Some(info) = checkpoint::read::<v1::ExecutorInfo>(&directory.join("executor.info"))? else { return Ok(None) };
-    let Ok(latest) = fs::read_link(directory.join("runs/latest")) else { return Ok(None) };
-    let run = Run { agent: agent.to_owned(), framework: framework.to_owned(), executor: name(directory), container: name(&latest) };
-    let meta = directory.join("runs").join(&run.container);
-    let mut tasks = Vec::new();
-    for task in list(&meta.join("tasks"))? {
-        let Some(info) = checkpoint::read::<v1::Task>(&task.join("task.info"))? else { continue };
-        let records = match fs::read(task.join("task.updates")) {
-            // A torn record at the end was never acted upon.
-            Ok(content) => checkpoint::read_all::<m::StatusUpdateRecord>(&content).0,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        tasks.push((info, records));
-    }
-    Ok(Some(RecoveredExecutor {
-        info,
-        generated: directory.join("executor_generated_for_command_task").exists(),
-        pid: fs::read_to_string(meta.join("pids/forked.pid")).ok().and_then(|text| text.trim().parse().ok()),
-        tasks,
-        ended: meta.join("executor.sentinel").exists(),
-        run,
-    }))
-}
-
-/// Whether an agent that was `old` may go on as `new` (`--reconfiguration_policy=equal`): what differs, if anything.
-pub fn incompatibility(old: &v1::AgentInfo, new: &v1::AgentInfo) -> Option<String> {
-    let normal = |info: &v1::AgentInfo| {
-        let mut info = info.clone();
-        info.id = None;
-        info.checkpoint = None;
-        info.resources = mesos::resources::Resources::from_protos(&info.resources).to_protos();
-        info
-    };
-    let (old, new) = (normal(old), normal(new));
+/// Whether an agent that was `old` may go on as `new`: what differs, if anything
+/// (`slave/compatibility.cpp`).
+pub fn incompatibility(
+    policy: Reconfiguration,
+    old: &v1::AgentInfo,
+    new: &v1::AgentInfo,
+) -> Option<String> {
     if old.hostname != new.hostname {
-        return Some(format!("hostname: '{}' vs '{}'", old.hostname, new.hostname));
+        return Some(format!("hostname changed from '{}' to '{}'", old.hostname, new.hostname));
     }
     if old.port() != new.port() {
-        return Some(format!("port: {} vs {}", old.port(), new.port()));
+        return Some(format!("port changed from {} to {}", old.port(), new.port()));
     }
-    if old.resources != new.resources {
-        let text = |info: &v1::AgentInfo| mesos::resources::Resources::from_protos(&info.resources).to_string();
-        return Some(format!("resources: {} vs {}", text(&old), text(&new)));
+    let resources = |info: &v1::AgentInfo| Resources::from_protos(&info.resources);
+    let (had, has) = (resources(old), resources(new));
+    let is_enough = match policy {
+        Reconfiguration::Equal => had.contains(&has) && has.contains(&had),
+        Reconfiguration::Additive => has.contains(&had),
+    };
+    if !is_enough {
+        return Some(format!("resources changed from '{had}' to '{has}'"));
     }
-    (old.encode_to_vec() != new.encode_to_vec()).then(|| "attributes or domain".to_owned())
+    let attributes = |info: &v1::AgentInfo| {
+        let mut all: Vec<Vec<u8>> =
+            info.attributes.iter().map(prost::Message::encode_to_vec).collect();
+        all.sort();
+        all
+    };
+    let (had, has) = (attributes(old), attributes(new));
+    let is_enough = match policy {
+        Reconfiguration::Equal => had == has,
+        Reconfiguration::Additive => had.iter().all(|attribute| has.contains(attribute)),
+    };
+    if !is_enough {
+        return Some("attributes changed".to_owned());
+    }
+    let domain = |info: &v1::AgentInfo| info.domain.as_ref().map(prost::Message::encode_to_vec);
+    let is_new_domain = policy == Reconfiguration::Additive && old.domain.is_none();
+    (domain(old) != domain(new) && !is_new_domain).then(|| "domain changed".to_owned())
 }
 
 impl Agent {
-    /// Takes over what was recovered. Executors are expected to subscribe again within
-    /// `--executor_reregistration_timeout`; the containers to watch are returned with their processes.
-    pub fn recover(&mut self, now: super::Now, recovered: Recovered) -> Vec<(Run, Option<i32>)> {
+    /// Takes over what was recovered. Executors are expected to subscribe again in time; returned are the containers
+    /// to watch, with their first processes. A container that was noted but never started is started.
+    pub fn recover(&mut self, now: Now, recovered: Recovered) -> Vec<(Run, Option<i32>)> {
         let mut watched = Vec::new();
         self.info.id.clone_from(&recovered.info.id);
-        let deadline = now.mono + self.settings.executor_reregistration_timeout.max(Duration::from_secs(1));
+        let deadline =
+            now.mono + self.settings.executor_reregistration_timeout.max(REREGISTRATION_MIN);
         for (info, executors) in recovered.frameworks {
             let Some(framework_id) = info.id.as_ref().map(|id| id.value.clone()) else { continue };
-            let mut framework = Framework { info, executors: IndexMap::new(), completed: VecDeque::new() };
+            self.frameworks.insert(framework_id.clone(), Framework::new(info));
             for found in executors {
-                let mut executor = Executor {
-                    info: found.info,
-                    run: found.run.clone(),
-                    generated: found.generated,
-                    state: ExecutorState::Registering(deadline),
-                    stream: None,
-                    queued: IndexMap::new(),
-                    tasks: IndexMap::new(),
-                    completed: VecDeque::new(),
-                    ending: None,
-                };
-                let mut waits = false;
-                for (mut task, records) in found.tasks {
-                    waits |= self.replay(&framework_id, &mut task, records);
-                    if is_terminal(task.state()) {
-                        executor.completed.push_back(task);
-                    } else {
-                        executor.tasks.insert(task.task_id.value.clone(), task);
-                    }
+                let pid = found.pid.filter(|_| !recovered.has_rebooted);
+                let has_ended = found.has_ended;
+                let executor = self.recover_executor(&framework_id, found, deadline);
+                let never_started = pid.is_none()
+                    && !recovered.has_rebooted
+                    && !executor.queued.is_empty()
+                    && executor.tasks.is_empty()
+                    && executor.completed.is_empty();
+                if !has_ended && never_started && !self.settings.cleans_up {
+                    tracing::info!(executor = executor.run.executor, "starting what was not yet");
+                    self.launch(&framework_id, &executor);
+                } else if !has_ended {
+                    watched.push((executor.run.clone(), pid));
                 }
-                if !found.ended {
-                    watched.push((found.run, found.pid));
-                    framework.executors.insert(executor.run.executor.clone(), executor);
-                } else if waits {
-                    framework.completed.push_back(executor);
-                }
+                self.keep(&framework_id, executor, has_ended, never_started, now);
             }
-            if !framework.executors.is_empty() || !framework.completed.is_empty() {
-                self.frameworks.insert(framework_id, framework);
+            if self.settings.cleans_up {
+                self.shut_down_framework(now, &framework_id);
+            } else {
+                self.forget_idle_framework(&framework_id);
             }
+        }
+        // Nothing to clean up is cleaned up at once.
+        if self.settings.cleans_up && self.frameworks.is_empty() {
+            self.finish_cleaning_up();
         }
         watched
     }
 
-    /// Replays a task's records; whether an update still waits for its acknowledgement.
-    fn replay(&mut self, framework: &str, task: &mut v1::Task, records: Vec<m::StatusUpdateRecord>) -> bool {
+    fn recover_executor(
+        &mut self,
+        framework_id: &str,
+        found: RecoveredExecutor,
+        deadline: Duration,
+    ) -> Executor {
+        let state = ExecutorState::Reregistering(deadline);
+        let mut executor = Executor::new(found.info, found.run, found.is_generated, state);
+        executor.pid = found.pid;
+        for RecoveredTask { mut task, queued, records } in found.tasks {
+            let has_updates = !records.is_empty();
+            self.replay(framework_id, &mut task, records);
+            let id = task.task_id.value.clone();
+            match queued {
+                _ if is_terminal(task.state()) => executor.completed.push_back(task),
+                Some(info) if !has_updates => {
+                    executor.queued.insert(id, info);
+                }
+                _ => {
+                    executor.tasks.insert(id, task);
+                }
+            }
+        }
+        executor
+    }
+
+    fn keep(
+        &mut self,
+        framework_id: &str,
+        mut executor: Executor,
+        has_ended: bool,
+        never_started: bool,
+        now: Now,
+    ) {
+        if never_started {
+            executor.state =
+                ExecutorState::Registering(now.mono + self.settings.executor_registration_timeout);
+        }
+        if has_ended {
+            self.effects.push(Effect::Forget(executor.run.clone()));
+        }
+        let waits = executor.completed.iter().any(|task| {
+            self.updates.has_pending(&(framework_id.to_owned(), task.task_id.value.clone()))
+        });
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        if !has_ended {
+            framework.executors.insert(executor.run.executor.clone(), executor);
+        } else if waits {
+            framework.completed.push_back(executor);
+        }
+    }
+
+    /// Replays a task's records.
+    fn replay(
+        &mut self,
+        framework: &str,
+        task: &mut v1::Task,
+        records: Vec<m::StatusUpdateRecord>,
+    ) {
         let key = (framework.to_owned(), task.task_id.value.clone());
         for record in records {
             match (record.r#type(), record.update, record.uuid) {
                 (m::status_update_record::Type::Update, Some(update), _) => {
                     task.state = update.status.state;
-                    task.statuses.push(update.status.clone());
+                    let mut status = update.status.clone();
+                    status.data = None;
+                    if task.statuses.last().is_some_and(|last| last.state == status.state) {
+                        task.statuses.pop();
+                    }
+                    task.statuses.push(status);
                     self.updates.push(update);
                 }
                 (m::status_update_record::Type::Ack, _, Some(uuid)) => {
@@ -191,6 +221,12 @@ impl Agent {
                 _ => {}
             }
         }
-        self.updates.has_pending(&key)
+    }
+
+    /// All that ran is gone (`--recover=cleanup`): the next agent is a new one.
+    pub(super) fn finish_cleaning_up(&mut self) {
+        self.effects
+            .push(Effect::Unlink(paths::meta(&self.settings.work_dir).join("slaves/latest")));
+        self.effects.push(Effect::Abort(Ending::Done));
     }
 }

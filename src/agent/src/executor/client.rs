@@ -39,11 +39,15 @@ pub struct Client {
 }
 
 fn variable(name: &str) -> anyhow::Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: this program is started by a Mesos agent"))
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: this program is started by a Mesos agent"))
 }
 
 fn duration(name: &str, default: Duration) -> Duration {
-    std::env::var(name).ok().and_then(|text| mesos::units::parse_duration(&text).ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| mesos::units::parse_duration(&text).ok())
+        .unwrap_or(default)
 }
 
 impl Client {
@@ -56,13 +60,27 @@ impl Client {
         let framework = v1::FrameworkId { value: variable("MESOS_FRAMEWORK_ID")? };
         let executor = v1::ExecutorId { value: variable("MESOS_EXECUTOR_ID")? };
         let checkpointing = std::env::var("MESOS_CHECKPOINT").is_ok_and(|value| value == "1");
-        let patience = if checkpointing { duration("MESOS_RECOVERY_TIMEOUT", Duration::from_secs(900)) } else { Duration::ZERO };
+        let patience = if checkpointing {
+            duration("MESOS_RECOVERY_TIMEOUT", Duration::from_secs(900))
+        } else {
+            Duration::ZERO
+        };
         let backoff = duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", Duration::from_secs(1));
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
         let (tell, heard) = mpsc::channel(1024);
         let (connect, calls) = mpsc::channel(1);
         tokio::spawn(listen(http.clone(), url.clone(), calls, tell, patience, backoff));
-        let mut client = Self { http, url, framework, executor, agent: None, unacknowledged: VecDeque::new(), tasks: Vec::new(), heard, connect };
+        let mut client = Self {
+            http,
+            url,
+            framework,
+            executor,
+            agent: None,
+            unacknowledged: VecDeque::new(),
+            tasks: Vec::new(),
+            heard,
+            connect,
+        };
         client.offer_subscription();
         Ok(client)
     }
@@ -70,7 +88,11 @@ impl Client {
     fn offer_subscription(&mut self) {
         let subscribe = call::Subscribe {
             unacknowledged_tasks: self.tasks.clone(),
-            unacknowledged_updates: self.unacknowledged.iter().map(|status| call::Update { status: status.clone() }).collect(),
+            unacknowledged_updates: self
+                .unacknowledged
+                .iter()
+                .map(|status| call::Update { status: status.clone() })
+                .collect(),
         };
         let call = self.call(call::Type::Subscribe, |call| call.subscribe = Some(subscribe));
         // Full: one waits already, and what has changed since is sent after it.
@@ -78,7 +100,12 @@ impl Client {
     }
 
     fn call(&self, kind: call::Type, fill: impl FnOnce(&mut Call)) -> Call {
-        let mut call = Call { executor_id: self.executor.clone(), framework_id: self.framework.clone(), r#type: Some(kind as i32), ..Default::default() };
+        let mut call = Call {
+            executor_id: self.executor.clone(),
+            framework_id: self.framework.clone(),
+            r#type: Some(kind as i32),
+            ..Default::default()
+        };
         fill(&mut call);
         call
     }
@@ -99,16 +126,22 @@ impl Client {
                 event::Type::Subscribed => {
                     self.agent = event.subscribed.and_then(|subscribed| subscribed.agent_info.id);
                     // What happened while we were away.
-                    let waiting: Vec<v1::TaskStatus> = self.unacknowledged.iter().cloned().collect();
+                    let waiting: Vec<v1::TaskStatus> =
+                        self.unacknowledged.iter().cloned().collect();
                     for status in waiting {
                         self.post(status).await;
                     }
                 }
                 event::Type::Acknowledged => {
                     if let Some(acknowledged) = event.acknowledged {
-                        self.unacknowledged.retain(|status| status.uuid.as_deref() != Some(&acknowledged.uuid));
+                        self.unacknowledged
+                            .retain(|status| status.uuid.as_deref() != Some(&acknowledged.uuid));
                         self.tasks.retain(|task| task.task_id != acknowledged.task_id);
-                        return Heard::Event(Box::new(Event { r#type: Some(event::Type::Acknowledged as i32), acknowledged: Some(acknowledged), ..Default::default() }));
+                        return Heard::Event(Box::new(Event {
+                            r#type: Some(event::Type::Acknowledged as i32),
+                            acknowledged: Some(acknowledged),
+                            ..Default::default()
+                        }));
                     }
                 }
                 event::Type::Launch => {
@@ -127,14 +160,21 @@ impl Client {
     }
 
     /// Reports a task's state. It is kept and sent again until the agent acknowledges it.
-    pub async fn update(&mut self, task: &v1::TaskId, state: v1::TaskState, fill: impl FnOnce(&mut v1::TaskStatus)) {
+    pub async fn update(
+        &mut self,
+        task: &v1::TaskId,
+        state: v1::TaskState,
+        fill: impl FnOnce(&mut v1::TaskStatus),
+    ) {
         let mut status = v1::TaskStatus {
             task_id: task.clone(),
             state: state as i32,
             source: Some(v1::task_status::Source::Executor as i32),
             executor_id: Some(self.executor.clone()),
             agent_id: self.agent.clone(),
-            timestamp: Some(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()),
+            timestamp: Some(
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            ),
             uuid: Some(uuid::Uuid::new_v4().as_bytes().to_vec()),
             ..Default::default()
         };
@@ -144,9 +184,17 @@ impl Client {
     }
 
     async fn post(&self, status: v1::TaskStatus) {
-        let call = self.call(call::Type::Update, |call| call.update = Some(call::Update { status }));
+        let call =
+            self.call(call::Type::Update, |call| call.update = Some(call::Update { status }));
         let body = json::to_string(&call, Dialect::V1);
-        let sent = self.http.post(&self.url).header("Content-Type", "application/json").body(body).timeout(Duration::from_secs(10)).send().await;
+        let sent = self
+            .http
+            .post(&self.url)
+            .header("Content-Type", "application/json")
+            .body(body)
+            .timeout(Duration::from_secs(10))
+            .send()
+            .await;
         // Not taken: it goes with the next subscription.
         if let Err(error) = sent {
             tracing::debug!(%error, "update not sent");
@@ -155,12 +203,23 @@ impl Client {
 }
 
 /// Holds the stream of events; asks for a new subscription call when it breaks.
-async fn listen(http: reqwest::Client, url: String, mut calls: mpsc::Receiver<Call>, tell: mpsc::Sender<Heard>, patience: Duration, backoff: Duration) {
+async fn listen(
+    http: reqwest::Client,
+    url: String,
+    mut calls: mpsc::Receiver<Call>,
+    tell: mpsc::Sender<Heard>,
+    patience: Duration,
+    backoff: Duration,
+) {
     let mut lost: Option<Instant> = None;
     while let Some(call) = calls.recv().await {
         let mut served = false;
         let body = json::to_string(&call, Dialect::V1);
-        let request = http.post(&url).header("Content-Type", "application/json").header("Accept", "application/json").body(body);
+        let request = http
+            .post(&url)
+            .header("Content-Type", "application/json")
+            .header("Accept", "application/json")
+            .body(body);
         match request.send().await {
             Ok(mut response) if response.status().is_success() => {
                 lost = None;
@@ -171,10 +230,10 @@ async fn listen(http: reqwest::Client, url: String, mut calls: mpsc::Receiver<Ca
                     loop {
                         match records.next() {
                             Ok(Some(record)) => {
-                                if let Ok(event) = json::from_slice::<Event>(&record, Dialect::V1) {
-                                    if tell.send(Heard::Event(Box::new(event))).await.is_err() {
-                                        return;
-                                    }
+                                if let Ok(event) = json::from_slice::<Event>(&record, Dialect::V1)
+                                    && tell.send(Heard::Event(Box::new(event))).await.is_err()
+                                {
+                                    return;
                                 }
                             }
                             Ok(None) => break,
@@ -183,7 +242,10 @@ async fn listen(http: reqwest::Client, url: String, mut calls: mpsc::Receiver<Ca
                     }
                 }
             }
-            Ok(response) if response.status().is_client_error() && response.status() != http::StatusCode::FORBIDDEN => {
+            Ok(response)
+                if response.status().is_client_error()
+                    && response.status() != http::StatusCode::FORBIDDEN =>
+            {
                 // The agent knows neither us nor our framework: it has given us up.
                 let _ = tell.send(Heard::Shutdown).await;
                 return;

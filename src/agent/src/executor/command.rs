@@ -41,7 +41,9 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// The grace period of a kill: the call's policy, else the task's, else the default.
 pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Duration) -> Duration {
-    let of = |policy: &v1::KillPolicy| policy.grace_period.map(|period| Duration::from_nanos(period.nanoseconds.max(0) as u64));
+    let of = |policy: &v1::KillPolicy| {
+        policy.grace_period.map(|period| Duration::from_nanos(period.nanoseconds.max(0) as u64))
+    };
     call.and_then(of).or_else(|| task.kill_policy.as_ref().and_then(of)).unwrap_or(default)
 }
 
@@ -69,8 +71,14 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     for (name, value) in environment(&command) {
         words.env(name, value);
     }
-    if let Ok(Some(user)) = std::env::var("MESOS_TASK_USER").as_deref().map_or(Ok(None), nix::unistd::User::from_name) {
-        words.uid(user.uid.as_raw()).gid(user.gid.as_raw()).env("HOME", &user.dir).env("USER", &user.name);
+    if let Ok(Some(user)) =
+        std::env::var("MESOS_TASK_USER").as_deref().map_or(Ok(None), nix::unistd::User::from_name)
+    {
+        words
+            .uid(user.uid.as_raw())
+            .gid(user.gid.as_raw())
+            .env("HOME", &user.dir)
+            .env("USER", &user.name);
     }
     words.env_remove("MESOS_TASK_USER").stdin(Stdio::null()).process_group(0);
     words.spawn().map_err(|error| format!("Failed to start '{}': {error}", command.value()))
@@ -78,7 +86,12 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
 
 /// A command's own variables.
 pub(super) fn environment(command: &v1::CommandInfo) -> Vec<(String, String)> {
-    command.environment.iter().flat_map(|environment| &environment.variables).filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?))).collect()
+    command
+        .environment
+        .iter()
+        .flat_map(|environment| &environment.variables)
+        .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)))
+        .collect()
 }
 
 /// Runs until the task is over and the agent knows.

@@ -12,8 +12,9 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, StopContainerOptionsBuilder, WaitContainerOptions,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    StopContainerOptionsBuilder, WaitContainerOptions,
 };
 use futures::StreamExt as _;
 use mesos::v1::container_info::docker_info::Network;
@@ -32,7 +33,12 @@ const FAREWELL: Duration = Duration::from_secs(60);
 const MEMORY_MIN: f64 = 32.0;
 
 fn connect(socket: &Path) -> Result<Docker, String> {
-    Docker::connect_with_unix(&socket.to_string_lossy(), TIMEOUT_SECONDS, bollard::API_DEFAULT_VERSION).map_err(|error| format!("{}: {error}", socket.display()))
+    Docker::connect_with_unix(
+        &socket.to_string_lossy(),
+        TIMEOUT_SECONDS,
+        bollard::API_DEFAULT_VERSION,
+    )
+    .map_err(|error| format!("{}: {error}", socket.display()))
 }
 
 /// Removes a container, running or not, if there is one of that name.
@@ -47,19 +53,35 @@ pub async fn remove(socket: &Path, name: &str) {
 ///
 /// # Errors
 /// What the original refuses, and parameters that this executor doesn't know.
-pub fn container(task: &v1::TaskInfo, sandbox: &str, name: &str, variables: Vec<(String, String)>) -> Result<ContainerCreateBody, String> {
+pub fn container(
+    task: &v1::TaskInfo,
+    sandbox: &str,
+    name: &str,
+    variables: Vec<(String, String)>,
+) -> Result<ContainerCreateBody, String> {
     let info = task.container.clone().unwrap_or_default();
     let docker = info.docker.clone().ok_or("No DockerInfo found in ContainerInfo")?;
     let command = task.command.clone().unwrap_or_default();
     let resources = mesos::resources::Resources::from_protos(&task.resources);
-    let mut env: Vec<String> = variables.into_iter().chain(environment(&command)).map(|(key, value)| format!("{key}={value}")).collect();
+    let mut env: Vec<String> = variables
+        .into_iter()
+        .chain(environment(&command))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     env.push(format!("MESOS_SANDBOX={SANDBOX}"));
     env.push(format!("MESOS_CONTAINER_NAME={name}"));
     let mut binds = vec![format!("{sandbox}:{SANDBOX}")];
     for volume in &info.volumes {
         let mode = if volume.mode() == v1::volume::Mode::Ro { "ro" } else { "rw" };
-        let host = volume.host_path.clone().ok_or("volumes without a host path are not supported by this agent yet")?;
-        let container = if volume.container_path.starts_with('/') { volume.container_path.clone() } else { format!("{SANDBOX}/{}", volume.container_path) };
+        let host = volume
+            .host_path
+            .clone()
+            .ok_or("volumes without a host path are not supported by this agent yet")?;
+        let container = if volume.container_path.starts_with('/') {
+            volume.container_path.clone()
+        } else {
+            format!("{SANDBOX}/{}", volume.container_path)
+        };
         let host = if host.starts_with('/') { host } else { format!("{sandbox}/{host}") };
         binds.push(format!("{host}:{container}:{mode}"));
     }
@@ -67,7 +89,11 @@ pub fn container(task: &v1::TaskInfo, sandbox: &str, name: &str, variables: Vec<
         Network::Host => "host".to_owned(),
         Network::Bridge => "bridge".to_owned(),
         Network::None => "none".to_owned(),
-        Network::User => info.network_infos.first().and_then(|network| network.name.clone()).ok_or("User mode networking needs one named network")?,
+        Network::User => info
+            .network_infos
+            .first()
+            .and_then(|network| network.name.clone())
+            .ok_or("User mode networking needs one named network")?,
     };
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     if matches!(docker.network(), Network::Bridge | Network::User) {
@@ -76,12 +102,19 @@ pub fn container(task: &v1::TaskInfo, sandbox: &str, name: &str, variables: Vec<
             if !own.has(u64::from(mapping.host_port)) {
                 return Err(format!("Port [{}] not included in resources", mapping.host_port));
             }
-            let key = format!("{}/{}", mapping.container_port, mapping.protocol.as_deref().unwrap_or("tcp").to_lowercase());
-            let binding = PortBinding { host_ip: None, host_port: Some(mapping.host_port.to_string()) };
+            let key = format!(
+                "{}/{}",
+                mapping.container_port,
+                mapping.protocol.as_deref().unwrap_or("tcp").to_lowercase()
+            );
+            let binding =
+                PortBinding { host_ip: None, host_port: Some(mapping.host_port.to_string()) };
             bindings.entry(key).or_default().get_or_insert_default().push(binding);
         }
     } else if !docker.port_mappings.is_empty() {
-        return Err("Port mappings are only supported for bridge and user-defined networks".to_owned());
+        return Err(
+            "Port mappings are only supported for bridge and user-defined networks".to_owned()
+        );
     }
     let mut host = HostConfig {
         binds: Some(binds),
@@ -101,7 +134,12 @@ pub fn container(task: &v1::TaskInfo, sandbox: &str, name: &str, variables: Vec<
     let mut labels: HashMap<String, String> = HashMap::new();
     for parameter in &docker.parameters {
         let value = parameter.value.clone();
-        let pair = || value.split_once('=').map_or_else(|| (value.clone(), String::new()), |(key, value)| (key.to_owned(), value.to_owned()));
+        let pair = || {
+            value.split_once('=').map_or_else(
+                || (value.clone(), String::new()),
+                |(key, value)| (key.to_owned(), value.to_owned()),
+            )
+        };
         match parameter.key.as_str() {
             "label" | "l" => {
                 let (key, value) = pair();
@@ -121,7 +159,11 @@ pub fn container(task: &v1::TaskInfo, sandbox: &str, name: &str, variables: Vec<
             "pid" => host.pid_mode = Some(value.clone()),
             "ipc" => host.ipc_mode = Some(value.clone()),
             "read-only" => host.readonly_rootfs = Some(value != "false"),
-            other => return Err(format!("the Docker parameter '{other}' is not supported by this agent yet")),
+            other => {
+                return Err(format!(
+                    "the Docker parameter '{other}' is not supported by this agent yet"
+                ));
+            }
         }
     }
     if command.shell() && command.value.is_some() {
@@ -141,7 +183,12 @@ struct Running {
     ip: Option<String>,
 }
 
-async fn start(docker: &Docker, task: &v1::TaskInfo, name: &str, sandbox: &str) -> Result<Running, String> {
+async fn start(
+    docker: &Docker,
+    task: &v1::TaskInfo,
+    name: &str,
+    sandbox: &str,
+) -> Result<Running, String> {
     let mut variables = Vec::new();
     if let Ok(role) = std::env::var("MESOS_ALLOCATION_ROLE") {
         variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
@@ -150,7 +197,12 @@ async fn start(docker: &Docker, task: &v1::TaskInfo, name: &str, sandbox: &str) 
     let info = task.container.clone().unwrap_or_default().docker.unwrap_or_default();
     let text = |error: bollard::errors::Error| error.to_string();
     if info.force_pull_image() || docker.inspect_image(&info.image).await.is_err() {
-        let reference = if info.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) { info.image.clone() } else { format!("{}:latest", info.image) };
+        let reference =
+            if info.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
+                info.image.clone()
+            } else {
+                format!("{}:latest", info.image)
+            };
         let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
         let mut pull = docker.create_image(Some(options), None, None);
         while let Some(step) = pull.next().await {
@@ -160,10 +212,16 @@ async fn start(docker: &Docker, task: &v1::TaskInfo, name: &str, sandbox: &str) 
     let options = CreateContainerOptionsBuilder::default().name(name).build();
     docker.create_container(Some(options), body).await.map_err(text)?;
     docker.start_container(name, None::<StartContainerOptions>).await.map_err(text)?;
-    let inspected = docker.inspect_container(name, None::<InspectContainerOptions>).await.map_err(text)?;
-    let ip = inspected.network_settings.as_ref().and_then(|network| network.networks.as_ref()).and_then(|networks| {
-        networks.values().find_map(|network| network.ip_address.clone().filter(|ip| !ip.is_empty()))
-    });
+    let inspected =
+        docker.inspect_container(name, None::<InspectContainerOptions>).await.map_err(text)?;
+    let ip =
+        inspected.network_settings.as_ref().and_then(|network| network.networks.as_ref()).and_then(
+            |networks| {
+                networks
+                    .values()
+                    .find_map(|network| network.ip_address.clone().filter(|ip| !ip.is_empty()))
+            },
+        );
     Ok(Running { data: serde_json::to_vec(&[&inspected]).unwrap_or_default(), ip })
 }
 
@@ -177,7 +235,9 @@ async fn copy_output(docker: Docker, name: String) {
         // A full disk loses output, not the task.
         let _ = match output {
             LogOutput::StdErr { message } => stderr.write_all(&message),
-            LogOutput::StdOut { message } | LogOutput::Console { message } => stdout.write_all(&message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                stdout.write_all(&message)
+            }
             LogOutput::StdIn { .. } => Ok(()),
         };
     }
@@ -199,10 +259,16 @@ async fn wait(docker: Docker, name: String, tell: mpsc::Sender<Result<i64, Strin
 /// # Errors
 /// When it wasn't started by an agent.
 pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let flag = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(&format!("--{name}=")).map(str::to_owned));
-    let name = flag("container").context("--container is missing: this program is started by a Mesos agent")?;
+    let flag = |name: &str| {
+        arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix(&format!("--{name}=")).map(str::to_owned))
+    };
+    let name = flag("container")
+        .context("--container is missing: this program is started by a Mesos agent")?;
     let socket = flag("docker_socket").unwrap_or_else(|| "/var/run/docker.sock".to_owned());
-    let sandbox = std::env::var("MESOS_SANDBOX").context("MESOS_SANDBOX is not set: this program is started by a Mesos agent")?;
+    let sandbox = std::env::var("MESOS_SANDBOX")
+        .context("MESOS_SANDBOX is not set: this program is started by a Mesos agent")?;
     let mut client = Client::from_environment()?;
     let docker = connect(Path::new(&socket));
     let (tell_end, mut end) = mpsc::channel(1);
@@ -310,7 +376,9 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
 
 fn stop_container(docker: Docker, name: String, grace: Duration) {
     tokio::spawn(async move {
-        let options = StopContainerOptionsBuilder::default().t(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)).build();
+        let options = StopContainerOptionsBuilder::default()
+            .t(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX))
+            .build();
         if let Err(error) = docker.stop_container(&name, Some(options)).await {
             tracing::warn!(name, %error, "container not stopped");
         }
@@ -335,18 +403,39 @@ mod tests {
         );
         let body = container(&info, "/s", "mesos-x", Vec::new()).unwrap();
         let host = body.host_config.unwrap();
-        assert_eq!((host.cpu_shares, host.memory, host.network_mode.as_deref()), (Some(512), Some(64 << 20), Some("bridge")));
-        assert_eq!(host.port_bindings.unwrap()["80/tcp"].as_ref().unwrap()[0].host_port.as_deref(), Some("31000"));
-        assert_eq!((body.entrypoint, body.cmd), (Some(vec!["/bin/sh".into()]), Some(vec!["-c".into(), "httpd -f".into()])));
+        assert_eq!(
+            (host.cpu_shares, host.memory, host.network_mode.as_deref()),
+            (Some(512), Some(64 << 20), Some("bridge"))
+        );
+        assert_eq!(
+            host.port_bindings.unwrap()["80/tcp"].as_ref().unwrap()[0].host_port.as_deref(),
+            Some("31000")
+        );
+        assert_eq!(
+            (body.entrypoint, body.cmd),
+            (Some(vec!["/bin/sh".into()]), Some(vec!["-c".into(), "httpd -f".into()]))
+        );
         assert!(body.env.unwrap().contains(&"PORT0=31000".to_owned()));
         assert_eq!(body.labels.unwrap()["a"], "b");
     }
 
     #[test]
     fn ports_that_are_not_the_tasks_and_unknown_parameters_are_refused() {
-        let with = |docker: &str| task(&format!(r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","docker":{docker}}}}}"#));
+        let with = |docker: &str| {
+            task(&format!(
+                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","docker":{docker}}}}}"#
+            ))
+        };
         let refused = |docker: &str| container(&with(docker), "/s", "n", Vec::new()).unwrap_err();
-        assert_eq!(refused(r#"{"image":"i","network":"BRIDGE","port_mappings":[{"host_port":1,"container_port":2}]}"#), "Port [1] not included in resources");
-        assert!(refused(r#"{"image":"i","parameters":[{"key":"frobnicate","value":"x"}]}"#).contains("frobnicate"));
+        assert_eq!(
+            refused(
+                r#"{"image":"i","network":"BRIDGE","port_mappings":[{"host_port":1,"container_port":2}]}"#
+            ),
+            "Port [1] not included in resources"
+        );
+        assert!(
+            refused(r#"{"image":"i","parameters":[{"key":"frobnicate","value":"x"}]}"#)
+                .contains("frobnicate")
+        );
     }
 }

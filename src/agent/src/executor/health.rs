@@ -31,7 +31,8 @@ impl Verdicts {
     pub fn result(&mut self, check: &HealthCheck, age: Duration, success: bool) -> Option<Health> {
         if success {
             self.failures = 0;
-            return (self.last.replace(true) != Some(true)).then_some(Health { healthy: true, kill: false });
+            return (self.last.replace(true) != Some(true))
+                .then_some(Health { healthy: true, kill: false });
         }
         if self.last.is_none() && age.as_secs_f64() <= check.grace_period_seconds() {
             return None;
@@ -61,11 +62,15 @@ pub async fn watch(check: HealthCheck, place: Place, tell: mpsc::Sender<Health>)
     let mut verdicts = Verdicts::default();
     loop {
         let timeout = seconds(check.timeout_seconds());
-        let success = if timeout.is_zero() { once(&check, &place).await } else { tokio::time::timeout(timeout, once(&check, &place)).await.unwrap_or(false) };
-        if let Some(health) = verdicts.result(&check, began.elapsed(), success) {
-            if tell.send(health).await.is_err() {
-                return;
-            }
+        let success = if timeout.is_zero() {
+            once(&check, &place).await
+        } else {
+            tokio::time::timeout(timeout, once(&check, &place)).await.unwrap_or(false)
+        };
+        if let Some(health) = verdicts.result(&check, began.elapsed(), success)
+            && tell.send(health).await.is_err()
+        {
+            return;
         }
         tokio::time::sleep(seconds(check.interval_seconds()).max(Duration::from_millis(100))).await;
     }
@@ -73,11 +78,18 @@ pub async fn watch(check: HealthCheck, place: Place, tell: mpsc::Sender<Health>)
 
 async fn once(check: &HealthCheck, place: &Place) -> bool {
     match check.r#type() {
-        Type::Command => check.command.as_ref().is_some_and(|command| command.value.is_some()) && command(check.command.as_ref(), place).await,
+        Type::Command => {
+            check.command.as_ref().is_some_and(|command| command.value.is_some())
+                && command(check.command.as_ref(), place).await
+        }
         Type::Http => match &check.http {
             Some(http) => {
                 let scheme = http.scheme.as_deref().unwrap_or("http");
-                let url = format!("{scheme}://{}{}", SocketAddr::new(place.ip, http.port as u16), http.path.as_deref().unwrap_or("/"));
+                let url = format!(
+                    "{scheme}://{}{}",
+                    SocketAddr::new(place.ip, http.port as u16),
+                    http.path.as_deref().unwrap_or("/")
+                );
                 match reqwest::get(url).await {
                     Ok(response) => (200..400).contains(&response.status().as_u16()),
                     Err(_) => false,
@@ -86,7 +98,9 @@ async fn once(check: &HealthCheck, place: &Place) -> bool {
             None => false,
         },
         Type::Tcp => match &check.tcp {
-            Some(tcp) => TcpStream::connect(SocketAddr::new(place.ip, tcp.port as u16)).await.is_ok(),
+            Some(tcp) => {
+                TcpStream::connect(SocketAddr::new(place.ip, tcp.port as u16)).await.is_ok()
+            }
             None => false,
         },
         Type::Unknown => true,
@@ -121,13 +135,26 @@ mod tests {
 
     #[test]
     fn failures_count_only_after_the_grace_period_or_a_success() {
-        let check = HealthCheck { grace_period_seconds: Some(10.0), consecutive_failures: Some(2), ..Default::default() };
+        let check = HealthCheck {
+            grace_period_seconds: Some(10.0),
+            consecutive_failures: Some(2),
+            ..Default::default()
+        };
         let mut verdicts = Verdicts::default();
         let at = Duration::from_secs;
         assert_eq!(verdicts.result(&check, at(5), false), None, "still starting");
-        assert_eq!(verdicts.result(&check, at(6), true), Some(Health { healthy: true, kill: false }));
+        assert_eq!(
+            verdicts.result(&check, at(6), true),
+            Some(Health { healthy: true, kill: false })
+        );
         assert_eq!(verdicts.result(&check, at(7), true), None, "no news");
-        assert_eq!(verdicts.result(&check, at(8), false), Some(Health { healthy: false, kill: false }));
-        assert_eq!(verdicts.result(&check, at(9), false), Some(Health { healthy: false, kill: true }));
+        assert_eq!(
+            verdicts.result(&check, at(8), false),
+            Some(Health { healthy: false, kill: false })
+        );
+        assert_eq!(
+            verdicts.result(&check, at(9), false),
+            Some(Health { healthy: false, kill: true })
+        );
     }
 }

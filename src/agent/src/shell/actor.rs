@@ -13,10 +13,10 @@ use mesos::v1::executor::Call;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint;
-use crate::containerizer::launcher::{Ended, Launcher};
-use crate::core::{Agent, CallError, Effect, Now, StreamId};
-use crate::paths::Run;
+use crate::checkpoint::Batch;
+use crate::checkpoint::paths::Run;
+use crate::containerizer::launcher::{Launcher, Notice};
+use crate::core::{Agent, CallError, Effect, Ending, Now, StreamId};
 
 const QUEUE_MAX: usize = 4096;
 const STREAM_MAX: usize = 4096;
@@ -58,7 +58,10 @@ impl Handle {
     }
 
     /// Looks at the state inside the actor; `None` when the agent ends.
-    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&mut Agent) -> T + Send + 'static) -> Option<T> {
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Agent) -> T + Send + 'static,
+    ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let look: Look = Box::new(move |agent| {
             // Nobody waits any more: fine.
@@ -98,7 +101,7 @@ pub struct Actor {
     gc_delay: Duration,
     started: Instant,
     shutdown: CancellationToken,
-    failure: Option<String>,
+    ending: Option<Ending>,
 }
 
 /// The time of an input of an agent that began at `started`.
@@ -114,25 +117,39 @@ impl Actor {
         agent: Agent,
         sender: Sender,
         launcher: Launcher,
-        ended: mpsc::Receiver<Ended>,
+        notices: mpsc::Receiver<Notice>,
         gc_delay: Duration,
         started: Instant,
         shutdown: CancellationToken,
-    ) -> (Handle, tokio::task::JoinHandle<Option<String>>) {
+    ) -> (Handle, tokio::task::JoinHandle<Option<Ending>>) {
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
         let handle = Handle { inputs };
-        let actor = Self { agent, streams: HashMap::new(), sender, launcher, handle: handle.clone(), gc_delay, started, shutdown, failure: None };
-        (handle, tokio::spawn(actor.run(queue, ended)))
+        let actor = Self {
+            agent,
+            streams: HashMap::new(),
+            sender,
+            launcher,
+            handle: handle.clone(),
+            gc_delay,
+            started,
+            shutdown,
+            ending: None,
+        };
+        (handle, tokio::spawn(actor.run(queue, notices)))
     }
 
-    async fn run(mut self, mut queue: mpsc::Receiver<Input>, mut ended: mpsc::Receiver<Ended>) -> Option<String> {
+    async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Input>,
+        mut notices: mpsc::Receiver<Notice>,
+    ) -> Option<Ending> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while self.failure.is_none() {
+        while self.ending.is_none() {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(end) = ended.recv() => self.agent.container_ended(now(self.started), &end.container, end.status, end.problem),
+                Some(notice) = notices.recv() => self.notice(notice),
                 input = queue.recv() => match input {
                     Some(input) => self.input(input),
                     None => break,
@@ -142,10 +159,10 @@ impl Actor {
             self.agent.tick(now(self.started));
             self.carry_out();
         }
-        if self.failure.is_some() {
+        if self.ending.is_some() {
             self.shutdown.cancel();
         }
-        self.failure
+        self.ending
     }
 
     fn input(&mut self, input: Input) {
@@ -184,49 +201,65 @@ impl Actor {
         }
     }
 
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Started { container, pid } => self.agent.container_started(&container, pid),
+            Notice::Ended { container, status, problem } => {
+                self.agent.container_ended(now(self.started), &container, status, problem);
+            }
+        }
+    }
+
+    /// Carries out what the core wants: first everything that is to be on disk, then the rest in order.
     fn carry_out(&mut self) {
+        let (mut batch, mut others) = (Batch::default(), Vec::new());
         for effect in self.agent.take_effects() {
-            let written = match effect {
+            match effect {
+                Effect::Write(path, content) => batch.replace(path, content),
+                Effect::Append(path, content) => batch.append(path, &content),
+                Effect::Symlink(target, path) => batch.link(target, path),
+                other => others.push(other),
+            }
+        }
+        if !batch.is_empty()
+            && let Err(error) = tokio::task::block_in_place(|| batch.commit())
+        {
+            // Nothing may be acknowledged that is not on disk.
+            self.ending = Some(Ending::Failure(format!("cannot checkpoint: {error}")));
+            return;
+        }
+        for effect in others {
+            match effect {
+                Effect::Write(..) | Effect::Append(..) | Effect::Symlink(..) => {}
                 Effect::Send(to, name, body) => {
-                    self.sender.send_named("slave(1)", &to, &name, &body);
-                    Ok(())
+                    self.sender.send_named("slave(1)", &to, &name, &body)
                 }
-                Effect::Relink(to) => {
+                Effect::Link(to) => {
                     self.sender.relink(to.address);
-                    Ok(())
+                    self.sender.link(&to);
                 }
-                Effect::Write(path, content) => tokio::task::block_in_place(|| checkpoint::replace(&path, &content)).map_err(|error| (path, error)),
-                Effect::Append(path, content) => tokio::task::block_in_place(|| checkpoint::append(&path, &content)).map_err(|error| (path, error)),
-                Effect::Link(target, path) => tokio::task::block_in_place(|| checkpoint::link(&target, &path)).map_err(|error| (path, error)),
-                Effect::Launch(launch) => {
-                    self.launcher.launch(*launch);
-                    Ok(())
+                Effect::Unlink(path) => {
+                    if let Err(error) = std::fs::remove_file(&path) {
+                        // Most are not there.
+                        if error.kind() != std::io::ErrorKind::NotFound {
+                            tracing::warn!(path = %path.display(), %error, "not removed");
+                        }
+                    }
                 }
-                Effect::Destroy(container) => {
-                    self.launcher.destroy(container);
-                    Ok(())
+                Effect::Launch(launch) => self.launcher.launch(*launch),
+                Effect::Resize(container, resources) => {
+                    self.launcher.resize(&container, &resources)
                 }
-                Effect::Event(stream, event) => {
-                    self.event(stream, &event);
-                    Ok(())
-                }
+                Effect::Destroy(container) => self.launcher.destroy(container),
+                Effect::Event(stream, event) => self.event(stream, &event),
                 Effect::Close(stream) => {
                     self.streams.remove(&stream);
-                    Ok(())
                 }
-                Effect::Forget(run) => {
-                    self.forget(run);
-                    Ok(())
-                }
-                Effect::Abort(reason) => {
-                    self.failure = Some(reason);
+                Effect::Forget(run) => self.forget(run),
+                Effect::Abort(ending) => {
+                    self.ending = Some(ending);
                     return;
                 }
-            };
-            if let Err((path, error)) = written {
-                // Nothing may be acknowledged that is not on disk.
-                self.failure = Some(format!("cannot checkpoint {}: {error}", path.display()));
-                return;
             }
         }
     }

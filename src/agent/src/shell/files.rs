@@ -22,7 +22,13 @@ pub type Attached = BTreeMap<String, PathBuf>;
 /// The real path of a virtual one; `None` if it is outside of what is attached.
 fn resolve(attached: &Attached, path: &str) -> Option<PathBuf> {
     let path = path.trim_end_matches('/');
-    let (prefix, root) = attached.iter().filter(|(prefix, _)| path == prefix.as_str() || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))).max_by_key(|(prefix, _)| prefix.len())?;
+    let (prefix, root) = attached
+        .iter()
+        .filter(|(prefix, _)| {
+            path == prefix.as_str()
+                || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        })
+        .max_by_key(|(prefix, _)| prefix.len())?;
     let root = fs::canonicalize(root).ok()?;
     let real = fs::canonicalize(root.join(path[prefix.len()..].trim_start_matches('/'))).ok()?;
     real.starts_with(&root).then_some(real)
@@ -32,14 +38,31 @@ fn mode(metadata: &fs::Metadata) -> String {
     let bits = metadata.permissions().mode();
     let kind = if metadata.is_dir() { 'd' } else { '-' };
     let letter = |bit: u32, letter: char| if bits & bit != 0 { letter } else { '-' };
-    [kind, letter(0o400, 'r'), letter(0o200, 'w'), letter(0o100, 'x'), letter(0o040, 'r'), letter(0o020, 'w'), letter(0o010, 'x'), letter(0o004, 'r'), letter(0o002, 'w'), letter(0o001, 'x')]
-        .iter()
-        .collect()
+    [
+        kind,
+        letter(0o400, 'r'),
+        letter(0o200, 'w'),
+        letter(0o100, 'x'),
+        letter(0o040, 'r'),
+        letter(0o020, 'w'),
+        letter(0o010, 'x'),
+        letter(0o004, 'r'),
+        letter(0o002, 'w'),
+        letter(0o001, 'x'),
+    ]
+    .iter()
+    .collect()
 }
 
 fn entry(virtual_path: &str, metadata: &fs::Metadata) -> Value {
-    let user = nix::unistd::User::from_uid(metadata.uid().into()).ok().flatten().map_or_else(|| metadata.uid().to_string(), |user| user.name);
-    let group = nix::unistd::Group::from_gid(metadata.gid().into()).ok().flatten().map_or_else(|| metadata.gid().to_string(), |group| group.name);
+    let user = nix::unistd::User::from_uid(metadata.uid().into())
+        .ok()
+        .flatten()
+        .map_or_else(|| metadata.uid().to_string(), |user| user.name);
+    let group = nix::unistd::Group::from_gid(metadata.gid().into())
+        .ok()
+        .flatten()
+        .map_or_else(|| metadata.gid().to_string(), |group| group.name);
     json!({
         "gid": group,
         "mode": mode(metadata),
@@ -58,7 +81,8 @@ pub fn browse(attached: &Attached, path: &str) -> Response {
     let mut list: Vec<(String, Value)> = entries
         .flatten()
         .filter_map(|file| {
-            let shown = format!("{}/{}", path.trim_end_matches('/'), file.file_name().to_string_lossy());
+            let shown =
+                format!("{}/{}", path.trim_end_matches('/'), file.file_name().to_string_lossy());
             Some((shown.clone(), entry(&shown, &file.metadata().ok()?)))
         })
         .collect();
@@ -67,9 +91,20 @@ pub fn browse(attached: &Attached, path: &str) -> Response {
 }
 
 /// `/files/read`.
-pub fn read(attached: &Attached, path: &str, offset: Option<&str>, length: Option<&str>) -> Response {
-    let number = |name: &str, text: &str| text.parse::<i64>().map_err(|_| format!("Failed to parse {name}: Failed to convert '{text}' to number.\n"));
-    let (offset, length) = match (offset.map(|text| number("offset", text)).transpose(), length.map(|text| number("length", text)).transpose()) {
+pub fn read(
+    attached: &Attached,
+    path: &str,
+    offset: Option<&str>,
+    length: Option<&str>,
+) -> Response {
+    let number = |name: &str, text: &str| {
+        text.parse::<i64>()
+            .map_err(|_| format!("Failed to parse {name}: Failed to convert '{text}' to number.\n"))
+    };
+    let (offset, length) = match (
+        offset.map(|text| number("offset", text)).transpose(),
+        length.map(|text| number("length", text)).transpose(),
+    ) {
         (Ok(offset), Ok(length)) => (offset.unwrap_or(-1), length.unwrap_or(-1)),
         (Err(text), _) | (_, Err(text)) => return respond::text(StatusCode::BAD_REQUEST, text),
     };
@@ -81,13 +116,17 @@ pub fn read(attached: &Attached, path: &str, offset: Option<&str>, length: Optio
     let Ok(offset) = u64::try_from(offset) else {
         return respond::json(json!({"data": "", "offset": metadata.len()}).to_string());
     };
-    let wanted = u64::try_from(length).map_or(READ_MAX, |length| length.min(READ_MAX)).min(metadata.len().saturating_sub(offset));
+    let wanted = u64::try_from(length)
+        .map_or(READ_MAX, |length| length.min(READ_MAX))
+        .min(metadata.len().saturating_sub(offset));
     let mut data = vec![0; wanted as usize];
     let read = fs::File::open(&real).and_then(|file| file.read_at(&mut data, offset));
     match read {
         Ok(count) => {
             data.truncate(count);
-            respond::json(json!({"data": String::from_utf8_lossy(&data), "offset": offset}).to_string())
+            respond::json(
+                json!({"data": String::from_utf8_lossy(&data), "offset": offset}).to_string(),
+            )
         }
         Err(error) => respond::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
@@ -99,10 +138,16 @@ pub async fn download(attached: &Attached, path: &str) -> Response {
     if real.is_dir() {
         return respond::text(StatusCode::BAD_REQUEST, "Cannot download a directory.\n");
     }
-    let Ok(file) = tokio::fs::File::open(&real).await else { return respond::empty(StatusCode::NOT_FOUND) };
+    let Ok(file) = tokio::fs::File::open(&real).await else {
+        return respond::empty(StatusCode::NOT_FOUND);
+    };
     let body = axum::body::Body::from_stream(tokio_util::io::ReaderStream::new(file));
     let mut response = respond::body(StatusCode::OK, "application/octet-stream", body);
-    let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().replace(['"', '\\', '\r', '\n'], "_");
+    let name = Path::new(path)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .replace(['"', '\\', '\r', '\n'], "_");
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename={name}")) {
         response.headers_mut().insert(CONTENT_DISPOSITION, value);
     }

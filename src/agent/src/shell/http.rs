@@ -41,14 +41,24 @@ fn bad_request(text: impl Into<Body>) -> Response {
 
 /// The router of everything that the agent answers.
 pub(super) fn router(app: App) -> Router {
-    Router::new().fallback(dispatch).layer(axum::middleware::from_fn_with_state(app.clone(), messages)).layer(axum::Extension(app))
+    Router::new()
+        .fallback(dispatch)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), messages))
+        .layer(axum::Extension(app))
 }
 
-async fn messages(State(app): State<App>, request: Request, next: axum::middleware::Next) -> Response {
-    let Some(header) = inbound::classify(request.method(), request.uri().path(), request.headers()) else {
+async fn messages(
+    State(app): State<App>,
+    request: Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let Some(header) = inbound::classify(request.method(), request.uri().path(), request.headers())
+    else {
         return next.run(request).await;
     };
-    let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else { return bad_request("The body can't be read") };
+    let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else {
+        return bad_request("The body can't be read");
+    };
     if header.to != "slave(1)" {
         return respond::not_found();
     }
@@ -61,7 +71,8 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
     let path = parts.uri.path().trim_end_matches('/').replace("%28", "(").replace("%29", ")");
     let query = parts.uri.query();
     let parameter = |name: &str| respond::query_parameter(query, name);
-    let local = path.strip_prefix("/slave(1)").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
+    let local =
+        path.strip_prefix("/slave(1)").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
     let (start_time, flags) = (app.start_time, app.flags.clone());
     let ending = || respond::text(StatusCode::SERVICE_UNAVAILABLE, "Agent is terminating");
     match local {
@@ -109,14 +120,18 @@ fn refusal(error: CallError) -> Response {
     match error {
         CallError::BadRequest(text) => bad_request(text),
         CallError::Forbidden(text) => respond::text(StatusCode::FORBIDDEN, text),
-        CallError::NotImplemented(text) => respond::text(StatusCode::NOT_IMPLEMENTED, text),
     }
 }
 
 async fn executor(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
-    let Some(content) = headers.get(CONTENT_TYPE) else { return bad_request("Expecting 'Content-Type' to be present") };
+    let Some(content) = headers.get(CONTENT_TYPE) else {
+        return bad_request("Expecting 'Content-Type' to be present");
+    };
     let Some(content) = content.to_str().ok().and_then(ContentType::parse) else {
-        return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf");
+        return respond::text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Expecting 'Content-Type' of application/json or application/x-protobuf",
+        );
     };
     let call: Call = match content.decode(&body) {
         Ok(call) => call,
@@ -130,12 +145,19 @@ async fn executor(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
             None => ending(),
         };
     }
-    let Some(accepted) = ContentType::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok())) else {
-        return respond::text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'");
+    let Some(accepted) =
+        ContentType::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
+    else {
+        return respond::text(
+            StatusCode::NOT_ACCEPTABLE,
+            "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
+        );
     };
     match app.handle.subscribe(accepted, call).await {
         Some(Ok((_, records))) => {
-            let body = Body::from_stream(ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>));
+            let body = Body::from_stream(
+                ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>),
+            );
             respond::body(StatusCode::OK, accepted.as_str(), body)
         }
         Some(Err(error)) => refusal(error),

@@ -20,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
+use crate::checkpoint::{self, found, paths};
 use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::launcher::Launcher;
-use crate::core::{Agent, Settings, recovery};
-use crate::{checkpoint, flags, paths};
+use crate::core::recovery::{Reconfiguration, incompatibility};
+use crate::core::{Agent, Ending, Settings};
+use crate::flags;
 
 /// What an agent is run with.
 #[derive(Debug)]
@@ -40,19 +42,31 @@ pub struct Options {
 ///
 /// # Errors
 /// When a flag is wrong, the port is taken, a checkpoint can't be read or written, or the master refuses the agent.
-pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce()) -> anyhow::Result<()> {
+pub async fn run(
+    options: Options,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let values = options.flags;
     let plan = check(&values)?;
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
             let address = SocketAddr::new(plan.ip, plan.port);
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: is another agent running? (--ip, --port)"))?
+            TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address}: is another agent running? (--ip, --port)")
+            })?
         }
     };
     let bound = listener.local_addr()?;
-    let endpoint = SocketAddr::new(plan.advertise_ip.unwrap_or_else(|| reachable(bound.ip())), plan.advertise_port.unwrap_or(bound.port()));
-    let hostname = values.text("hostname").map_or_else(|| endpoint_name(endpoint.ip(), values.boolean("hostname_lookup")), str::to_owned);
+    let endpoint = SocketAddr::new(
+        plan.advertise_ip.unwrap_or_else(|| reachable(bound.ip())),
+        plan.advertise_port.unwrap_or(bound.port()),
+    );
+    let hostname = values.text("hostname").map_or_else(
+        || endpoint_name(endpoint.ip(), values.boolean("hostname_lookup")),
+        str::to_owned,
+    );
     let info = v1::AgentInfo {
         hostname,
         port: Some(i32::from(endpoint.port())),
@@ -65,15 +79,22 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
     tracing::info!(%endpoint, resources = %plan.resources, "mesos-agent {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
     let (tell_end, ends) = mpsc::channel(1024);
-    let launcher = Launcher::new(settings.launcher_dir.clone(), plan.containerizers, plan.docker_socket, plan.cgroups, tell_end);
+    let launcher = Launcher::new(
+        settings.launcher_dir.clone(),
+        plan.containerizers,
+        plan.docker_socket,
+        plan.cgroups,
+        tell_end,
+    );
     let started = Instant::now();
     let mut agent = Agent::new(settings, info);
-    recover(&mut agent, &launcher, &plan.work_dir, started)?;
+    recover(&mut agent, &launcher, &values, &plan.work_dir, started)?;
 
     let sender = Sender::new(endpoint);
     let mut exited = sender.exited();
     let gc_delay = values.duration("gc_delay").unwrap_or(Duration::from_secs(604_800));
-    let (handle, actor) = Actor::start(agent, sender, launcher.clone(), ends, gc_delay, started, shutdown.clone());
+    let (handle, actor) =
+        Actor::start(agent, sender, launcher.clone(), ends, gc_delay, started, shutdown.clone());
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -84,7 +105,10 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
             }
         }
     });
-    let mut leader = detector::detect(plan.master, values.duration("zk_session_timeout").unwrap_or(Duration::from_secs(10)));
+    let mut leader = detector::detect(
+        plan.master,
+        values.duration("zk_session_timeout").unwrap_or(Duration::from_secs(10)),
+    );
     let detecting = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -112,14 +136,20 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
     let app = App { handle, flags: Arc::new(values), start_time, started };
     ready();
     let options_end = options.end_containers;
-    web::serve(listener, router(app), web::Options { grace: Duration::from_millis(200), ..web::Options::default() }, shutdown.clone()).await?;
-    let failure = actor.await?;
+    web::serve(
+        listener,
+        router(app),
+        web::Options { grace: Duration::from_millis(200), ..web::Options::default() },
+        shutdown.clone(),
+    )
+    .await?;
+    let ending = actor.await?;
     if options_end {
         launcher.destroy_all().await;
     }
-    match failure {
-        Some(reason) => bail!(reason),
-        None => Ok(()),
+    match ending {
+        Some(Ending::Failure(reason)) => bail!(reason),
+        Some(Ending::Done) | None => Ok(()),
     }
 }
 
@@ -148,33 +178,73 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
     let work_dir = PathBuf::from(values.required("work_dir")?);
     ensure!(work_dir.is_absolute(), "--work_dir: '{}' is no absolute path", work_dir.display());
     let reregistration = values.duration("executor_reregistration_timeout").unwrap_or_default();
-    ensure!(reregistration <= Duration::from_secs(15), "--executor_reregistration_timeout must be at most 15secs");
-    ensure!(matches!(values.text("recover"), Some("reconnect" | "cleanup")), "--recover must be reconnect or cleanup");
-    ensure!(matches!(values.text("reconfiguration_policy"), Some("equal" | "additive")), "--reconfiguration_policy must be equal or additive");
-    let containerizers: Vec<String> = values.text("containerizers").unwrap_or("mesos").split(',').map(|name| name.trim().to_owned()).collect();
+    ensure!(
+        reregistration <= Duration::from_secs(15),
+        "--executor_reregistration_timeout must be at most 15secs"
+    );
+    ensure!(
+        matches!(values.text("recover"), Some("reconnect" | "cleanup")),
+        "--recover must be reconnect or cleanup"
+    );
+    ensure!(
+        matches!(values.text("reconfiguration_policy"), Some("equal" | "additive")),
+        "--reconfiguration_policy must be equal or additive"
+    );
+    let containerizers: Vec<String> = values
+        .text("containerizers")
+        .unwrap_or("mesos")
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .collect();
     for name in &containerizers {
-        ensure!(matches!(name.as_str(), "docker" | "mesos"), "--containerizers: Unknown or unsupported containerizer: {name} (docker and mesos are known)");
+        ensure!(
+            matches!(name.as_str(), "docker" | "mesos"),
+            "--containerizers: Unknown or unsupported containerizer: {name} (docker and mesos are known)"
+        );
     }
     let mut seen: Vec<&String> = Vec::new();
     for name in &containerizers {
         ensure!(!seen.contains(&name), "--containerizers: '{name}' is there twice");
         seen.push(name);
     }
-    ensure!(!(values.is_given("ip") && values.is_given("ip_discovery_command")), "Only one of `--ip` or `--ip_discovery_command` should be specified");
+    ensure!(
+        !(values.is_given("ip") && values.is_given("ip_discovery_command")),
+        "Only one of `--ip` or `--ip_discovery_command` should be specified"
+    );
     let ip = match (values.text("ip"), values.text("ip_discovery_command")) {
         (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address"))?,
         (None, Some(command)) => {
-            let output = std::process::Command::new("sh").arg("-c").arg(command).output().context("--ip_discovery_command")?;
+            let output = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(command)
+                .output()
+                .context("--ip_discovery_command")?;
             let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            text.parse().with_context(|| format!("--ip_discovery_command printed '{text}', which is no address"))?
+            text.parse().with_context(|| {
+                format!("--ip_discovery_command printed '{text}', which is no address")
+            })?
         }
         (None, None) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     };
-    let port = |name: &str| values.number(name).map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port"))).transpose();
-    let advertise_ip = values.text("advertise_ip").map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address"))).transpose()?;
-    let attributes = parse_attributes(values.text("attributes").unwrap_or_default()).map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
-    let given = Resources::parse(values.text("resources").unwrap_or_default(), values.text("default_role").unwrap_or("*")).map_err(|error| anyhow::anyhow!("--resources: {error}"))?;
-    let docker_socket = PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
+    let port = |name: &str| {
+        values
+            .number(name)
+            .map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port")))
+            .transpose()
+    };
+    let advertise_ip = values
+        .text("advertise_ip")
+        .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
+        .transpose()?;
+    let attributes = parse_attributes(values.text("attributes").unwrap_or_default())
+        .map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
+    let given = Resources::parse(
+        values.text("resources").unwrap_or_default(),
+        values.text("default_role").unwrap_or("*"),
+    )
+    .map_err(|error| anyhow::anyhow!("--resources: {error}"))?;
+    let docker_socket =
+        PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
     Ok(Plan {
         master,
         resources: with_detected(given, &work_dir),
@@ -199,7 +269,9 @@ fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
     match values.text("launcher") {
         Some("posix") if wanted => bail!("--isolation={isolators} needs --launcher=linux"),
         Some("posix") => Ok(None),
-        Some("linux") => Cgroups::prepare(hierarchy, root).map(Some).with_context(|| format!("--launcher=linux: cgroups below {} can't be used", hierarchy.display())),
+        Some("linux") => Cgroups::prepare(hierarchy, root).map(Some).with_context(|| {
+            format!("--launcher=linux: cgroups below {} can't be used", hierarchy.display())
+        }),
         Some(other) => bail!("--launcher: '{other}' is neither linux nor posix"),
         None if !nix::unistd::geteuid().is_root() => {
             ensure!(!wanted, "--isolation={isolators} needs root");
@@ -207,7 +279,12 @@ fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
         }
         None => match Cgroups::prepare(hierarchy, root) {
             Ok(cgroups) => Ok(Some(cgroups)),
-            Err(error) if wanted => Err(error).with_context(|| format!("--isolation={isolators}: cgroups below {} can't be used", hierarchy.display())),
+            Err(error) if wanted => Err(error).with_context(|| {
+                format!(
+                    "--isolation={isolators}: cgroups below {} can't be used",
+                    hierarchy.display()
+                )
+            }),
             Err(error) => {
                 tracing::warn!(%error, "cgroups can't be used: containers are plain process groups without limits");
                 Ok(None)
@@ -221,7 +298,10 @@ fn with_detected(given: Resources, work_dir: &Path) -> Resources {
     let mut missing = Vec::new();
     let has = |name: &str| given.scalars().contains_key(name);
     if !has("cpus") {
-        missing.push(format!("cpus:{}", std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
+        missing.push(format!(
+            "cpus:{}",
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        ));
     }
     if !has("mem") {
         let total = nix::sys::sysinfo::sysinfo().map_or(512 << 20, |info| info.ram_total()) >> 20;
@@ -229,8 +309,13 @@ fn with_detected(given: Resources, work_dir: &Path) -> Resources {
     }
     if !has("disk") {
         let below = work_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let total = nix::sys::statvfs::statvfs(below).map_or(0, |stat| stat.blocks() * stat.fragment_size()) >> 20;
-        missing.push(format!("disk:{}", if total >= 10 * 1024 { total - 5 * 1024 } else { total / 2 }));
+        let total = nix::sys::statvfs::statvfs(below)
+            .map_or(0, |stat| stat.blocks() * stat.fragment_size())
+            >> 20;
+        missing.push(format!(
+            "disk:{}",
+            if total >= 10 * 1024 { total - 5 * 1024 } else { total / 2 }
+        ));
     }
     if given.ports().is_empty() {
         missing.push("ports:[31000-32000]".to_owned());
@@ -245,8 +330,11 @@ fn with_detected(given: Resources, work_dir: &Path) -> Resources {
 fn settings(values: &Values, work_dir: &Path, endpoint: SocketAddr) -> anyhow::Result<Settings> {
     let duration = |name: &str| values.duration(name).unwrap_or_default();
     let executor_environment = match values.text("executor_environment_variables") {
-        None => BTreeMap::new(),
-        Some(text) => serde_json::from_str::<BTreeMap<String, String>>(text).context("--executor_environment_variables: expecting a JSON object of strings")?,
+        None => None,
+        Some(text) => Some(
+            serde_json::from_str::<BTreeMap<String, String>>(text)
+                .context("--executor_environment_variables: expecting a JSON object of strings")?,
+        ),
     };
     Ok(Settings {
         work_dir: work_dir.to_owned(),
@@ -256,22 +344,43 @@ fn settings(values: &Values, work_dir: &Path, endpoint: SocketAddr) -> anyhow::R
         executor_shutdown_grace_period: duration("executor_shutdown_grace_period"),
         recovery_timeout: duration("recovery_timeout"),
         registration_backoff_factor: duration("registration_backoff_factor"),
-        max_completed_executors: values.number("max_completed_executors_per_framework").unwrap_or(150) as usize,
+        completed_executors_max: values
+            .number("max_completed_executors_per_framework")
+            .unwrap_or(150) as usize,
         executor_environment,
         switch_user: values.boolean("switch_user"),
-        endpoint: endpoint.to_string(),
+        cleans_up: values.text("recover") == Some("cleanup"),
+        ip: values.text("ip").map(str::to_owned),
+        endpoint,
+        seed: rand::random(),
     })
 }
 
 /// Takes over from the agent before.
-fn recover(agent: &mut Agent, launcher: &Launcher, work_dir: &Path, started: Instant) -> anyhow::Result<()> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+fn recover(
+    agent: &mut Agent,
+    launcher: &Launcher,
+    values: &Values,
+    work_dir: &Path,
+    started: Instant,
+) -> anyhow::Result<()> {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let boot_path = paths::meta(work_dir).join("boot_id");
     let rebooted = std::fs::read_to_string(&boot_path).is_ok_and(|before| before.trim() != boot_id);
-    let recovered = recovery::read(work_dir).context("the checkpoint of the agent before can't be read")?;
-    checkpoint::replace(&boot_path, boot_id.as_bytes()).with_context(|| format!("cannot write {}", boot_path.display()))?;
+    let recovered = found::Reader { work_dir, is_strict: values.boolean("strict") }
+        .read(rebooted)
+        .context("the checkpoint of the agent before can't be read")?;
+    checkpoint::replace(&boot_path, boot_id.as_bytes())
+        .with_context(|| format!("cannot write {}", boot_path.display()))?;
     let Some(recovered) = recovered else { return Ok(()) };
-    if let Some(difference) = recovery::incompatibility(&recovered.info, &agent.info) {
+    let policy = match values.text("reconfiguration_policy") {
+        Some("additive") => Reconfiguration::Additive,
+        _ => Reconfiguration::Equal,
+    };
+    if let Some(difference) = incompatibility(policy, &recovered.info, &agent.info) {
         bail!(
             "Incompatible agent info detected ({difference}).\n\
              To restart this agent with a new agent id instead, do as follows:\nrm -f {}\n\
@@ -283,7 +392,7 @@ fn recover(agent: &mut Agent, launcher: &Launcher, work_dir: &Path, started: Ins
     let watched = agent.recover(actor::now(started), recovered);
     tracing::info!(agent = id, executors = watched.len(), rebooted, "recovered");
     for (run, pid) in watched {
-        launcher.adopt(run.container, pid.filter(|_| !rebooted));
+        launcher.adopt(run.container, pid);
     }
     Ok(())
 }
@@ -295,12 +404,18 @@ fn reachable(bound: IpAddr) -> IpAddr {
     }
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     interfaces
-        .filter_map(|interface| interface.address.as_ref()?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip())))
+        .filter_map(|interface| {
+            interface.address.as_ref()?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()))
+        })
         .find(|ip| !ip.is_loopback())
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 fn endpoint_name(ip: IpAddr, lookup: bool) -> String {
-    let name = if lookup && !ip.is_loopback() { nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) } else { None };
+    let name = if lookup && !ip.is_loopback() {
+        nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok())
+    } else {
+        None
+    };
     name.unwrap_or_else(|| ip.to_string())
 }

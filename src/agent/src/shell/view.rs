@@ -37,7 +37,8 @@ fn task(task: &v1::Task) -> Value {
             object.insert("state".to_owned(), json!(status.state().as_str_name()));
             object.insert("timestamp".to_owned(), json!(status.timestamp.unwrap_or_default()));
             if let Some(container) = &status.container_status {
-                object.insert("container_status".to_owned(), json::to_value(container, Dialect::V0));
+                object
+                    .insert("container_status".to_owned(), json::to_value(container, Dialect::V0));
             }
             if let Some(healthy) = status.healthy {
                 object.insert("healthy".to_owned(), json!(healthy));
@@ -94,15 +95,32 @@ fn framework(agent: &Agent, id: &str, framework: &Framework) -> Value {
         put("roles", json!(framework.info.roles));
     }
     put("executors", framework.executors.values().map(|known| executor(agent, known)).collect());
-    put("completed_executors", framework.completed.iter().map(|known| executor(agent, known)).collect());
+    put(
+        "completed_executors",
+        framework.completed.iter().map(|known| executor(agent, known)).collect(),
+    );
     Value::Object(object)
 }
 
 /// `/state`.
 pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, String>) -> Value {
     let total = Resources::from_protos(&agent.info.resources);
-    let used: Resources = agent.frameworks.values().flat_map(|framework| framework.executors.values().map(Executor::resources)).collect::<Vec<_>>().iter().sum();
-    let by_role = |of: &dyn Fn(&Resources) -> Value| -> Value { Value::Object(total.reservations().iter().map(|(role, reserved)| (role.clone(), of(reserved))).collect()) };
+    let used: Resources = agent
+        .frameworks
+        .values()
+        .flat_map(|framework| framework.executors.values().map(Executor::resources))
+        .collect::<Vec<_>>()
+        .iter()
+        .sum();
+    let by_role = |of: &dyn Fn(&Resources) -> Value| -> Value {
+        Value::Object(
+            total
+                .reservations()
+                .iter()
+                .map(|(role, reserved)| (role.clone(), of(reserved)))
+                .collect(),
+        )
+    };
     let attributes: Map<String, Value> = agent
         .info
         .attributes
@@ -111,7 +129,9 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
             let value = match (&attribute.scalar, &attribute.text, &attribute.ranges) {
                 (Some(scalar), ..) => json!(scalar.value),
                 (_, Some(text), _) => json!(text.value),
-                (_, _, Some(ranges)) => json!(mesos::resources::Ranges::from_proto(ranges).to_string()),
+                (_, _, Some(ranges)) => {
+                    json!(mesos::resources::Ranges::from_proto(ranges).to_string())
+                }
                 _ => Value::Null,
             };
             (attribute.name.clone(), value)
@@ -127,7 +147,10 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
     put("id", json!(agent.id().unwrap_or_default()));
     put("pid", json!(format!("slave(1)@{}", agent.settings.endpoint)));
     put("hostname", json!(agent.info.hostname));
-    put("capabilities", CAPABILITIES.iter().map(|capability| json!(capability.as_str_name())).collect());
+    put(
+        "capabilities",
+        CAPABILITIES.iter().map(|capability| json!(capability.as_str_name())).collect(),
+    );
     put("resources", resources(&total));
     put("reserved_resources", by_role(&resources));
     put("unreserved_resources", resources(&total.unreserved()));
@@ -144,8 +167,14 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
         put("log_dir", json!(directory));
     }
     put("flags", json!(flags));
-    put("frameworks", agent.frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect());
-    put("completed_frameworks", agent.completed_frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect());
+    put(
+        "frameworks",
+        agent.frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect(),
+    );
+    put(
+        "completed_frameworks",
+        agent.completed_frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect(),
+    );
     Value::Object(object)
 }
 
@@ -173,20 +202,43 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
     let mut all = BTreeMap::new();
     let mut put = |name: String, value: f64| all.insert(name, value);
     put("slave/uptime_secs".into(), uptime_seconds);
-    put("slave/registered".into(), f64::from(u8::from(agent.registration == Registration::Running)));
+    put(
+        "slave/registered".into(),
+        f64::from(u8::from(agent.registration == Registration::Running)),
+    );
     put("slave/frameworks_active".into(), agent.frameworks.len() as f64);
     let executors = || agent.frameworks.values().flat_map(|framework| framework.executors.values());
-    put("slave/executors_running".into(), executors().filter(|executor| executor.stream.is_some()).count() as f64);
-    put("slave/executors_registering".into(), executors().filter(|executor| executor.stream.is_none()).count() as f64);
-    for (state, name) in [(S::TaskStaging, "staging"), (S::TaskStarting, "starting"), (S::TaskRunning, "running"), (S::TaskKilling, "killing")] {
-        put(format!("slave/tasks_{name}"), executors().flat_map(|executor| executor.tasks.values()).filter(|task| task.state() == state).count() as f64);
+    put(
+        "slave/executors_running".into(),
+        executors().filter(|executor| executor.stream.is_some()).count() as f64,
+    );
+    put(
+        "slave/executors_registering".into(),
+        executors().filter(|executor| executor.stream.is_none()).count() as f64,
+    );
+    for (state, name) in [
+        (S::TaskStaging, "staging"),
+        (S::TaskStarting, "starting"),
+        (S::TaskRunning, "running"),
+        (S::TaskKilling, "killing"),
+    ] {
+        put(
+            format!("slave/tasks_{name}"),
+            executors()
+                .flat_map(|executor| executor.tasks.values())
+                .filter(|task| task.state() == state)
+                .count() as f64,
+        );
     }
     let total = Resources::from_protos(&agent.info.resources);
     let used: Resources = executors().map(Executor::resources).collect::<Vec<_>>().iter().sum();
     for name in ["cpus", "gpus", "mem", "disk"] {
         put(format!("slave/{name}_total"), total.get(name));
         put(format!("slave/{name}_used"), used.get(name));
-        put(format!("slave/{name}_percent"), if total.get(name) > 0.0 { used.get(name) / total.get(name) } else { 0.0 });
+        put(
+            format!("slave/{name}_percent"),
+            if total.get(name) > 0.0 { used.get(name) / total.get(name) } else { 0.0 },
+        );
     }
     for (name, value) in &agent.counters {
         put(name.clone(), *value as f64);
@@ -198,11 +250,17 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
 pub fn attached(agent: &Agent) -> Attached {
     let mut attached = Attached::new();
     let work_dir = &agent.settings.work_dir;
-    let frameworks = agent.frameworks.iter().chain(agent.completed_frameworks.iter().map(|(id, framework)| (id, framework)));
+    let frameworks = agent
+        .frameworks
+        .iter()
+        .chain(agent.completed_frameworks.iter().map(|(id, framework)| (id, framework)));
     for (id, framework) in frameworks {
         for executor in framework.completed.iter().chain(framework.executors.values()) {
             let sandbox = executor.run.sandbox(work_dir);
-            attached.insert(format!("/frameworks/{id}/executors/{}/runs/latest", executor.run.executor), sandbox.clone());
+            attached.insert(
+                format!("/frameworks/{id}/executors/{}/runs/latest", executor.run.executor),
+                sandbox.clone(),
+            );
             let latest = sandbox.parent().unwrap_or(&sandbox).join("latest");
             attached.insert(latest.to_string_lossy().into_owned(), sandbox.clone());
             attached.insert(sandbox.to_string_lossy().into_owned(), sandbox);

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+/// Beside `task.info`: the whole task, as long as no update says that its executor has got it. The original has no
+/// such file, and ignores it.
+pub const QUEUED_TASK: &str = "task.queued";
+
 /// One run of an executor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
@@ -17,7 +21,9 @@ pub struct Run {
 
 impl Run {
     fn below(&self, root: &Path) -> PathBuf {
-        executor(root, &self.agent, &self.framework, &self.executor).join("runs").join(&self.container)
+        executor(root, &self.agent, &self.framework, &self.executor)
+            .join("runs")
+            .join(&self.container)
     }
 
     /// The sandbox.
@@ -28,6 +34,11 @@ impl Run {
     /// Where the run's checkpoint is.
     pub fn meta(&self, work_dir: &Path) -> PathBuf {
         self.below(&meta(work_dir))
+    }
+
+    /// Where the checkpoint of one of its tasks is.
+    pub fn task(&self, work_dir: &Path, task: &str) -> PathBuf {
+        self.meta(work_dir).join("tasks").join(task)
     }
 }
 

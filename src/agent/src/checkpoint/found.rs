@@ -1,0 +1,131 @@
+//! Reading what the agent before noted (Mesos' `slave/state.cpp`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mesos::internal as m;
+use mesos::v1;
+
+use super::paths::{self, QUEUED_TASK, Run};
+use super::{read, read_all};
+use crate::core::recovery::{Recovered, RecoveredExecutor, RecoveredTask};
+
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            let mut paths = entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<io::Result<Vec<_>>>()?;
+            paths.sort();
+            Ok(paths)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(super::named(directory, &error)),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What is read, and what is not: a damaged file ends the recovery when `strict`, else what hangs on it is left out.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    /// `--work_dir`.
+    pub work_dir: &'a Path,
+    /// `--strict`.
+    pub is_strict: bool,
+}
+
+impl Reader<'_> {
+    /// Reads the checkpoint below `<work_dir>/meta`; `None` if there is none.
+    ///
+    /// # Errors
+    /// When a file can't be read or is damaged.
+    pub fn read(self, has_rebooted: bool) -> io::Result<Option<Recovered>> {
+        let meta = paths::meta(self.work_dir);
+        let Ok(latest) = fs::read_link(meta.join("slaves/latest")) else { return Ok(None) };
+        let agent_id = name(&latest);
+        let directory = paths::agent(&meta, &agent_id);
+        let info = read::<v1::AgentInfo>(&directory.join("slave.info"))?;
+        let Some(info) = info else { return Ok(None) };
+        let mut frameworks = Vec::new();
+        for framework in list(&directory.join("frameworks"))? {
+            let info =
+                self.lenient(read::<v1::FrameworkInfo>(&framework.join("framework.info")))?;
+            let Some(info) = info.flatten() else { continue };
+            let mut executors = Vec::new();
+            for executor in list(&framework.join("executors"))? {
+                let found = self.executor(&agent_id, &name(&framework), &executor);
+                executors.extend(self.lenient(found)?.flatten());
+            }
+            frameworks.push((info, executors));
+        }
+        Ok(Some(Recovered { info, frameworks, has_rebooted }))
+    }
+
+    fn lenient<T>(self, result: io::Result<T>) -> io::Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if self.is_strict => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "left out of the recovery (--no-strict)");
+                Ok(None)
+            }
+        }
+    }
+
+    fn executor(
+        self,
+        agent: &str,
+        framework: &str,
+        directory: &Path,
+    ) -> io::Result<Option<RecoveredExecutor>> {
+        let info = read::<v1::ExecutorInfo>(&directory.join("executor.info"))?;
+        let (Some(info), Ok(latest)) = (info, fs::read_link(directory.join("runs/latest"))) else {
+            return Ok(None);
+        };
+        let run = Run {
+            agent: agent.to_owned(),
+            framework: framework.to_owned(),
+            executor: name(directory),
+            container: name(&latest),
+        };
+        let meta = run.meta(self.work_dir);
+        let mut tasks = Vec::new();
+        for directory in list(&meta.join("tasks"))? {
+            tasks.extend(self.lenient(task(&directory))?.flatten());
+        }
+        let pid = fs::read_to_string(meta.join("pids/forked.pid")).ok();
+        Ok(Some(RecoveredExecutor {
+            info,
+            is_generated: directory.join("executor_generated_for_command_task").exists(),
+            pid: pid.and_then(|text| text.trim().parse().ok()),
+            tasks,
+            has_ended: meta.join("executor.sentinel").exists(),
+            run,
+        }))
+    }
+}
+
+fn task(directory: &Path) -> io::Result<Option<RecoveredTask>> {
+    let Some(task) = read::<v1::Task>(&directory.join("task.info"))? else { return Ok(None) };
+    let path = directory.join("task.updates");
+    let records = match fs::read(&path) {
+        Ok(content) => {
+            let (records, rest) = read_all::<m::StatusUpdateRecord>(&content);
+            // A torn record at the end was never acted upon. What is appended must not stand behind it.
+            if rest > 0 {
+                let file = fs::File::options().write(true).open(&path)?;
+                file.set_len((content.len() - rest) as u64)?;
+                file.sync_all()?;
+            }
+            records
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(super::named(&path, &error)),
+    };
+    let queued = read::<v1::TaskInfo>(&directory.join(QUEUED_TASK))?;
+    Ok(Some(RecoveredTask { task, queued, records }))
+}

@@ -1,0 +1,264 @@
+//! Starting an executor: what it is, what its container gets, what is noted of it.
+
+use std::path::PathBuf;
+
+use mesos::resources::Resources;
+use mesos::v1::{self, TaskState};
+
+use super::{Agent, Effect, Executor, ExecutorState, Now};
+use crate::checkpoint;
+use crate::checkpoint::paths::{self, Run};
+use crate::containerizer::{Launch, Program};
+
+/// What a command executor takes beside its task.
+const EXECUTOR_CPUS: f64 = 0.1;
+const EXECUTOR_MEM_MB: f64 = 32.0;
+/// Most characters of a command that are shown in its executor's name.
+const SHOWN_MAX: usize = 15;
+
+fn scalar(name: &str, value: f64, role: Option<&v1::resource::AllocationInfo>) -> v1::Resource {
+    v1::Resource {
+        name: name.to_owned(),
+        r#type: v1::value::Type::Scalar as i32,
+        scalar: Some(v1::value::Scalar { value }),
+        role: Some("*".to_owned()),
+        allocation_info: role.cloned(),
+        ..Default::default()
+    }
+}
+
+/// How a command is shown: `sh -c 'sleep 600'`, long ones cut.
+fn shown(command: &v1::CommandInfo) -> String {
+    let words = if command.shell() {
+        command.value().to_owned()
+    } else {
+        std::iter::once(command.value())
+            .chain(command.arguments.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let cut = if words.chars().count() > SHOWN_MAX {
+        words.chars().take(SHOWN_MAX - 3).chain("...".chars()).collect()
+    } else {
+        words
+    };
+    if command.shell() { format!("sh -c '{cut}'") } else { format!("[{cut}]") }
+}
+
+impl Agent {
+    /// Starts an executor for its first task.
+    pub(super) fn start_executor(
+        &mut self,
+        now: Now,
+        framework_id: &str,
+        executor_id: &str,
+        task: v1::TaskInfo,
+    ) {
+        let (Some(agent), Some(framework)) =
+            (self.id().map(str::to_owned), self.frameworks.get(framework_id))
+        else {
+            return;
+        };
+        let is_checkpointing = framework.info.checkpoint();
+        let run = Run {
+            agent,
+            framework: framework_id.to_owned(),
+            executor: executor_id.to_owned(),
+            container: self.entropy.uuid().to_string(),
+        };
+        let is_generated = task.executor.is_none();
+        let info =
+            task.executor.clone().unwrap_or_else(|| self.command_executor(framework_id, &task));
+        if is_checkpointing {
+            self.note_executor(&run, &info, is_generated);
+            self.note_queued(&run, &task);
+        }
+        let deadline = now.mono + self.settings.executor_registration_timeout;
+        let mut executor =
+            Executor::new(info, run, is_generated, ExecutorState::Registering(deadline));
+        executor.queued.insert(task.task_id.value.clone(), task);
+        self.launch(framework_id, &executor);
+        if let Some(framework) = self.frameworks.get_mut(framework_id) {
+            framework.executors.insert(executor_id.to_owned(), executor);
+        }
+    }
+
+    /// Has the container of an executor started, with what its first queued task says.
+    pub(super) fn launch(&mut self, framework_id: &str, executor: &Executor) {
+        let (Some(task), Some(framework)) =
+            (executor.queued.values().next(), self.frameworks.get(framework_id))
+        else {
+            return;
+        };
+        let (run, info) = (&executor.run, &executor.info);
+        let work_dir = &self.settings.work_dir;
+        let is_checkpointing = framework.info.checkpoint();
+        let sandbox = run.sandbox(work_dir);
+        let (command, container) = if executor.is_generated {
+            (task.command.as_ref(), task.container.clone())
+        } else {
+            (info.command.as_ref(), info.container.clone())
+        };
+        let is_docker = container
+            .as_ref()
+            .is_some_and(|container| container.r#type() == v1::container_info::Type::Docker);
+        let program = match (executor.is_generated, is_docker) {
+            (true, false) => Program::CommandExecutor,
+            (true, true) => Program::DockerExecutor,
+            (false, _) => Program::Custom(info.command.clone().unwrap_or_default()),
+        };
+        let framework_user = framework.info.user.clone();
+        let user =
+            command.and_then(|command| command.user.clone()).unwrap_or(framework_user.clone());
+        let launch = Launch {
+            run: run.clone(),
+            program,
+            pid_file: is_checkpointing.then(|| run.meta(work_dir).join("pids/forked.pid")),
+            user: self.settings.switch_user.then_some(user),
+            environment: self.executor_environment(
+                run,
+                info,
+                &sandbox,
+                is_checkpointing,
+                &framework.info,
+            ),
+            uris: command.map(|command| command.uris.clone()).unwrap_or_default(),
+            container,
+            resources: executor.resources(),
+            sandbox: sandbox.clone(),
+        };
+        let latest: Option<PathBuf> = sandbox.parent().map(|runs| runs.join("latest"));
+        self.effects.push(Effect::Launch(Box::new(launch)));
+        if let Some(latest) = latest {
+            self.effects.push(Effect::Symlink(sandbox, latest));
+        }
+    }
+
+    fn note_executor(&mut self, run: &Run, info: &v1::ExecutorInfo, is_generated: bool) {
+        let directory = paths::executor(&self.meta(), &run.agent, &run.framework, &run.executor);
+        let meta = run.meta(&self.settings.work_dir);
+        self.write(&directory.join("executor.info"), info);
+        if is_generated {
+            let marker = directory.join("executor_generated_for_command_task");
+            self.effects.push(Effect::Write(marker, b"1".to_vec()));
+        }
+        self.effects.push(Effect::Write(meta.join("http.marker"), Vec::new()));
+        self.effects.push(Effect::Symlink(meta, directory.join("runs/latest")));
+    }
+
+    /// Notes a task that waits for its executor: the original's `task.info`, and beside it all that is needed to hand
+    /// it over after a restart.
+    pub(super) fn note_queued(&mut self, run: &Run, task: &v1::TaskInfo) {
+        let directory = run.task(&self.settings.work_dir, &task.task_id.value);
+        let known = super::tasks::task_of(task, &run.framework, TaskState::TaskStaging);
+        self.write(&directory.join("task.info"), &known);
+        self.effects
+            .push(Effect::Write(directory.join(paths::QUEUED_TASK), checkpoint::frame(task)));
+    }
+
+    /// The executor that is made up for a command task.
+    fn command_executor(&self, framework: &str, task: &v1::TaskInfo) -> v1::ExecutorInfo {
+        let command = task.command.clone().unwrap_or_default();
+        let role = task.resources.iter().find_map(|resource| resource.allocation_info.clone());
+        let launcher_dir = &self.settings.launcher_dir;
+        v1::ExecutorInfo {
+            executor_id: v1::ExecutorId { value: task.task_id.value.clone() },
+            framework_id: Some(v1::FrameworkId { value: framework.to_owned() }),
+            command: Some(v1::CommandInfo {
+                value: Some(launcher_dir.join("mesos-executor").to_string_lossy().into_owned()),
+                shell: Some(false),
+                arguments: vec![
+                    "mesos-executor".to_owned(),
+                    format!("--launcher_dir={}", launcher_dir.display()),
+                ],
+                user: command.user.clone(),
+                ..Default::default()
+            }),
+            container: task.container.clone(),
+            name: Some(format!(
+                "Command Executor (Task: {}) (Command: {})",
+                task.task_id.value,
+                shown(&command)
+            )),
+            source: Some(task.task_id.value.clone()),
+            resources: vec![
+                scalar("cpus", EXECUTOR_CPUS, role.as_ref()),
+                scalar("mem", EXECUTOR_MEM_MB, role.as_ref()),
+            ],
+            ..Default::default()
+        }
+    }
+
+    fn executor_environment(
+        &self,
+        run: &Run,
+        info: &v1::ExecutorInfo,
+        sandbox: &std::path::Path,
+        is_checkpointing: bool,
+        framework: &v1::FrameworkInfo,
+    ) -> Vec<(String, String)> {
+        let settings = &self.settings;
+        let sandbox = sandbox.to_string_lossy().into_owned();
+        let grace =
+            info.shutdown_grace_period.map_or(settings.executor_shutdown_grace_period, |period| {
+                std::time::Duration::from_nanos(period.nanoseconds.max(0) as u64)
+            });
+        let format = mesos::units::format_duration;
+        let mut environment: Vec<(String, String)> = match &settings.executor_environment {
+            Some(given) => given.clone().into_iter().collect(),
+            None => vec![(
+                "PATH".to_owned(),
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            )],
+        };
+        let mut put = |name: &str, value: String| {
+            environment.retain(|(own, _)| own != name);
+            environment.push((name.to_owned(), value));
+        };
+        if let Some(ip) = &settings.ip {
+            put("LIBPROCESS_IP", ip.clone());
+        }
+        put("LIBPROCESS_PORT", "0".to_owned());
+        put("MESOS_AGENT_ENDPOINT", settings.endpoint.to_string());
+        put("MESOS_CHECKPOINT", if is_checkpointing { "1" } else { "0" }.to_owned());
+        put("MESOS_DIRECTORY", sandbox.clone());
+        put("MESOS_EXECUTOR_ID", run.executor.clone());
+        put("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", format(grace));
+        put("MESOS_FRAMEWORK_ID", run.framework.clone());
+        put("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned());
+        put("MESOS_SANDBOX", sandbox);
+        put("MESOS_SLAVE_ID", run.agent.clone());
+        put("MESOS_SLAVE_PID", format!("slave(1)@{}", settings.endpoint));
+        if is_checkpointing {
+            put("MESOS_RECOVERY_TIMEOUT", format(settings.recovery_timeout));
+            put("MESOS_SUBSCRIPTION_BACKOFF_MAX", format(settings.executor_reregistration_timeout));
+        }
+        let role = info
+            .resources
+            .iter()
+            .find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
+            .or_else(|| framework.roles.first().cloned())
+            .or_else(|| framework.role.clone());
+        if let Some(role) = role {
+            put("MESOS_ALLOCATION_ROLE", role);
+        }
+        let given = info.command.iter().flat_map(|command| &command.environment);
+        for variable in given.flat_map(|environment| &environment.variables) {
+            if let Some(value) = &variable.value {
+                put(&variable.name, value.clone());
+            }
+        }
+        environment
+    }
+
+    /// Gives a custom executor's container the resources of the tasks that it has now.
+    pub(super) fn resize(&mut self, framework: &str, executor: &str) {
+        let resized: Option<(String, Resources)> = self
+            .executor_mut(framework, executor)
+            .filter(|executor| !executor.is_generated)
+            .map(|executor| (executor.run.container.clone(), executor.resources()));
+        if let Some((container, resources)) = resized {
+            self.effects.push(Effect::Resize(container, resources));
+        }
+    }
+}

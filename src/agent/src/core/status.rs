@@ -1,0 +1,203 @@
+//! States of tasks: reported by executors or by the agent, kept, sent on, acknowledged.
+
+use mesos::internal as m;
+use mesos::v1;
+use mesos::v1::task_status::Source;
+
+use super::updates::Acknowledged;
+use super::{Agent, COMPLETED_TASKS_MAX, Effect, Executor, Now, TaskState, Verdict, is_terminal};
+use crate::checkpoint;
+use crate::checkpoint::paths;
+
+/// What a framework that knows nothing of partitions hears instead (`protobuf_utils`).
+fn as_known_to(info: Option<&v1::FrameworkInfo>, state: TaskState) -> TaskState {
+    let is_partition_aware = info.is_some_and(|info| {
+        let aware = v1::framework_info::capability::Type::PartitionAware as i32;
+        info.capabilities.iter().any(|own| own.r#type == Some(aware))
+    });
+    match state {
+        TaskState::TaskDropped | TaskState::TaskGone | TaskState::TaskUnknown
+            if !is_partition_aware =>
+        {
+            TaskState::TaskLost
+        }
+        other => other,
+    }
+}
+
+impl Agent {
+    /// An update that the agent itself makes.
+    pub(super) fn update_of_agent(
+        &mut self,
+        now: Now,
+        framework: &str,
+        executor: Option<&str>,
+        task: &str,
+        verdict: &Verdict,
+    ) {
+        let info = self.frameworks.get(framework).map(|known| &known.info);
+        let state = as_known_to(info, verdict.state);
+        let status = v1::TaskStatus {
+            task_id: v1::TaskId { value: task.to_owned() },
+            state: state as i32,
+            message: Some(verdict.message.clone()),
+            source: Some(Source::Agent as i32),
+            reason: Some(verdict.reason as i32),
+            agent_id: self.info.id.clone(),
+            executor_id: executor.map(|value| v1::ExecutorId { value: value.to_owned() }),
+            timestamp: Some(now.wall),
+            uuid: Some(self.entropy.uuid().as_bytes().to_vec()),
+            ..Default::default()
+        };
+        self.take_update(now, framework, executor, status);
+    }
+
+    /// Takes an update in: the task's state, the checkpoint, the stream.
+    pub(super) fn take_update(
+        &mut self,
+        now: Now,
+        framework_id: &str,
+        executor_id: Option<&str>,
+        mut status: v1::TaskStatus,
+    ) {
+        let task_id = status.task_id.value.clone();
+        let is_checkpointing = self.is_checkpointing(framework_id);
+        let is_terminating =
+            self.frameworks.get(framework_id).is_some_and(|framework| framework.is_terminating);
+        let work_dir = self.settings.work_dir.clone();
+        let address = self.settings.endpoint.ip();
+        status.agent_id.clone_from(&self.info.id);
+        let mut directory = None;
+        if let Some(executor) = executor_id.and_then(|id| self.executor_mut(framework_id, id)) {
+            if !executor.tasks.contains_key(&task_id) && !executor.queued.contains_key(&task_id) {
+                return; // The task is over, and its end was taken in before.
+            }
+            describe_container(executor, address, &mut status);
+            directory = is_checkpointing.then(|| executor.run.task(&work_dir, &task_id));
+        }
+        let update = m::StatusUpdate {
+            framework_id: v1::FrameworkId { value: framework_id.to_owned() },
+            executor_id: executor_id.map(|value| v1::ExecutorId { value: value.to_owned() }),
+            slave_id: self.info.id.clone(),
+            timestamp: status.timestamp.unwrap_or(now.wall),
+            uuid: status.uuid.clone(),
+            status: status.clone(),
+            latest_state: None,
+        };
+        if !is_terminating {
+            if !self.updates.push(update.clone()) {
+                return;
+            }
+            if let Some(directory) = directory {
+                let record = m::StatusUpdateRecord {
+                    r#type: m::status_update_record::Type::Update as i32,
+                    update: Some(update),
+                    uuid: None,
+                };
+                let frame = checkpoint::frame(&record);
+                self.effects.push(Effect::Append(directory.join("task.updates"), frame));
+                // Its executor has it, for certain.
+                self.effects.push(Effect::Unlink(directory.join(paths::QUEUED_TASK)));
+            }
+        }
+        self.count("slave/valid_status_updates");
+        let state = status.state();
+        if is_terminal(state) {
+            let name = state.as_str_name().trim_start_matches("TASK_").to_ascii_lowercase();
+            self.count(&format!("slave/tasks_{name}"));
+        }
+        if let Some(executor) = executor_id.and_then(|id| self.executor_mut(framework_id, id)) {
+            record(executor, status);
+            if is_terminal(state) {
+                self.forget_old_tasks(framework_id, executor_id.unwrap_or_default());
+                self.resize(framework_id, executor_id.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Bounds what is remembered of an executor; what waits for an acknowledgement stays.
+    fn forget_old_tasks(&mut self, framework: &str, executor: &str) {
+        let Some(known) =
+            self.frameworks.get_mut(framework).and_then(|known| known.executors.get_mut(executor))
+        else {
+            return;
+        };
+        while known.completed.len() > COMPLETED_TASKS_MAX
+            && known.completed.front().is_some_and(|task| {
+                !self.updates.has_pending(&(framework.to_owned(), task.task_id.value.clone()))
+            })
+        {
+            known.completed.pop_front();
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, message: &m::StatusUpdateAcknowledgementMessage) {
+        let key = (message.framework_id.value.clone(), message.task_id.value.clone());
+        if self.updates.acknowledge(&key, &message.uuid) == Acknowledged::Unknown {
+            tracing::debug!(task = key.1, "acknowledgement ignored: nothing waits for it");
+            return;
+        }
+        let (framework, task) = key;
+        if let Some(path) = self.updates_file(&framework, &task) {
+            let record = m::StatusUpdateRecord {
+                r#type: m::status_update_record::Type::Ack as i32,
+                update: None,
+                uuid: Some(message.uuid.clone()),
+            };
+            self.effects.push(Effect::Append(path, checkpoint::frame(&record)));
+        }
+        self.forget_idle_framework(&framework);
+    }
+
+    fn updates_file(&self, framework: &str, task: &str) -> Option<std::path::PathBuf> {
+        let framework = self.frameworks.get(framework).filter(|known| known.info.checkpoint())?;
+        let executor = framework
+            .executors
+            .values()
+            .chain(&framework.completed)
+            .find(|executor| executor.knows(task))?;
+        Some(executor.run.task(&self.settings.work_dir, task).join("task.updates"))
+    }
+}
+
+/// Fills in what the agent knows of the container.
+fn describe_container(executor: &Executor, address: std::net::IpAddr, status: &mut v1::TaskStatus) {
+    let container = status.container_status.get_or_insert_default();
+    container.container_id.get_or_insert_with(|| v1::ContainerId {
+        value: executor.run.container.clone(),
+        parent: None,
+    });
+    if container.executor_pid.is_none() {
+        container.executor_pid = executor.pid.and_then(|pid| u32::try_from(pid).ok());
+    }
+    if container.network_infos.is_empty() {
+        use v1::network_info::{IpAddress, Protocol};
+        let protocol = if address.is_ipv4() { Protocol::IPv4 } else { Protocol::IPv6 };
+        container.network_infos.push(v1::NetworkInfo {
+            ip_addresses: vec![IpAddress {
+                protocol: Some(protocol as i32),
+                ip_address: Some(address.to_string()),
+            }],
+            ..Default::default()
+        });
+    }
+}
+
+/// Records a task's new state; of one state in a row only the newest status is kept.
+pub(super) fn record(executor: &mut Executor, mut status: v1::TaskStatus) {
+    let id = status.task_id.value.clone();
+    let Some(task) = executor.tasks.get_mut(&id) else { return };
+    let state = status.state();
+    task.state = status.state;
+    status.data = None;
+    if task.statuses.last().is_some_and(|last| last.state == status.state) {
+        task.statuses.pop();
+    }
+    task.statuses.push(status);
+    if is_terminal(state) {
+        executor.kills.remove(&id);
+        if let Some(task) = executor.tasks.shift_remove(&id) {
+            executor.completed.push_back(task);
+        }
+    }
+}
