@@ -11,6 +11,8 @@ pub struct Reply {
     pub status: u16,
     /// Body as text.
     pub body: String,
+    /// The `Location` header, where a redirect was not followed.
+    pub location: Option<String>,
 }
 
 impl Reply {
@@ -37,8 +39,10 @@ fn agent() -> ureq::Agent {
 fn reply(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply, String> {
     let mut response = result.map_err(|error| error.to_string())?;
     let status = response.status().as_u16();
+    let location = response.headers().get("location");
+    let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
-    Ok(Reply { status, body })
+    Ok(Reply { status, body, location })
 }
 
 /// `GET url`.
@@ -47,6 +51,14 @@ fn reply(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resul
 /// When no reply came.
 pub fn get(url: &str) -> Result<Reply, String> {
     reply(agent().get(url).call())
+}
+
+/// `GET url`, a redirect being a reply as any other.
+///
+/// # Errors
+/// When no reply came.
+pub fn get_unredirected(url: &str) -> Result<Reply, String> {
+    reply(agent().get(url).config().max_redirects(0).max_redirects_will_error(false).build().call())
 }
 
 /// `GET url`, expecting status 200 and JSON.

@@ -5,11 +5,15 @@
 mod accept;
 mod agents;
 pub mod allocator;
+mod calls;
 mod frameworks;
 pub mod model;
 mod offers;
+mod registration;
 mod timers;
 mod updates;
+mod v0;
+mod validation;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,9 +26,9 @@ use mesos::v1::scheduler::Event;
 use prost::{Message, Name};
 
 use allocator::Allocator;
-use model::{Agent, Framework, Now, Offer, StreamId};
+use model::{Agent, Connection, Framework, Now, Offer, StreamId};
 
-pub use frameworks::CallError;
+pub use calls::CallError;
 
 /// What the shell must do.
 #[derive(Debug, PartialEq)]
@@ -40,14 +44,14 @@ pub enum Effect {
         /// Its encoding.
         body: Vec<u8>,
     },
-    /// Dial a peer anew before the next message: it may be a new process.
+    /// Dial a peer anew, since it may be a new process, and watch the connection.
     Relink(Upid),
     /// Send an event to a framework.
     Event(StreamId, Box<Event>),
     /// End a framework's stream.
     Close(StreamId),
-    /// Put the registry on disk before carrying out what follows.
-    Store(Box<Registry>),
+    /// Put [`Master::registry`] on disk before carrying out what follows.
+    Store,
     /// The master can't go on.
     Abort(String),
 }
@@ -128,7 +132,12 @@ pub struct Master {
 
 impl Master {
     /// A master that leads from `now` on, with what the registry held.
-    pub fn elected(settings: Settings, info: v1::MasterInfo, mut registry: Registry, now: Now) -> Self {
+    pub fn elected(
+        settings: Settings,
+        info: v1::MasterInfo,
+        mut registry: Registry,
+        now: Now,
+    ) -> Self {
         let mut recovered_agents = IndexMap::new();
         for slave in registry.slaves.iter().flat_map(|slaves| &slaves.slaves) {
             if let Some(id) = &slave.info.id {
@@ -136,7 +145,8 @@ impl Master {
             }
         }
         registry.master = Some(internal::registry::Master { info: info.clone() });
-        let recovery_due = (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
+        let recovery_due =
+            (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
         let mut master = Self {
             settings,
             info,
@@ -172,7 +182,7 @@ impl Master {
     }
 
     fn store(&mut self) {
-        self.effects.push(Effect::Store(Box::new(self.registry.clone())));
+        self.effects.push(Effect::Store);
     }
 
     fn send<M: Message + Name>(&mut self, to: &Upid, message: &M) {
@@ -180,12 +190,24 @@ impl Master {
     }
 
     fn send_from<M: Message + Name>(&mut self, from: &str, to: &Upid, message: &M) {
-        self.effects.push(Effect::Send { from: from.to_owned(), to: to.clone(), name: M::full_name(), body: message.encode_to_vec() });
+        self.effects.push(Effect::Send {
+            from: from.to_owned(),
+            to: to.clone(),
+            name: M::full_name(),
+            body: message.encode_to_vec(),
+        });
     }
 
     fn event(&mut self, framework: &str, event: Event) {
-        if let Some(stream) = self.frameworks.get(framework).and_then(Framework::stream) {
-            self.effects.push(Effect::Event(stream, Box::new(event)));
+        match self.frameworks.get(framework).map(|framework| &framework.connection) {
+            Some(Connection::Http(stream)) => {
+                self.effects.push(Effect::Event(*stream, Box::new(event)))
+            }
+            Some(Connection::Pid(pid)) => {
+                let pid = pid.clone();
+                self.event_to_driver(framework, &pid, event);
+            }
+            Some(Connection::Lost(_) | Connection::Recovered) | None => {}
         }
     }
 }

@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     let values = match table.load(std::env::args().skip(1), std::env::vars()) {
         Ok(values) => values,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}\nSee `mesos-master --help` for a list of supported flags.");
+            let _ = writeln!(
+                std::io::stderr(),
+                "{error}\nSee `mesos-master --help` for a list of supported flags."
+            );
             return ExitCode::FAILURE;
         }
     };

@@ -86,7 +86,12 @@ impl Allocator {
     }
 
     /// A framework, or what changed of one.
-    pub fn set_framework(&mut self, id: &str, roles: BTreeSet<String>, suppressed: BTreeSet<String>) {
+    pub fn set_framework(
+        &mut self,
+        id: &str,
+        roles: BTreeSet<String>,
+        suppressed: BTreeSet<String>,
+    ) {
         let framework = self.frameworks.entry(id.to_owned()).or_default();
         framework.roles = roles;
         framework.suppressed = suppressed;
@@ -110,7 +115,11 @@ impl Allocator {
     /// No more offers for these roles (all, if none is named).
     pub fn suppress(&mut self, id: &str, roles: &[String]) {
         if let Some(framework) = self.frameworks.get_mut(id) {
-            let roles: Vec<String> = if roles.is_empty() { framework.roles.iter().cloned().collect() } else { roles.to_vec() };
+            let roles: Vec<String> = if roles.is_empty() {
+                framework.roles.iter().cloned().collect()
+            } else {
+                roles.to_vec()
+            };
             framework.suppressed.extend(roles);
         }
     }
@@ -124,17 +133,28 @@ impl Allocator {
                 framework.suppressed.retain(|role| !roles.contains(role));
             }
         }
-        self.filters.retain(|filter| filter.framework != id || !(roles.is_empty() || roles.contains(&filter.role)));
+        self.filters.retain(|filter| {
+            filter.framework != id || !(roles.is_empty() || roles.contains(&filter.role))
+        });
     }
 
     /// Resources of an offer or a task are free again; with `refuse_until` the framework is not offered as much on that
     /// agent before then.
-    pub fn recover(&mut self, framework: &str, role: &str, agent: &str, resources: &Resources, refuse_until: Option<Duration>) {
+    pub fn recover(
+        &mut self,
+        framework: &str,
+        role: &str,
+        agent: &str,
+        resources: &Resources,
+        refuse_until: Option<Duration>,
+    ) {
         let resources = resources.unallocate();
         if let Some(agent) = self.agents.get_mut(agent) {
             agent.allocated.subtract(&resources);
         }
-        if let Some(held) = self.frameworks.get_mut(framework).and_then(|framework| framework.held.get_mut(role)) {
+        if let Some(held) =
+            self.frameworks.get_mut(framework).and_then(|framework| framework.held.get_mut(role))
+        {
             for (name, value) in resources.scalars() {
                 if let Some(sum) = held.get_mut(&name) {
                     sum.0 = (sum.0 - value.0).max(0);
@@ -145,12 +165,24 @@ impl Allocator {
             if self.filters.len() >= FILTERS_MAX {
                 self.filters.remove(0);
             }
-            self.filters.push(Filter { framework: framework.to_owned(), role: role.to_owned(), agent: agent.to_owned(), refused: resources, until });
+            self.filters.push(Filter {
+                framework: framework.to_owned(),
+                role: role.to_owned(),
+                agent: agent.to_owned(),
+                refused: resources,
+                until,
+            });
         }
     }
 
     fn hold(&mut self, framework: &str, role: &str, resources: &Resources) {
-        let held = self.frameworks.entry(framework.to_owned()).or_default().held.entry(role.to_owned()).or_default();
+        let held = self
+            .frameworks
+            .entry(framework.to_owned())
+            .or_default()
+            .held
+            .entry(role.to_owned())
+            .or_default();
         for (name, value) in resources.scalars() {
             held.entry(name).or_default().0 += value.0;
         }
@@ -158,11 +190,14 @@ impl Allocator {
 
     /// What is free on an agent.
     pub fn free(&self, agent: &str) -> Resources {
-        self.agents.get(agent).map(|agent| {
-            let mut free = agent.total.clone();
-            free.subtract(&agent.allocated);
-            free
-        }).unwrap_or_default()
+        self.agents
+            .get(agent)
+            .map(|agent| {
+                let mut free = agent.total.clone();
+                free.subtract(&agent.allocated);
+                free
+            })
+            .unwrap_or_default()
     }
 
     fn cluster(&self) -> BTreeMap<String, Milli> {
@@ -181,7 +216,12 @@ impl Allocator {
         self.filters.retain(|filter| filter.until > now);
         let cluster = self.cluster();
         let mut allocations = Vec::new();
-        let agents: Vec<String> = self.agents.iter().filter(|(_, agent)| agent.active).map(|(id, _)| id.clone()).collect();
+        let agents: Vec<String> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.active)
+            .map(|(id, _)| id.clone())
+            .collect();
         for agent in agents {
             while let Some(allocation) = self.allocate_once(&agent, &cluster) {
                 let resources = allocation.resources.clone();
@@ -207,10 +247,18 @@ impl Allocator {
             }
             for framework in self.frameworks_in_order(&role, cluster) {
                 let filtered = self.filters.iter().any(|filter| {
-                    filter.agent == agent && filter.framework == framework && filter.role == role && filter.refused.contains(&available)
+                    filter.agent == agent
+                        && filter.framework == framework
+                        && filter.role == role
+                        && filter.refused.contains(&available)
                 });
                 if !filtered {
-                    return Some(Allocation { framework, role, agent: agent.to_owned(), resources: available });
+                    return Some(Allocation {
+                        framework,
+                        role,
+                        agent: agent.to_owned(),
+                        resources: available,
+                    });
                 }
             }
         }
@@ -220,7 +268,11 @@ impl Allocator {
     fn roles_in_order(&self, cluster: &BTreeMap<String, Milli>) -> Vec<String> {
         let mut held: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
         for framework in self.frameworks.values() {
-            for role in framework.roles.iter().filter(|role| framework.active && !framework.suppressed.contains(*role)) {
+            for role in framework
+                .roles
+                .iter()
+                .filter(|role| framework.active && !framework.suppressed.contains(*role))
+            {
                 held.entry(role).or_default();
             }
         }
@@ -235,7 +287,13 @@ impl Allocator {
         }
         let mut order: Vec<(f64, &str)> = held
             .iter()
-            .map(|(role, sums)| (share(sums.iter().map(|(name, value)| (*name, *value)), cluster) / self.weights.get(*role).copied().unwrap_or(1.0), *role))
+            .map(|(role, sums)| {
+                (
+                    share(sums.iter().map(|(name, value)| (*name, *value)), cluster)
+                        / self.weights.get(*role).copied().unwrap_or(1.0),
+                    *role,
+                )
+            })
             .collect();
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
         order.into_iter().map(|(_, role)| role.to_owned()).collect()
@@ -245,10 +303,20 @@ impl Allocator {
         let mut order: Vec<(f64, &str)> = self
             .frameworks
             .iter()
-            .filter(|(_, framework)| framework.active && framework.roles.contains(role) && !framework.suppressed.contains(role))
+            .filter(|(_, framework)| {
+                framework.active
+                    && framework.roles.contains(role)
+                    && !framework.suppressed.contains(role)
+            })
             .map(|(id, framework)| {
                 let held = framework.held.get(role);
-                (share(held.into_iter().flatten().map(|(name, value)| (name.as_str(), value.0)), cluster), id.as_str())
+                (
+                    share(
+                        held.into_iter().flatten().map(|(name, value)| (name.as_str(), value.0)),
+                        cluster,
+                    ),
+                    id.as_str(),
+                )
             })
             .collect();
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
@@ -258,7 +326,10 @@ impl Allocator {
 
 /// The largest fraction of the cluster that is held of any resource.
 fn share<'a>(held: impl Iterator<Item = (&'a str, i64)>, cluster: &BTreeMap<String, Milli>) -> f64 {
-    held.filter_map(|(name, value)| cluster.get(name).filter(|total| total.0 > 0).map(|total| value as f64 / total.0 as f64)).fold(0.0, f64::max)
+    held.filter_map(|(name, value)| {
+        cluster.get(name).filter(|total| total.0 > 0).map(|total| value as f64 / total.0 as f64)
+    })
+    .fold(0.0, f64::max)
 }
 
 /// `--min_allocatable_resources`' default: enough CPU or enough memory to run something.
@@ -288,7 +359,9 @@ mod tests {
         allocator.set_framework("f1", roles(&["*"]), BTreeSet::new());
         allocator.set_framework("f2", roles(&["*"]), BTreeSet::new());
         let given = allocator.allocate(Duration::ZERO);
-        let count = |framework: &str| given.iter().filter(|allocation| allocation.framework == framework).count();
+        let count = |framework: &str| {
+            given.iter().filter(|allocation| allocation.framework == framework).count()
+        };
         assert_eq!((count("f1"), count("f2")), (2, 2));
         assert!(allocator.allocate(Duration::ZERO).is_empty());
     }
@@ -338,7 +411,8 @@ mod tests {
             let given = allocator.allocate(Duration::ZERO);
             prop_assert_eq!(given.len(), agents);
             for agent in 0..agents {
-                prop_assert!(allocator.free(&format!("a{agent}")).is_empty());
+                let left = allocator.free(&format!("a{agent}"));
+                prop_assert!(left.is_empty());
             }
             // Brute force: with equal agents, DRF deals them like cards.
             let counts: Vec<usize> = (0..frameworks).map(|framework| given.iter().filter(|allocation| allocation.framework == format!("f{framework}")).count()).collect();

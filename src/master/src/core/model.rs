@@ -27,6 +27,8 @@ pub struct StreamId(pub Uuid);
 pub enum Connection {
     /// By a stream of events over HTTP.
     Http(StreamId),
+    /// By libprocess messages: a v0 driver.
+    Pid(Upid),
     /// Not: since when (monotonic).
     Lost(Duration),
     /// Known only from agents that run its tasks, since a master failed.
@@ -42,6 +44,10 @@ pub struct Framework {
     pub info: v1::FrameworkInfo,
     /// How it is connected.
     pub connection: Connection,
+    /// Its driver's last address, connected or not; none of an HTTP framework.
+    pub pid: Option<Upid>,
+    /// Whether it may be offered resources: a driver can stop that and stay.
+    pub active: bool,
     /// When it first subscribed (wall).
     pub registered: f64,
     /// When it last subscribed again (wall).
@@ -81,10 +87,29 @@ impl Framework {
         }
     }
 
+    /// Whether it is connected, in either way.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.connection, Connection::Http(_) | Connection::Pid(_))
+    }
+
+    /// How agents are told of its address: that of its driver, or nobody's.
+    pub fn pid_text(&self) -> String {
+        self.pid.as_ref().map_or_else(|| Upid::none().to_string(), Upid::to_string)
+    }
+
+    /// Its custom executors on an agent.
+    pub fn executors_on(&self, agent: &str) -> Vec<v1::ExecutorId> {
+        let from = (agent.to_owned(), String::new());
+        let on_agent = self.executors.range(from..).take_while(|((on, _), _)| on == agent);
+        on_agent.map(|(_, executor)| executor.executor_id.clone()).collect()
+    }
+
     /// Resources of its tasks and executors, on one agent or on all.
     pub fn used(&self, agent: Option<&str>) -> Resources {
         let mut used = Resources::new();
-        for task in self.tasks.values().filter(|task| !is_terminal(task.state()) && agent.is_none_or(|agent| task.agent_id.value == agent)) {
+        for task in self.tasks.values().filter(|task| {
+            !is_terminal(task.state()) && agent.is_none_or(|agent| task.agent_id.value == agent)
+        }) {
             used.add(&Resources::from_protos(&task.resources));
         }
         for ((on, _), executor) in &self.executors {
@@ -154,5 +179,15 @@ pub struct Offer {
 /// Whether a task in this state is over.
 pub fn is_terminal(state: v1::TaskState) -> bool {
     use v1::TaskState as S;
-    matches!(state, S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskLost | S::TaskError | S::TaskDropped | S::TaskGone | S::TaskGoneByOperator)
+    matches!(
+        state,
+        S::TaskFinished
+            | S::TaskFailed
+            | S::TaskKilled
+            | S::TaskLost
+            | S::TaskError
+            | S::TaskDropped
+            | S::TaskGone
+            | S::TaskGoneByOperator
+    )
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesos::v1::scheduler::{Event, event};
 use mesos::v1;
+use mesos::v1::framework_info::capability::Type as Capability;
+use mesos::v1::scheduler::{Event, event};
 
 use super::Master;
 use super::model::{Now, Offer};
@@ -17,7 +18,11 @@ const REFUSE_SECONDS_MAX: f64 = 365.0 * 24.0 * 3600.0;
 /// Until when a filter refuses; `None` if it doesn't.
 pub(super) fn refused_until(now: Now, filters: Option<&v1::Filters>) -> Option<Duration> {
     let seconds = filters.and_then(|filters| filters.refuse_seconds).unwrap_or(REFUSE_SECONDS);
-    let seconds = if seconds.is_nan() || seconds < 0.0 { REFUSE_SECONDS } else { seconds.min(REFUSE_SECONDS_MAX) };
+    let seconds = if seconds.is_nan() || seconds < 0.0 {
+        REFUSE_SECONDS
+    } else {
+        seconds.min(REFUSE_SECONDS_MAX)
+    };
     (seconds > 0.0).then(|| now.mono + Duration::from_secs_f64(seconds))
 }
 
@@ -31,6 +36,12 @@ impl Master {
             let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
             let resources = allocation.resources.allocate(&allocation.role);
             let address = agent.pid.address;
+            let Some(framework) = self.frameworks.get_mut(&allocation.framework) else { continue };
+            let shown = if framework.can(Capability::ReservationRefinement) {
+                resources.to_protos()
+            } else {
+                resources.to_protos_unrefined()
+            };
             let message = v1::Offer {
                 id: v1::OfferId { value: id.clone() },
                 framework_id: v1::FrameworkId { value: allocation.framework.clone() },
@@ -38,25 +49,38 @@ impl Master {
                 hostname: agent.info.hostname.clone(),
                 url: Some(v1::Url {
                     scheme: "http".to_owned(),
-                    address: v1::Address { hostname: Some(agent.info.hostname.clone()), ip: Some(address.ip().to_string()), port: i32::from(address.port()) },
+                    address: v1::Address {
+                        hostname: Some(agent.info.hostname.clone()),
+                        ip: Some(address.ip().to_string()),
+                        port: i32::from(address.port()),
+                    },
                     path: Some(format!("/{}", agent.pid.id)),
                     ..Default::default()
                 }),
                 domain: agent.info.domain.clone(),
-                resources: resources.to_protos(),
+                resources: shown,
+                executor_ids: framework.executors_on(&agent.id),
                 attributes: agent.info.attributes.clone(),
-                allocation_info: Some(v1::resource::AllocationInfo { role: Some(allocation.role.clone()) }),
+                allocation_info: Some(v1::resource::AllocationInfo {
+                    role: Some(allocation.role.clone()),
+                }),
                 ..Default::default()
             };
             agent.offers.insert(id.clone());
-            if let Some(framework) = self.frameworks.get_mut(&allocation.framework) {
-                framework.offers.insert(id.clone());
-            }
+            framework.offers.insert(id.clone());
             events.entry(allocation.framework).or_default().push(message.clone());
-            self.offers.insert(id, Offer { message, resources, role: allocation.role, made: now.mono });
+            self.offers
+                .insert(id, Offer { message, resources, role: allocation.role, made: now.mono });
         }
         for (framework, offers) in events {
-            self.event(&framework, Event { r#type: Some(event::Type::Offers as i32), offers: Some(event::Offers { offers }), ..Default::default() });
+            self.event(
+                &framework,
+                Event {
+                    r#type: Some(event::Type::Offers as i32),
+                    offers: Some(event::Offers { offers }),
+                    ..Default::default()
+                },
+            );
         }
     }
 
@@ -76,36 +100,73 @@ impl Master {
     pub(super) fn rescind(&mut self, id: &str, tell: bool) {
         let Some(offer) = self.remove_offer(id) else { return };
         let framework = offer.message.framework_id.value.clone();
-        self.allocator.recover(&framework, &offer.role, &offer.message.agent_id.value, &offer.resources, None);
+        self.allocator.recover(
+            &framework,
+            &offer.role,
+            &offer.message.agent_id.value,
+            &offer.resources,
+            None,
+        );
         if tell {
             let rescind = event::Rescind { offer_id: offer.message.id };
-            self.event(&framework, Event { r#type: Some(event::Type::Rescind as i32), rescind: Some(rescind), ..Default::default() });
+            self.event(
+                &framework,
+                Event {
+                    r#type: Some(event::Type::Rescind as i32),
+                    rescind: Some(rescind),
+                    ..Default::default()
+                },
+            );
         }
     }
 
     pub(super) fn rescind_offers_of_agent(&mut self, id: &str) {
-        let offers: Vec<String> = self.agents.get(id).map(|agent| agent.offers.iter().cloned().collect()).unwrap_or_default();
+        let offers: Vec<String> = self
+            .agents
+            .get(id)
+            .map(|agent| agent.offers.iter().cloned().collect())
+            .unwrap_or_default();
         for offer in offers {
             self.rescind(&offer, true);
         }
     }
 
     pub(super) fn rescind_offers_of_framework(&mut self, id: &str, tell: bool) {
-        let offers: Vec<String> = self.frameworks.get(id).map(|framework| framework.offers.iter().cloned().collect()).unwrap_or_default();
+        let offers: Vec<String> = self
+            .frameworks
+            .get(id)
+            .map(|framework| framework.offers.iter().cloned().collect())
+            .unwrap_or_default();
         for offer in offers {
             self.rescind(&offer, tell);
         }
         self.allocation_wanted = true;
     }
 
-    pub(super) fn decline(&mut self, now: Now, framework: &str, offers: &[v1::OfferId], filters: Option<&v1::Filters>) {
+    pub(super) fn decline(
+        &mut self,
+        now: Now,
+        framework: &str,
+        offers: &[v1::OfferId],
+        filters: Option<&v1::Filters>,
+    ) {
         let until = refused_until(now, filters);
         for id in offers {
-            if self.offers.get(&id.value).is_none_or(|offer| offer.message.framework_id.value != framework) {
+            if self
+                .offers
+                .get(&id.value)
+                .is_none_or(|offer| offer.message.framework_id.value != framework)
+            {
                 continue;
             }
             if let Some(offer) = self.remove_offer(&id.value) {
-                self.allocator.recover(framework, &offer.role, &offer.message.agent_id.value, &offer.resources, until);
+                self.allocator.recover(
+                    framework,
+                    &offer.role,
+                    &offer.message.agent_id.value,
+                    &offer.resources,
+                    until,
+                );
             }
         }
         self.allocation_wanted = true;

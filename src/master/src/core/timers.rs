@@ -58,7 +58,10 @@ impl Master {
             .frameworks
             .values()
             .filter(|framework| match framework.connection {
-                Connection::Lost(since) => (now.mono - since).as_secs_f64() >= framework.info.failover_timeout(),
+                Connection::Lost(since) => {
+                    now.mono.saturating_sub(since).as_secs_f64()
+                        >= framework.info.failover_timeout()
+                }
                 _ => false,
             })
             .map(|framework| framework.id.clone())
@@ -71,7 +74,12 @@ impl Master {
 
     fn rescind_old_offers(&mut self, now: Now) {
         let Some(timeout) = self.settings.offer_timeout else { return };
-        let old: Vec<String> = self.offers.iter().filter(|(_, offer)| now.mono >= offer.made + timeout).map(|(id, _)| id.clone()).collect();
+        let old: Vec<String> = self
+            .offers
+            .iter()
+            .filter(|(_, offer)| now.mono >= offer.made + timeout)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in old {
             self.rescind(&id, true);
             self.allocation_wanted = true;
@@ -86,7 +94,11 @@ impl Master {
         let missing: Vec<String> = self.recovered_agents.keys().cloned().collect();
         for id in missing {
             self.count("master/recovery_slave_removals");
-            self.mark_unreachable(now, &id, "agent did not re-register within agent_reregister_timeout after master failover");
+            self.mark_unreachable(
+                now,
+                &id,
+                "agent did not re-register within agent_reregister_timeout after master failover",
+            );
         }
     }
 

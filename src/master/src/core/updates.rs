@@ -10,10 +10,29 @@ use super::Master;
 use super::agents::role_of;
 use super::model::{Now, is_terminal};
 
+/// Why the master itself changes a task's state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cause<'a> {
+    /// The new state, for frameworks that can tell partitions apart.
+    pub(super) state: TaskState,
+    /// Why, for programs.
+    pub(super) reason: Reason,
+    /// Why, for people.
+    pub(super) message: &'a str,
+}
+
+fn reconciled(state: TaskState, message: &str) -> Cause<'_> {
+    Cause { state, reason: Reason::Reconciliation, message }
+}
+
 /// For a framework that can't tell partitions apart, what it knows instead.
 fn state_for(partition_aware: bool, state: TaskState) -> TaskState {
     match state {
-        TaskState::TaskDropped | TaskState::TaskUnreachable | TaskState::TaskGone | TaskState::TaskGoneByOperator | TaskState::TaskUnknown
+        TaskState::TaskDropped
+        | TaskState::TaskUnreachable
+        | TaskState::TaskGone
+        | TaskState::TaskGoneByOperator
+        | TaskState::TaskUnknown
             if !partition_aware =>
         {
             TaskState::TaskLost
@@ -24,17 +43,34 @@ fn state_for(partition_aware: bool, state: TaskState) -> TaskState {
 
 impl Master {
     fn send_update(&mut self, framework: &str, status: v1::TaskStatus) {
-        self.event(framework, Event { r#type: Some(event::Type::Update as i32), update: Some(event::Update { status }), ..Default::default() });
+        self.event(
+            framework,
+            Event {
+                r#type: Some(event::Type::Update as i32),
+                update: Some(event::Update { status }),
+                ..Default::default()
+            },
+        );
     }
 
-    fn own_status(&self, now: Now, framework: &str, task: &str, agent: Option<&str>, state: TaskState, reason: Reason, message: &str) -> v1::TaskStatus {
-        let partition_aware = self.frameworks.get(framework).is_some_and(|framework| framework.can(Capability::PartitionAware));
+    fn own_status(
+        &self,
+        now: Now,
+        framework: &str,
+        task: &str,
+        agent: Option<&str>,
+        cause: Cause<'_>,
+    ) -> v1::TaskStatus {
+        let partition_aware = self
+            .frameworks
+            .get(framework)
+            .is_some_and(|framework| framework.can(Capability::PartitionAware));
         v1::TaskStatus {
             task_id: v1::TaskId { value: task.to_owned() },
-            state: state_for(partition_aware, state) as i32,
-            message: Some(message.to_owned()),
+            state: state_for(partition_aware, cause.state) as i32,
+            message: Some(cause.message.to_owned()),
             source: Some(Source::Master as i32),
-            reason: Some(reason as i32),
+            reason: Some(cause.reason as i32),
             agent_id: agent.map(|value| v1::AgentId { value: value.to_owned() }),
             timestamp: Some(now.wall),
             ..Default::default()
@@ -42,20 +78,37 @@ impl Master {
     }
 
     /// A task that is never launched: the framework is told at once, nothing is kept.
-    pub(super) fn refuse_task(&mut self, now: Now, framework: &str, task: &v1::TaskInfo, state: TaskState, reason: Reason, message: &str) {
-        let status = self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), state, reason, message);
+    pub(super) fn refuse_task(
+        &mut self,
+        now: Now,
+        framework: &str,
+        task: &v1::TaskInfo,
+        cause: Cause<'_>,
+    ) {
+        let status =
+            self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), cause);
         self.send_update(framework, status);
     }
 
     /// The master itself ends a task.
-    pub(super) fn end_task(&mut self, now: Now, framework: &str, task: &str, state: TaskState, reason: Reason, message: &str) {
+    pub(super) fn end_task(&mut self, now: Now, framework: &str, task: &str, cause: Cause<'_>) {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
-        let Some(mut ended) = known.tasks.shift_remove(task).or_else(|| known.unreachable.shift_remove(task)) else { return };
+        let Some(mut ended) =
+            known.tasks.shift_remove(task).or_else(|| known.unreachable.shift_remove(task))
+        else {
+            return;
+        };
         let agent = ended.agent_id.value.clone();
         if !is_terminal(ended.state()) {
             let role = role_of(&ended.resources).unwrap_or_else(|| "*".to_owned());
-            self.allocator.recover(framework, &role, &agent, &Resources::from_protos(&ended.resources), None);
-            let status = self.own_status(now, framework, task, Some(&agent), state, reason, message);
+            self.allocator.recover(
+                framework,
+                &role,
+                &agent,
+                &Resources::from_protos(&ended.resources),
+                None,
+            );
+            let status = self.own_status(now, framework, task, Some(&agent), cause);
             ended.state = status.state;
             push_status(&mut ended, status.clone());
             self.send_update(framework, status);
@@ -63,7 +116,14 @@ impl Master {
         self.complete(framework, ended);
     }
 
-    pub(super) fn unreachable_task(&mut self, now: Now, framework: &str, task: &str, time: v1::TimeInfo, message: &str) {
+    pub(super) fn unreachable_task(
+        &mut self,
+        now: Now,
+        framework: &str,
+        task: &str,
+        time: v1::TimeInfo,
+        message: &str,
+    ) {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         if known.tasks.get(task).is_some_and(|task| is_terminal(task.state())) {
             // Over already; what the agent still had to be told of it is moot.
@@ -76,8 +136,20 @@ impl Master {
         let Some(mut lost) = known.tasks.shift_remove(task) else { return };
         let agent = lost.agent_id.value.clone();
         let role = role_of(&lost.resources).unwrap_or_else(|| "*".to_owned());
-        self.allocator.recover(framework, &role, &agent, &Resources::from_protos(&lost.resources), None);
-        let mut status = self.own_status(now, framework, task, Some(&agent), TaskState::TaskUnreachable, Reason::AgentRemoved, message);
+        self.allocator.recover(
+            framework,
+            &role,
+            &agent,
+            &Resources::from_protos(&lost.resources),
+            None,
+        );
+        let mut status = self.own_status(
+            now,
+            framework,
+            task,
+            Some(&agent),
+            Cause { state: TaskState::TaskUnreachable, reason: Reason::AgentRemoved, message },
+        );
         status.unreachable_time = Some(time);
         lost.state = status.state;
         push_status(&mut lost, status.clone());
@@ -107,9 +179,18 @@ impl Master {
     /// An agent reports a task's state.
     pub(super) fn status_update(&mut self, now: Now, message: internal::StatusUpdateMessage) {
         let update = message.update;
-        let agent = update.slave_id.clone().or_else(|| update.status.agent_id.clone()).map(|id| id.value).unwrap_or_default();
+        let agent = update
+            .slave_id
+            .clone()
+            .or_else(|| update.status.agent_id.clone())
+            .map(|id| id.value)
+            .unwrap_or_default();
         if !self.agents.contains_key(&agent) {
-            tracing::warn!(agent, task = update.status.task_id.value, "update of an agent that is not registered ignored");
+            tracing::warn!(
+                agent,
+                task = update.status.task_id.value,
+                "update of an agent that is not registered ignored"
+            );
             self.count("master/invalid_status_updates");
             return;
         }
@@ -125,7 +206,10 @@ impl Master {
         status.agent_id.get_or_insert_with(|| v1::AgentId { value: agent.clone() });
         status.executor_id = status.executor_id.or(update.executor_id);
         status.timestamp.get_or_insert(update.timestamp);
-        let latest = update.latest_state.and_then(|state| TaskState::try_from(state).ok()).unwrap_or_else(|| status.state());
+        let latest = update
+            .latest_state
+            .and_then(|state| TaskState::try_from(state).ok())
+            .unwrap_or_else(|| status.state());
         if let Some(task) = known.tasks.get_mut(&task_id) {
             let was_over = is_terminal(task.state());
             if !was_over {
@@ -137,7 +221,10 @@ impl Master {
             kept.data = None;
             push_status(task, kept);
             if !was_over && is_terminal(latest) {
-                let (role, resources) = (role_of(&task.resources).unwrap_or_else(|| "*".to_owned()), Resources::from_protos(&task.resources));
+                let (role, resources) = (
+                    role_of(&task.resources).unwrap_or_else(|| "*".to_owned()),
+                    Resources::from_protos(&task.resources),
+                );
                 self.allocator.recover(&framework, &role, &agent, &resources, None);
                 self.allocation_wanted = true;
             }
@@ -148,20 +235,21 @@ impl Master {
 
     pub(super) fn acknowledge(&mut self, framework: &str, acknowledge: call::Acknowledge) {
         let task_id = acknowledge.task_id.value.clone();
-        let Some(pid) = self.agents.get(&acknowledge.agent_id.value).map(|agent| agent.pid.clone()) else {
+        let Some(pid) = self.agents.get(&acknowledge.agent_id.value).map(|agent| agent.pid.clone())
+        else {
             self.count("master/invalid_status_update_acknowledgements");
             return;
         };
         self.count("master/valid_status_update_acknowledgements");
         if let Some(known) = self.frameworks.get_mut(framework) {
             let is_end = known.tasks.get(&task_id).is_some_and(|task| {
-                task.status_update_state.and_then(|state| TaskState::try_from(state).ok()).is_some_and(is_terminal)
+                task.status_update_state
+                    .and_then(|state| TaskState::try_from(state).ok())
+                    .is_some_and(is_terminal)
                     && task.status_update_uuid.as_deref() == Some(&acknowledge.uuid)
             });
-            if is_end {
-                if let Some(task) = known.tasks.shift_remove(&task_id) {
-                    self.complete(framework, task);
-                }
+            if is_end && let Some(task) = known.tasks.shift_remove(&task_id) {
+                self.complete(framework, task);
             }
         }
         let message = internal::StatusUpdateAcknowledgementMessage {
@@ -175,9 +263,18 @@ impl Master {
 
     pub(super) fn kill(&mut self, now: Now, framework: &str, kill: call::Kill) {
         let task_id = kill.task_id.value.clone();
-        let agent = self.frameworks.get(framework).and_then(|known| known.tasks.get(&task_id)).map(|task| task.agent_id.value.clone());
+        let agent = self
+            .frameworks
+            .get(framework)
+            .and_then(|known| known.tasks.get(&task_id))
+            .map(|task| task.agent_id.value.clone());
         let Some(agent) = agent else {
-            self.reconcile_one(now, framework, &task_id, kill.agent_id.as_ref().map(|id| id.value.as_str()));
+            self.reconcile_one(
+                now,
+                framework,
+                &task_id,
+                kill.agent_id.as_ref().map(|id| id.value.as_str()),
+            );
             return;
         };
         if let Some(pid) = self.agents.get(&agent).map(|agent| agent.pid.clone()) {
@@ -193,14 +290,20 @@ impl Master {
     pub(super) fn reconcile(&mut self, now: Now, framework: &str, reconcile: call::Reconcile) {
         if reconcile.tasks.is_empty() {
             let Some(known) = self.frameworks.get(framework) else { return };
-            let all: Vec<String> = known.tasks.keys().chain(known.unreachable.keys()).cloned().collect();
+            let all: Vec<String> =
+                known.tasks.keys().chain(known.unreachable.keys()).cloned().collect();
             for task in all {
                 self.reconcile_one(now, framework, &task, None);
             }
             return;
         }
         for task in reconcile.tasks {
-            self.reconcile_one(now, framework, &task.task_id.value, task.agent_id.as_ref().map(|id| id.value.as_str()));
+            self.reconcile_one(
+                now,
+                framework,
+                &task.task_id.value,
+                task.agent_id.as_ref().map(|id| id.value.as_str()),
+            );
         }
     }
 
@@ -208,8 +311,17 @@ impl Master {
     fn reconcile_one(&mut self, now: Now, framework: &str, task: &str, agent: Option<&str>) {
         let Some(known) = self.frameworks.get(framework) else { return };
         let status = if let Some(task) = known.tasks.get(task) {
-            let state = task.status_update_state.and_then(|state| TaskState::try_from(state).ok()).unwrap_or_else(|| task.state());
-            let mut status = self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), state, Reason::Reconciliation, "Reconciliation: Latest task state");
+            let state = task
+                .status_update_state
+                .and_then(|state| TaskState::try_from(state).ok())
+                .unwrap_or_else(|| task.state());
+            let mut status = self.own_status(
+                now,
+                framework,
+                &task.task_id.value,
+                Some(&task.agent_id.value),
+                reconciled(state, "Reconciliation: Latest task state"),
+            );
             if let Some(last) = task.statuses.last() {
                 status.healthy = last.healthy;
                 status.container_status.clone_from(&last.container_status);
@@ -219,8 +331,13 @@ impl Master {
             status
         } else if let Some(task) = known.unreachable.get(task) {
             let time = task.statuses.last().and_then(|status| status.unreachable_time);
-            let mut status =
-                self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), TaskState::TaskUnreachable, Reason::Reconciliation, "Reconciliation: Task is unreachable");
+            let mut status = self.own_status(
+                now,
+                framework,
+                &task.task_id.value,
+                Some(&task.agent_id.value),
+                reconciled(TaskState::TaskUnreachable, "Reconciliation: Task is unreachable"),
+            );
             status.unreachable_time = time;
             status
         } else {
@@ -232,13 +349,39 @@ impl Master {
                 return;
             }
             match agent {
-                Some(agent) if self.agents.contains_key(agent) => {
-                    self.own_status(now, framework, task, Some(agent), TaskState::TaskGone, Reason::Reconciliation, "Reconciliation: Task is unknown to the agent")
+                Some(agent) if self.agents.contains_key(agent) => self.own_status(
+                    now,
+                    framework,
+                    task,
+                    Some(agent),
+                    reconciled(TaskState::TaskGone, "Reconciliation: Task is unknown to the agent"),
+                ),
+                Some(agent)
+                    if self
+                        .registry
+                        .unreachable
+                        .iter()
+                        .flat_map(|all| &all.slaves)
+                        .any(|slave| slave.id.value == agent) =>
+                {
+                    self.own_status(
+                        now,
+                        framework,
+                        task,
+                        Some(agent),
+                        reconciled(
+                            TaskState::TaskUnreachable,
+                            "Reconciliation: Agent is unreachable",
+                        ),
+                    )
                 }
-                Some(agent) if self.registry.unreachable.iter().flat_map(|all| &all.slaves).any(|slave| slave.id.value == agent) => {
-                    self.own_status(now, framework, task, Some(agent), TaskState::TaskUnreachable, Reason::Reconciliation, "Reconciliation: Agent is unreachable")
-                }
-                agent => self.own_status(now, framework, task, agent, TaskState::TaskUnknown, Reason::Reconciliation, "Reconciliation: Task is unknown"),
+                agent => self.own_status(
+                    now,
+                    framework,
+                    task,
+                    agent,
+                    reconciled(TaskState::TaskUnknown, "Reconciliation: Task is unknown"),
+                ),
             }
         };
         self.send_update(framework, status);

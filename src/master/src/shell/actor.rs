@@ -63,7 +63,10 @@ impl Handle {
     }
 
     /// Looks at the state inside the actor; `None` when this master doesn't lead, or ends.
-    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&mut Master, Now) -> T + Send + 'static) -> Option<T> {
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Master, Now) -> T + Send + 'static,
+    ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let look: Look = Box::new(move |master, now| {
             // Nobody waits any more: fine.
@@ -74,7 +77,11 @@ impl Handle {
     }
 
     /// A framework's subscription: its id as a stream, and the records to send it.
-    pub async fn subscribe(&self, content: ContentType, call: Call) -> Option<(StreamId, mpsc::Receiver<Bytes>)> {
+    pub async fn subscribe(
+        &self,
+        content: ContentType,
+        call: Call,
+    ) -> Option<(StreamId, mpsc::Receiver<Bytes>)> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Subscribe(content, Box::new(call), reply)).await;
         answer.await.ok().flatten()
@@ -197,7 +204,9 @@ impl Actor {
                 });
             }
             (Input::Subscribe(_, _, reply), None) => drop(reply.send(None)),
-            (Input::Call(stream, call, reply), Some(master)) => drop(reply.send(Some(master.call(now, stream.as_deref(), *call)))),
+            (Input::Call(stream, call, reply), Some(master)) => {
+                drop(reply.send(Some(master.call(now, stream.as_deref(), *call))))
+            }
             (Input::Call(_, _, reply), None) => drop(reply.send(None)),
             (Input::Closed(stream), master) => {
                 self.streams.remove(&stream);
@@ -205,7 +214,7 @@ impl Actor {
                     master.stream_closed(now, stream);
                 }
             }
-            (Input::Exited(address), Some(master)) => master.peer_exited(address),
+            (Input::Exited(address), Some(master)) => master.peer_exited(now, address),
             (Input::Exited(_), None) => {}
             (Input::Elected, None) => self.lead(now),
             (Input::Elected, Some(_)) => {}
@@ -218,7 +227,8 @@ impl Actor {
         match self.recover() {
             Ok(registry) => {
                 tracing::info!("elected as the leading master");
-                self.master = Some(Master::elected(self.settings.clone(), self.info.clone(), registry, now));
+                self.master =
+                    Some(Master::elected(self.settings.clone(), self.info.clone(), registry, now));
             }
             Err(reason) => self.failure = Some(format!("Failed to recover the registry: {reason}")),
         }
@@ -228,11 +238,15 @@ impl Actor {
         let Some(directory) = &self.registry_directory else { return Ok(Registry::default()) };
         let opened = Log::open(directory).map_err(|error| error.to_string())?;
         if opened.cut_bytes > 0 {
-            tracing::warn!(bytes = opened.cut_bytes, "an unfinished write at the end of the registry log was cut");
+            tracing::warn!(
+                bytes = opened.cut_bytes,
+                "an unfinished write at the end of the registry log was cut"
+            );
         }
         self.log = Some(opened.log);
         let Some(last) = opened.last else { return Ok(Registry::default()) };
-        let operation = Operation::decode(last.as_slice()).map_err(|error| format!("the registry log's last entry: {error}"))?;
+        let operation = Operation::decode(last.as_slice())
+            .map_err(|error| format!("the registry log's last entry: {error}"))?;
         let value = operation.snapshot.map(|snapshot| snapshot.entry.value).unwrap_or_default();
         Registry::decode(value.as_slice()).map_err(|error| format!("the registry: {error}"))
     }
@@ -240,20 +254,26 @@ impl Actor {
     fn carry_out(&mut self) {
         let Some(master) = &mut self.master else { return };
         let effects = master.take_effects();
-        // A later registry holds all that earlier ones do: of a batch, only the last is written, at the first one's place.
-        let mut registry = effects.iter().rev().find_map(|effect| if let Effect::Store(registry) = effect { Some(registry.clone()) } else { None });
+        // The registry holds all changes so far: of a batch, it is written once, before the first that waits for it.
+        let mut registry =
+            effects.contains(&Effect::Store).then(|| master.registry.encode_to_vec());
         for effect in effects {
             match effect {
-                Effect::Store(_) => {
-                    if let Some(registry) = registry.take() {
-                        if let Err(reason) = self.store(&registry) {
-                            self.failure = Some(format!("Registrar aborting: {reason}"));
-                            return;
-                        }
+                Effect::Store => {
+                    if let Some(registry) = registry.take()
+                        && let Err(reason) = self.store(registry)
+                    {
+                        self.failure = Some(format!("Registrar aborting: {reason}"));
+                        return;
                     }
                 }
-                Effect::Send { from, to, name, body } => self.sender.send_named(&from, &to, &name, &body),
-                Effect::Relink(to) => self.sender.relink(to.address),
+                Effect::Send { from, to, name, body } => {
+                    self.sender.send_named(&from, &to, &name, &body)
+                }
+                Effect::Relink(to) => {
+                    self.sender.relink(to.address);
+                    self.sender.link(&to);
+                }
                 Effect::Event(stream, event) => self.event(stream, &event),
                 Effect::Close(stream) => drop(self.streams.remove(&stream)),
                 Effect::Abort(reason) => {
@@ -264,12 +284,21 @@ impl Actor {
         }
     }
 
-    fn store(&mut self, registry: &Registry) -> Result<(), String> {
+    fn store(&mut self, registry: Vec<u8>) -> Result<(), String> {
         let Some(log) = &mut self.log else { return Ok(()) };
-        let entry = state::Entry { name: "registry".to_owned(), uuid: uuid::Uuid::new_v4().as_bytes().to_vec(), value: registry.encode_to_vec() };
-        let operation = Operation { r#type: operation::Type::Snapshot as i32, snapshot: Some(operation::Snapshot { entry }), ..Default::default() };
+        let entry = state::Entry {
+            name: "registry".to_owned(),
+            uuid: uuid::Uuid::new_v4().as_bytes().to_vec(),
+            value: registry,
+        };
+        let operation = Operation {
+            r#type: operation::Type::Snapshot as i32,
+            snapshot: Some(operation::Snapshot { entry }),
+            ..Default::default()
+        };
         // A registry change is rare and everybody behind it must wait for it anyway.
-        tokio::task::block_in_place(|| log.append(&operation.encode_to_vec())).map_err(|error| error.to_string())
+        tokio::task::block_in_place(|| log.append(&operation.encode_to_vec()))
+            .map_err(|error| error.to_string())
     }
 
     fn event(&mut self, id: StreamId, event: &v1::scheduler::Event) {

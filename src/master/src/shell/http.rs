@@ -50,8 +50,13 @@ pub(super) fn router(app: App) -> Router {
 }
 
 /// Takes libprocess messages out before routing: they are told apart by headers, not by path.
-async fn messages(State(app): State<App>, request: Request, next: axum::middleware::Next) -> Response {
-    let Some(header) = inbound::classify(request.method(), request.uri().path(), request.headers()) else {
+async fn messages(
+    State(app): State<App>,
+    request: Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let Some(header) = inbound::classify(request.method(), request.uri().path(), request.headers())
+    else {
         return next.run(request).await;
     };
     let known = header.to == "master" || header.to.starts_with("slave-observer(");
@@ -69,9 +74,10 @@ async fn messages(State(app): State<App>, request: Request, next: axum::middlewa
 async fn read(body: Body) -> Result<Bytes, Response> {
     match Limited::new(body, BODY_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(respond::text(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is longer than {BODY_MAX} bytes")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(respond::text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is longer than {BODY_MAX} bytes"),
+        )),
         Err(_) => Err(respond::text(StatusCode::BAD_REQUEST, "The body can't be read")),
     }
 }
@@ -87,10 +93,13 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
     match local {
         "/health" => return respond::empty(StatusCode::OK),
         "/version" => return respond::jsonp(state::version().to_string(), query),
-        "/flags" => return respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query),
+        "/flags" => {
+            return respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query);
+        }
         "/metrics/snapshot" => {
             let uptime = app.started.elapsed().as_secs_f64();
-            let all = app.handle.look(move |master, _| metrics::snapshot(Some(master), uptime)).await;
+            let all =
+                app.handle.look(move |master, _| metrics::snapshot(Some(master), uptime)).await;
             let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime));
             return respond::jsonp(json!(all).to_string(), query);
         }
@@ -107,7 +116,15 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
                 Some(_) => respond::empty(StatusCode::NOT_FOUND),
             };
         }
-        "/state" | "/state-summary" | "/slaves" | "/frameworks" | "/tasks" | "/roles" | "/registrar(1)/registry" | "/teardown" | "/api/v1"
+        "/state"
+        | "/state-summary"
+        | "/slaves"
+        | "/frameworks"
+        | "/tasks"
+        | "/roles"
+        | "/registrar(1)/registry"
+        | "/teardown"
+        | "/api/v1"
         | "/api/v1/scheduler" => {}
         _ => return respond::not_found(),
     }
@@ -128,7 +145,9 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
             _ => {
                 let text = String::from_utf8_lossy(&body).into_owned();
                 match respond::query_parameter(Some(&text), "frameworkId") {
-                    None => bad_request("Missing 'frameworkId' query parameter in the request body"),
+                    None => {
+                        bad_request("Missing 'frameworkId' query parameter in the request body")
+                    }
                     Some(id) => app.teardown(id).await,
                 }
             }
@@ -137,26 +156,44 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
     let flags = app.flags.clone();
     let (slave_id, framework_id) = (parameter("slave_id"), parameter("framework_id"));
     let shown = match local {
-        "/state" => app.handle.look(move |master, _| state::state(master, start_time, flags.as_strings())).await,
-        "/state-summary" => app.handle.look(move |master, _| state::summary(master, flags.as_strings())).await,
-        "/slaves" => app.handle.look(move |master, _| state::slaves(master, slave_id.as_deref())).await,
-        "/frameworks" => app.handle.look(move |master, _| state::frameworks(master, framework_id.as_deref())).await,
+        "/state" => {
+            app.handle
+                .look(move |master, _| state::state(master, start_time, flags.as_strings()))
+                .await
+        }
+        "/state-summary" => {
+            app.handle.look(move |master, _| state::summary(master, flags.as_strings())).await
+        }
+        "/slaves" => {
+            app.handle.look(move |master, _| state::slaves(master, slave_id.as_deref())).await
+        }
+        "/frameworks" => {
+            app.handle
+                .look(move |master, _| state::frameworks(master, framework_id.as_deref()))
+                .await
+        }
         "/roles" => app.handle.look(|master, _| state::roles(master)).await,
         "/tasks" => {
             let tasks = state::TaskQuery {
                 limit: parameter("limit").and_then(|limit| limit.parse().ok()),
-                offset: parameter("offset").and_then(|offset| offset.parse().ok()).unwrap_or_default(),
+                offset: parameter("offset")
+                    .and_then(|offset| offset.parse().ok())
+                    .unwrap_or_default(),
                 ascending: parameter("order").as_deref() == Some("asc"),
                 framework: framework_id,
                 task: parameter("task_id"),
             };
             app.handle.look(move |master, _| state::tasks(master, &tasks)).await
         }
-        _ => app.handle.look(|master, _| {
-            let mut value = json::to_value(&master.registry, Dialect::V0);
-            value.sort_all_objects();
-            value
-        }).await,
+        _ => {
+            app.handle
+                .look(|master, _| {
+                    let mut value = json::to_value(&master.registry, Dialect::V0);
+                    value.sort_all_objects();
+                    value
+                })
+                .await
+        }
     };
     match shown {
         Some(value) => respond::jsonp(value.to_string(), query),
@@ -177,7 +214,10 @@ impl App {
 
     fn to_leader(&self, uri: &http::Uri) -> Response {
         match self.leader_location() {
-            Some(location) => respond::temporary_redirect(&format!("{location}{}", uri.path_and_query().map_or("/", |path| path.as_str()))),
+            Some(location) => respond::temporary_redirect(&format!(
+                "{location}{}",
+                uri.path_and_query().map_or("/", |path| path.as_str())
+            )),
             None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
         }
     }

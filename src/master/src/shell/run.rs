@@ -35,26 +35,35 @@ pub struct Options {
 /// # Errors
 /// When a flag is wrong, the port is taken, the registry can't be read or written, or leadership is lost: the process
 /// must end then, to be started again.
-pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce()) -> anyhow::Result<()> {
+pub async fn run(
+    options: Options,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let values = options.flags;
     let plan = check(&values)?;
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
             let address = SocketAddr::new(plan.ip, plan.port);
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: is another master running? (--ip, --port)"))?
+            TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address}: is another master running? (--ip, --port)")
+            })?
         }
     };
     let bound = listener.local_addr()?;
     let ip = plan.advertise_ip.unwrap_or_else(|| advertised(bound.ip()));
     let address = SocketAddr::new(ip, plan.advertise_port.unwrap_or(bound.port()));
-    let hostname = values.text("hostname").map_or_else(|| name_of(ip, values.boolean("hostname_lookup")), str::to_owned);
+    let hostname = values
+        .text("hostname")
+        .map_or_else(|| name_of(ip, values.boolean("hostname_lookup")), str::to_owned);
     let info = master_info(address, hostname);
     tracing::info!(id = info.id, %address, "mesos-master {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
     let sender = Sender::new(address);
     let mut exited = sender.exited();
-    let (handle, actor) = Actor::start(plan.settings, info.clone(), plan.registry, sender, shutdown.clone());
+    let (handle, actor) =
+        Actor::start(plan.settings, info.clone(), plan.registry, sender, shutdown.clone());
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -101,7 +110,14 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
         }
     };
     let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let app = App { handle, flags: Arc::new(values), own_id: info.id.clone(), leader, start_time, started: Instant::now() };
+    let app = App {
+        handle,
+        flags: Arc::new(values),
+        own_id: info.id.clone(),
+        leader,
+        start_time,
+        started: Instant::now(),
+    };
     ready();
     web::serve(listener, router(app), web::Options::default(), shutdown.clone()).await?;
     match actor.await? {
@@ -132,39 +148,68 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
     let number = |name: &str| values.number(name).unwrap_or_default();
     let duration = |name: &str| values.duration(name).unwrap_or_default();
     let ping = duration("agent_ping_timeout");
-    ensure!((1..=900).contains(&ping.as_secs()), "--agent_ping_timeout must be between 1secs and 15mins");
+    ensure!(
+        (1..=900).contains(&ping.as_secs()),
+        "--agent_ping_timeout must be between 1secs and 15mins"
+    );
     ensure!(number("max_agent_ping_timeouts") >= 1, "--max_agent_ping_timeouts must be at least 1");
-    ensure!(duration("agent_reregister_timeout") >= Duration::from_secs(600), "--agent_reregister_timeout must be at least 10mins");
+    ensure!(
+        duration("agent_reregister_timeout") >= Duration::from_secs(600),
+        "--agent_reregister_timeout must be at least 10mins"
+    );
     for name in ["role_sorter", "framework_sorter"] {
-        ensure!(values.text(name) == Some("drf"), "--{name}: only drf is supported by this master yet");
+        ensure!(
+            values.text(name) == Some("drf"),
+            "--{name}: only drf is supported by this master yet"
+        );
     }
-    ensure!(matches!(values.text("allocator"), Some("hierarchical" | "HierarchicalDRF")), "--allocator: only hierarchical is known");
+    ensure!(
+        matches!(values.text("allocator"), Some("hierarchical" | "HierarchicalDRF")),
+        "--allocator: only hierarchical is known"
+    );
     let zk = values.text("zk").map(str::parse::<ZkUrl>).transpose().context("--zk")?;
     let in_memory = match values.text("registry") {
         Some("replicated_log") => false,
         Some("in_memory") => true,
-        other => bail!("--registry: '{}' is neither replicated_log nor in_memory", other.unwrap_or_default()),
+        other => bail!(
+            "--registry: '{}' is neither replicated_log nor in_memory",
+            other.unwrap_or_default()
+        ),
     };
     if zk.is_some() && !in_memory {
-        let quorum = values.number("quorum").context("Need to specify --quorum for replicated log based registry when using ZooKeeper")?;
+        let quorum = values.number("quorum").context(
+            "Need to specify --quorum for replicated log based registry when using ZooKeeper",
+        )?;
         ensure!(quorum >= 1, "--quorum must be at least 1");
-        ensure!(quorum == 1, "--quorum={quorum}: replication of the registry between masters is not supported by this master yet; run one master with --quorum=1");
+        ensure!(
+            quorum == 1,
+            "--quorum={quorum}: replication of the registry between masters is not supported by this master yet; run one master with --quorum=1"
+        );
     }
     let registry = match (in_memory, values.text("work_dir")) {
         (true, _) => None,
         (false, Some(directory)) => Some(PathBuf::from(directory).join("replicated_log")),
         (false, None) => bail!("--work_dir needed for replicated log based registry"),
     };
-    ensure!(!(values.is_given("ip") && values.is_given("ip_discovery_command")), "Only one of `--ip` or `--ip_discovery_command` should be specified");
+    ensure!(
+        !(values.is_given("ip") && values.is_given("ip_discovery_command")),
+        "Only one of `--ip` or `--ip_discovery_command` should be specified"
+    );
     let ip = match (values.text("ip"), values.text("ip_discovery_command")) {
         (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address"))?,
         (None, Some(command)) => discover(command)?,
         (None, None) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     };
     let port = |name: &str| {
-        values.number(name).map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port"))).transpose()
+        values
+            .number(name)
+            .map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port")))
+            .transpose()
     };
-    let advertise_ip = values.text("advertise_ip").map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address"))).transpose()?;
+    let advertise_ip = values
+        .text("advertise_ip")
+        .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
+        .transpose()?;
     let settings = Settings {
         agent_ping_timeout: ping,
         max_agent_ping_timeouts: number("max_agent_ping_timeouts") as u32,
@@ -175,14 +220,27 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         max_completed_tasks: number("max_completed_tasks_per_framework") as usize,
         root_submissions: values.boolean("root_submissions"),
     };
-    Ok(Plan { settings, zk, registry, ip, port: port("port")?.unwrap_or(5050), advertise_ip, advertise_port: port("advertise_port")? })
+    Ok(Plan {
+        settings,
+        zk,
+        registry,
+        ip,
+        port: port("port")?.unwrap_or(5050),
+        advertise_ip,
+        advertise_port: port("advertise_port")?,
+    })
 }
 
 fn discover(command: &str) -> anyhow::Result<IpAddr> {
-    let output = std::process::Command::new("sh").arg("-c").arg(command).output().context("--ip_discovery_command")?;
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .output()
+        .context("--ip_discovery_command")?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     ensure!(output.status.success(), "--ip_discovery_command ended with {}", output.status);
-    text.parse().with_context(|| format!("--ip_discovery_command printed '{text}', which is no address"))
+    text.parse()
+        .with_context(|| format!("--ip_discovery_command printed '{text}', which is no address"))
 }
 
 /// The address that others reach us at when we listen on all: that of the host's name, unless it is loopback.
@@ -190,8 +248,17 @@ fn advertised(bound: IpAddr) -> IpAddr {
     if !bound.is_unspecified() {
         return bound;
     }
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let addresses: Vec<IpAddr> = (name.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|address| address.ip()).filter(IpAddr::is_ipv4).collect();
+    let name = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default();
+    let addresses: Vec<IpAddr> = (name.as_str(), 0)
+        .to_socket_addrs()
+        .into_iter()
+        .flatten()
+        .map(|address| address.ip())
+        .filter(IpAddr::is_ipv4)
+        .collect();
     let by_name = addresses.iter().find(|ip| !ip.is_loopback()).copied();
     by_name.or_else(outgoing).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
@@ -200,16 +267,19 @@ fn advertised(bound: IpAddr) -> IpAddr {
 fn outgoing() -> Option<IpAddr> {
     let interfaces = nix::ifaddrs::getifaddrs().ok()?;
     interfaces
-        .filter_map(|interface| interface.address.as_ref()?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip())))
+        .filter_map(|interface| {
+            interface.address.as_ref()?.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()))
+        })
         .find(|ip| !ip.is_loopback())
 }
 
 /// The name of an address, or the address itself.
 fn name_of(ip: IpAddr, lookup: bool) -> String {
-    if lookup && !ip.is_loopback() {
-        if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
-            return name;
-        }
+    if lookup
+        && !ip.is_loopback()
+        && let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok())
+    {
+        return name;
     }
     ip.to_string()
 }
@@ -223,6 +293,7 @@ fn master_info(address: SocketAddr, hostname: String) -> v1::MasterInfo {
     if let Some(address) = &mut info.address {
         address.hostname = Some(hostname);
     }
-    info.capabilities = vec![v1::master_info::Capability { r#type: Some(Type::AgentUpdate as i32) }];
+    info.capabilities =
+        vec![v1::master_info::Capability { r#type: Some(Type::AgentUpdate as i32) }];
     info
 }

@@ -18,17 +18,28 @@ use crate::core::{CallError, Master};
 const STREAM_ID: &str = "mesos-stream-id";
 
 /// The content type of a v1 request, or the refusal.
-pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, Response> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Err(bad_request("Expecting 'Content-Type' to be present")) };
+pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, Box<Response>> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Err(Box::new(bad_request("Expecting 'Content-Type' to be present")));
+    };
     value.to_str().ok().and_then(ContentType::parse).ok_or_else(|| {
-        respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf")
+        Box::new(respond::text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Expecting 'Content-Type' of application/json or application/x-protobuf",
+        ))
     })
 }
 
 /// The content type of the answer, or the refusal.
-pub(super) fn accepted(headers: &HeaderMap) -> Result<ContentType, Response> {
-    ContentType::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
-        .ok_or_else(|| respond::text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'"))
+pub(super) fn accepted(headers: &HeaderMap) -> Result<ContentType, Box<Response>> {
+    ContentType::accepted(headers.get(ACCEPT).and_then(|value| value.to_str().ok())).ok_or_else(
+        || {
+            Box::new(respond::text(
+                StatusCode::NOT_ACCEPTABLE,
+                "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
+            ))
+        },
+    )
 }
 
 fn refusal(error: CallError) -> Response {
@@ -43,7 +54,7 @@ fn refusal(error: CallError) -> Response {
 pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
     let content = match content_type(headers) {
         Ok(content) => content,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let call: Call = match content.decode(&body) {
         Ok(call) => call,
@@ -59,7 +70,7 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
     }
     let accepted = match accepted(headers) {
         Ok(accepted) => accepted,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if let Err(error) = Master::check_subscribe(&call) {
         return refusal(error);
@@ -67,8 +78,11 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
     if stream.is_some() {
         return bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header");
     }
-    let Some((id, records)) = app.handle.subscribe(accepted, call).await else { return app.not_recovered() };
-    let body = Body::from_stream(ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>));
+    let Some((id, records)) = app.handle.subscribe(accepted, call).await else {
+        return app.not_recovered();
+    };
+    let body =
+        Body::from_stream(ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>));
     let mut response = respond::body(StatusCode::OK, accepted.as_str(), body);
     if let Ok(value) = HeaderValue::from_str(&id.0.to_string()) {
         response.headers_mut().insert(STREAM_ID, value);

@@ -6,7 +6,6 @@ use mesos::resources::Resources;
 use mesos::v1::TaskState;
 
 use crate::core::Master;
-use crate::core::model::Connection;
 
 /// Metrics by name, sorted.
 pub type Snapshot = BTreeMap<String, f64>;
@@ -22,16 +21,21 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
         put(name, 0.0);
     }
     let Some(master) = master else { return all };
-    let (active, total) = (master.agents.values().filter(|agent| agent.connected).count(), master.agents.len());
+    let (active, total) =
+        (master.agents.values().filter(|agent| agent.connected).count(), master.agents.len());
     put("master/slaves_active", active as f64);
     put("master/slaves_connected", active as f64);
     put("master/slaves_inactive", (total - active) as f64);
     put("master/slaves_disconnected", (total - active) as f64);
-    put("master/slaves_unreachable", master.registry.unreachable.as_ref().map_or(0, |gone| gone.slaves.len()) as f64);
-    let connected = master.frameworks.values().filter(|framework| matches!(framework.connection, Connection::Http(_))).count();
-    put("master/frameworks_active", connected as f64);
+    put(
+        "master/slaves_unreachable",
+        master.registry.unreachable.as_ref().map_or(0, |gone| gone.slaves.len()) as f64,
+    );
+    let connected = master.frameworks.values().filter(|framework| framework.is_connected()).count();
+    let offered = master.frameworks.values().filter(|framework| framework.active).count();
+    put("master/frameworks_active", offered as f64);
     put("master/frameworks_connected", connected as f64);
-    put("master/frameworks_inactive", (master.frameworks.len() - connected) as f64);
+    put("master/frameworks_inactive", (master.frameworks.len() - offered) as f64);
     put("master/frameworks_disconnected", (master.frameworks.len() - connected) as f64);
     put("master/outstanding_offers", master.offers.len() as f64);
     put("allocator/mesos/allocation_runs", master.allocator.rounds as f64);
@@ -42,11 +46,22 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
         (TaskState::TaskKilling, "killing"),
     ];
     for (state, name) in states {
-        let count = master.frameworks.values().flat_map(|framework| framework.tasks.values()).filter(|task| task.state() == state).count();
+        let count = master
+            .frameworks
+            .values()
+            .flat_map(|framework| framework.tasks.values())
+            .filter(|task| task.state() == state)
+            .count();
         put(&format!("master/tasks_{name}"), count as f64);
     }
     let whole: Resources = master.agents.values().map(|agent| &agent.total).sum();
-    let used: Resources = master.frameworks.values().map(|framework| framework.used(None)).collect::<Vec<_>>().iter().sum();
+    let used: Resources = master
+        .frameworks
+        .values()
+        .map(|framework| framework.used(None))
+        .collect::<Vec<_>>()
+        .iter()
+        .sum();
     for name in ["cpus", "gpus", "mem", "disk"] {
         let (total, used) = (whole.get(name), used.get(name));
         put(&format!("master/{name}_total"), total);
@@ -63,7 +78,10 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
 }
 
 fn system(put: &mut impl FnMut(&str, f64) -> Option<f64>) {
-    put("system/cpus_total", std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64));
+    put(
+        "system/cpus_total",
+        std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64),
+    );
     if let Ok(info) = nix::sys::sysinfo::sysinfo() {
         let (one, five, fifteen) = info.load_average();
         put("system/load_1min", one);

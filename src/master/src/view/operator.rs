@@ -1,8 +1,8 @@
 //! The operator API's read calls (`/api/v1`): messages from the master's state.
 
 use mesos::resources::Resources;
-use mesos::v1::master::{Response, response};
 use mesos::v1;
+use mesos::v1::master::{Response, response};
 
 use crate::core::Master;
 use crate::core::model::{Agent, Connection, Framework};
@@ -12,8 +12,19 @@ fn time(seconds: f64) -> Option<v1::TimeInfo> {
 }
 
 fn agent(master: &Master, agent: &Agent) -> response::get_agents::Agent {
-    let used: Resources = master.frameworks.values().map(|framework| framework.used(Some(&agent.id))).collect::<Vec<_>>().iter().sum();
-    let offered: Resources = agent.offers.iter().filter_map(|id| master.offers.get(id)).map(|offer| &offer.resources).sum();
+    let used: Resources = master
+        .frameworks
+        .values()
+        .map(|framework| framework.used(Some(&agent.id)))
+        .collect::<Vec<_>>()
+        .iter()
+        .sum();
+    let offered: Resources = agent
+        .offers
+        .iter()
+        .filter_map(|id| master.offers.get(id))
+        .map(|offer| &offer.resources)
+        .sum();
     let mut info = agent.info.clone();
     info.checkpoint = None;
     response::get_agents::Agent {
@@ -33,13 +44,13 @@ fn agent(master: &Master, agent: &Agent) -> response::get_agents::Agent {
 }
 
 fn framework(master: &Master, framework: &Framework) -> response::get_frameworks::Framework {
-    let connected = framework.stream().is_some();
-    let offers: Vec<&crate::core::model::Offer> = framework.offers.iter().filter_map(|id| master.offers.get(id)).collect();
+    let offers: Vec<&crate::core::model::Offer> =
+        framework.offers.iter().filter_map(|id| master.offers.get(id)).collect();
     let offered: Resources = offers.iter().map(|offer| &offer.resources).sum();
     response::get_frameworks::Framework {
         framework_info: framework.info.clone(),
-        active: connected,
-        connected,
+        active: framework.active,
+        connected: framework.is_connected(),
         recovered: framework.connection == Connection::Recovered,
         registered_time: time(framework.registered),
         reregistered_time: time(framework.reregistered),
@@ -63,7 +74,11 @@ pub fn agents(master: &Master) -> response::GetAgents {
 pub fn frameworks(master: &Master) -> response::GetFrameworks {
     response::GetFrameworks {
         frameworks: master.frameworks.values().map(|known| framework(master, known)).collect(),
-        completed_frameworks: master.completed_frameworks.values().map(|known| framework(master, known)).collect(),
+        completed_frameworks: master
+            .completed_frameworks
+            .values()
+            .map(|known| framework(master, known))
+            .collect(),
         ..Default::default()
     }
 }
@@ -81,10 +96,13 @@ pub fn tasks(master: &Master) -> response::GetTasks {
 
 /// `GET_EXECUTORS`.
 pub fn executors(master: &Master) -> response::GetExecutors {
-    let executors = master.frameworks.values().flat_map(|known| &known.executors).map(|((agent, _), info)| response::get_executors::Executor {
-        executor_info: info.clone(),
-        agent_id: v1::AgentId { value: agent.clone() },
-    });
+    let executors =
+        master.frameworks.values().flat_map(|known| &known.executors).map(|((agent, _), info)| {
+            response::get_executors::Executor {
+                executor_info: info.clone(),
+                agent_id: v1::AgentId { value: agent.clone() },
+            }
+        });
     response::GetExecutors { executors: executors.collect(), ..Default::default() }
 }
 
@@ -104,8 +122,21 @@ pub fn roles(master: &Master) -> response::GetRoles {
     names.sort();
     names.dedup();
     let roles = names.into_iter().map(|name| v1::Role {
-        frameworks: master.frameworks.values().filter(|known| known.roles().contains(&name)).map(|known| v1::FrameworkId { value: known.id.clone() }).collect(),
-        resources: master.frameworks.values().filter(|known| known.roles().contains(&name)).map(|known| known.used(None)).collect::<Vec<_>>().iter().sum::<Resources>().to_protos(),
+        frameworks: master
+            .frameworks
+            .values()
+            .filter(|known| known.roles().contains(&name))
+            .map(|known| v1::FrameworkId { value: known.id.clone() })
+            .collect(),
+        resources: master
+            .frameworks
+            .values()
+            .filter(|known| known.roles().contains(&name))
+            .map(|known| known.used(None))
+            .collect::<Vec<_>>()
+            .iter()
+            .sum::<Resources>()
+            .to_protos(),
         name,
         weight: 1.0,
     });
@@ -114,7 +145,11 @@ pub fn roles(master: &Master) -> response::GetRoles {
 
 /// `GET_MASTER`.
 pub fn master(master: &Master, start_time: f64) -> response::GetMaster {
-    response::GetMaster { master_info: Some(master.info.clone()), start_time: Some(start_time), elected_time: Some(master.elected) }
+    response::GetMaster {
+        master_info: Some(master.info.clone()),
+        start_time: Some(start_time),
+        elected_time: Some(master.elected),
+    }
 }
 
 /// An answer with nothing in it but its type.

@@ -32,7 +32,9 @@ fn attributes(attributes: &[v1::Attribute]) -> Value {
     for attribute in attributes {
         let value = match (&attribute.scalar, &attribute.ranges, &attribute.set, &attribute.text) {
             (Some(scalar), ..) => json!(scalar.value),
-            (_, Some(ranges), ..) => json!(mesos::resources::Ranges::from_proto(ranges).to_string()),
+            (_, Some(ranges), ..) => {
+                json!(mesos::resources::Ranges::from_proto(ranges).to_string())
+            }
             (_, _, Some(set), _) => json!(format!("{{{}}}", set.item.join(", "))),
             (_, _, _, Some(text)) => json!(text.value),
             _ => Value::Null,
@@ -43,7 +45,13 @@ fn attributes(attributes: &[v1::Attribute]) -> Value {
 }
 
 fn used_on(master: &Master, agent: &str) -> Resources {
-    master.frameworks.values().map(|framework| framework.used(Some(agent))).collect::<Vec<_>>().iter().sum()
+    master
+        .frameworks
+        .values()
+        .map(|framework| framework.used(Some(agent)))
+        .collect::<Vec<_>>()
+        .iter()
+        .sum()
 }
 
 fn offered(master: &Master, offers: &BTreeSet<String>) -> Resources {
@@ -52,7 +60,12 @@ fn offered(master: &Master, offers: &BTreeSet<String>) -> Resources {
 
 /// One agent.
 pub fn slave(master: &Master, agent: &Agent) -> Value {
-    let reserved: Map<String, Value> = agent.total.reservations().iter().map(|(role, reserved)| (role.clone(), resources(reserved))).collect();
+    let reserved: Map<String, Value> = agent
+        .total
+        .reservations()
+        .iter()
+        .map(|(role, reserved)| (role.clone(), resources(reserved)))
+        .collect();
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(agent.id));
@@ -80,7 +93,11 @@ pub fn slave(master: &Master, agent: &Agent) -> Value {
 }
 
 fn capabilities(capabilities: &[v1::agent_info::Capability]) -> Value {
-    capabilities.iter().filter(|capability| capability.r#type.is_some()).map(|capability| json!(capability.r#type().as_str_name())).collect()
+    capabilities
+        .iter()
+        .filter(|capability| capability.r#type.is_some())
+        .map(|capability| json!(capability.r#type().as_str_name()))
+        .collect()
 }
 
 fn status(status: &v1::TaskStatus) -> Value {
@@ -105,7 +122,11 @@ fn labels_value(labels: &v1::Labels) -> Value {
 
 /// One task.
 pub fn task(task: &v1::Task) -> Value {
-    let role = task.resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone()).unwrap_or_else(|| "*".to_owned());
+    let role = task
+        .resources
+        .iter()
+        .find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
+        .unwrap_or_else(|| "*".to_owned());
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(task.task_id.value));
@@ -153,12 +174,20 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
         if let Some(environment) = &command.environment {
             shown.insert("environment".to_owned(), json::to_value(environment, Dialect::V0));
         }
-        let uris: Vec<Value> = command.uris.iter().map(|uri| json!({"value": uri.value, "executable": uri.executable()})).collect();
+        let uris: Vec<Value> = command
+            .uris
+            .iter()
+            .map(|uri| json!({"value": uri.value, "executable": uri.executable()}))
+            .collect();
         shown.insert("uris".to_owned(), json!(uris));
         put("command", Value::Object(shown));
     }
     put("resources", resources(&Resources::from_protos(&executor.resources)));
-    if let Some(role) = executor.resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone()) {
+    if let Some(role) = executor
+        .resources
+        .iter()
+        .find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
+    {
         put("role", json!(role));
     }
     if let Some(labels) = &executor.labels {
@@ -177,17 +206,28 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
     let offered = offered(master, &framework.offers);
     let mut both = used.clone();
     both.add(&offered);
-    let connected = framework.stream().is_some();
+    let connected = framework.is_connected();
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(framework.id));
     put("name", json!(framework.info.name));
+    if let Some(pid) = &framework.pid {
+        put("pid", json!(pid.to_string()));
+    }
     put("used_resources", resources(&used));
     put("offered_resources", resources(&offered));
-    put("capabilities", framework.info.capabilities.iter().map(|capability| json!(capability.r#type().as_str_name())).collect());
+    put(
+        "capabilities",
+        framework
+            .info
+            .capabilities
+            .iter()
+            .map(|capability| json!(capability.r#type().as_str_name()))
+            .collect(),
+    );
     put("hostname", json!(framework.info.hostname()));
     put("webui_url", json!(framework.info.webui_url()));
-    put("active", json!(connected));
+    put("active", json!(framework.active));
     put("connected", json!(connected));
     put("recovered", json!(framework.connection == Connection::Recovered));
     put("user", json!(framework.info.user));
@@ -220,7 +260,10 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
         })
     });
     put("offers", offers.collect());
-    put("executors", framework.executors.iter().map(|((agent, _), info)| executor(info, agent)).collect());
+    put(
+        "executors",
+        framework.executors.iter().map(|((agent, _), info)| executor(info, agent)).collect(),
+    );
     if let Some(labels) = &framework.info.labels {
         put("labels", labels_value(labels));
     }
@@ -272,9 +315,15 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
     put("capabilities", json!(["AGENT_UPDATE"]));
     put("activated_slaves", json!(active as f64));
     put("deactivated_slaves", json!((master.agents.len() - active) as f64));
-    put("unreachable_slaves", json!(master.registry.unreachable.as_ref().map_or(0, |all| all.slaves.len()) as f64));
+    put(
+        "unreachable_slaves",
+        json!(master.registry.unreachable.as_ref().map_or(0, |all| all.slaves.len()) as f64),
+    );
     put("leader", json!(pid));
-    put("leader_info", json!({"id": master.info.id, "pid": pid, "port": master.info.port, "hostname": master.info.hostname()}));
+    put(
+        "leader_info",
+        json!({"id": master.info.id, "pid": pid, "port": master.info.port, "hostname": master.info.hostname()}),
+    );
     if let Some(cluster) = flags.get("cluster") {
         put("cluster", json!(cluster));
     }
@@ -285,7 +334,10 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
     put("slaves", master.agents.values().map(|agent| slave(master, agent)).collect());
     put("recovered_slaves", recovered_slaves(master));
     put("frameworks", master.frameworks.values().map(|known| framework(master, known)).collect());
-    put("completed_frameworks", master.completed_frameworks.values().map(|known| framework(master, known)).collect());
+    put(
+        "completed_frameworks",
+        master.completed_frameworks.values().map(|known| framework(master, known)).collect(),
+    );
     put("orphan_tasks", json!([]));
     put("unregistered_frameworks", json!([]));
     Value::Object(object)
@@ -293,7 +345,9 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
 
 /// `/slaves`, all or the one named.
 pub fn slaves(master: &Master, only: Option<&str>) -> Value {
-    let full = |resources: &Resources| -> Value { resources.to_protos().iter().map(|resource| json::to_value(resource, Dialect::V0)).collect() };
+    let full = |resources: &Resources| -> Value {
+        resources.to_protos().iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
+    };
     let slaves: Vec<Value> = master
         .agents
         .values()
@@ -301,11 +355,22 @@ pub fn slaves(master: &Master, only: Option<&str>) -> Value {
         .map(|agent| {
             let mut object = slave(master, agent);
             if let Value::Object(object) = &mut object {
-                let reserved: Map<String, Value> = agent.total.reservations().iter().map(|(role, reserved)| (role.clone(), full(reserved))).collect();
+                let reserved: Map<String, Value> = agent
+                    .total
+                    .reservations()
+                    .iter()
+                    .map(|(role, reserved)| (role.clone(), full(reserved)))
+                    .collect();
                 object.insert("reserved_resources_full".to_owned(), Value::Object(reserved));
-                object.insert("unreserved_resources_full".to_owned(), full(&agent.total.unreserved()));
+                object.insert(
+                    "unreserved_resources_full".to_owned(),
+                    full(&agent.total.unreserved()),
+                );
                 object.insert("used_resources_full".to_owned(), full(&used_on(master, &agent.id)));
-                object.insert("offered_resources_full".to_owned(), full(&offered(master, &agent.offers)));
+                object.insert(
+                    "offered_resources_full".to_owned(),
+                    full(&offered(master, &agent.offers)),
+                );
             }
             object
         })
@@ -344,12 +409,19 @@ pub fn tasks(master: &Master, query: &TaskQuery) -> Value {
     let frameworks = master.frameworks.values().chain(master.completed_frameworks.values());
     let mut all: Vec<&v1::Task> = frameworks
         .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
-        .flat_map(|known| known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter()))
+        .flat_map(|known| {
+            known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter())
+        })
         .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
         .collect();
-    let first = |task: &v1::Task| task.statuses.first().and_then(|status| status.timestamp).unwrap_or_default();
-    all.sort_by(|a, b| if query.ascending { first(a).total_cmp(&first(b)) } else { first(b).total_cmp(&first(a)) });
-    let shown: Vec<Value> = all.into_iter().skip(query.offset).take(query.limit.unwrap_or(100)).map(task).collect();
+    let first = |task: &v1::Task| {
+        task.statuses.first().and_then(|status| status.timestamp).unwrap_or_default()
+    };
+    all.sort_by(|a, b| {
+        if query.ascending { first(a).total_cmp(&first(b)) } else { first(b).total_cmp(&first(a)) }
+    });
+    let shown: Vec<Value> =
+        all.into_iter().skip(query.offset).take(query.limit.unwrap_or(100)).map(task).collect();
     json!({"tasks": shown})
 }
 
@@ -390,15 +462,33 @@ fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String
         *by_state.entry(task.state().as_str_name()).or_default() += 1;
     }
     use TaskState as S;
-    for state in [S::TaskStaging, S::TaskStarting, S::TaskRunning, S::TaskKilling, S::TaskFinished, S::TaskKilled, S::TaskFailed, S::TaskLost, S::TaskError, S::TaskUnreachable] {
-        object.insert(state.as_str_name().to_owned(), json!(by_state.get(state.as_str_name()).copied().unwrap_or_default()));
+    for state in [
+        S::TaskStaging,
+        S::TaskStarting,
+        S::TaskRunning,
+        S::TaskKilling,
+        S::TaskFinished,
+        S::TaskKilled,
+        S::TaskFailed,
+        S::TaskLost,
+        S::TaskError,
+        S::TaskUnreachable,
+    ] {
+        object.insert(
+            state.as_str_name().to_owned(),
+            json!(by_state.get(state.as_str_name()).copied().unwrap_or_default()),
+        );
     }
 }
 
 /// `/state-summary`.
 pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value {
     let everyone = || master.frameworks.values();
-    let all_tasks = || everyone().flat_map(|known| known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter()));
+    let all_tasks = || {
+        everyone().flat_map(|known| {
+            known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter())
+        })
+    };
     let slaves: Vec<Value> = master
         .agents
         .values()
@@ -406,7 +496,12 @@ pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value
             let mut object = slave(master, agent);
             if let Value::Object(object) = &mut object {
                 counts(all_tasks().filter(|task| task.agent_id.value == agent.id), object);
-                let ids: Vec<&String> = everyone().filter(|known| known.tasks.values().any(|task| task.agent_id.value == agent.id)).map(|known| &known.id).collect();
+                let ids: Vec<&String> = everyone()
+                    .filter(|known| {
+                        known.tasks.values().any(|task| task.agent_id.value == agent.id)
+                    })
+                    .map(|known| &known.id)
+                    .collect();
                 object.insert("framework_ids".to_owned(), json!(ids));
             }
             object
@@ -416,11 +511,31 @@ pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value
         .map(|known| {
             let mut object = framework(master, known);
             if let Value::Object(object) = &mut object {
-                for name in ["tasks", "unreachable_tasks", "completed_tasks", "offers", "executors", "labels", "offer_constraints"] {
+                for name in [
+                    "tasks",
+                    "unreachable_tasks",
+                    "completed_tasks",
+                    "offers",
+                    "executors",
+                    "labels",
+                    "offer_constraints",
+                ] {
                     object.remove(name);
                 }
-                counts(known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter()), object);
-                let ids: BTreeSet<&String> = known.tasks.values().filter(|task| !is_terminal(task.state())).map(|task| &task.agent_id.value).collect();
+                counts(
+                    known
+                        .tasks
+                        .values()
+                        .chain(known.unreachable.values())
+                        .chain(known.completed.iter()),
+                    object,
+                );
+                let ids: BTreeSet<&String> = known
+                    .tasks
+                    .values()
+                    .filter(|task| !is_terminal(task.state()))
+                    .map(|task| &task.agent_id.value)
+                    .collect();
                 object.insert("slave_ids".to_owned(), json!(ids));
             }
             object

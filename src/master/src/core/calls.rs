@@ -1,0 +1,246 @@
+//! Calls of frameworks (`/api/v1/scheduler`, and the same from v0 drivers): checking them and handing them on.
+
+use std::collections::BTreeSet;
+
+use mesos::internal;
+use mesos::v1;
+use mesos::v1::scheduler::{Call, call};
+
+use super::Master;
+use super::model::{Connection, Now, roles_of};
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// 400.
+    BadRequest(String),
+    /// 403.
+    Forbidden(String),
+    /// 501.
+    NotImplemented(String),
+}
+
+fn invalid(text: &str) -> CallError {
+    CallError::BadRequest(format!("Failed to validate scheduler::Call: {text}"))
+}
+
+impl Master {
+    /// Checks a SUBSCRIBE before a stream is opened for it.
+    ///
+    /// # Errors
+    /// What the original answers with 400.
+    pub fn check_subscribe(call: &Call) -> Result<(), CallError> {
+        let Some(subscribe) = &call.subscribe else {
+            return Err(invalid("Expecting 'subscribe' to be present"));
+        };
+        let own = subscribe.framework_info.id.as_ref().filter(|id| !id.value.is_empty());
+        if call.framework_id.as_ref() != own {
+            return Err(invalid("'framework_id' differs from 'subscribe.framework_info.id'"));
+        }
+        Ok(())
+    }
+
+    /// Any call but SUBSCRIBE.
+    ///
+    /// # Errors
+    /// What the original answers with 400, 403 or 501.
+    pub fn call(&mut self, now: Now, stream: Option<&str>, call: Call) -> Result<(), CallError> {
+        let kind = check(&call)?;
+        let Some(id) = call.framework_id.as_ref().map(|id| id.value.clone()) else {
+            return Err(invalid("Expecting 'framework_id' to be present"));
+        };
+        let Some(framework) = self.frameworks.get(&id) else {
+            return Err(CallError::BadRequest("Framework cannot be found".to_owned()));
+        };
+        let current = match framework.connection {
+            Connection::Http(current) => current,
+            Connection::Pid(_) => {
+                return Err(CallError::Forbidden("Framework is not connected via HTTP".to_owned()));
+            }
+            Connection::Lost(_) | Connection::Recovered => {
+                return Err(CallError::Forbidden("Framework is not subscribed".to_owned()));
+            }
+        };
+        match stream {
+            None => {
+                return Err(CallError::BadRequest(
+                    "All non-subscribe calls should include the 'Mesos-Stream-Id' header"
+                        .to_owned(),
+                ));
+            }
+            Some(given) if given != current.0.to_string() => {
+                return Err(CallError::BadRequest(format!(
+                    "The stream ID '{given}' included in this request didn't match the stream ID currently associated with framework ID {id}"
+                )));
+            }
+            Some(_) => {}
+        }
+        self.carry_out(now, &id, kind, call)
+    }
+
+    /// Does what a framework that is who it says asks for.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Now,
+        id: &str,
+        kind: call::Type,
+        call: Call,
+    ) -> Result<(), CallError> {
+        use call::Type as T;
+        let id = id.to_owned();
+        match kind {
+            T::Teardown => self.remove_framework(now, &id),
+            T::Accept => {
+                self.count("master/messages_launch_tasks");
+                self.accept(now, &id, call.accept.unwrap_or_default());
+            }
+            T::Decline => {
+                self.count("master/messages_decline_offers");
+                let decline = call.decline.unwrap_or_default();
+                self.decline(now, &id, &decline.offer_ids, decline.filters.as_ref());
+            }
+            T::Revive => {
+                self.count("master/messages_revive_offers");
+                self.allocator.revive(&id, &call.revive.unwrap_or_default().roles);
+                self.allocation_wanted = true;
+            }
+            T::Suppress => {
+                self.count("master/messages_suppress_offers");
+                self.allocator.suppress(&id, &call.suppress.unwrap_or_default().roles);
+            }
+            T::Kill => {
+                self.count("master/messages_kill_task");
+                self.kill(now, &id, call.kill.unwrap_or_default());
+            }
+            T::Shutdown => {
+                let shutdown = call.shutdown.unwrap_or_default();
+                if let Some(pid) =
+                    self.agents.get(&shutdown.agent_id.value).map(|agent| agent.pid.clone())
+                {
+                    let message = internal::ShutdownExecutorMessage {
+                        executor_id: Some(shutdown.executor_id),
+                        framework_id: Some(v1::FrameworkId { value: id }),
+                    };
+                    self.send(&pid, &message);
+                }
+            }
+            T::Acknowledge => {
+                self.count("master/messages_status_update_acknowledgement");
+                self.acknowledge(&id, call.acknowledge.unwrap_or_default());
+            }
+            T::Reconcile => {
+                self.count("master/messages_reconcile_tasks");
+                self.reconcile(now, &id, call.reconcile.unwrap_or_default());
+            }
+            T::Message => {
+                self.count("master/messages_framework_to_executor");
+                let message = call.message.unwrap_or_default();
+                if let Some(pid) =
+                    self.agents.get(&message.agent_id.value).map(|agent| agent.pid.clone())
+                {
+                    let message = internal::FrameworkToExecutorMessage {
+                        slave_id: message.agent_id,
+                        framework_id: v1::FrameworkId { value: id },
+                        executor_id: message.executor_id,
+                        data: message.data,
+                    };
+                    self.send(&pid, &message);
+                }
+            }
+            // The original's default allocator takes requests and does nothing with them.
+            T::Request => self.count("master/messages_resource_request"),
+            T::Subscribe => return Err(invalid("Unexpected 'SUBSCRIBE' call")),
+            T::Unknown => return Err(CallError::NotImplemented("501 Not Implemented.".to_owned())),
+            // There are no inverse offers, so none that could still be answered.
+            T::AcceptInverseOffers => self.count("master/messages_accept_inverse_offers"),
+            T::DeclineInverseOffers => self.count("master/messages_decline_inverse_offers"),
+            T::UpdateFramework => {
+                self.update_framework(&id, call.update_framework.unwrap_or_default())?
+            }
+            T::AcknowledgeOperationStatus | T::ReconcileOperations => {
+                return Err(CallError::NotImplemented(format!(
+                    "{} is not supported by this master yet",
+                    kind.as_str_name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn update_framework(
+        &mut self,
+        id: &str,
+        update: call::UpdateFramework,
+    ) -> Result<(), CallError> {
+        let suppressed: BTreeSet<String> = update.suppressed_roles.into_iter().collect();
+        self.check_framework(&update.framework_info, &suppressed).map_err(|reason| {
+            CallError::BadRequest(format!("Supplied FrameworkInfo is not valid: {reason}"))
+        })?;
+        let Some(framework) = self.frameworks.get_mut(id) else { return Ok(()) };
+        let old = &framework.info;
+        let mut info = update.framework_info;
+        let fixed = [
+            ("user", old.user.clone(), info.user.clone()),
+            ("checkpoint", old.checkpoint().to_string(), info.checkpoint().to_string()),
+            ("principal", old.principal().to_owned(), info.principal().to_owned()),
+        ];
+        if let Some((name, from, to)) = fixed.into_iter().find(|(_, from, to)| from != to) {
+            return Err(CallError::BadRequest(format!(
+                "FrameworkInfo update is not valid: Updating 'FrameworkInfo.{name}' is unsupported; attempted to update from '{from}' to '{to}'"
+            )));
+        }
+        info.id = Some(v1::FrameworkId { value: id.to_owned() });
+        let roles = roles_of(&info);
+        framework.info = info;
+        self.allocator.set_framework(id, roles, suppressed);
+        self.allocation_wanted = true;
+        self.tell_agents_of_framework(id);
+        Ok(())
+    }
+}
+
+/// Checks a call by itself; its type.
+pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
+    use call::Type as T;
+    if call.r#type.is_none() {
+        return Err(invalid("Expecting 'type' to be present"));
+    }
+    let kind = call.r#type();
+    if call.framework_id.is_none() {
+        return Err(invalid("Expecting 'framework_id' to be present"));
+    }
+    let payload = |present: bool, name: &str| {
+        if present { Ok(()) } else { Err(invalid(&format!("Expecting '{name}' to be present"))) }
+    };
+    match kind {
+        T::Accept => payload(call.accept.is_some(), "accept")?,
+        T::Decline => payload(call.decline.is_some(), "decline")?,
+        T::Kill => payload(call.kill.is_some(), "kill")?,
+        T::Shutdown => payload(call.shutdown.is_some(), "shutdown")?,
+        T::Acknowledge => {
+            payload(call.acknowledge.is_some(), "acknowledge")?;
+            let uuid = call.acknowledge.as_ref().map(|acknowledge| acknowledge.uuid.len());
+            if uuid != Some(16) {
+                return Err(invalid("Not a valid UUID"));
+            }
+        }
+        T::Reconcile => payload(call.reconcile.is_some(), "reconcile")?,
+        T::Message => payload(call.message.is_some(), "message")?,
+        T::Request => payload(call.request.is_some(), "request")?,
+        T::UpdateFramework => payload(call.update_framework.is_some(), "update_framework")?,
+        T::AcceptInverseOffers => {
+            payload(call.accept_inverse_offers.is_some(), "accept_inverse_offers")?
+        }
+        T::DeclineInverseOffers => {
+            payload(call.decline_inverse_offers.is_some(), "decline_inverse_offers")?
+        }
+        T::AcknowledgeOperationStatus => {
+            payload(call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")?
+        }
+        T::ReconcileOperations => {
+            payload(call.reconcile_operations.is_some(), "reconcile_operations")?
+        }
+        _ => {}
+    }
+    Ok(kind)
+}

@@ -1,0 +1,356 @@
+//! Agents register, and register again: admission to the registry, what runs there, what is told back.
+
+use std::collections::BTreeSet;
+
+use mesos::internal::{self, registry};
+use mesos::libprocess::Upid;
+use mesos::resources::Resources;
+use mesos::v1;
+
+use super::agents::{observer_id, role_of};
+use super::model::{Agent, Connection, Framework, Now, is_terminal};
+use super::updates::Cause;
+use super::{Effect, Master};
+
+impl Master {
+    pub(super) fn register(
+        &mut self,
+        now: Now,
+        from: &Upid,
+        message: internal::RegisterSlaveMessage,
+    ) {
+        if let Err(error) = Resources::validate(&message.slave.resources) {
+            tracing::warn!(%from, error, "agent refused: its resources are not valid");
+            return;
+        }
+        // An agent that did not hear our answer asks again.
+        if let Some((id, _)) = self
+            .agents
+            .iter()
+            .find(|(_, agent)| agent.pid == *from)
+            .map(|(id, agent)| (id.clone(), agent.observer))
+        {
+            let known = &self.agents[&id];
+            if known.info.hostname == message.slave.hostname && known.connected {
+                self.effects.push(Effect::Relink(from.clone()));
+                self.acknowledge_registration(&id);
+                return;
+            }
+            self.remove_agent(now, &id, "a new agent registered at the same address");
+        }
+        let id = mesos::ids::agent(&self.info.id, self.next_agent);
+        self.next_agent += 1;
+        let mut info = message.slave;
+        info.id = Some(v1::AgentId { value: id.clone() });
+        self.registry
+            .slaves
+            .get_or_insert_default()
+            .slaves
+            .push(registry::Slave { info: info.clone(), ..Default::default() });
+        self.store();
+        self.count("master/slave_registrations");
+        tracing::info!(agent = id, %from, hostname = info.hostname, "agent registered");
+        self.admit(
+            now,
+            from,
+            info,
+            message.version,
+            message.agent_capabilities,
+            message.resource_version_uuid,
+            &[],
+        );
+        self.effects.push(Effect::Relink(from.clone()));
+        self.acknowledge_registration(&id);
+    }
+
+    fn acknowledge_registration(&mut self, id: &str) {
+        let Some(agent) = self.agents.get(id) else { return };
+        let (pid, observer) = (agent.pid.clone(), agent.observer);
+        let message = internal::SlaveRegisteredMessage {
+            slave_id: v1::AgentId { value: id.to_owned() },
+            connection: Some(self.connection()),
+        };
+        self.send(&pid, &message);
+        self.send_from(
+            &observer_id(observer),
+            &pid,
+            &internal::PingSlaveMessage { connected: true },
+        );
+    }
+
+    fn connection(&self) -> internal::MasterSlaveConnection {
+        let total = self.settings.agent_ping_timeout * self.settings.max_agent_ping_timeouts;
+        internal::MasterSlaveConnection { total_ping_timeout_seconds: Some(total.as_secs_f64()) }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a registration")]
+    fn admit(
+        &mut self,
+        now: Now,
+        from: &Upid,
+        info: v1::AgentInfo,
+        version: Option<String>,
+        capabilities: Vec<v1::agent_info::Capability>,
+        resource_version: Option<v1::Uuid>,
+        used: &[(String, String, Resources)],
+    ) {
+        let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
+        let total = Resources::from_protos(&info.resources);
+        let before = self.agents.shift_remove(&id);
+        let agent = Agent {
+            id: id.clone(),
+            pid: from.clone(),
+            observer: before.as_ref().map_or(self.next_observer, |agent| agent.observer),
+            version: version.unwrap_or_default(),
+            capabilities,
+            resource_version,
+            total: total.clone(),
+            connected: true,
+            registered: before.as_ref().map_or(now.wall, |agent| agent.registered),
+            reregistered: 0.0,
+            // The first ping goes out with the answer to the registration.
+            missed: 1,
+            ping_due: now.mono + self.settings.agent_ping_timeout,
+            offers: BTreeSet::new(),
+            info,
+        };
+        if before.is_none() {
+            self.next_observer += 1;
+        }
+        self.agents.insert(id.clone(), agent);
+        self.allocator.add_agent(&id, total, used);
+        self.allocation_wanted = true;
+    }
+
+    pub(super) fn reregister(
+        &mut self,
+        now: Now,
+        from: &Upid,
+        message: internal::ReregisterSlaveMessage,
+    ) {
+        let Some(id) = message.slave.id.as_ref().map(|id| id.value.clone()) else {
+            tracing::warn!(%from, "re-registration without an id ignored");
+            return;
+        };
+        if let Err(error) = Resources::validate(&message.slave.resources) {
+            tracing::warn!(%from, error, "agent refused: its resources are not valid");
+            return;
+        }
+        if self.registry.gone.iter().flat_map(|gone| &gone.slaves).any(|gone| gone.id.value == id) {
+            self.send(
+                from,
+                &internal::ShutdownMessage {
+                    message: Some("Agent has been marked gone".to_owned()),
+                },
+            );
+            return;
+        }
+        self.count("master/slave_reregistrations");
+        self.rescind_offers_of_agent(&id);
+        self.admit_to_registry(&message.slave);
+        self.recovered_agents.shift_remove(&id);
+
+        // Frameworks of its tasks that no longer exist are shut down there; those not seen yet are known by name from now on.
+        for info in &message.frameworks {
+            let Some(framework) = info.id.as_ref().map(|id| id.value.clone()) else { continue };
+            if self.completed_frameworks.contains_key(&framework) {
+                self.send(
+                    from,
+                    &internal::ShutdownFrameworkMessage {
+                        framework_id: v1::FrameworkId { value: framework },
+                    },
+                );
+            } else if !self.frameworks.contains_key(&framework) {
+                self.recover_framework(now, &framework, info.clone());
+            }
+        }
+        let reported: BTreeSet<(String, String)> = message
+            .tasks
+            .iter()
+            .map(|task| (task.framework_id.value.clone(), task.task_id.value.clone()))
+            .collect();
+        self.drop_tasks_unknown_to_agent(now, &id, &reported);
+        for task in message.tasks {
+            let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
+                continue;
+            };
+            framework.unreachable.shift_remove(&task.task_id.value);
+            framework.tasks.insert(task.task_id.value.clone(), task);
+        }
+        for executor in message.executor_infos {
+            // A command task's executor is the agent's own; its resources are the task's.
+            let Some(framework) =
+                executor.framework_id.as_ref().and_then(|id| self.frameworks.get_mut(&id.value))
+            else {
+                continue;
+            };
+            if !framework.tasks.contains_key(&executor.executor_id.value) {
+                framework
+                    .executors
+                    .insert((id.clone(), executor.executor_id.value.clone()), executor);
+            }
+        }
+        let used = self.used_on(&id);
+        self.admit(
+            now,
+            from,
+            message.slave,
+            message.version,
+            message.agent_capabilities,
+            message.resource_version_uuid,
+            &used,
+        );
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.reregistered = now.wall;
+        }
+        tracing::info!(agent = id, %from, "agent registered again");
+        self.effects.push(Effect::Relink(from.clone()));
+        let reply = internal::SlaveReregisteredMessage {
+            slave_id: v1::AgentId { value: id.clone() },
+            reconciliations: Vec::new(),
+            connection: Some(self.connection()),
+        };
+        self.send(from, &reply);
+        let observer = self.agents[&id].observer;
+        self.send_from(
+            &observer_id(observer),
+            from,
+            &internal::PingSlaveMessage { connected: true },
+        );
+        for framework in message
+            .frameworks
+            .iter()
+            .filter_map(|info| info.id.as_ref())
+            .map(|id| id.value.clone())
+            .collect::<Vec<_>>()
+        {
+            self.tell_agent_of_framework(from, &framework);
+        }
+    }
+
+    /// Tells an agent where updates of a framework's tasks go: for a framework over HTTP, through the master.
+    pub(super) fn tell_agent_of_framework(&mut self, to: &Upid, framework: &str) {
+        let Some(known) = self.frameworks.get(framework) else { return };
+        let message = internal::UpdateFrameworkMessage {
+            framework_id: v1::FrameworkId { value: framework.to_owned() },
+            pid: Some(known.pid_text()),
+            framework_info: Some(known.info.clone()),
+        };
+        self.send(to, &message);
+    }
+
+    fn admit_to_registry(&mut self, info: &v1::AgentInfo) {
+        let id = info.id.as_ref();
+        let slaves = self.registry.slaves.get_or_insert_default();
+        let known = slaves.slaves.iter_mut().find(|slave| slave.info.id.as_ref() == id);
+        let mut changed = false;
+        match known {
+            Some(slave) if slave.info == *info => {}
+            Some(slave) => {
+                slave.info = info.clone();
+                changed = true;
+            }
+            None => {
+                slaves.slaves.push(registry::Slave { info: info.clone(), ..Default::default() });
+                changed = true;
+            }
+        }
+        if let Some(unreachable) = &mut self.registry.unreachable {
+            let before = unreachable.slaves.len();
+            unreachable.slaves.retain(|slave| Some(&slave.id) != id);
+            changed |= unreachable.slaves.len() != before;
+        }
+        if changed {
+            self.store();
+        }
+    }
+
+    fn recover_framework(&mut self, now: Now, id: &str, info: v1::FrameworkInfo) {
+        self.frameworks.insert(
+            id.to_owned(),
+            Framework {
+                id: id.to_owned(),
+                info,
+                connection: Connection::Recovered,
+                pid: None,
+                active: false,
+                registered: now.wall,
+                reregistered: 0.0,
+                unregistered: 0.0,
+                tasks: indexmap::IndexMap::new(),
+                completed: std::collections::VecDeque::new(),
+                unreachable: indexmap::IndexMap::new(),
+                executors: std::collections::BTreeMap::new(),
+                offers: BTreeSet::new(),
+                heartbeat_due: now.mono,
+            },
+        );
+    }
+
+    /// Tasks that we know on an agent and it does not: their launch was lost on the way.
+    fn drop_tasks_unknown_to_agent(
+        &mut self,
+        now: Now,
+        agent: &str,
+        reported: &BTreeSet<(String, String)>,
+    ) {
+        let mut lost = Vec::new();
+        for framework in self.frameworks.values() {
+            for task in framework.tasks.values() {
+                if task.agent_id.value == agent
+                    && !reported.contains(&(framework.id.clone(), task.task_id.value.clone()))
+                {
+                    lost.push((framework.id.clone(), task.task_id.value.clone()));
+                }
+            }
+            for task in framework.unreachable.values() {
+                if task.agent_id.value == agent
+                    && !reported.contains(&(framework.id.clone(), task.task_id.value.clone()))
+                {
+                    lost.push((framework.id.clone(), task.task_id.value.clone()));
+                }
+            }
+        }
+        for (framework, task) in lost {
+            self.end_task(
+                now,
+                &framework,
+                &task,
+                Cause {
+                    state: v1::TaskState::TaskDropped,
+                    reason: v1::task_status::Reason::Reconciliation,
+                    message: "Task is unknown to the agent",
+                },
+            );
+        }
+    }
+
+    /// What runs on an agent, by framework and role.
+    pub(super) fn used_on(&self, agent: &str) -> Vec<(String, String, Resources)> {
+        let mut used = Vec::new();
+        for framework in self.frameworks.values() {
+            let default = framework.roles().into_iter().next().unwrap_or_else(|| "*".to_owned());
+            for task in framework
+                .tasks
+                .values()
+                .filter(|task| task.agent_id.value == agent && !is_terminal(task.state()))
+            {
+                used.push((
+                    framework.id.clone(),
+                    role_of(&task.resources).unwrap_or_else(|| default.clone()),
+                    Resources::from_protos(&task.resources).unallocate(),
+                ));
+            }
+            for ((on, _), executor) in &framework.executors {
+                if on == agent {
+                    used.push((
+                        framework.id.clone(),
+                        role_of(&executor.resources).unwrap_or_else(|| default.clone()),
+                        Resources::from_protos(&executor.resources).unallocate(),
+                    ));
+                }
+            }
+        }
+        used
+    }
+}
