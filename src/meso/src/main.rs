@@ -1,3 +1,7 @@
 //! `meso`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meso::cli::main()
+}

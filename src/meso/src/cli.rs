@@ -1,0 +1,310 @@
+//! The command line: what there is, where it goes, and how its end is told.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::inventory::{self, Host, Request, Target};
+use crate::problem::{Problem, Problems};
+use crate::show::Style;
+use crate::ssh::{self, known_hosts::KnownHosts};
+use crate::{bootstrap, documents, gather, status};
+
+const EXAMPLES: &str = "\
+Examples:
+  meso bootstrap --hosts h1,h2,h3              h1: ZooKeeper, master, Marathon; h2 and h3: agents
+  meso bootstrap --hosts h1,h2 --dry-run       what would be done
+  meso status --hosts h1,h2,h3                 how it is
+
+Exit codes: 0 done or nothing to do, 1 something failed on a host or is not well, 2 wrong command line or inventory,
+4 a host can't be reached or logged in to, 5 a host or the packages are not fit (nothing was changed).";
+
+/// Turns a list of hosts into a Mesos cluster.
+#[derive(Debug, Parser)]
+#[command(name = "meso", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes hosts a cluster: installs packages, writes files, starts units; run again, it changes only what differs.
+    Bootstrap(bootstrap::Options),
+    /// Shows hosts, units, their health and who leads.
+    Status(status::Options),
+    /// Prints a shell's completions.
+    #[command(visible_alias = "completion")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the man page, or writes it and those of all commands into a directory.
+    Man {
+        /// The directory.
+        directory: Option<PathBuf>,
+    },
+}
+
+const FILE_HELP: &str = "\
+TOML file of hosts: `user`, `port`, `key`, `known_hosts` and `packages` for all, and a `[[hosts]]` table for each with `name`, and \
+where needed `user`, `port`, `address` (that other hosts reach it at) and `roles` (\"master\", \"agent\").";
+
+/// Which hosts, and how to log in to them.
+#[derive(Debug, Args)]
+pub struct HostOptions {
+    /// Hosts, as `[user@]host[:port]`, separated by commas.
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',', env = "MESO_HOSTS")]
+    hosts: Vec<Target>,
+    /// Those that are masters [default: the first].
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    masters: Vec<Target>,
+    /// Those that are agents [default: all but the masters; a single host is both].
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    agents: Vec<Target>,
+    #[arg(long, value_name = "FILE", conflicts_with = "hosts", help = FILE_HELP)]
+    inventory: Option<PathBuf>,
+    /// User to log in as; other users than root need sudo without a password [default: root].
+    #[arg(long)]
+    user: Option<String>,
+    /// Port of sshd [default: 22].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Private key; else the SSH agent and the usual files in ~/.ssh are tried.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Known host keys [default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts].
+    #[arg(long, value_name = "FILE")]
+    known_hosts: Option<PathBuf>,
+    /// File whose first line is the password to log in with.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Ask for the password to log in with, once for all hosts.
+    #[arg(long, conflicts_with = "password_file")]
+    ask_password: bool,
+    /// Seconds that reaching a host, and each of its answers, may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    timeout: u32,
+}
+
+/// How to log in, before a password was asked for.
+#[derive(Debug)]
+pub struct LoginPlan {
+    key: Option<PathBuf>,
+    password: Option<Arc<str>>,
+    ask_password: bool,
+    known_hosts: Arc<KnownHosts>,
+    timeout: Duration,
+    /// Directory of packages that the inventory names.
+    pub packages: Option<PathBuf>,
+}
+
+impl HostOptions {
+    /// The hosts with their roles, and how to log in.
+    ///
+    /// # Errors
+    /// When the options or the files that they name can't be used.
+    pub fn resolve(self) -> Result<(Vec<Host>, LoginPlan), Problem> {
+        let file =
+            self.inventory.as_deref().map(inventory::read_file).transpose()?.unwrap_or_default();
+        let key = self.key.or_else(|| file.key.clone());
+        if let Some(key) = &key
+            && let Err(error) = std::fs::File::open(key)
+        {
+            return Err(Problem::usage(
+                "the private key can't be read",
+                format!("{}: {error}", key.display()),
+                "give an existing private key to --key",
+            ));
+        }
+        let login = LoginPlan {
+            key,
+            password: self.password_file.as_deref().map(read_password).transpose()?,
+            ask_password: self.ask_password,
+            known_hosts: gather::known_hosts(
+                self.known_hosts.or_else(|| file.known_hosts.clone()),
+            )?,
+            timeout: Duration::from_secs(self.timeout.into()),
+            packages: file.packages.clone(),
+        };
+        let request = Request {
+            hosts: self.hosts,
+            masters: self.masters,
+            agents: self.agents,
+            user: self.user,
+            port: self.port,
+            file,
+        };
+        Ok((inventory::resolve(&request)?, login))
+    }
+}
+
+fn read_password(path: &Path) -> Result<Arc<str>, Problem> {
+    let why = |why: String| {
+        Problem::usage(
+            "the password file can't be used",
+            format!("{}: {why}", path.display()),
+            "give a readable file whose first line is the password",
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| why(error.to_string()))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.into()),
+        _ => Err(why("its first line is empty".to_owned())),
+    }
+}
+
+impl LoginPlan {
+    /// Asks for the password where it is to be asked for: on a terminal, without showing it.
+    ///
+    /// # Errors
+    /// When there is no terminal to ask on.
+    pub fn ask_if_needed(self, hosts: &[Host]) -> Result<ssh::Login, Problem> {
+        let password = if self.ask_password {
+            let users: std::collections::BTreeSet<&str> =
+                hosts.iter().map(|host| host.user.as_str()).collect();
+            let prompt =
+                format!("password of {}: ", users.into_iter().collect::<Vec<_>>().join(", "));
+            Some(ask(&prompt).map_err(|error| {
+                Problem::usage(
+                    "the password can't be asked for",
+                    error.to_string(),
+                    "run meso on a terminal, or use --password-file",
+                )
+            })?)
+        } else {
+            self.password
+        };
+        Ok(ssh::Login {
+            key: self.key,
+            password,
+            known_hosts: self.known_hosts,
+            timeout: self.timeout,
+        })
+    }
+}
+
+/// Reads a line from the terminal that isn't shown.
+fn ask(prompt: &str) -> std::io::Result<Arc<str>> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(std::io::Error::other("standard input is no terminal"));
+    }
+    write!(std::io::stderr(), "{prompt}")?;
+    let before = tcgetattr(&input)?;
+    let mut hidden = before.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&input, SetArg::TCSAFLUSH, &hidden)?;
+    let mut line = String::new();
+    let read = input.read_line(&mut line);
+    tcsetattr(&input, SetArg::TCSAFLUSH, &before)?;
+    writeln!(std::io::stderr())?;
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).into())
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ended(Err(error.into())),
+    };
+    let result = runtime.block_on(run(cli.command));
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended(result)
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Bootstrap(options) => bootstrap::run(options).await?,
+        Command::Status(options) => {
+            if !status::run(options).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Completions { shell } => documents::completions(&mut Cli::command(), shell)?,
+        Command::Man { directory: Some(directory) } => {
+            documents::write_man_pages(&Cli::command(), &directory)?
+        }
+        Command::Man { directory: None } => documents::print_man_page(&Cli::command())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells how it ended.
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    // A reader that has seen enough is no failure.
+    if error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    {
+        return ExitCode::SUCCESS;
+    }
+    let problems = match error.downcast::<Problems>() {
+        Ok(problems) => Some(problems),
+        Err(error) => match error.downcast::<Problem>() {
+            Ok(problem) => Some(problem.into()),
+            Err(error) => {
+                let _ =
+                    writeln!(std::io::stderr(), "{} {error:#}", Style::of_stderr().bad("error:"));
+                None
+            }
+        },
+    };
+    let Some(problems) = problems else { return ExitCode::FAILURE };
+    for problem in &problems.0 {
+        let _ = writeln!(std::io::stderr(), "{} {problem}", Style::of_stderr().bad("error:"));
+    }
+    problems.exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_recorded() {
+        let mut command = Cli::command();
+        command.build();
+        let bootstrap = command.find_subcommand_mut("bootstrap").unwrap().clone().term_width(110);
+        insta::assert_snapshot!(bootstrap.clone().render_long_help().to_string());
+    }
+
+    #[test]
+    fn wrong_command_lines_are_refused() {
+        for line in [
+            "meso bootstrap --hosts h1,,h2",
+            "meso bootstrap --hosts h1:x",
+            "meso bootstrap --hosts h1 --port 0",
+            "meso bootstrap --hosts h1 --inventory f",
+            "meso bootstrap --hosts h1 --timeout 0",
+            "meso bootstrap h1",
+            "meso frobnicate",
+            "meso",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}
