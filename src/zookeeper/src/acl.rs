@@ -27,7 +27,10 @@ pub fn is_allowed(acl: &[Acl], wanted: i32, ids: &[Id]) -> bool {
         return true;
     }
     acl.iter().filter(|entry| entry.perms & wanted != 0).any(|entry| {
-        (entry.id.scheme == "world" && entry.id.id == "anyone") || ids.iter().any(|id| id.scheme == entry.id.scheme && matches(&id.scheme, &id.id, &entry.id.id))
+        (entry.id.scheme == "world" && entry.id.id == "anyone")
+            || ids
+                .iter()
+                .any(|id| id.scheme == entry.id.scheme && matches(&id.scheme, &id.id, &entry.id.id))
     })
 }
 
@@ -40,7 +43,11 @@ fn matches(scheme: &str, own: &str, entry: &str) -> bool {
 
 fn ip_matches(own: &str, entry: &str) -> bool {
     let (address, bits) = entry.split_once('/').unwrap_or((entry, "32"));
-    let (Ok(IpAddr::V4(own)), Ok(IpAddr::V4(address)), Ok(bits)) = (own.parse(), address.parse(), bits.parse::<u32>()) else { return own == entry };
+    let (Ok(IpAddr::V4(own)), Ok(IpAddr::V4(address)), Ok(bits)) =
+        (own.parse(), address.parse(), bits.parse::<u32>())
+    else {
+        return own == entry;
+    };
     let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
     u32::from(own) & mask == u32::from(address) & mask
 }
@@ -54,7 +61,8 @@ fn is_valid_id(id: &Id) -> bool {
         }
         "ip" => {
             let (address, bits) = id.id.split_once('/').unwrap_or((&id.id, "32"));
-            matches!(address.parse(), Ok(IpAddr::V4(_))) && bits.parse::<u32>().is_ok_and(|bits| bits <= 32)
+            matches!(address.parse(), Ok(IpAddr::V4(_)))
+                && bits.parse::<u32>().is_ok_and(|bits| bits <= 32)
         }
         _ => false,
     }
@@ -122,20 +130,37 @@ mod tests {
 
     #[test]
     fn entries_apply_to_those_they_name() {
-        let ids = [Id { scheme: "ip".into(), id: "10.1.2.3".into() }, Id { scheme: "digest".into(), id: "u:h".into() }];
+        let ids = [
+            Id { scheme: "ip".into(), id: "10.1.2.3".into() },
+            Id { scheme: "digest".into(), id: "u:h".into() },
+        ];
         assert!(is_allowed(&[entry(1, "world", "anyone")], perms::READ, &ids));
         assert!(!is_allowed(&[entry(1, "world", "anyone")], perms::WRITE, &ids));
         assert!(is_allowed(&[entry(2, "ip", "10.1.0.0/16")], perms::WRITE, &ids));
         assert!(!is_allowed(&[entry(2, "ip", "10.2.0.0/16")], perms::WRITE, &ids));
         assert!(is_allowed(&[entry(31, "digest", "u:h")], perms::ADMIN, &ids));
-        assert!(is_allowed(&[entry(0, "digest", "x:y")], perms::ADMIN, &[Id { scheme: "super".into(), id: String::new() }]));
+        assert!(is_allowed(
+            &[entry(0, "digest", "x:y")],
+            perms::ADMIN,
+            &[Id { scheme: "super".into(), id: String::new() }]
+        ));
     }
 
     #[test]
     fn given_lists_are_fixed_up_or_refused() {
         let ids = [Id { scheme: "digest".into(), id: "u:h".into() }];
-        assert_eq!(fix_up(&[entry(31, "auth", ""), entry(31, "digest", "u:h")], &ids), Some(vec![entry(31, "digest", "u:h")]));
-        for bad in [&[][..], &[entry(1, "auth", "")], &[entry(1, "world", "me")], &[entry(1, "ip", "1.2.3")], &[entry(1, "digest", "nohash")], &[entry(1, "x", "y")]] {
+        assert_eq!(
+            fix_up(&[entry(31, "auth", ""), entry(31, "digest", "u:h")], &ids),
+            Some(vec![entry(31, "digest", "u:h")])
+        );
+        for bad in [
+            &[][..],
+            &[entry(1, "auth", "")],
+            &[entry(1, "world", "me")],
+            &[entry(1, "ip", "1.2.3")],
+            &[entry(1, "digest", "nohash")],
+            &[entry(1, "x", "y")],
+        ] {
             assert_eq!(fix_up(bad, &[]), None, "{bad:?}");
         }
     }

@@ -78,7 +78,8 @@ pub enum ConfigError {
 }
 
 /// Keys of features that are not built yet and without which the server still serves.
-const NOT_BUILT: &[&str] = &["secureClientPort", "metricsProvider.className", "sslQuorum", "dynamicConfigFile"];
+const NOT_BUILT: &[&str] =
+    &["secureClientPort", "metricsProvider.className", "sslQuorum", "dynamicConfigFile"];
 
 struct Values {
     path: PathBuf,
@@ -92,13 +93,20 @@ impl Values {
 
     fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
         let line = self.values.get(key).map_or(0, |(line, _)| *line);
-        ConfigError::Key { path: self.path.clone(), line, key: key.to_owned(), reason: reason.into() }
+        ConfigError::Key {
+            path: self.path.clone(),
+            line,
+            key: key.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T, ConfigError> {
         match self.text(key) {
             None => Ok(default),
-            Some(text) => text.parse().map_err(|_| self.error(key, format!("'{text}' is not a number that fits"))),
+            Some(text) => text
+                .parse()
+                .map_err(|_| self.error(key, format!("'{text}' is not a number that fits"))),
         }
     }
 
@@ -144,7 +152,8 @@ impl Config {
     /// # Errors
     /// When a file can't be read, or what it says can't be used; the message names file, line and key.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
@@ -154,18 +163,28 @@ impl Config {
     /// As there.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let values = Values { path: path.to_owned(), values: properties(text) };
-        let data_dir = PathBuf::from(values.text("dataDir").filter(|text| !text.is_empty()).ok_or_else(|| values.whole("dataDir is not set"))?);
-        let data_log_dir = values.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from);
+        let data_dir = PathBuf::from(
+            values
+                .text("dataDir")
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| values.whole("dataDir is not set"))?,
+        );
+        let data_log_dir =
+            values.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from);
         let tick_ms: u32 = values.number("tickTime", 3000)?;
         if tick_ms == 0 {
             return Err(values.error("tickTime", "must not be 0"));
         }
         let tick = i32::try_from(tick_ms).map_err(|_| values.error("tickTime", "too large"))?;
-        let limit = |key: &str, default: i32| values.number(key, -1).map(|value: i32| if value == -1 { default } else { value });
+        let limit = |key: &str, default: i32| {
+            values.number(key, -1).map(|value: i32| if value == -1 { default } else { value })
+        };
         let session_timeout_min_ms = limit("minSessionTimeout", tick.saturating_mul(2))?;
         let session_timeout_max_ms = limit("maxSessionTimeout", tick.saturating_mul(20))?;
         if session_timeout_min_ms > session_timeout_max_ms {
-            return Err(values.error("minSessionTimeout", "must not be greater than maxSessionTimeout"));
+            return Err(
+                values.error("minSessionTimeout", "must not be greater than maxSessionTimeout")
+            );
         }
         let port: u16 = match values.text("clientPort") {
             None => return Err(values.whole("clientPort is not set")),
@@ -173,9 +192,16 @@ impl Config {
         };
         let ip = match values.text("clientPortAddress") {
             None => IpAddr::from([0, 0, 0, 0]),
-            Some(text) => text.parse().map_err(|_| values.error("clientPortAddress", format!("'{text}' is no address")))?,
+            Some(text) => text.parse().map_err(|_| {
+                values.error("clientPortAddress", format!("'{text}' is no address"))
+            })?,
         };
-        let words = values.text("4lw.commands.whitelist").unwrap_or("srvr").split(',').map(|word| word.trim().to_owned()).collect();
+        let words = values
+            .text("4lw.commands.whitelist")
+            .unwrap_or("srvr")
+            .split(',')
+            .map(|word| word.trim().to_owned())
+            .collect();
         check_servers(&values, &data_dir)?;
         Ok(Self {
             data_dir,
@@ -192,9 +218,15 @@ impl Config {
             purge_interval_hours: values.number("autopurge.purgeInterval", 0)?,
             extended_types: values.boolean("extendedTypesEnabled")?,
             skip_acl: values.boolean("skipACL")?,
-            super_digest: values.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),
+            super_digest: values
+                .text("DigestAuthenticationProvider.superDigest")
+                .map(str::to_owned),
             trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,
-            ignored: NOT_BUILT.iter().filter(|key| values.text(key).is_some()).map(|key| (*key).to_owned()).collect(),
+            ignored: NOT_BUILT
+                .iter()
+                .filter(|key| values.text(key).is_some())
+                .map(|key| (*key).to_owned())
+                .collect(),
         })
     }
 }
@@ -203,13 +235,16 @@ impl Config {
 fn check_servers(values: &Values, data_dir: &Path) -> Result<(), ConfigError> {
     let mut servers: BTreeMap<u64, &String> = BTreeMap::new();
     for key in values.values.keys().filter(|key| key.starts_with("server.")) {
-        let id = key["server.".len()..].parse().map_err(|_| values.error(key, "the part behind 'server.' is not a number"))?;
+        let id = key["server.".len()..]
+            .parse()
+            .map_err(|_| values.error(key, "the part behind 'server.' is not a number"))?;
         if !(1..=255).contains(&id) {
             return Err(values.error(key, "ids go from 1 to 255"));
         }
         let address = values.text(key).unwrap_or_default();
         let ports: Vec<&str> = address.split(';').next().unwrap_or_default().rsplit(':').collect();
-        let has_ports = ports.len() >= 3 && ports.iter().filter(|part| part.parse::<u16>().is_ok()).count() >= 2;
+        let has_ports = ports.len() >= 3
+            && ports.iter().filter(|part| part.parse::<u16>().is_ok()).count() >= 2;
         if !has_ports {
             return Err(values.error(key, format!("'{address}' is not host:port:port")));
         }
@@ -226,14 +261,27 @@ fn check_servers(values: &Values, data_dir: &Path) -> Result<(), ConfigError> {
     }
     let path = data_dir.join("myid");
     let text = fs::read_to_string(&path).map_err(|source| {
-        let hint = format!("{source}; write this server's id into it: echo {} > {}", servers.keys().next().unwrap_or(&1), path.display());
+        let hint = format!(
+            "{source}; write this server's id into it: echo {} > {}",
+            servers.keys().next().unwrap_or(&1),
+            path.display()
+        );
         ConfigError::Whole { path: path.clone(), reason: hint }
     })?;
     let first = text.lines().next().unwrap_or_default().trim();
-    let id: u64 = first.parse().map_err(|_| ConfigError::Whole { path: path.clone(), reason: format!("serverid {first} is not a number") })?;
+    let id: u64 = first.parse().map_err(|_| ConfigError::Whole {
+        path: path.clone(),
+        reason: format!("serverid {first} is not a number"),
+    })?;
     match servers.get(&id) {
         Some(_) => Ok(()),
-        None => Err(ConfigError::Whole { path, reason: format!("this server's id is {id}, but {} has no server.{id} line", values.path.display()) }),
+        None => Err(ConfigError::Whole {
+            path,
+            reason: format!(
+                "this server's id is {id}, but {} has no server.{id} line",
+                values.path.display()
+            ),
+        }),
     }
 }
 
@@ -250,7 +298,14 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         fs::write(directory.path().join("myid"), "1\n").unwrap();
         let config = parse(&format!("# comment\ntickTime=2000\ndataDir={}\nclientPort=2181\ninitLimit 5\nserver.1=10.0.0.1:2888:3888\n", directory.path().display())).unwrap();
-        assert_eq!((config.client_address.port(), config.session_timeout_min_ms, config.session_timeout_max_ms), (2181, 4000, 40000));
+        assert_eq!(
+            (
+                config.client_address.port(),
+                config.session_timeout_min_ms,
+                config.session_timeout_max_ms
+            ),
+            (2181, 4000, 40000)
+        );
     }
 
     #[test]
@@ -261,7 +316,10 @@ mod tests {
             ("dataDir=/d".to_owned(), "zoo.cfg: clientPort is not set"),
             (format!("{base}tickTime=0"), "zoo.cfg:3: tickTime: must not be 0"),
             (format!("{base}tickTime=x"), "zoo.cfg:3: tickTime: 'x' is not a number that fits"),
-            (format!("{base}minSessionTimeout=9\nmaxSessionTimeout=8"), "zoo.cfg:3: minSessionTimeout: must not be greater than maxSessionTimeout"),
+            (
+                format!("{base}minSessionTimeout=9\nmaxSessionTimeout=8"),
+                "zoo.cfg:3: minSessionTimeout: must not be greater than maxSessionTimeout",
+            ),
             (format!("{base}server.0=h:1:2"), "zoo.cfg:3: server.0: ids go from 1 to 255"),
             (format!("{base}server.1=h:1"), "zoo.cfg:3: server.1: 'h:1' is not host:port:port"),
         ] {

@@ -143,7 +143,9 @@ impl Core {
 
     /// Peers of connections, with session, requests and replies.
     pub fn connections(&self) -> impl Iterator<Item = (&str, Option<i64>, u64, u64)> {
-        self.connections.values().map(|connection| (connection.peer.as_str(), connection.session, connection.received, connection.sent))
+        self.connections.values().map(|connection| {
+            (connection.peer.as_str(), connection.session, connection.received, connection.sent)
+        })
     }
 
     /// When each session ends if nothing comes, in ms.
@@ -159,15 +161,22 @@ impl Core {
     /// A client has connected from an address and port.
     pub fn opened(&mut self, id: ConnectionId, peer: &str, ip: &str) {
         let ids = vec![Id { scheme: "ip".to_owned(), id: ip.to_owned() }];
-        self.connections.insert(id, Connection { peer: peer.to_owned(), ids, session: None, received: 0, sent: 0 });
+        self.connections.insert(
+            id,
+            Connection { peer: peer.to_owned(), ids, session: None, received: 0, sent: 0 },
+        );
     }
 
     /// A client's connection is closed; its session lives on.
     pub fn closed(&mut self, id: ConnectionId) {
         self.data_watches.remove_connection(id);
         self.child_watches.remove_connection(id);
-        if let Some(session) = self.connections.remove(&id).and_then(|connection| connection.session) {
-            if let Some(session) = self.sessions.get_mut(&session).filter(|session| session.connection == Some(id)) {
+        if let Some(session) =
+            self.connections.remove(&id).and_then(|connection| connection.session)
+        {
+            if let Some(session) =
+                self.sessions.get_mut(&session).filter(|session| session.connection == Some(id))
+            {
                 session.connection = None;
             }
         }
@@ -242,9 +251,11 @@ impl Core {
             return;
         }
         let result = match request {
-            Request::Create(_) | Request::Delete { .. } | Request::SetData { .. } | Request::SetAcl { .. } | Request::Multi(_) => {
-                self.write(from, session, xid, wall_ms, request)
-            }
+            Request::Create(_)
+            | Request::Delete { .. }
+            | Request::SetData { .. }
+            | Request::SetAcl { .. }
+            | Request::Multi(_) => self.write(from, session, xid, wall_ms, request),
             Request::Reconfig => {
                 self.fail(session, xid, wall_ms, Code::ReconfigDisabled);
                 Err(Code::ReconfigDisabled)
@@ -263,7 +274,8 @@ impl Core {
 
     /// Sends a transaction that is applied already to the log, under the zxid in force.
     fn append(&mut self, session: i64, cxid: i32, time: i64, txn: Txn) {
-        let entry = Entry { session, cxid, zxid: self.zxid, time, txn, digest: Some(self.tree.digest()) };
+        let entry =
+            Entry { session, cxid, zxid: self.zxid, time, txn, digest: Some(self.tree.digest()) };
         self.effects.push(Effect::Append(Box::new(entry)));
     }
 
@@ -282,8 +294,12 @@ impl Core {
 
     /// Ends sessions that have been silent for too long.
     pub fn tick(&mut self, now_ms: i64, wall_ms: i64) {
-        let ended: Vec<(i64, Option<ConnectionId>)> =
-            self.sessions.iter().filter(|(_, session)| session.expires_ms <= now_ms).map(|(id, session)| (*id, session.connection)).collect();
+        let ended: Vec<(i64, Option<ConnectionId>)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.expires_ms <= now_ms)
+            .map(|(id, session)| (*id, session.connection))
+            .collect();
         for (id, connection) in ended {
             tracing::info!("expiring session 0x{id:x}");
             self.close_session(id, 0, wall_ms);

@@ -38,7 +38,10 @@ pub enum DiskError {
     },
 }
 
-pub(crate) fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DiskError + 'a {
+pub(crate) fn at<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> DiskError + 'a {
     move |source| DiskError::Io { action, path: path.to_owned(), source }
 }
 

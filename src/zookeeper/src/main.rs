@@ -24,9 +24,21 @@ const DEFAULT_CONFIG: &str = "/etc/zookeeper/conf/zoo.cfg";
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let path = arguments.config.iter().find(|word| *word != "start-foreground").map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
-    let ended = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(path)));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let path = arguments
+        .config
+        .iter()
+        .find(|word| *word != "start-foreground")
+        .map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(path)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,7 +55,8 @@ async fn run(path: PathBuf) -> anyhow::Result<()> {
         tracing::warn!("{}: {key} is not supported by this server yet: ignored", path.display());
     }
     let shutdown = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let ending = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {

@@ -6,7 +6,8 @@ pub fn is_valid(path: &str) -> bool {
         return true;
     }
     let Some(rest) = path.strip_prefix('/') else { return false };
-    rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !path.encode_utf16().any(is_forbidden)
+    rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && !path.encode_utf16().any(is_forbidden)
 }
 
 fn is_forbidden(unit: u16) -> bool {
@@ -32,7 +33,20 @@ mod tests {
         for path in ["/", "/a", "/a/b.c", "/a/...", "/zookeeper/x", "/ä"] {
             assert!(is_valid(path), "{path}");
         }
-        for path in ["", "a", "/a/", "//a", "/a//b", "/a/./b", "/..", "/a\0", "/\u{1}", "/\u{e000}", "/\u{1f600}", "/\u{85}"] {
+        for path in [
+            "",
+            "a",
+            "/a/",
+            "//a",
+            "/a//b",
+            "/a/./b",
+            "/..",
+            "/a\0",
+            "/\u{1}",
+            "/\u{e000}",
+            "/\u{1f600}",
+            "/\u{85}",
+        ] {
             assert!(!is_valid(path), "{path:?}");
         }
         assert_eq!((parent("/a"), parent("/a/b"), name("/a/b")), ("", "/a", "b"));

@@ -69,9 +69,15 @@ impl Server {
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, ServerError> {
         let snapshots = config.data_dir.join("version-2");
         let logs = config.data_log_dir.join("version-2");
-        let state = tokio::task::block_in_place(|| load::load(&snapshots, &logs, config.trust_empty_snapshot))?;
-        let listener = TcpListener::bind(config.client_address).await.map_err(|source| ServerError::Listen { address: config.client_address, source })?;
-        let address = listener.local_addr().map_err(|source| ServerError::Listen { address: config.client_address, source })?;
+        let state = tokio::task::block_in_place(|| {
+            load::load(&snapshots, &logs, config.trust_empty_snapshot)
+        })?;
+        let listener = TcpListener::bind(config.client_address)
+            .await
+            .map_err(|source| ServerError::Listen { address: config.client_address, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ServerError::Listen { address: config.client_address, source })?;
         let settings = Settings {
             tick_ms: i64::from(config.tick_ms),
             session_timeout_min_ms: config.session_timeout_min_ms,
@@ -80,7 +86,11 @@ impl Server {
             skip_acl: config.skip_acl,
             super_digest: config.super_digest.clone(),
         };
-        tracing::info!("serving on {address}; last zxid 0x{:x}, {} znodes", state.zxid, state.tree.node_count());
+        tracing::info!(
+            "serving on {address}; last zxid 0x{:x}, {} znodes",
+            state.zxid,
+            state.tree.node_count()
+        );
         let is_fresh = state.zxid == 0;
         let core = Core::new(settings, state, wall_ms());
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
@@ -141,8 +151,14 @@ impl Actor {
         self.base_ms + self.began.elapsed().as_millis() as i64
     }
 
-    async fn run(&mut self, mut queue: mpsc::Receiver<Input>, shutdown: CancellationToken) -> Result<(), ServerError> {
-        let mut ticks = tokio::time::interval(Duration::from_millis(u64::from(self.config.tick_ms).clamp(10, 1000) / 2));
+    async fn run(
+        &mut self,
+        mut queue: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServerError> {
+        let mut ticks = tokio::time::interval(Duration::from_millis(
+            u64::from(self.config.tick_ms).clamp(10, 1000) / 2,
+        ));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
@@ -177,13 +193,21 @@ impl Actor {
                 self.outgoing.remove(&id);
                 self.core.closed(id);
             }
-            Input::Word(word, reply) => drop(reply.send(words::answer(&word, &self.config, &mut self.core))),
+            Input::Word(word, reply) => {
+                drop(reply.send(words::answer(&word, &self.config, &mut self.core)))
+            }
         }
     }
 
     fn carry_out(&mut self) -> Result<(), DiskError> {
         let effects = self.core.take_effects();
-        let entries: Vec<_> = effects.iter().filter_map(|effect| if let Effect::Append(entry) = effect { Some(entry.clone()) } else { None }).collect();
+        let entries: Vec<_> =
+            effects
+                .iter()
+                .filter_map(|effect| {
+                    if let Effect::Append(entry) = effect { Some(entry.clone()) } else { None }
+                })
+                .collect();
         if !entries.is_empty() {
             // Everything behind waits for the disk anyway; other tasks of this runtime need not.
             tokio::task::block_in_place(|| self.log.append(&entries))?;
@@ -229,8 +253,18 @@ impl Actor {
             return;
         }
         self.purged = Instant::now();
-        let (Ok(snapshots), Ok(logs)) = (numbered(&self.snapshots, "snapshot"), numbered(&self.logs, "log")) else { return };
-        let Some(oldest) = snapshots.len().checked_sub(self.config.snap_retain_count).and_then(|index| snapshots.get(index)) else { return };
+        let (Ok(snapshots), Ok(logs)) =
+            (numbered(&self.snapshots, "snapshot"), numbered(&self.logs, "log"))
+        else {
+            return;
+        };
+        let Some(oldest) = snapshots
+            .len()
+            .checked_sub(self.config.snap_retain_count)
+            .and_then(|index| snapshots.get(index))
+        else {
+            return;
+        };
         let needed = logs.iter().rposition(|(zxid, _)| *zxid <= oldest.0 + 1).unwrap_or(0);
         let old = snapshots.iter().filter(|(zxid, _)| *zxid < oldest.0).chain(&logs[..needed]);
         for (_, path) in old {
@@ -241,10 +275,16 @@ impl Actor {
     }
 }
 
-async fn accept(listener: TcpListener, inputs: mpsc::Sender<Input>, config: Config, shutdown: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    inputs: mpsc::Sender<Input>,
+    config: Config,
+    shutdown: CancellationToken,
+) {
     let mut next = 0;
     let connections = tokio_util::task::TaskTracker::new();
-    let by_address: std::sync::Arc<std::sync::Mutex<HashMap<IpAddr, usize>>> = std::sync::Arc::default();
+    let by_address: std::sync::Arc<std::sync::Mutex<HashMap<IpAddr, usize>>> =
+        std::sync::Arc::default();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -261,14 +301,21 @@ async fn accept(listener: TcpListener, inputs: mpsc::Sender<Input>, config: Conf
         {
             let mut counts = by_address.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let count = counts.entry(peer.ip()).or_default();
-            if config.connections_per_address_max > 0 && *count >= config.connections_per_address_max {
-                tracing::warn!("too many connections from {}: maxClientCnxns is {}", peer.ip(), config.connections_per_address_max);
+            if config.connections_per_address_max > 0
+                && *count >= config.connections_per_address_max
+            {
+                tracing::warn!(
+                    "too many connections from {}: maxClientCnxns is {}",
+                    peer.ip(),
+                    config.connections_per_address_max
+                );
                 continue;
             }
             *count += 1;
         }
         next += 1;
-        let (inputs, shutdown, counts, frame_max) = (inputs.clone(), shutdown.clone(), by_address.clone(), config.frame_max);
+        let (inputs, shutdown, counts, frame_max) =
+            (inputs.clone(), shutdown.clone(), by_address.clone(), config.frame_max);
         connections.spawn(async move {
             tokio::select! {
                 // Clients that go away are no event.
@@ -288,7 +335,13 @@ async fn accept(listener: TcpListener, inputs: mpsc::Sender<Input>, config: Conf
     connections.wait().await;
 }
 
-async fn serve(id: ConnectionId, mut stream: TcpStream, peer: SocketAddr, inputs: mpsc::Sender<Input>, frame_max: usize) -> io::Result<()> {
+async fn serve(
+    id: ConnectionId,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    inputs: mpsc::Sender<Input>,
+    frame_max: usize,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut first = [0; 4];
     stream.read_exact(&mut first).await?;
@@ -328,7 +381,9 @@ async fn serve(id: ConnectionId, mut stream: TcpStream, peer: SocketAddr, inputs
             while let Some(header) = buffer.first_chunk::<4>() {
                 let length = u32::from_be_bytes(*header) as usize;
                 if length > frame_max {
-                    tracing::warn!("closing a connection of {peer}: unreasonable length = {length}");
+                    tracing::warn!(
+                        "closing a connection of {peer}: unreasonable length = {length}"
+                    );
                     return Ok::<(), io::Error>(());
                 }
                 if buffer.len() < 4 + length {

@@ -29,11 +29,16 @@ impl Node {
     /// What clients are told: `cversion` counts deletions too, containers have no owner.
     pub fn stat(&self) -> Stat {
         let mut persisted = self.stat;
-        persisted.cversion = self.stat.cversion.wrapping_mul(2).wrapping_sub(self.children.len() as i32);
+        persisted.cversion =
+            self.stat.cversion.wrapping_mul(2).wrapping_sub(self.children.len() as i32);
         if persisted.ephemeral_owner == CONTAINER_OWNER {
             persisted.ephemeral_owner = 0;
         }
-        Stat { persisted, data_length: self.data.as_ref().map_or(0, Vec::len) as i32, num_children: self.children.len() as i32 }
+        Stat {
+            persisted,
+            data_length: self.data.as_ref().map_or(0, Vec::len) as i32,
+            num_children: self.children.len() as i32,
+        }
     }
 }
 
@@ -62,7 +67,8 @@ impl Default for Tree {
 impl Tree {
     /// A fresh server's tree: the root and `/zookeeper` with its two children.
     pub fn new() -> Self {
-        let mut tree = Self { nodes: HashMap::new(), ephemerals: BTreeMap::new(), digest: 0, undo: None };
+        let mut tree =
+            Self { nodes: HashMap::new(), ephemerals: BTreeMap::new(), digest: 0, undo: None };
         let node = |children: &[&str]| Node {
             data: Some(Vec::new()),
             acl: open_acl(),
@@ -100,7 +106,10 @@ impl Tree {
 
     /// Bytes of paths and data, roughly.
     pub fn data_size(&self) -> usize {
-        self.nodes.iter().map(|(path, node)| path.len() + node.data.as_ref().map_or(0, Vec::len)).sum()
+        self.nodes
+            .iter()
+            .map(|(path, node)| path.len() + node.data.as_ref().map_or(0, Vec::len))
+            .sum()
     }
 
     /// The digest over all znodes.
@@ -162,7 +171,10 @@ impl Tree {
             Some(node) => {
                 self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
                 if Self::is_session(node.stat.ephemeral_owner) {
-                    self.ephemerals.entry(node.stat.ephemeral_owner).or_default().insert(path.to_owned());
+                    self.ephemerals
+                        .entry(node.stat.ephemeral_owner)
+                        .or_default()
+                        .insert(path.to_owned());
                 }
                 self.nodes.insert(path.to_owned(), node.clone())
             }
@@ -200,11 +212,24 @@ impl Tree {
 
     /// Makes a znode. On replay of what a snapshot already has, only the ACL and the parent's counters are set.
     #[expect(clippy::too_many_arguments, reason = "the fields of the transaction")]
-    pub fn create(&mut self, path: &str, data: Option<Vec<u8>>, acl: Vec<Acl>, owner: i64, parent_cversion: i32, zxid: i64, time: i64) -> bool {
+    pub fn create(
+        &mut self,
+        path: &str,
+        data: Option<Vec<u8>>,
+        acl: Vec<Acl>,
+        owner: i64,
+        parent_cversion: i32,
+        zxid: i64,
+        time: i64,
+    ) -> bool {
         let parent = path::parent(path).to_owned();
         let name = path::name(path).to_owned();
         if !self.change(&parent, |node| {
-            let next = if parent_cversion == -1 { node.stat.cversion.wrapping_add(1) } else { parent_cversion };
+            let next = if parent_cversion == -1 {
+                node.stat.cversion.wrapping_add(1)
+            } else {
+                parent_cversion
+            };
             if next.wrapping_sub(node.stat.cversion) > 0 {
                 node.stat.cversion = next;
                 node.stat.pzxid = zxid;
@@ -216,7 +241,15 @@ impl Tree {
         if self.nodes.contains_key(path) {
             return self.change(path, |node| node.acl = acl);
         }
-        let stat = StatPersisted { czxid: zxid, mzxid: zxid, pzxid: zxid, ctime: time, mtime: time, ephemeral_owner: owner, ..StatPersisted::default() };
+        let stat = StatPersisted {
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            ctime: time,
+            mtime: time,
+            ephemeral_owner: owner,
+            ..StatPersisted::default()
+        };
         self.set(path, Some(Node { data, acl, stat, children: BTreeSet::new() }));
         true
     }
@@ -237,7 +270,14 @@ impl Tree {
     }
 
     /// Replaces a znode's data.
-    pub fn set_data(&mut self, path: &str, data: Option<Vec<u8>>, version: i32, zxid: i64, time: i64) -> bool {
+    pub fn set_data(
+        &mut self,
+        path: &str,
+        data: Option<Vec<u8>>,
+        version: i32,
+        zxid: i64,
+        time: i64,
+    ) -> bool {
         self.change(path, |node| {
             node.data = data;
             node.stat.version = version;

@@ -73,7 +73,11 @@ impl Table {
     /// not of lists of children.
     pub fn trigger(&mut self, path: &str, of_children: bool) -> BTreeSet<ConnectionId> {
         let mut told = BTreeSet::new();
-        let here: Vec<(ConnectionId, Mode)> = self.by_path.get(path).map(|watchers| watchers.iter().map(|(id, mode)| (*id, *mode)).collect()).unwrap_or_default();
+        let here: Vec<(ConnectionId, Mode)> = self
+            .by_path
+            .get(path)
+            .map(|watchers| watchers.iter().map(|(id, mode)| (*id, *mode)).collect())
+            .unwrap_or_default();
         for (connection, mode) in here {
             if mode == Mode::Recursive && of_children {
                 continue;
@@ -89,7 +93,11 @@ impl Table {
                 above = path::parent(above);
                 let key = if above.is_empty() { "/" } else { above };
                 let watchers = self.by_path.get(key).into_iter().flatten();
-                told.extend(watchers.filter(|(_, mode)| **mode == Mode::Recursive).map(|(connection, _)| *connection));
+                told.extend(
+                    watchers
+                        .filter(|(_, mode)| **mode == Mode::Recursive)
+                        .map(|(connection, _)| *connection),
+                );
             }
         }
         told
@@ -97,7 +105,11 @@ impl Table {
 
     /// Numbers for `wchs`: connections, paths, watches.
     pub fn counts(&self) -> (usize, usize, usize) {
-        (self.by_connection.len(), self.by_path.len(), self.by_path.values().map(BTreeMap::len).sum())
+        (
+            self.by_connection.len(),
+            self.by_path.len(),
+            self.by_path.values().map(BTreeMap::len).sum(),
+        )
     }
 }
 

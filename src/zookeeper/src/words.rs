@@ -7,10 +7,14 @@ use crate::config::Config;
 use crate::core::Core;
 
 /// The version that clients and exporters look for, then our own.
-pub const VERSION: &str = concat!("3.8.4-meso-", env!("CARGO_PKG_VERSION"), ", built on 2024-02-12 22:16 UTC");
+pub const VERSION: &str =
+    concat!("3.8.4-meso-", env!("CARGO_PKG_VERSION"), ", built on 2024-02-12 22:16 UTC");
 
 /// All words that may be answered.
-const WORDS: [&str; 14] = ["ruok", "srvr", "stat", "mntr", "conf", "cons", "crst", "srst", "dump", "envi", "isro", "wchs", "dirs", "hash"];
+const WORDS: [&str; 14] = [
+    "ruok", "srvr", "stat", "mntr", "conf", "cons", "crst", "srst", "dump", "envi", "isro", "wchs",
+    "dirs", "hash",
+];
 
 /// The answer to what a connection begins with; `None` if it is no word.
 pub fn answer(word: &[u8; 4], config: &Config, core: &mut Core) -> Option<String> {
@@ -37,20 +41,32 @@ pub fn answer(word: &[u8; 4], config: &Config, core: &mut Core) -> Option<String
             let (connections, paths, watches) = core.watch_counts();
             format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
         }
-        "dirs" => format!("datadir_size: {}\nlogdir_size: {}\n", size(&config.data_dir, "snapshot"), size(&config.data_log_dir, "log")),
+        "dirs" => format!(
+            "datadir_size: {}\nlogdir_size: {}\n",
+            size(&config.data_dir, "snapshot"),
+            size(&config.data_log_dir, "log")
+        ),
         _ => format!("{:x}: {:x}\n", core.zxid(), core.tree().digest()),
     })
 }
 
 fn size(directory: &std::path::Path, prefix: &str) -> u64 {
     let entries = std::fs::read_dir(directory.join("version-2")).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|file| file.len())
+        .sum()
 }
 
 fn connections(core: &Core, with_session: bool) -> String {
     let mut text = String::new();
     for (peer, session, received, sent) in core.connections() {
-        let _ = write!(text, " /{peer}[{}](queued=0,recved={received},sent={sent}", i32::from(session.is_some()));
+        let _ = write!(
+            text,
+            " /{peer}[{}](queued=0,recved={received},sent={sent}",
+            i32::from(session.is_some())
+        );
         if let (true, Some(session)) = (with_session, session) {
             let _ = write!(text, ",sid=0x{session:x}");
         }
@@ -79,7 +95,8 @@ fn server(core: &Core, with_clients: bool) -> String {
 fn monitor(core: &Core) -> String {
     let (_, _, watches) = core.watch_counts();
     let tree = core.tree();
-    let ephemerals: usize = tree.all_ephemerals().values().map(std::collections::BTreeSet::len).sum();
+    let ephemerals: usize =
+        tree.all_ephemerals().values().map(std::collections::BTreeSet::len).sum();
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let lines: [(&str, String); 14] = [
         ("zk_version", VERSION.to_owned()),
@@ -125,14 +142,16 @@ fn dump(core: &Core) -> String {
         let _ = writeln!(text, "\t0x{session:x}");
     }
     let ephemerals = core.tree().all_ephemerals();
-    let _ = write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", ephemerals.len());
+    let _ =
+        write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", ephemerals.len());
     for (session, paths) in ephemerals {
         let _ = writeln!(text, "0x{session:x}:");
         for path in paths {
             let _ = writeln!(text, "\t{path}");
         }
     }
-    let _ = writeln!(text, "Connections dump:\nConnections Sets (1)/({}):", core.connections().count());
+    let _ =
+        writeln!(text, "Connections dump:\nConnections Sets (1)/({}):", core.connections().count());
     for (peer, session, ..) in core.connections() {
         let _ = writeln!(text, "\tip: /{peer} sessionId: 0x{:x}", session.unwrap_or_default());
     }
@@ -141,7 +160,8 @@ fn dump(core: &Core) -> String {
 
 fn environment() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     format!(
         "Environment:\nzookeeper.version={VERSION}\nhost.name={}\nos.name=Linux\nos.arch={}\nuser.dir={}\nserver.time={now}\n",
         host.trim(),

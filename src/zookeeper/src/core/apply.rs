@@ -31,7 +31,11 @@ impl Core {
     pub(super) fn apply(&mut self, session: i64, zxid: i64, time: i64, txn: &Txn) {
         match txn {
             Txn::CreateSession { timeout } => {
-                self.sessions.entry(session).or_insert(Session { timeout_ms: *timeout, expires_ms: i64::MAX, connection: None });
+                self.sessions.entry(session).or_insert(Session {
+                    timeout_ms: *timeout,
+                    expires_ms: i64::MAX,
+                    connection: None,
+                });
             }
             Txn::CloseSession { paths } => {
                 self.sessions.remove(&session);
@@ -45,7 +49,15 @@ impl Core {
             }
             Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
                 let owner = owner(*opcode, *ephemeral, *ttl, session);
-                self.tree.create(path, data.clone(), acl.clone(), owner, *parent_cversion, zxid, time);
+                self.tree.create(
+                    path,
+                    data.clone(),
+                    acl.clone(),
+                    owner,
+                    *parent_cversion,
+                    zxid,
+                    time,
+                );
                 self.tell(path, Event::Created);
                 self.tell(path::parent(path), Event::ChildrenChanged);
             }

@@ -28,18 +28,25 @@ impl Core {
             return;
         };
         if request.last_zxid_seen > self.zxid {
-            tracing::info!("refusing a client that has seen zxid 0x{:x}, ours is 0x{:x}", request.last_zxid_seen, self.zxid);
+            tracing::info!(
+                "refusing a client that has seen zxid 0x{:x}, ours is 0x{:x}",
+                request.last_zxid_seen,
+                self.zxid
+            );
             self.close(from);
             return;
         }
-        let timeout_ms = request.timeout.clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
+        let timeout_ms = request
+            .timeout
+            .clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
         let session = if request.session == 0 {
             let session = self.next_session;
             self.next_session += 1;
             self.commit(session, 0, wall_ms, Txn::CreateSession { timeout: timeout_ms });
             session
         } else {
-            let known = self.sessions.contains_key(&request.session) && request.password == password(request.session);
+            let known = self.sessions.contains_key(&request.session)
+                && request.password == password(request.session);
             if !known {
                 self.connect_reply(from, 0, 0, &[0; 16], request.read_only);
                 self.close(from);
@@ -47,7 +54,11 @@ impl Core {
             }
             request.session
         };
-        let entry = self.sessions.entry(session).or_insert(Session { timeout_ms, expires_ms: 0, connection: None });
+        let entry = self.sessions.entry(session).or_insert(Session {
+            timeout_ms,
+            expires_ms: 0,
+            connection: None,
+        });
         entry.timeout_ms = timeout_ms;
         let other = entry.connection.replace(from).filter(|other| *other != from);
         if let Some(other) = other {
@@ -63,7 +74,14 @@ impl Core {
         self.connect_reply(from, timeout_ms, session, &password(session), request.read_only);
     }
 
-    fn connect_reply(&mut self, to: ConnectionId, timeout_ms: i32, session: i64, password: &[u8], read_only: Option<bool>) {
+    fn connect_reply(
+        &mut self,
+        to: ConnectionId,
+        timeout_ms: i32,
+        session: i64,
+        password: &[u8],
+        read_only: Option<bool>,
+    ) {
         let mut body = Writer::new();
         body.int(0).int(timeout_ms).long(session).buffer(Some(password));
         // Clients that don't speak of it don't read it either.
@@ -109,7 +127,8 @@ mod tests {
 
     #[test]
     fn passwords_are_the_originals() {
-        let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex =
+            |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(hex(password(0x0100_0000_0000_0000)), "f22acd4a97e69d6d20a49bb638eadb38");
         assert_eq!(hex(password(0x02de_adbe_ef00_0001)), "053d2c3437cffdee15c0d3ed0cd8d2bc");
     }

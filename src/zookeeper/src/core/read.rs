@@ -20,7 +20,12 @@ impl Core {
         if self.may(from, node, perms::READ) { Ok(node) } else { Err(Code::NoAuth) }
     }
 
-    pub(super) fn read(&mut self, from: ConnectionId, session: i64, request: Request) -> Result<Writer, Code> {
+    pub(super) fn read(
+        &mut self,
+        from: ConnectionId,
+        session: i64,
+        request: Request,
+    ) -> Result<Writer, Code> {
         let mut body = Writer::new();
         match request {
             Request::Ping | Request::Sasl => {
@@ -66,7 +71,11 @@ impl Core {
                 if !self.may(from, node, perms::READ | perms::ADMIN) {
                     return Err(Code::NoAuth);
                 }
-                let shown = if self.may(from, node, perms::ADMIN) { node.acl.clone() } else { acl::masked(&node.acl) };
+                let shown = if self.may(from, node, perms::ADMIN) {
+                    node.acl.clone()
+                } else {
+                    acl::masked(&node.acl)
+                };
                 body.vector(&shown, |writer, entry| entry.write(writer));
                 node.stat().write(&mut body);
             }
@@ -81,17 +90,27 @@ impl Core {
             }
             Request::MultiRead(operations) => {
                 for operation in operations {
-                    let kind = if matches!(operation, Request::GetData { .. }) { opcode::GET_DATA } else { opcode::GET_CHILDREN };
+                    let kind = if matches!(operation, Request::GetData { .. }) {
+                        opcode::GET_DATA
+                    } else {
+                        opcode::GET_CHILDREN
+                    };
                     match self.read(from, session, operation) {
                         Ok(result) => body.int(kind).boolean(false).int(0).raw(result.as_bytes()),
-                        Err(code) => body.int(-1).boolean(false).int(code.number()).int(code.number()),
+                        Err(code) => {
+                            body.int(-1).boolean(false).int(code.number()).int(code.number())
+                        }
                     };
                 }
                 body.int(-1).boolean(true).int(-1);
             }
             Request::GetEphemerals { prefix } => {
                 let everything = prefix.trim().is_empty() || prefix == "/";
-                let paths: Vec<&String> = self.tree.ephemerals(session).filter(|path| everything || path.starts_with(&prefix)).collect();
+                let paths: Vec<&String> = self
+                    .tree
+                    .ephemerals(session)
+                    .filter(|path| everything || path.starts_with(&prefix))
+                    .collect();
                 body.vector(&paths, |writer, path| {
                     writer.string(path);
                 });
@@ -101,8 +120,13 @@ impl Core {
                 body.int(self.tree.descendants(&path) as i32);
             }
             Request::WhoAmI => {
-                let ids: Vec<(String, String)> =
-                    self.ids(from).iter().map(|id| (id.scheme.clone(), id.id.split(':').next().unwrap_or_default().to_owned())).collect();
+                let ids: Vec<(String, String)> = self
+                    .ids(from)
+                    .iter()
+                    .map(|id| {
+                        (id.scheme.clone(), id.id.split(':').next().unwrap_or_default().to_owned())
+                    })
+                    .collect();
                 body.vector(&ids, |writer, (scheme, user)| {
                     writer.string(scheme).string(user);
                 });
@@ -132,7 +156,8 @@ impl Core {
             }
             Request::SetWatches { relative_zxid, data, exist, child, persistent, recursive } => {
                 self.set_watches(from, relative_zxid, &data, &exist, &child);
-                for (paths, mode) in [(persistent, Mode::Persistent), (recursive, Mode::Recursive)] {
+                for (paths, mode) in [(persistent, Mode::Persistent), (recursive, Mode::Recursive)]
+                {
                     for path in paths {
                         self.data_watches.add(&path, from, mode);
                         self.child_watches.add(&path, from, mode);
@@ -154,11 +179,20 @@ impl Core {
     }
 
     /// Watches of a client that was away: what it missed is told now, the rest is watched again.
-    fn set_watches(&mut self, from: ConnectionId, relative_zxid: i64, data: &[String], exist: &[String], child: &[String]) {
+    fn set_watches(
+        &mut self,
+        from: ConnectionId,
+        relative_zxid: i64,
+        data: &[String],
+        exist: &[String],
+        child: &[String],
+    ) {
         for path in data {
             match self.tree.get(path).map(|node| node.stat.mzxid) {
                 None => self.send_event(from, path, Event::Deleted),
-                Some(mzxid) if mzxid > relative_zxid => self.send_event(from, path, Event::DataChanged),
+                Some(mzxid) if mzxid > relative_zxid => {
+                    self.send_event(from, path, Event::DataChanged)
+                }
                 Some(_) => self.data_watches.add(path, from, Mode::Standard),
             }
         }
@@ -172,7 +206,9 @@ impl Core {
         for path in child {
             match self.tree.get(path).map(|node| node.stat.pzxid) {
                 None => self.send_event(from, path, Event::Deleted),
-                Some(pzxid) if pzxid > relative_zxid => self.send_event(from, path, Event::ChildrenChanged),
+                Some(pzxid) if pzxid > relative_zxid => {
+                    self.send_event(from, path, Event::ChildrenChanged)
+                }
                 Some(_) => self.child_watches.add(path, from, Mode::Standard),
             }
         }

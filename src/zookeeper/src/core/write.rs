@@ -16,7 +16,14 @@ const FIXED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/con
 const TTL_MAX_MS: i64 = 0xff_ffff_ffff;
 
 impl Core {
-    pub(super) fn write(&mut self, from: ConnectionId, session: i64, cxid: i32, wall_ms: i64, request: Request) -> Result<Writer, Code> {
+    pub(super) fn write(
+        &mut self,
+        from: ConnectionId,
+        session: i64,
+        cxid: i32,
+        wall_ms: i64,
+        request: Request,
+    ) -> Result<Writer, Code> {
         if let Request::Multi(operations) = request {
             return Ok(self.multi(from, session, cxid, wall_ms, operations));
         }
@@ -35,7 +42,11 @@ impl Core {
     }
 
     fn check_acl(&self, from: ConnectionId, node: &Node, wanted: i32) -> Result<(), Code> {
-        if self.settings.skip_acl || acl::is_allowed(&node.acl, wanted, self.ids(from)) { Ok(()) } else { Err(Code::NoAuth) }
+        if self.settings.skip_acl || acl::is_allowed(&node.acl, wanted, self.ids(from)) {
+            Ok(())
+        } else {
+            Err(Code::NoAuth)
+        }
     }
 
     fn fix_up(&self, from: ConnectionId, given: &[Acl]) -> Result<Vec<Acl>, Code> {
@@ -45,7 +56,11 @@ impl Core {
     /// The transaction that a request becomes, if the tree as it is allows it.
     fn prepare(&self, from: ConnectionId, request: &Request) -> Result<Txn, Code> {
         let check_version = |current: i32, expected: i32| {
-            if expected == -1 || expected == current { Ok(current.wrapping_add(1)) } else { Err(Code::BadVersion) }
+            if expected == -1 || expected == current {
+                Ok(current.wrapping_add(1))
+            } else {
+                Err(Code::BadVersion)
+            }
         };
         match request {
             Request::Create(create) => self.prepare_create(from, create),
@@ -117,7 +132,11 @@ impl Core {
         self.check_acl(from, parent, perms::CREATE)?;
         let cversion = parent.stat.cversion;
         let is_sequential = matches!(create.flags, 2 | 3 | 6);
-        let path = if is_sequential { format!("{}{}", create.path, sequence(cversion)) } else { create.path.clone() };
+        let path = if is_sequential {
+            format!("{}{}", create.path, sequence(cversion))
+        } else {
+            create.path.clone()
+        };
         if !path::is_valid(&path) {
             return Err(Code::BadArguments);
         }
@@ -125,7 +144,8 @@ impl Core {
             return Err(Code::NodeExists);
         }
         let owner = parent.stat.ephemeral_owner;
-        let is_ephemeral_parent = owner != 0 && owner != crate::tree::CONTAINER_OWNER && (owner as u64) >> 56 != 0xff;
+        let is_ephemeral_parent =
+            owner != 0 && owner != crate::tree::CONTAINER_OWNER && (owner as u64) >> 56 != 0xff;
         if is_ephemeral_parent {
             return Err(Code::NoChildrenForEphemerals);
         }
@@ -161,7 +181,14 @@ impl Core {
     }
 
     /// All or nothing: each operation sees the ones before; if one fails, the tree is as before.
-    fn multi(&mut self, from: ConnectionId, session: i64, cxid: i32, wall_ms: i64, operations: Vec<Request>) -> Writer {
+    fn multi(
+        &mut self,
+        from: ConnectionId,
+        session: i64,
+        cxid: i32,
+        wall_ms: i64,
+        operations: Vec<Request>,
+    ) -> Writer {
         let zxid = self.zxid + 1;
         let (mut txns, mut results, mut failed) = (Vec::new(), Vec::new(), None);
         self.tree.begin();
@@ -190,7 +217,12 @@ impl Core {
                     std::cmp::Ordering::Greater => Code::RuntimeInconsistency.number(),
                 })
                 .collect();
-            self.commit(session, cxid, wall_ms, Txn::Multi(errors.iter().map(|code| Txn::Error { code: *code }).collect()));
+            self.commit(
+                session,
+                cxid,
+                wall_ms,
+                Txn::Multi(errors.iter().map(|code| Txn::Error { code: *code }).collect()),
+            );
             for error in errors {
                 body.int(-1).boolean(false).int(error).int(error);
             }
@@ -213,7 +245,15 @@ impl Core {
         match txn {
             Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
                 let owner = super::apply::owner(*opcode, *ephemeral, *ttl, session);
-                self.tree.create(path, data.clone(), acl.clone(), owner, *parent_cversion, zxid, time);
+                self.tree.create(
+                    path,
+                    data.clone(),
+                    acl.clone(),
+                    owner,
+                    *parent_cversion,
+                    zxid,
+                    time,
+                );
             }
             Txn::Delete { path } => {
                 self.tree.delete(path, zxid);
@@ -228,7 +268,11 @@ impl Core {
 
 /// Java's `%010d`: the sign counts among the ten characters.
 fn sequence(cversion: i32) -> String {
-    if cversion < 0 { format!("-{:09}", i64::from(cversion).abs()) } else { format!("{cversion:010}") }
+    if cversion < 0 {
+        format!("-{:09}", i64::from(cversion).abs())
+    } else {
+        format!("{cversion:010}")
+    }
 }
 
 #[cfg(test)]

@@ -23,14 +23,18 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
         state = snapshot::decode(&bytes, zxid);
         match &state {
             Some(_) => break,
-            None => tracing::warn!("{} is not a whole snapshot; trying the one before", path.display()),
+            None => {
+                tracing::warn!("{} is not a whole snapshot; trying the one before", path.display())
+            }
         }
     }
     let files = numbered(logs, "log")?;
     let mut state = match state {
         Some(state) => state,
         None if files.is_empty() || trust_empty => State { tree: Tree::new(), ..State::default() },
-        None if files.first().is_some_and(|(first, _)| *first == 1) => State { tree: Tree::new(), ..State::default() },
+        None if files.first().is_some_and(|(first, _)| *first == 1) => {
+            State { tree: Tree::new(), ..State::default() }
+        }
         None => return Err(DiskError::NoSnapshot { path: snapshots.to_owned() }),
     };
     // The last file that begins at or before the snapshot may hold entries behind it.
@@ -44,9 +48,14 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
             }
         }
         if let Some(offset) = content.torn {
-            tracing::warn!("{}: an entry that was being written is cut at byte {offset}", path.display());
+            tracing::warn!(
+                "{}: an entry that was being written is cut at byte {offset}",
+                path.display()
+            );
             let file = fs::OpenOptions::new().write(true).open(&path).map_err(at("open", &path))?;
-            file.set_len(offset as u64).and_then(|()| file.sync_all()).map_err(at("truncate", &path))?;
+            file.set_len(offset as u64)
+                .and_then(|()| file.sync_all())
+                .map_err(at("truncate", &path))?;
         }
     }
     Ok(state)

@@ -78,11 +78,18 @@ impl Log {
 fn begin(directory: &Path, zxid: i64) -> Result<Current, DiskError> {
     let path = directory.join(format!("log.{zxid:x}"));
     // A file of that name can only be one whose first entry was torn: nothing in it was acknowledged.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).map_err(at("create", &path))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .map_err(at("create", &path))?;
     let mut header = Writer::new();
     header.int(MAGIC).int(VERSION).long(0);
     file.write_all(header.as_bytes()).and_then(|()| file.sync_all()).map_err(at("write", &path))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(at("sync", directory))?;
     Ok(Current { path, file, written: HEADER as u64, allocated: HEADER as u64 })
 }
 
@@ -119,9 +126,17 @@ pub struct Content {
 /// When the file can't be read, or is damaged before its end.
 pub fn read(path: &Path, is_last: bool) -> Result<Content, DiskError> {
     let bytes = std::fs::read(path).map_err(at("read", path))?;
-    let corrupt = |offset: usize, reason: &str| DiskError::CorruptLog { path: path.to_owned(), offset, reason: reason.to_owned() };
+    let corrupt = |offset: usize, reason: &str| DiskError::CorruptLog {
+        path: path.to_owned(),
+        offset,
+        reason: reason.to_owned(),
+    };
     if bytes.len() < HEADER || bytes.iter().take(HEADER).all(|byte| *byte == 0) {
-        return if is_last { Ok(Content::default()) } else { Err(corrupt(0, "the header is missing")) };
+        return if is_last {
+            Ok(Content::default())
+        } else {
+            Err(corrupt(0, "the header is missing"))
+        };
     }
     let mut header = Reader::new(&bytes);
     if header.int() != Ok(MAGIC) {
@@ -157,7 +172,11 @@ fn look(bytes: &[u8], offset: usize) -> Found {
     let rest = &bytes[offset.min(bytes.len())..];
     let mut reader = Reader::new(rest);
     let Ok(checksum) = reader.long() else {
-        return if rest.iter().all(|byte| *byte == 0) { Found::End } else { Found::Broken("the entry ends too early") };
+        return if rest.iter().all(|byte| *byte == 0) {
+            Found::End
+        } else {
+            Found::Broken("the entry ends too early")
+        };
     };
     match reader.buffer() {
         Ok(Some([])) if checksum == 0 => Found::End,
@@ -182,7 +201,9 @@ fn look(bytes: &[u8], offset: usize) -> Found {
 fn anything_valid_after(bytes: &[u8], offset: usize) -> bool {
     // An entry begins after the end mark of one before.
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    (offset + 1..end).filter(|place| bytes[place - 1] == END).any(|place| matches!(look(bytes, place), Found::Entry(..)))
+    (offset + 1..end)
+        .filter(|place| bytes[place - 1] == END)
+        .any(|place| matches!(look(bytes, place), Found::Entry(..)))
 }
 
 #[cfg(test)]
@@ -192,7 +213,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(zxid: i64) -> Box<Entry> {
-        Box::new(Entry { session: 1, cxid: 2, zxid, time: 3, txn: Txn::Delete { path: format!("/{zxid}") }, digest: Some(4) })
+        Box::new(Entry {
+            session: 1,
+            cxid: 2,
+            zxid,
+            time: 3,
+            txn: Txn::Delete { path: format!("/{zxid}") },
+            digest: Some(4),
+        })
     }
 
     fn file_with(entries: i64) -> (tempfile::TempDir, PathBuf) {
@@ -216,7 +244,14 @@ mod tests {
 
     #[test]
     fn the_first_entry_has_the_originals_bytes() {
-        let first = Entry { session: 0, cxid: 0, zxid: 1, time: 0, txn: Txn::CreateSession { timeout: 20000 }, digest: Some(0) };
+        let first = Entry {
+            session: 0,
+            cxid: 0,
+            zxid: 1,
+            time: 0,
+            txn: Txn::CreateSession { timeout: 20000 },
+            digest: Some(0),
+        };
         assert_eq!(first.encode().len(), 0x30);
     }
 

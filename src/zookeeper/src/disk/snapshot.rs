@@ -84,9 +84,16 @@ fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
         return Err(wrong);
     }
     let _database = reader.long()?;
-    let sessions = reader.vector(|reader| Ok((reader.long()?, reader.int()?)))?.unwrap_or_default().into_iter().collect();
-    let acls: HashMap<i64, Vec<Acl>> =
-        reader.vector(|reader| Ok((reader.long()?, reader.vector(Acl::read)?.unwrap_or_default())))?.unwrap_or_default().into_iter().collect();
+    let sessions = reader
+        .vector(|reader| Ok((reader.long()?, reader.int()?)))?
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let acls: HashMap<i64, Vec<Acl>> = reader
+        .vector(|reader| Ok((reader.long()?, reader.vector(Acl::read)?.unwrap_or_default())))?
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
     let mut tree = Tree::empty();
     let mut children: HashMap<String, BTreeSet<String>> = HashMap::new();
     let mut nodes = Vec::new();
@@ -102,7 +109,10 @@ fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
         };
         let stat = StatPersisted::read(reader)?;
         if !path.is_empty() {
-            children.entry(path::parent(&path).to_owned()).or_default().insert(path::name(&path).to_owned());
+            children
+                .entry(path::parent(&path).to_owned())
+                .or_default()
+                .insert(path::name(&path).to_owned());
         }
         nodes.push((path, Node { data, acl, stat, children: BTreeSet::new() }));
     }
