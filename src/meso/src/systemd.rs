@@ -34,7 +34,6 @@ trait Manager {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
-    #[expect(clippy::type_complexity, reason = "the method's own signature")]
     fn enable_unit_files(
         &self,
         names: &[&str],

@@ -152,12 +152,10 @@ mod tests {
         };
         let files = render(Roles { master: true, agent: true }, &cluster, &host).unwrap();
         assert_eq!(files.len(), TEMPLATES.len());
-        let text: String = files
-            .iter()
-            .map(|file| {
-                format!("--- {} {:o} {}\n{}", file.path, file.mode, file.owner, file.content)
-            })
-            .collect();
+        let texts = files.iter().map(|file| {
+            format!("--- {} {:o} {}\n{}", file.path, file.mode, file.owner, file.content)
+        });
+        let text = texts.collect::<Vec<_>>().concat();
         insta::assert_snapshot!(text);
     }
 

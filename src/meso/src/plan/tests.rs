@@ -1,5 +1,6 @@
 //! The planner, by tables, snapshots, and the property that a plan carried out leaves nothing to plan.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -105,9 +106,9 @@ fn show(plan: &Plan) -> String {
                     .map(|step| format!("{} {}: {}", step.action.word(), step.unit, step.why)),
             )
             .chain(host.notes.iter().map(|note| format!("note: {note}")));
-        text += &format!("{} {}\n", host.host, host.address);
+        writeln!(text, "{} {}", host.host, host.address).unwrap();
         for step in steps {
-            text += &format!("  {step}\n");
+            writeln!(text, "  {step}").unwrap();
         }
     }
     text

@@ -190,12 +190,7 @@ fn check_key(
 struct Answer<'a>(&'a str);
 
 impl KeyboardInteractivePrompt for Answer<'_> {
-    fn prompt<'a>(
-        &mut self,
-        _user: &str,
-        _instructions: &str,
-        prompts: &[Prompt<'a>],
-    ) -> Vec<String> {
+    fn prompt(&mut self, _user: &str, _instructions: &str, prompts: &[Prompt<'_>]) -> Vec<String> {
         prompts
             .iter()
             .map(|prompt| if prompt.echo { String::new() } else { self.0.to_owned() })

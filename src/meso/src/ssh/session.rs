@@ -62,7 +62,16 @@ async fn pump(session: &Session, socket: TcpStream, mut inbox: mpsc::Receiver<Re
     let mut channels: Vec<Running> = Vec::new();
     loop {
         session.set_blocking(false);
-        while channels.iter_mut().fold(false, |moved, running| running.advance(session) || moved) {}
+        loop {
+            let mut moved = false;
+            // Each in turn, so that a long upload leaves room for the others.
+            for running in &mut channels {
+                moved |= running.advance(session);
+            }
+            if !moved {
+                break;
+            }
+        }
         channels.retain(|running| !running.done);
         tokio::select! {
             request = inbox.recv() => match request {
