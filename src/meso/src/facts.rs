@@ -17,6 +17,17 @@ pub struct FileFact {
     pub owner: String,
     /// SHA-256 of the content, in hex.
     pub sha256: String,
+    /// When its content was written, in µs since 1970.
+    pub written_us: u64,
+}
+
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PackageFact {
+    /// `VERSION-RELEASE`.
+    pub version: String,
+    /// When it was installed, in µs since 1970.
+    pub installed_us: u64,
 }
 
 /// Who listens on a port.
@@ -41,6 +52,8 @@ pub struct UnitFact {
     pub masked: bool,
     /// `ActiveState`: `active`, `inactive`, `failed`, `activating`…
     pub active: String,
+    /// When its main process was started last, in µs since 1970; 0 when it never was.
+    pub started_us: u64,
 }
 
 /// Everything known of a host.
@@ -64,8 +77,8 @@ pub struct Facts {
     pub free_kb: BTreeMap<String, u64>,
     /// Listeners by port.
     pub ports: BTreeMap<u16, Listener>,
-    /// Version and release of installed packages.
-    pub packages: BTreeMap<String, String>,
+    /// Those of our packages that are installed.
+    pub packages: BTreeMap<String, PackageFact>,
     /// Files that we manage and are there.
     pub files: BTreeMap<String, FileFact>,
     /// Paths of ours that hold something other than a file.
@@ -119,13 +132,20 @@ pub fn parse(text: &str) -> Result<Facts, String> {
                     ((*name).to_owned(), unit_of(groups)),
                 );
             }
-            ["package", name, version] => {
-                facts.packages.insert((*name).to_owned(), (*version).to_owned());
+            ["package", name, version, installed] => {
+                let fact = PackageFact {
+                    version: (*version).to_owned(),
+                    installed_us: microseconds(installed),
+                };
+                facts.packages.insert((*name).to_owned(), fact);
             }
-            ["file", path, mode, owner, sha256] => {
-                let mode = u32::from_str_radix(mode, 8).map_err(|_| bad(line))?;
-                let file =
-                    FileFact { mode, owner: (*owner).to_owned(), sha256: (*sha256).to_owned() };
+            ["file", path, mode, owner, written, sha256] => {
+                let file = FileFact {
+                    mode: u32::from_str_radix(mode, 8).map_err(|_| bad(line))?,
+                    owner: (*owner).to_owned(),
+                    sha256: (*sha256).to_owned(),
+                    written_us: microseconds(written),
+                };
                 facts.files.insert((*path).to_owned(), file);
             }
             ["odd", path] => {
@@ -149,6 +169,13 @@ pub fn parse(text: &str) -> Result<Facts, String> {
 
 fn bad(line: &str) -> String {
     format!("'{}' in the host's answer can't be read", line.chars().take(80).collect::<String>())
+}
+
+/// Seconds, perhaps with a fraction, in µs; 0 where a host can't tell.
+fn microseconds(seconds: &str) -> u64 {
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    let fraction: String = fraction.chars().chain("000000".chars()).take(6).collect();
+    format!("{whole}{fraction}").parse().unwrap_or(0)
 }
 
 /// `users:(("name",pid=1,fd=3),…)` of `ss`: the first of them.
@@ -181,14 +208,22 @@ mod tests {
              connection\t172.30.0.1 40000 172.30.0.11 22\ntool\trpm\ntool\tdocker\nfree\t/var/lib\t1000\nfree\t/x\t\n\
              port\t8080\tusers:((\"python3\",pid=77,fd=3))\nport\t5050\t\n\
              process\t77\tpython3\t1:name=systemd:/system.slice/web.service 0::/\n\
-             package\tmesos\t1.11.0-100.0.1.0\nfile\t/etc/mesos/zk\t644\troot\tabc\nodd\t/etc/mesos-master/quorum\nend\n",
+             package\tmesos\t1.11.0-100.0.1.0\t17\nfile\t/etc/mesos/zk\t644\troot\t18.52\tabc\nodd\t/etc/mesos-master/quorum\nend\n",
         )
         .unwrap();
         assert_eq!(facts.address, Some(Ipv4Addr::new(172, 30, 0, 11)));
-        assert_eq!(facts.packages["mesos"], "1.11.0-100.0.1.0");
+        assert_eq!(
+            facts.packages["mesos"],
+            PackageFact { version: "1.11.0-100.0.1.0".into(), installed_us: 17_000_000 }
+        );
         assert_eq!(
             facts.files["/etc/mesos/zk"],
-            FileFact { mode: 0o644, owner: "root".into(), sha256: "abc".into() }
+            FileFact {
+                mode: 0o644,
+                owner: "root".into(),
+                sha256: "abc".into(),
+                written_us: 18_520_000
+            }
         );
         let web = Listener {
             process: Some("python3".into()),

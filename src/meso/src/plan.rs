@@ -3,17 +3,21 @@
 //! All hosts are judged before anything is planned: [`plan`] gives every problem there is, or steps that, done in order,
 //! leave nothing to plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod judge;
+mod units;
+
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::facts::{Facts, UnitFact};
+use crate::facts::Facts;
 use crate::inventory::{Host, Roles};
 use crate::packages::{self, Package};
 use crate::problem::{Kind, Problem, Problems};
 use crate::templates::{self, Cluster, File, HostValues, ZooKeeper};
+use units::Before;
 
 /// The units that packages bring, in the order in which they start: `(unit, package, port)`.
 pub const UNITS: [(&str, &str, u16); 4] = [
@@ -164,13 +168,13 @@ pub fn plan(
     let mut problems = Vec::new();
     let mut addressed = Vec::new();
     for (host, facts) in hosts {
-        problems.extend(unfit(host, facts));
-        match address(host, facts, hosts.len()) {
+        problems.extend(judge::unfit(host, facts));
+        match judge::address(host, facts, hosts.len()) {
             Ok(address) => addressed.push((host, facts, address)),
             Err(problem) => problems.push(problem),
         }
     }
-    problems.extend(shared_addresses(&addressed));
+    problems.extend(judge::shared_addresses(&addressed));
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
@@ -197,143 +201,6 @@ fn refused(
     Problem::on(&host.name, Kind::Preflight, what, why, next)
 }
 
-/// Everything for which a host can't be set up.
-fn unfit(host: &Host, facts: &Facts) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if facts.machine != "x86_64" {
-        problems.push(refused(
-            host,
-            "the host's architecture is not supported",
-            format!("it is {}; the packages are for x86_64", facts.machine),
-            "use an x86_64 host",
-        ));
-    }
-    for (tool, what, next) in [
-        (
-            "systemd",
-            "the host does not run systemd",
-            "use a host that was booted with systemd, as CentOS 7 and newer are",
-        ),
-        (
-            "systemd-stdio-bridge",
-            "systemd can't be talked to",
-            "reinstall the host's systemd package, which brings systemd-stdio-bridge",
-        ),
-        ("rpm", "the host has no rpm", "use an RPM-based host (CentOS 7 or newer)"),
-        ("sha256sum", "the host has no sha256sum", "install coreutils on it"),
-        ("base64", "the host has no base64", "install coreutils on it"),
-        ("ss", "listening ports can't be seen", "install iproute on it, which brings ss"),
-    ] {
-        if !facts.tools.contains(tool) {
-            problems.push(refused(
-                host,
-                what,
-                format!("{tool} was not found on it ({})", facts.os),
-                next,
-            ));
-        }
-    }
-    for (directory, free) in &facts.free_kb {
-        if *free < FREE_KB {
-            problems.push(refused(
-                host,
-                format!("there is too little space in {directory}"),
-                format!("{} MB are free, {} MB are needed", free / 1024, FREE_KB / 1024),
-                "make room there",
-            ));
-        }
-    }
-    for path in &facts.odd {
-        problems.push(refused(
-            host,
-            format!("{path} can't be written"),
-            "something other than a file has that name",
-            format!("look at it and move it away: ls -ld {path}"),
-        ));
-    }
-    problems.extend(ports_in_use(host, facts));
-    for (unit, _, _) in UNITS.iter().filter(|(unit, _, _)| is_wanted(unit, host.roles)) {
-        if facts.units.get(*unit).is_some_and(|fact| fact.masked) {
-            problems.push(refused(
-                host,
-                format!("{unit} is masked"),
-                "an operator has forbidden it to start",
-                format!("systemctl unmask {unit}"),
-            ));
-        }
-    }
-    problems
-}
-
-fn ports_in_use(host: &Host, facts: &Facts) -> Vec<Problem> {
-    let wanted = UNITS.iter().filter(|(unit, _, _)| is_wanted(unit, host.roles));
-    let mut ports: Vec<(u16, &str)> = wanted.map(|(unit, _, port)| (*port, *unit)).collect();
-    if host.roles.master {
-        ports.extend([(2888, "zookeeper.service"), (3888, "zookeeper.service")]);
-    }
-    ports
-        .into_iter()
-        .filter_map(|(port, unit)| {
-            let listener = facts.ports.get(&port)?;
-            if listener.unit.as_deref() == Some(unit) {
-                return None;
-            }
-            let process = listener.process.as_deref().unwrap_or("a process that can't be seen");
-            let who = match (listener.pid, &listener.unit) {
-                (Some(pid), Some(unit)) => format!("{process} (pid {pid}, of {unit})"),
-                (Some(pid), None) => format!("{process} (pid {pid})"),
-                (None, _) => process.to_owned(),
-            };
-            let next = match (&listener.unit, listener.pid) {
-                (Some(unit), _) => format!("stop it: systemctl disable {unit}; systemctl stop {unit}; then run meso again"),
-                (None, Some(pid)) => format!("see what it is (ps -fp {pid}), end it or move it to another port, then run meso again"),
-                (None, None) => format!("find it with: ss -lntp 'sport = :{port}'; end it, then run meso again"),
-            };
-            Some(refused(host, format!("port {port} is in use"), format!("{who} listens there; {unit} needs that port"), next))
-        })
-        .collect()
-}
-
-/// The address that other hosts reach a host at.
-fn address(host: &Host, facts: &Facts, hosts: usize) -> Result<Ipv4Addr, Problem> {
-    let next = "name it by the address that the other hosts reach it at, or give that as `address` in the inventory file";
-    let address = host.address.or(facts.address).ok_or_else(|| {
-        refused(
-            host,
-            "the host's address is not known",
-            "its sshd was not reached at an IPv4 address",
-            next,
-        )
-    })?;
-    if address.is_loopback() && hosts > 1 {
-        return Err(refused(
-            host,
-            "the other hosts can't reach the host",
-            format!("it was reached at {address}, which means every host itself"),
-            next,
-        ));
-    }
-    Ok(address)
-}
-
-fn shared_addresses(hosts: &[(&Host, &Facts, Ipv4Addr)]) -> Vec<Problem> {
-    let mut first: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (host, _, address) in hosts {
-        if let Some(other) = first.get(address) {
-            problems.push(refused(
-                host,
-                "two hosts have one address",
-                format!("{other} and {} are both reached at {address}", host.name),
-                "name one host once; behind NAT give each its own `address` in the inventory file",
-            ));
-        } else {
-            first.insert(*address, &host.name);
-        }
-    }
-    problems
-}
-
 fn plan_host(
     host: &Host,
     facts: &Facts,
@@ -352,7 +219,7 @@ fn plan_host(
                 "build it with `make rpm`",
             )
         })?;
-        let installed = facts.packages.get(*name).cloned();
+        let installed = facts.packages.get(*name).map(|fact| fact.version.clone());
         if installed.as_ref() != Some(&package.version) {
             installs.push(Install { package: package.clone(), installed });
         }
@@ -376,10 +243,8 @@ fn plan_host(
     if roles.agent && !docker {
         notes.push("docker is not on this host: containerizers is `mesos` alone; after installing docker run meso bootstrap again".to_owned());
     }
-    let mut units = Vec::new();
-    for (unit, package, _) in UNITS {
-        plan_unit(unit, package, roles, facts, &installs, &files, &mut units, &mut notes);
-    }
+    let (units, told) = Before { roles, facts, installs: &installs, files: &files }.steps();
+    notes.extend(told);
     Ok(HostPlan {
         host: host.name.clone(),
         address,
@@ -411,70 +276,6 @@ pub fn sha256(content: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all that decides on one unit, and the two lists that it adds to"
-)]
-fn plan_unit(
-    unit: &'static str,
-    package: &str,
-    roles: Roles,
-    facts: &Facts,
-    installs: &[Install],
-    files: &[Write],
-    steps: &mut Vec<UnitStep>,
-    notes: &mut Vec<String>,
-) {
-    let install = installs.iter().find(|install| install.package.name == package);
-    // Packages enable their units when they are first installed, and start none.
-    let fresh =
-        UnitFact { exists: true, enabled: true, masked: false, active: "inactive".to_owned() };
-    let known = facts.units.get(unit).cloned().unwrap_or_default();
-    let now = if install.is_some_and(|install| install.installed.is_none()) && !known.exists {
-        fresh
-    } else {
-        known
-    };
-    if !now.exists && install.is_none() {
-        return;
-    }
-    let runs = !matches!(now.active.as_str(), "" | "inactive" | "failed");
-    let mut step = |action, why: String| steps.push(UnitStep { unit, action, why });
-    if is_wanted(unit, roles) {
-        if !now.enabled {
-            step(Action::Enable, "it does not start at boot".to_owned());
-        }
-        let changed: BTreeSet<&str> = files
-            .iter()
-            .map(|write| write.file.path)
-            .filter(|path| templates::is_read_by(path, unit))
-            .collect();
-        if !runs {
-            step(
-                Action::Start,
-                if now.active == "failed" { "it failed" } else { "it does not run" }.to_owned(),
-            );
-        } else if install.is_some() {
-            step(Action::Restart, format!("{package} is upgraded"));
-        } else if !changed.is_empty() {
-            step(
-                Action::Restart,
-                format!("changed: {}", changed.into_iter().collect::<Vec<_>>().join(", ")),
-            );
-        }
-    } else if package == "mesos" {
-        // The mesos package enables master and agent; a host that is only one of them has no use for the other.
-        if now.enabled {
-            step(Action::Disable, "the host is none".to_owned());
-        }
-        if runs {
-            step(Action::Stop, "the host is none".to_owned());
-        }
-    } else if runs {
-        notes.push(format!("{unit} runs here though the host is no master: it is left alone, as it holds data; stop it by hand if it is not needed"));
-    }
 }
 
 #[cfg(test)]

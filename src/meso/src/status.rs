@@ -90,7 +90,7 @@ async fn rows(known: &Known, host: &Host) -> Vec<Row> {
             host: host.name.clone(),
             address,
             unit,
-            version: facts.packages.get(package).cloned(),
+            version: facts.packages.get(package).map(|fact| fact.version.clone()),
             healthy: health.is_ok() && fact.active == "active",
             health: health.unwrap_or_else(|why| why),
             state: fact.active,

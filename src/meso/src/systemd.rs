@@ -66,6 +66,15 @@ trait Unit {
     fn active_state(&self) -> zbus::Result<String>;
 }
 
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Service",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Service {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_start_timestamp(&self) -> zbus::Result<u64>;
+}
+
 /// A host's systemd.
 #[derive(Debug)]
 pub struct Systemd {
@@ -123,11 +132,12 @@ impl Systemd {
     async fn unit(&self, name: &str) -> zbus::Result<UnitFact> {
         // LoadUnit answers for units that don't exist, too; ListUnitsByNames is younger than systemd 219.
         let path = self.manager.load_unit(name).await?;
-        let unit = UnitProxy::builder(&self.bus).path(path).build().await?;
+        let unit = UnitProxy::builder(&self.bus).path(path.clone()).build().await?;
         let load = unit.load_state().await?;
         if load == "not-found" {
             return Ok(UnitFact::default());
         }
+        let service = ServiceProxy::builder(&self.bus).path(path).build().await?;
         // Fails where the unit has no file: made at run time.
         let file_state = self.manager.get_unit_file_state(name).await.unwrap_or_default();
         Ok(UnitFact {
@@ -135,6 +145,7 @@ impl Systemd {
             enabled: file_state.starts_with("enabled"),
             masked: load == "masked",
             active: unit.active_state().await?,
+            started_us: service.exec_main_start_timestamp().await?,
         })
     }
 

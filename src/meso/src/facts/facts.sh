@@ -26,11 +26,11 @@ for pid in $(printf '%s\n' "$listening" | grep -o 'pid=[0-9]*' | cut -d= -f2 | s
 done
 
 while [ "$1" != -- ]; do
-    version=$(rpm -q --qf '%{VERSION}-%{RELEASE}' "$1" 2>/dev/null) && say package "$1" "$version"
+    version=$(rpm -q --qf '%{VERSION}-%{RELEASE}\t%{INSTALLTIME}' "$1" 2>/dev/null) && say package "$1" "$version"
     shift
 done; shift
 while [ "$1" != -- ]; do
-    if [ -f "$1" ]; then say file "$1" "$(stat -c '%a' "$1")" "$(stat -c '%U' "$1")" "$(sha256sum <"$1" | cut -d' ' -f1)"
+    if [ -f "$1" ]; then say file "$1" "$(stat -c '%a' "$1")" "$(stat -c '%U' "$1")" "$(stat -c '%.Y' "$1")" "$(sha256sum <"$1" | cut -d' ' -f1)"
     elif [ -e "$1" ]; then say odd "$1"; fi
     shift
 done

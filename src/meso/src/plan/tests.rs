@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{FileFact, Listener};
+use crate::facts::{FileFact, Listener, PackageFact, UnitFact};
 
 fn host(name: &str, master: bool, agent: bool) -> Host {
     Host {
@@ -53,39 +53,54 @@ fn three() -> Vec<(Host, Facts)> {
     ]
 }
 
-/// What the facts are after a host's steps, were they done by packages and systemd as they should.
-fn carry_out(plan: &HostPlan, facts: &mut Facts) {
-    for install in &plan.packages {
-        let before =
-            facts.packages.insert(install.package.name.clone(), install.package.version.clone());
-        for (unit, package, _) in UNITS {
-            if package == install.package.name && before.is_none() {
-                let unit = facts.units.entry(unit.to_owned()).or_default();
-                if !unit.exists {
-                    *unit = UnitFact {
-                        exists: true,
-                        enabled: true,
-                        masked: false,
-                        active: "inactive".into(),
-                    };
+/// What the facts are after a host's first `steps` steps, were they done by packages and systemd as they should. Each step
+/// takes a moment; `now` is the time.
+fn carry_out(plan: &HostPlan, facts: &mut Facts, mut steps: usize, now: &mut u64) {
+    let mut go = |is_needed: bool| {
+        let goes = is_needed && steps > 0;
+        steps -= usize::from(goes);
+        *now += u64::from(goes);
+        goes.then_some(*now)
+    };
+    if let Some(now) = go(!plan.packages.is_empty()) {
+        for install in &plan.packages {
+            let version = install.package.version.clone();
+            let fact = PackageFact { version, installed_us: now };
+            let before = facts.packages.insert(install.package.name.clone(), fact);
+            for (unit, package, _) in UNITS {
+                if package == install.package.name && before.is_none() {
+                    let unit = facts.units.entry(unit.to_owned()).or_default();
+                    if !unit.exists {
+                        let active = "inactive".into();
+                        *unit =
+                            UnitFact { exists: true, enabled: true, active, ..UnitFact::default() };
+                    }
                 }
             }
         }
     }
-    for Write { file, .. } in &plan.files {
-        let fact = FileFact {
-            mode: file.mode,
-            owner: file.owner.into(),
-            sha256: sha256(file.content.as_bytes()),
-        };
-        facts.files.insert(file.path.into(), fact);
+    if let Some(now) = go(!plan.files.is_empty()) {
+        for Write { file, .. } in &plan.files {
+            let fact = FileFact {
+                mode: file.mode,
+                owner: file.owner.into(),
+                sha256: sha256(file.content.as_bytes()),
+                written_us: now,
+            };
+            facts.files.insert(file.path.into(), fact);
+        }
     }
     for step in &plan.units {
+        // Cut short before its package came: its unit isn't there.
+        let Some(now) = go(true) else { return };
         let unit = facts.units.get_mut(step.unit).expect("steps are for units that are there");
         match step.action {
             Action::Enable => unit.enabled = true,
             Action::Disable => unit.enabled = false,
-            Action::Start | Action::Restart => unit.active = "active".into(),
+            Action::Start | Action::Restart => {
+                unit.active = "active".into();
+                unit.started_us = now;
+            }
             Action::Stop => unit.active = "inactive".into(),
         }
     }
@@ -133,7 +148,7 @@ fn one_host_is_everything() {
 #[test]
 fn what_changed_is_restarted_and_nothing_else() {
     let mut hosts = vec![(host("h1", true, true), fresh(1))];
-    carry_out(&plan(&hosts, &brought()).unwrap().hosts[0], &mut hosts[0].1);
+    carry_out(&plan(&hosts, &brought()).unwrap().hosts[0], &mut hosts[0].1, usize::MAX, &mut 100);
     let steps = |change: &dyn Fn(&mut Facts)| {
         let mut changed = hosts.clone();
         change(&mut changed[0].1);
@@ -163,7 +178,7 @@ fn what_changed_is_restarted_and_nothing_else() {
             "restart marathon.service",
         ),
         (
-            Box::new(|facts| drop(facts.packages.insert("marathon".into(), "0-1".into()))),
+            Box::new(|facts| facts.packages.get_mut("marathon").unwrap().version = "0-1".into()),
             "restart marathon.service",
         ),
         (
@@ -239,29 +254,35 @@ fn addresses_must_tell_hosts_apart() {
 
 fn any_unit() -> impl Strategy<Value = UnitFact> {
     let state = prop_oneof![Just("active"), Just("inactive"), Just("failed"), Just("activating")];
-    (any::<bool>(), state).prop_map(|(enabled, active)| UnitFact {
+    (any::<bool>(), state, 0..9_u64).prop_map(|(enabled, active, started_us)| UnitFact {
         exists: true,
         enabled,
         masked: false,
         active: active.into(),
+        started_us,
     })
 }
 
 /// Hosts in any state between never seen and set up.
 fn any_facts(last: u8) -> impl Strategy<Value = Facts> {
+    let version = prop_oneof![Just("1-100"), Just("0-9")];
+    let package = (version, 0..9_u64)
+        .prop_map(|(version, installed_us)| PackageFact { version: version.into(), installed_us });
     let packages = proptest::collection::btree_map(
         proptest::sample::select(packages::MASTER).prop_map(str::to_owned),
-        prop_oneof![Just("1-100".to_owned()), Just("0-9".to_owned())],
+        package,
         0..=3,
     );
+    let access =
+        (prop_oneof![Just(0o644), Just(0o600)], prop_oneof![Just("root"), Just("zookeeper")]);
     let files = proptest::collection::btree_map(
         proptest::sample::select(templates::paths()).prop_map(str::to_owned),
-        (prop_oneof![Just(0o644), Just(0o600)], prop_oneof![Just("root"), Just("zookeeper")])
-            .prop_map(|(mode, owner)| FileFact {
-                mode,
-                owner: owner.into(),
-                sha256: "other".into(),
-            }),
+        (access, 0..9_u64).prop_map(|((mode, owner), written_us)| FileFact {
+            mode,
+            owner: owner.into(),
+            sha256: "other".into(),
+            written_us,
+        }),
         0..8,
     );
     (packages, files, proptest::collection::vec(any_unit(), 4), any::<bool>()).prop_map(
@@ -273,29 +294,51 @@ fn any_facts(last: u8) -> impl Strategy<Value = Facts> {
                 }
             }
             if !docker {
-                facts.tools.remove("docker");
+                assert!(facts.tools.remove("docker"));
             }
             Facts { packages, files, ..facts }
         },
     )
 }
 
+/// That a host's daemons run what is installed and have read what is written.
+fn is_up_to_date(host: &Host, facts: &Facts) -> Result<(), TestCaseError> {
+    for (unit, package, _) in UNITS {
+        if !is_wanted(unit, host.roles) {
+            continue;
+        }
+        let state = &facts.units[unit];
+        prop_assert!(state.enabled && matches!(state.active.as_str(), "active" | "activating"));
+        let is_old = facts.packages[package].installed_us > state.started_us;
+        prop_assert!(!is_old, "{unit} is of an older {package}");
+        for (path, file) in &facts.files {
+            let is_unread = templates::is_read_by(path, unit) && file.written_us > state.started_us;
+            prop_assert!(!is_unread, "{unit} has not read {path}");
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
-    fn a_plan_carried_out_leaves_nothing_to_plan(first in any_facts(1), second in any_facts(2), both in any::<bool>()) {
+    fn a_plan_carried_out_leaves_nothing_to_plan(
+        first in any_facts(1),
+        second in any_facts(2),
+        both in any::<bool>(),
+        cut in 0..12_usize,
+    ) {
         let mut hosts = vec![(host("h1", true, both), first), (host("h2", false, true), second)];
-        for (plan, (_, facts)) in plan(&hosts, &brought()).unwrap().hosts.iter().zip(&mut hosts) {
-            carry_out(plan, facts);
+        let mut now = 10;
+        // The first run is cut short anywhere, the second is not.
+        for steps in [cut, usize::MAX] {
+            for (plan, (_, facts)) in plan(&hosts, &brought()).unwrap().hosts.iter().zip(&mut hosts) {
+                carry_out(plan, facts, steps, &mut now);
+            }
         }
         let again = plan(&hosts, &brought()).unwrap();
         prop_assert!(again.is_empty(), "{}", show(&again));
         for (host, facts) in &hosts {
-            for (unit, _, _) in UNITS {
-                if is_wanted(unit, host.roles) {
-                    let unit = &facts.units[unit];
-                    prop_assert!(unit.enabled && matches!(unit.active.as_str(), "active" | "activating"));
-                }
-            }
+            is_up_to_date(host, facts)?;
         }
     }
 }
