@@ -1,26 +1,24 @@
 //! Carrying a plan out: packages and files on all hosts at once, then units in the order in which the cluster starts.
 //!
-//! Nothing is started before all hosts have their packages and files. A step that fails ends the run; done steps stay done,
+//! Nothing is installed before every host's RPM has tried its packages, and nothing is started before all hosts have their
+//! packages and files. A step that fails ends the run; done steps stay done,
 //! and the next run plans from what it finds.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
 
-use crate::gather::{Known, each};
-use crate::plan::{HostPlan, Install, Plan, UnitStep, Write};
-use crate::problem::{Kind, Problem, Problems};
+use crate::gather::{AT_ONCE, Known, each};
+use crate::install::{Staged, stage};
+use crate::plan::{HostPlan, Plan, UnitStep, Write};
+use crate::problem::{Problem, Problems, all};
 use crate::progress::Progress;
 use crate::ssh::{Connection, quoted};
 
-/// How long sending a package may take.
-const UPLOAD: Duration = Duration::from_secs(600);
-/// How long installing may take, waiting for the package database's lock included.
-const INSTALL: Duration = Duration::from_secs(600);
-/// How long anything else may take.
+/// How long writing files may take.
 const COMMAND: Duration = Duration::from_secs(60);
 
 /// Writes files: all beside their targets first, then each is renamed into place.
@@ -58,9 +56,10 @@ pub async fn apply(plan: &Plan, hosts: &[Known], progress: &Progress) -> Result<
         |host: &HostPlan| hosts.iter().find(|known| known.connection.host.name == host.host);
     let pairs: Vec<(&HostPlan, &Known)> =
         plan.hosts.iter().filter_map(|host| Some((host, known(host)?))).collect();
-    each(&pairs, async |(host, known): &(&HostPlan, &Known)| {
-        if !host.packages.is_empty() {
-            install(&known.connection, &host.packages, progress).await?;
+    let staged = stage_all(&pairs, progress).await?;
+    let result = each(pairs.iter().zip(&staged), async |((host, known), staged)| {
+        if let Some(staged) = staged {
+            staged.install(progress).await?;
         }
         if !host.files.is_empty() {
             progress.say(&host.host, &format!("writing {} files", host.files.len()));
@@ -69,7 +68,9 @@ pub async fn apply(plan: &Plan, hosts: &[Known], progress: &Progress) -> Result<
         progress.done(&host.host, "packages and files are in place");
         Ok(())
     })
-    .await?;
+    .await;
+    clear(staged.iter().flatten()).await;
+    result?;
     // Masters one after the other, as agents and Marathon need them; then the rest at once.
     let (masters, agents): (Vec<_>, Vec<_>) =
         pairs.into_iter().partition(|(host, _)| host.roles.master);
@@ -81,6 +82,31 @@ pub async fn apply(plan: &Plan, hosts: &[Known], progress: &Progress) -> Result<
     Ok(())
 }
 
+/// Packages on all hosts that need some, or on none.
+async fn stage_all<'a>(
+    pairs: &[(&HostPlan, &'a Known)],
+    progress: &Progress,
+) -> Result<Vec<Option<Staged<'a>>>, Problems> {
+    let results = futures::stream::iter(pairs)
+        .map(async |(host, known)| {
+            if host.packages.is_empty() {
+                return Ok(None);
+            }
+            stage(&known.connection, &host.packages, progress).await.map(Some)
+        })
+        .buffered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    if results.iter().any(Result::is_err) {
+        clear(results.iter().flatten().flatten()).await;
+    }
+    all(results)
+}
+
+async fn clear<'a>(staged: impl Iterator<Item = &'a Staged<'a>>) {
+    futures::future::join_all(staged.map(Staged::clear)).await;
+}
+
 async fn act(host: &HostPlan, known: &Known, progress: &Progress) -> Result<(), Problem> {
     let Some(systemd) = &known.systemd else { return Ok(()) };
     for UnitStep { unit, action, .. } in &host.units {
@@ -89,105 +115,6 @@ async fn act(host: &HostPlan, known: &Known, progress: &Progress) -> Result<(), 
     }
     progress.done(&host.host, "units are as they should be");
     Ok(())
-}
-
-async fn install(
-    connection: &Connection,
-    installs: &[Install],
-    progress: &Progress,
-) -> Result<(), Problem> {
-    let host = &connection.host.name;
-    let made = connection
-        .succeed(
-            "no directory for the packages",
-            "umask 077; mktemp -d /var/tmp/meso.XXXXXX",
-            Vec::new(),
-            COMMAND,
-        )
-        .await?;
-    let directory = made.text().trim().to_owned();
-    let result = upload_and_install(connection, installs, &directory, progress).await;
-    // What failed is told; what could not be cleared away is beside the point then.
-    let cleared =
-        connection.run(&format!("rm -rf {}", quoted(&directory)), Vec::new(), COMMAND).await;
-    result?;
-    cleared?;
-    for install in installs {
-        let (name, version) = (&install.package.name, &install.package.version);
-        let command = format!("rpm -q --qf '%{{VERSION}}-%{{RELEASE}}' {}", quoted(name));
-        let now = connection.run(&command, Vec::new(), COMMAND).await?.text();
-        if now != *version {
-            return Err(Problem::on(
-                host,
-                Kind::Failed,
-                format!("{name} is not what was installed"),
-                format!(
-                    "{} is named {version}, and the host has {}",
-                    install.package.path.display(),
-                    now.trim()
-                ),
-                "give package files the names that they were built with",
-            ));
-        }
-    }
-    Ok(())
-}
-
-async fn upload_and_install(
-    connection: &Connection,
-    installs: &[Install],
-    directory: &str,
-    progress: &Progress,
-) -> Result<(), Problem> {
-    let host = &connection.host.name;
-    let mut paths = Vec::new();
-    for install in installs {
-        let package = &install.package;
-        let content = tokio::fs::read(&package.path).await.map_err(|error| {
-            Problem::on(
-                host,
-                Kind::Failed,
-                format!("{} can't be read", package.path.display()),
-                error.to_string(),
-                "run meso again with readable packages",
-            )
-        })?;
-        let size = content.len() as f64 / 1_000_000.0;
-        progress.say(host, &format!("sending {} ({size:.1} MB)", package.name));
-        let target = format!("{directory}/{}", file_name(&package.path));
-        let digest = crate::plan::sha256(&content);
-        let command = format!("cat >{target} && sha256sum <{target}", target = quoted(&target));
-        let said = connection
-            .succeed(&format!("{} can't be sent", package.name), &command, content, UPLOAD)
-            .await?
-            .text();
-        if said.split_whitespace().next() != Some(&digest) {
-            return Err(Problem::on(
-                host,
-                Kind::Failed,
-                format!("{} arrived damaged", package.name),
-                format!("its SHA-256 is {digest} here and {} there", said.trim()),
-                "see that /var/tmp on the host has room and its disk is sound, then run meso again",
-            ));
-        }
-        paths.push(quoted(&target));
-    }
-    let names: Vec<&str> = installs.iter().map(|install| install.package.name.as_str()).collect();
-    let names = names.join(", ");
-    progress.say(host, &format!("installing {names}"));
-    let paths = paths.join(" ");
-    // The packages need nothing that a minimal system lacks. Where one does, yum may know where to get it.
-    let command = format!(
-        "if rpm -U --test {paths} >/dev/null 2>&1 || ! command -v yum >/dev/null; then rpm -U {paths}; else yum -y --nogpgcheck install {paths}; fi"
-    );
-    connection
-        .succeed(&format!("{names} can't be installed"), &command, Vec::new(), INSTALL)
-        .await?;
-    Ok(())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The program that writes these files.
@@ -225,6 +152,7 @@ mod tests {
     use crate::plan::Why;
     use crate::templates::File;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
     use std::process::{Command, Output};
 
     fn write(path: &Path, content: &str, mode: u32, owner: &'static str) -> Write {

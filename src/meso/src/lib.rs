@@ -1,7 +1,7 @@
 //! `meso`: turns a list of hosts into a running Mesos cluster.
 //!
 //! Data flows one way: [`inventory`] (which hosts, what each becomes) → [`gather`] (over [`ssh`] and [`systemd`], one command a
-//! host, read by [`facts`]) → [`plan`] (pure: a value that can be printed and tested) → [`apply`] → [`verify`] (asks the
+//! host, read by [`facts`]) → [`plan`] (pure: a value that can be printed and tested) → [`apply`] (by [`install`] and [`systemd`]) → [`verify`] (asks the
 //! daemons by [`probe`]). [`bootstrap`] and [`status`] are the commands, [`cli`] the command line.
 //!
 //! Invariants: all hosts are judged before the first is changed; files are replaced as a whole or not at all; what is as it
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod documents;
 pub mod facts;
 pub mod gather;
+pub mod install;
 pub mod inventory;
 pub mod packages;
 pub mod plan;
