@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::apply::apply;
 use crate::cli::HostOptions;
-use crate::gather::{Known, gather};
+use crate::gather::Known;
 use crate::inventory::{Host, Roles};
 use crate::packages;
 use crate::plan::{self, Plan};
@@ -29,7 +29,7 @@ pub struct Options {
     dry_run: bool,
     /// Print one JSON document on standard output.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Makes the hosts a cluster.
@@ -37,25 +37,22 @@ pub struct Options {
 /// # Errors
 /// Everything that keeps them from it.
 pub async fn run(options: Options) -> Result<()> {
-    let (hosts, login) = options.hosts.resolve()?;
+    let chosen = options.hosts.resolve()?;
+    let hosts = &chosen.hosts;
     let directory =
-        options.packages.or(login.packages.clone()).unwrap_or_else(packages::default_directory);
+        options.packages.or(chosen.packages.clone()).unwrap_or_else(packages::default_directory);
     let roles: Vec<(&str, Roles)> =
         hosts.iter().map(|host| (host.name.as_str(), host.roles)).collect();
     let brought = packages::find(&directory, &roles)?;
-    let login = login.ask_if_needed(&hosts)?;
-
-    let progress = Progress::new(hosts.iter().map(|host| host.name.as_str()));
-    let known = gather(&hosts, &login, &progress).await?;
+    let known = chosen.look().await?;
     let facts: Vec<_> =
         known.iter().map(|known| (known.connection.host.clone(), known.facts.clone())).collect();
     let plan = plan::plan(&facts, &brought)?;
     if !options.json {
-        progress.clear();
         say(&show::plan(&plan, Style::of_stdout()))?;
     }
     if !options.dry_run {
-        carry_out(&plan, &known, &hosts).await?;
+        carry_out(&plan, &known, hosts).await?;
     }
     if options.json {
         let answer = json!({

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use serde_json::json;
 
 use crate::inventory::{self, Host, Request, Target};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Kind, Problem, Problems};
+use crate::progress::Progress;
 use crate::show::Style;
-use crate::ssh::{self, known_hosts::KnownHosts};
+use crate::ssh;
 use crate::{bootstrap, documents, gather, status};
 
 const EXAMPLES: &str = "\
@@ -20,8 +22,12 @@ Examples:
   meso bootstrap --hosts h1,h2 --dry-run       what would be done
   meso status --hosts h1,h2,h3                 how it is
 
-Exit codes: 0 done or nothing to do, 1 something failed on a host or is not well, 2 wrong command line or inventory,
-4 a host can't be reached or logged in to, 5 a host or the packages are not fit (nothing was changed).";
+Exit codes:
+  0  done, or nothing to do
+  1  something failed on a host, or is not well
+  2  the command line or the inventory is wrong
+  4  a host can't be reached or logged in to
+  5  a host or the packages are not fit; nothing was changed";
 
 /// Turns a list of hosts into a Mesos cluster.
 #[derive(Debug, Parser)]
@@ -48,6 +54,16 @@ enum Command {
         /// The directory.
         directory: Option<PathBuf>,
     },
+}
+
+impl Command {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Bootstrap(options) => options.json,
+            Self::Status(options) => options.json,
+            _ => false,
+        }
+    }
 }
 
 const FILE_HELP: &str = "\
@@ -80,27 +96,12 @@ pub struct HostOptions {
     /// Known host keys [default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts].
     #[arg(long, value_name = "FILE")]
     known_hosts: Option<PathBuf>,
-    /// File whose first line is the password to log in with.
+    /// File whose first line is the password to log in with; on a terminal it is asked for where it is needed.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Ask for the password to log in with, once for all hosts.
-    #[arg(long, conflicts_with = "password_file")]
-    ask_password: bool,
     /// Seconds that reaching a host, and each of its answers, may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     timeout: u32,
-}
-
-/// How to log in, before a password was asked for.
-#[derive(Debug)]
-pub struct LoginPlan {
-    key: Option<PathBuf>,
-    password: Option<Arc<str>>,
-    ask_password: bool,
-    known_hosts: Arc<KnownHosts>,
-    timeout: Duration,
-    /// Directory of packages that the inventory names.
-    pub packages: Option<PathBuf>,
 }
 
 impl HostOptions {
@@ -108,38 +109,67 @@ impl HostOptions {
     ///
     /// # Errors
     /// When the options or the files that they name can't be used.
-    pub fn resolve(self) -> Result<(Vec<Host>, LoginPlan), Problem> {
-        let file =
-            self.inventory.as_deref().map(inventory::read_file).transpose()?.unwrap_or_default();
+    pub fn resolve(self) -> Result<Chosen, Problem> {
+        let file = self.inventory.as_deref().map(inventory::read_file).transpose()?;
+        let file = file.unwrap_or_default();
         let key = self.key.or_else(|| file.key.clone());
         if let Some(key) = &key
             && let Err(error) = std::fs::File::open(key)
         {
-            return Err(Problem::usage(
-                "the private key can't be read",
-                format!("{}: {error}", key.display()),
-                "give an existing private key to --key",
-            ));
+            let why = format!("{}: {error}", key.display());
+            let next = "give an existing private key to --key";
+            return Err(Problem::usage("the private key can't be read", why, next));
         }
-        let login = LoginPlan {
+        let known_hosts = self.known_hosts.or_else(|| file.known_hosts.clone());
+        let login = ssh::Login {
             key,
             password: self.password_file.as_deref().map(read_password).transpose()?,
-            ask_password: self.ask_password,
-            known_hosts: gather::known_hosts(
-                self.known_hosts.or_else(|| file.known_hosts.clone()),
-            )?,
+            known_hosts: gather::known_hosts(known_hosts)?,
             timeout: Duration::from_secs(self.timeout.into()),
-            packages: file.packages.clone(),
         };
-        let request = Request {
-            hosts: self.hosts,
-            masters: self.masters,
-            agents: self.agents,
-            user: self.user,
-            port: self.port,
-            file,
+        let packages = file.packages.clone();
+        let (hosts, masters, agents) = (self.hosts, self.masters, self.agents);
+        let request = Request { hosts, masters, agents, user: self.user, port: self.port, file };
+        Ok(Chosen { hosts: inventory::resolve(&request)?, login, packages })
+    }
+}
+
+/// What the options say.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The hosts with their roles.
+    pub hosts: Vec<Host>,
+    /// How to log in.
+    pub login: ssh::Login,
+    /// Directory of packages that the inventory names.
+    pub packages: Option<PathBuf>,
+}
+
+impl Chosen {
+    /// Connects to all hosts and looks at them. Where some refuse to log in without a password, and there is a terminal, it
+    /// is asked for, once for all.
+    ///
+    /// # Errors
+    /// The problems of all hosts.
+    pub async fn look(&self) -> Result<Vec<gather::Known>, Problems> {
+        let progress = || Progress::new(self.hosts.iter().map(|host| host.name.as_str()));
+        let result = gather::gather(&self.hosts, &self.login, &progress()).await;
+        let is_password_wanted = |problems: &Problems| {
+            let refused = problems.0.iter().any(|problem| problem.kind == Kind::Refused);
+            refused && self.login.password.is_none() && std::io::stdin().is_terminal()
         };
-        Ok((inventory::resolve(&request)?, login))
+        match result {
+            Err(problems) if is_password_wanted(&problems) => {
+                let refused = problems.0.iter().filter(|problem| problem.kind == Kind::Refused);
+                let names: Vec<&str> =
+                    refused.filter_map(|problem| problem.host.as_deref()).collect();
+                let prompt = format!("password for {}: ", names.join(", "));
+                let Ok(password) = ask(&prompt) else { return Err(problems) };
+                let login = ssh::Login { password: Some(password), ..self.login.clone() };
+                gather::gather(&self.hosts, &login, &progress()).await
+            }
+            result => result,
+        }
     }
 }
 
@@ -155,36 +185,6 @@ fn read_password(path: &Path) -> Result<Arc<str>, Problem> {
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.into()),
         _ => Err(why("its first line is empty".to_owned())),
-    }
-}
-
-impl LoginPlan {
-    /// Asks for the password where it is to be asked for: on a terminal, without showing it.
-    ///
-    /// # Errors
-    /// When there is no terminal to ask on.
-    pub fn ask_if_needed(self, hosts: &[Host]) -> Result<ssh::Login, Problem> {
-        let password = if self.ask_password {
-            let users: std::collections::BTreeSet<&str> =
-                hosts.iter().map(|host| host.user.as_str()).collect();
-            let prompt =
-                format!("password of {}: ", users.into_iter().collect::<Vec<_>>().join(", "));
-            Some(ask(&prompt).map_err(|error| {
-                Problem::usage(
-                    "the password can't be asked for",
-                    error.to_string(),
-                    "run meso on a terminal, or use --password-file",
-                )
-            })?)
-        } else {
-            self.password
-        };
-        Ok(ssh::Login {
-            key: self.key,
-            password,
-            known_hosts: self.known_hosts,
-            timeout: self.timeout,
-        })
     }
 }
 
@@ -220,11 +220,12 @@ pub fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return ended(Err(error.into())),
+        Err(error) => return ended(Err(error.into()), false),
     };
+    let json = cli.command.wants_json();
     let result = runtime.block_on(run(cli.command));
     runtime.shutdown_timeout(Duration::from_millis(200));
-    ended(result)
+    ended(result, json)
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -237,15 +238,22 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Completions { shell } => documents::completions(&mut Cli::command(), shell)?,
         Command::Man { directory: Some(directory) } => {
-            documents::write_man_pages(&Cli::command(), &directory)?
+            documents::write_man_pages(&built(), &directory)?
         }
-        Command::Man { directory: None } => documents::print_man_page(&Cli::command())?,
+        Command::Man { directory: None } => documents::print_man_page(&built())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The command line's definition, where each command knows its whole name.
+fn built() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    command
+}
+
 /// Tells how it ended.
-fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+fn ended(result: anyhow::Result<ExitCode>, json: bool) -> ExitCode {
     let error = match result {
         Ok(code) => return code,
         Err(error) => error,
@@ -271,6 +279,9 @@ fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     let Some(problems) = problems else { return ExitCode::FAILURE };
     for problem in &problems.0 {
         let _ = writeln!(std::io::stderr(), "{} {problem}", Style::of_stderr().bad("error:"));
+    }
+    if json {
+        let _ = writeln!(std::io::stdout(), "{:#}", json!({"version": 1, "problems": problems.0}));
     }
     problems.exit_code()
 }

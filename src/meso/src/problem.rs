@@ -11,8 +11,10 @@ pub enum Kind {
     Failed,
     /// The command line or the inventory is wrong: exit code 2.
     Usage,
-    /// A host can't be reached or logged in to: exit code 4.
+    /// A host can't be reached: exit code 4.
     Unreachable,
+    /// A host lets nobody in with what was offered: exit code 4, too.
+    Refused,
     /// A host or the packages are not fit for what is asked; nothing was changed: exit code 5.
     Preflight,
 }
@@ -22,7 +24,7 @@ impl Kind {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
-            Self::Unreachable => 4,
+            Self::Unreachable | Self::Refused => 4,
             Self::Preflight => 5,
         }
     }

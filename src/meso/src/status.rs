@@ -8,12 +8,11 @@ use serde::Serialize;
 
 use crate::cli::HostOptions;
 use crate::facts::UnitFact;
-use crate::gather::{Known, each, gather};
+use crate::gather::{Known, each};
 use crate::inventory::Host;
 use crate::plan::UNITS;
 use crate::probe::Probe;
 use crate::problem::Problem;
-use crate::progress::Progress;
 use crate::show::{Style, table};
 
 /// Options of `meso status`.
@@ -23,7 +22,7 @@ pub struct Options {
     hosts: HostOptions,
     /// Print one JSON document on standard output.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// A unit on a host.
@@ -47,15 +46,13 @@ struct Row {
 /// # Errors
 /// When a host can't be asked.
 pub async fn run(options: Options) -> Result<bool> {
-    let (hosts, login) = options.hosts.resolve()?;
-    let login = login.ask_if_needed(&hosts)?;
-    let progress = Progress::new(hosts.iter().map(|host| host.name.as_str()));
-    let known = gather(&hosts, &login, &progress).await?;
-    let rows = each(known.iter().zip(&hosts), async |(known, host): (&Known, &Host)| {
+    let chosen = options.hosts.resolve()?;
+    let hosts = &chosen.hosts;
+    let known = chosen.look().await?;
+    let rows = each(known.iter().zip(hosts), async |(known, host): (&Known, &Host)| {
         Ok::<_, Problem>(rows(known, host).await)
     })
     .await?;
-    progress.clear();
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
     let healthy = !rows.is_empty() && rows.iter().all(|row| row.healthy);
     let mut out = std::io::stdout().lock();

@@ -240,9 +240,10 @@ fn authenticate(host: &Host, login: &Login, session: &Session) -> Result<(), Pro
             }
         }
     }
-    Err(unreachable(
-        host,
-        &format!("the host refuses to log {user} in"),
+    Err(Problem::on(
+        &host.name,
+        Kind::Refused,
+        format!("the host refuses to log {user} in"),
         tried.join("; "),
         format!(
             "check --user, --key and --password-file, or add your public key with: ssh-copy-id -p {} {user}@{}",
