@@ -4,8 +4,14 @@
 //! where it may; for a Docker task the process is `mesos-docker-executor`, which runs the container in Docker.
 
 pub mod cgroups;
+pub mod docker;
 pub mod fetch;
+pub mod helper;
 pub mod launcher;
+pub mod processes;
+mod start;
+
+pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER};
 
 use std::path::PathBuf;
 

@@ -6,12 +6,15 @@ pub mod command;
 pub mod docker;
 pub mod health;
 
+use crate::containerizer::helper;
+
 /// Runs the program that `arguments` name, if it is one of ours: the first is the name that it was started under.
 /// `None` if it is another.
 pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
     let name = std::path::Path::new(arguments.first()?).file_name()?.to_str()?.to_owned();
     let rest: Vec<String> = arguments.iter().skip(1).cloned().collect();
     let run = match name.as_str() {
+        helper::NAME => return Some(exit_code(&name, helper::run(&rest))),
         "mesos-executor" => Program::Command,
         "mesos-docker-executor" => Program::Docker,
         _ => return None,
@@ -28,14 +31,18 @@ pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
                 }
             })
         });
-    Some(match ended {
+    Some(exit_code(&name, ended))
+}
+
+fn exit_code(name: &str, ended: anyhow::Result<()>) -> std::process::ExitCode {
+    match ended {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "{name}: {error:#}");
             std::process::ExitCode::FAILURE
         }
-    })
+    }
 }
 
 enum Program {

@@ -241,7 +241,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: posix/cpu,posix/mem (nothing is limited), cgroups/cpu,cgroups/mem or cgroups/all.",
+        "Isolators: posix/cpu,posix/mem (given, nothing is limited), cgroups/cpu,cgroups/mem or cgroups/all; without this flag the linux launcher limits both.",
     ),
     flag(
         "launcher",

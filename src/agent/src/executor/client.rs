@@ -10,6 +10,8 @@ use mesos::v1;
 use mesos::v1::executor::{Call, Event, call, event};
 use tokio::sync::mpsc;
 
+/// How long an acknowledgement may take before an update is sent again.
+const RETRY: Duration = Duration::from_secs(5);
 const RECORD_MAX: usize = 64 << 20;
 
 /// What an executor hears.
@@ -33,6 +35,9 @@ pub struct Client {
     agent: Option<v1::AgentId>,
     /// Updates without acknowledgement, oldest first.
     unacknowledged: VecDeque<v1::TaskStatus>,
+    /// Those to be sent again now.
+    repeated: VecDeque<v1::TaskStatus>,
+    knows_killing: bool,
     tasks: Vec<v1::TaskInfo>,
     heard: mpsc::Receiver<Heard>,
     connect: mpsc::Sender<Call>,
@@ -77,6 +82,8 @@ impl Client {
             executor,
             agent: None,
             unacknowledged: VecDeque::new(),
+            repeated: VecDeque::new(),
+            knows_killing: false,
             tasks: Vec::new(),
             heard,
             connect,
@@ -113,7 +120,18 @@ impl Client {
     /// The next event. Acknowledgements and reconnections are dealt with inside.
     pub async fn next(&mut self) -> Heard {
         loop {
-            let Some(heard) = self.heard.recv().await else { return Heard::Shutdown };
+            if let Some(status) = self.repeated.front().cloned() {
+                self.post(status).await;
+                self.repeated.pop_front();
+                continue;
+            }
+            let heard = tokio::select! {
+                heard = self.heard.recv() => heard.unwrap_or(Heard::Shutdown),
+                () = tokio::time::sleep(RETRY), if !self.unacknowledged.is_empty() => {
+                    self.repeated.clone_from(&self.unacknowledged);
+                    continue;
+                }
+            };
             let event = match heard {
                 Heard::Event(event) => event,
                 Heard::Reconnect => {
@@ -124,13 +142,13 @@ impl Client {
             };
             match event.r#type() {
                 event::Type::Subscribed => {
-                    self.agent = event.subscribed.and_then(|subscribed| subscribed.agent_info.id);
+                    let subscribed = event.subscribed.unwrap_or_default();
+                    self.agent = subscribed.agent_info.id;
+                    let killing = v1::framework_info::capability::Type::TaskKillingState as i32;
+                    let capabilities = &subscribed.framework_info.capabilities;
+                    self.knows_killing = capabilities.iter().any(|own| own.r#type == Some(killing));
                     // What happened while we were away.
-                    let waiting: Vec<v1::TaskStatus> =
-                        self.unacknowledged.iter().cloned().collect();
-                    for status in waiting {
-                        self.post(status).await;
-                    }
+                    self.repeated.clone_from(&self.unacknowledged);
                 }
                 event::Type::Acknowledged => {
                     if let Some(acknowledged) = event.acknowledged {
@@ -152,6 +170,11 @@ impl Client {
                 _ => return Heard::Event(event),
             }
         }
+    }
+
+    /// Whether the framework wants to hear that a task is being killed.
+    pub fn framework_knows_killing(&self) -> bool {
+        self.knows_killing
     }
 
     /// Whether every update was acknowledged.

@@ -1,6 +1,7 @@
 //! `mesos-executor`: runs one command (Mesos' `launcher/executor.cpp`).
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use tokio::sync::mpsc;
 
 use super::client::{Client, Heard};
 use super::health::{self, Health, Place};
-use crate::containerizer::launcher::kill_tree;
+use crate::containerizer::processes::kill_tree;
+use crate::containerizer::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER, cgroups, helper};
 
 /// How long a task may take to end after SIGTERM when nobody says otherwise.
 const KILL_GRACE: Duration = Duration::from_secs(3);
@@ -57,31 +59,39 @@ struct Task {
 
 fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     let command = info.command.clone().unwrap_or_default();
-    let mut words = Command::new("/bin/sh");
-    if command.shell() {
-        words.arg("-c").arg(command.value());
+    let (program, argv) = if command.shell() {
+        let argv = ["sh", "-c", command.value()].map(str::to_owned).to_vec();
+        ("/bin/sh".to_owned(), argv)
     } else {
-        words = Command::new(command.value());
-        let mut arguments = command.arguments.iter();
-        if let Some(name) = arguments.next() {
-            words.arg0(name);
+        (command.value().to_owned(), command.arguments.clone())
+    };
+    let mut words: Command = match std::env::var(TASK_USER) {
+        Ok(user) => {
+            let options = helper::Options { waits: false, user: Some(&user) };
+            helper::command(&options, &program, &argv).into()
         }
-        words.args(arguments);
-    }
+        Err(_) => {
+            let mut words = Command::new(&program);
+            if let [name, rest @ ..] = &argv[..] {
+                words.arg0(name).args(rest);
+            }
+            words
+        }
+    };
     for (name, value) in environment(&command) {
         words.env(name, value);
     }
-    if let Ok(Some(user)) =
-        std::env::var("MESOS_TASK_USER").as_deref().map_or(Ok(None), nix::unistd::User::from_name)
-    {
-        words
-            .uid(user.uid.as_raw())
-            .gid(user.gid.as_raw())
-            .env("HOME", &user.dir)
-            .env("USER", &user.name);
+    for own in [TASK_USER, MEMORY_EVENTS, MEMORY_LIMIT] {
+        words.env_remove(own);
     }
-    words.env_remove("MESOS_TASK_USER").stdin(Stdio::null()).process_group(0);
-    words.spawn().map_err(|error| format!("Failed to start '{}': {error}", command.value()))
+    words.stdin(Stdio::null()).process_group(0);
+    words.spawn().map_err(|error| format!("Failed to start '{program}': {error}"))
+}
+
+/// What is to be said if the container has run out of memory.
+fn out_of_memory() -> Option<String> {
+    let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    cgroups::out_of_memory(&file(MEMORY_EVENTS)?, &file(MEMORY_LIMIT)?)
 }
 
 /// A command's own variables.
@@ -145,7 +155,10 @@ pub async fn run() -> anyhow::Result<()> {
                         }
                     }
                     event::Type::Kill => {
-                        if let Some(task) = task.as_mut().filter(|task| !task.killed) {
+                        if let Some(task) = task.as_mut().filter(|task| !task.killed && !over) {
+                            if client.framework_knows_killing() {
+                                client.update(&task.info.task_id, TaskState::TaskKilling, |_| {}).await;
+                            }
                             let policy = event.kill.and_then(|kill| kill.kill_policy);
                             terminate(task, policy.as_ref());
                         }
@@ -168,11 +181,19 @@ pub async fn run() -> anyhow::Result<()> {
                         Ok(status) if status.success() => TaskState::TaskFinished,
                         _ => TaskState::TaskFailed,
                     };
-                    let message = status.map_or_else(|error| error.to_string(), describe);
+                    let mut message = status.map_or_else(|error| error.to_string(), describe);
+                    let exceeded = out_of_memory().filter(|_| state == TaskState::TaskFailed);
+                    let is_out_of_memory = exceeded.is_some();
+                    if let Some(exceeded) = exceeded {
+                        message = exceeded;
+                    }
                     let unhealthy = ended.unhealthy;
                     let id = ended.info.task_id.clone();
                     client.update(&id, state, |status| {
                         status.message = Some(message);
+                        if is_out_of_memory {
+                            status.reason = Some(v1::task_status::Reason::ContainerLimitationMemory as i32);
+                        }
                         if unhealthy {
                             status.healthy = Some(false);
                         }

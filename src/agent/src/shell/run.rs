@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
 use crate::checkpoint::{self, found, paths};
-use crate::containerizer::cgroups::Cgroups;
-use crate::containerizer::launcher::Launcher;
+use crate::containerizer::cgroups::{Cgroups, Limits};
+use crate::containerizer::launcher::{Config, Launcher, check_programs};
 use crate::core::recovery::{Reconfiguration, incompatibility};
 use crate::core::{Agent, Ending, Settings};
 use crate::flags;
@@ -79,16 +79,23 @@ pub async fn run(
     tracing::info!(%endpoint, resources = %plan.resources, "mesos-agent {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
     let (tell_end, ends) = mpsc::channel(1024);
-    let launcher = Launcher::new(
-        settings.launcher_dir.clone(),
-        plan.containerizers,
-        plan.docker_socket,
-        plan.cgroups,
-        tell_end,
-    );
+    let config = Config {
+        launcher_dir: settings.launcher_dir.clone(),
+        work_dir: plan.work_dir.clone(),
+        containerizers: plan.containerizers,
+        docker_socket: plan.docker_socket,
+        docker_remove_delay: values.duration("docker_remove_delay").unwrap_or_default(),
+        docker_kill_orphans: values.boolean("docker_kill_orphans"),
+        cgroups: plan.cgroups,
+    };
+    if let Err(problem) = check_programs(&config) {
+        tracing::warn!("{problem}: tasks that need it will fail");
+    }
+    let launcher = Launcher::new(config, tell_end);
     let started = Instant::now();
     let mut agent = Agent::new(settings, info);
     recover(&mut agent, &launcher, &values, &plan.work_dir, started)?;
+    launcher.end_orphans();
 
     let sender = Sender::new(endpoint);
     let mut exited = sender.exited();
@@ -260,31 +267,42 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
     })
 }
 
+/// Isolators that are known, beside those of which only the linux launcher is the work.
+const ISOLATORS: &[&str] = &["posix/cpu", "posix/mem", "cgroups/cpu", "cgroups/mem", "cgroups/all"];
+
 /// Cgroups, where the launcher is to use them.
 fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
     let hierarchy = Path::new(values.text("cgroups_hierarchy").unwrap_or("/sys/fs/cgroup"));
     let root = values.text("cgroups_root").unwrap_or("mesos");
-    let isolators = values.text("isolation").unwrap_or_default();
-    let wanted = isolators.contains("cgroups/");
+    let text = values.text("isolation").unwrap_or_default();
+    let isolators: Vec<&str> =
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    for name in &isolators {
+        ensure!(
+            ISOLATORS.contains(name),
+            "--isolation: '{name}' is unknown or not supported by this agent yet; these are: {}",
+            ISOLATORS.join(", ")
+        );
+    }
+    let has = |name: &str| isolators.contains(&name) || isolators.contains(&"cgroups/all");
+    let wanted = isolators.iter().any(|name| name.starts_with("cgroups/"));
+    // Who asks for nothing gets limits where there can be any.
+    let is_open = !values.is_given("isolation");
+    let limits =
+        Limits { cpu: is_open || has("cgroups/cpu"), memory: is_open || has("cgroups/mem") };
+    let prepared = || Cgroups::prepare(hierarchy, root, limits);
     match values.text("launcher") {
-        Some("posix") if wanted => bail!("--isolation={isolators} needs --launcher=linux"),
+        Some("posix") if wanted => bail!("--isolation={text} needs --launcher=linux"),
         Some("posix") => Ok(None),
-        Some("linux") => Cgroups::prepare(hierarchy, root).map(Some).with_context(|| {
-            format!("--launcher=linux: cgroups below {} can't be used", hierarchy.display())
-        }),
+        Some("linux") => prepared().map(Some).with_context(|| format!("--launcher=linux: cgroups below {} can't be used (root is needed; --launcher=posix does without)", hierarchy.display())),
         Some(other) => bail!("--launcher: '{other}' is neither linux nor posix"),
         None if !nix::unistd::geteuid().is_root() => {
-            ensure!(!wanted, "--isolation={isolators} needs root");
+            ensure!(!wanted, "--isolation={text} needs root");
             Ok(None)
         }
-        None => match Cgroups::prepare(hierarchy, root) {
+        None => match prepared() {
             Ok(cgroups) => Ok(Some(cgroups)),
-            Err(error) if wanted => Err(error).with_context(|| {
-                format!(
-                    "--isolation={isolators}: cgroups below {} can't be used",
-                    hierarchy.display()
-                )
-            }),
+            Err(error) if wanted => Err(error).with_context(|| format!("--isolation={text}: cgroups below {} can't be used", hierarchy.display())),
             Err(error) => {
                 tracing::warn!(%error, "cgroups can't be used: containers are plain process groups without limits");
                 Ok(None)

@@ -1,0 +1,96 @@
+//! Docker's Engine API, as agent and executor use it: connecting, pulling, ending, removing, finding orphans.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder,
+};
+use futures::StreamExt as _;
+use mesos::v1;
+
+const TIMEOUT_SECONDS: u64 = 120;
+/// How long one order to the daemon may take while cleaning up.
+const ORDER: Duration = Duration::from_secs(30);
+/// What names of Mesos' containers begin with.
+const PREFIX: &str = "mesos-";
+
+/// The name of a container in Docker.
+pub fn name(container: &str) -> String {
+    format!("{PREFIX}{container}")
+}
+
+/// Connects, with the newest version of the API that the daemon knows as well.
+///
+/// # Errors
+/// When nobody answers at the socket.
+pub async fn connect(socket: &Path) -> Result<Docker, String> {
+    let named = |error: bollard::errors::Error| format!("{}: {error}", socket.display());
+    let path = socket.to_string_lossy();
+    let docker = Docker::connect_with_unix(&path, TIMEOUT_SECONDS, bollard::API_DEFAULT_VERSION);
+    docker.map_err(named)?.negotiate_version().await.map_err(named)
+}
+
+/// Pulls an image where it is missing or must be fresh.
+///
+/// # Errors
+/// What the daemon says.
+pub async fn pull(socket: &Path, info: &v1::container_info::DockerInfo) -> Result<(), String> {
+    let docker = connect(socket).await?;
+    if !info.force_pull_image() && docker.inspect_image(&info.image).await.is_ok() {
+        return Ok(());
+    }
+    let has_tag = info.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    let reference = if has_tag { info.image.clone() } else { format!("{}:latest", info.image) };
+    let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
+    let mut steps = docker.create_image(Some(options), None, None);
+    while let Some(step) = steps.next().await {
+        let _ =
+            step.map_err(|error| format!("Failed to run 'docker pull {}': {error}", info.image))?;
+    }
+    Ok(())
+}
+
+/// Kills a container, if there is one of that name and it runs.
+pub async fn end(socket: &Path, name: &str) {
+    let Ok(docker) = connect(socket).await else { return };
+    let options = KillContainerOptionsBuilder::default().signal("KILL").build();
+    // An error means that there is none, or that it has ended.
+    let _ = tokio::time::timeout(ORDER, docker.kill_container(name, Some(options))).await;
+}
+
+/// Removes a container, running or not, if there is one of that name.
+pub async fn remove(socket: &Path, name: &str) {
+    let Ok(docker) = connect(socket).await else { return };
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    // An error means that there is none.
+    let _ = tokio::time::timeout(ORDER, docker.remove_container(name, Some(options))).await;
+}
+
+/// Names of containers that an agent with this work directory started, and that are not among the `known` ones.
+///
+/// # Errors
+/// What the daemon says.
+pub async fn orphans(
+    socket: &Path,
+    work_dir: &Path,
+    known: &BTreeSet<String>,
+) -> Result<Vec<String>, String> {
+    let docker = connect(socket).await?;
+    let filters = HashMap::from([("name", vec![PREFIX])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let all = docker.list_containers(Some(options)).await.map_err(|error| error.to_string())?;
+    let is_ours = |mounts: &[bollard::models::MountPoint]| {
+        let mut sources = mounts.iter().filter_map(|mount| mount.source.as_deref());
+        sources.any(|source| Path::new(source).starts_with(work_dir))
+    };
+    Ok(all
+        .into_iter()
+        .filter(|container| is_ours(container.mounts.as_deref().unwrap_or_default()))
+        .filter_map(|container| Some(container.names?.first()?.trim_start_matches('/').to_owned()))
+        .filter(|name| name.strip_prefix(PREFIX).is_some_and(|id| !known.contains(id)))
+        .collect())
+}

@@ -1,0 +1,89 @@
+//! `mesos-containerizer launch`: the first process of a container, until it becomes the program that it is for.
+//!
+//! It waits for the agent, which puts it into its cgroups meanwhile: nothing that the program starts is outside of
+//! them. An agent that died before has not done so; then nothing is run. Then it changes over to the user, with all
+//! groups of that user, and becomes the program: the process id stays.
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use nix::unistd::User;
+
+/// The name that the helper is started under.
+pub const NAME: &str = "mesos-containerizer";
+/// What the agent says on standard input when the container is ready.
+pub const GO: u8 = b'1';
+
+/// How the helper is started. It is this very program.
+#[derive(Debug, Default)]
+pub struct Options<'a> {
+    /// Whether to wait for [`GO`] on standard input.
+    pub waits: bool,
+    /// The user to become.
+    pub user: Option<&'a str>,
+}
+
+/// A command that starts the helper, which becomes `program`, told that its name is `argv[0]`.
+pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command {
+    // The link survives an upgrade that replaces the file.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME).arg("launch");
+    if options.waits {
+        command.arg("--wait");
+    }
+    if let Some(user) = options.user {
+        command.arg(format!("--user={user}"));
+    }
+    command.arg("--").arg(program).args(argv);
+    command
+}
+
+/// Becomes the program.
+///
+/// # Errors
+/// When it is not started by an agent, the user is unknown, or the program can't be run.
+pub fn run(arguments: &[String]) -> anyhow::Result<()> {
+    ensure!(
+        arguments.first().is_some_and(|name| name == "launch"),
+        "only 'launch' is supported: this program is started by a Mesos agent"
+    );
+    let end = arguments
+        .iter()
+        .position(|argument| argument == "--")
+        .context("'--' is missing before the program")?;
+    let (options, program) = arguments[1..].split_at(end - 1);
+    let [_, program, argv @ ..] = program else { bail!("the program is missing") };
+    let user = options.iter().find_map(|option| option.strip_prefix("--user="));
+    let user = match user {
+        Some(name) => {
+            Some(User::from_name(name)?.with_context(|| format!("no user '{name}' on this host"))?)
+        }
+        None => None,
+    };
+    if options.iter().any(|option| option == "--wait") {
+        let mut told = [0];
+        let count = std::io::stdin().read(&mut told)?;
+        ensure!(count == 1 && told[0] == GO, "the agent is gone: not started");
+    }
+    let mut command = Command::new(program);
+    if let [name, rest @ ..] = argv {
+        command.arg0(OsString::from(name)).args(rest);
+    }
+    command.stdin(Stdio::null());
+    if let Some(user) = user {
+        become_user(&user).with_context(|| format!("cannot become '{}'", user.name))?;
+        command.env("HOME", &user.dir).env("USER", &user.name);
+    }
+    Err(anyhow::Error::new(command.exec()).context(format!("Failed to start '{program}'")))
+}
+
+fn become_user(user: &User) -> anyhow::Result<()> {
+    let name = std::ffi::CString::new(user.name.as_str())?;
+    nix::unistd::initgroups(&name, user.gid)?;
+    nix::unistd::setgid(user.gid)?;
+    nix::unistd::setuid(user.uid)?;
+    Ok(())
+}

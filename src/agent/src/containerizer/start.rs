@@ -1,0 +1,186 @@
+//! One container's start: its sandbox, its files, its image, its cgroups, its first process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use mesos::v1::container_info;
+use nix::unistd::{User, chown};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+
+use super::launcher::Config;
+use super::{Launch, Program, docker, fetch, helper};
+use crate::checkpoint;
+
+/// Variables by which an executor of ours learns what concerns only it; its task never sees them.
+pub const TASK_USER: &str = "MESOS_TASK_USER";
+/// Where the kernel counts kills for memory in the container's cgroup.
+pub const MEMORY_EVENTS: &str = "MESOS_MEMORY_EVENTS";
+/// Where the container's limit of memory is.
+pub const MEMORY_LIMIT: &str = "MESOS_MEMORY_LIMIT";
+
+fn at(path: &Path) -> impl Fn(io::Error) -> String {
+    let path = path.display().to_string();
+    move |error| format!("{path}: {error}")
+}
+
+/// Starts a container. May be dropped at any time: then there is no process.
+///
+/// # Errors
+/// What went wrong, in words.
+pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, String> {
+    check(config, launch)?;
+    let user = user(launch)?;
+    prepare_sandbox(launch, user.as_ref())?;
+    for uri in &launch.uris {
+        if let Err(reason) = fetch::fetch(uri, &launch.sandbox).await {
+            if let Ok(mut stderr) = output(launch, "stderr") {
+                // The task's owner looks there; the update says it too.
+                let _ = writeln!(stderr, "Failed to fetch {reason}");
+            }
+            let container = &launch.run.container;
+            return Err(format!("Failed to fetch all URIs for container '{container}': {reason}"));
+        }
+    }
+    let docker = launch.container.as_ref().and_then(|container| container.docker.as_ref());
+    if let (Program::DockerExecutor, Some(docker)) = (&launch.program, docker) {
+        docker::pull(&config.docker_socket, docker).await?;
+    }
+    let cgroups = config.cgroups.as_ref().filter(|_| is_for_mesos(&launch.program));
+    if let Some(cgroups) = cgroups {
+        let made = cgroups.create(&launch.run.container, &launch.resources);
+        made.map_err(|error| error.to_string())?;
+    }
+    let mut command = command(config, launch, user.as_ref());
+    command
+        .env_clear()
+        .envs(launch.environment.iter().cloned())
+        .current_dir(&launch.sandbox)
+        .stdin(Stdio::piped())
+        .stdout(output(launch, "stdout")?)
+        .stderr(output(launch, "stderr")?)
+        .process_group(0);
+    if !matches!(launch.program, Program::Custom(_)) {
+        if let Some(user) = &user {
+            command.env(TASK_USER, &user.name);
+        }
+        if let Some((events, limit)) =
+            cgroups.and_then(|cgroups| cgroups.memory_files(&launch.run.container))
+        {
+            command.env(MEMORY_EVENTS, events).env(MEMORY_LIMIT, limit);
+        }
+    }
+    let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+    if let Some(cgroups) = cgroups {
+        cgroups.enter(&launch.run.container, pid).map_err(|error| error.to_string())?;
+    }
+    if let Some(path) = &launch.pid_file {
+        checkpoint::replace(path, pid.to_string().as_bytes()).map_err(at(path))?;
+    }
+    // Only now may it run: an agent that dies before leaves nothing behind.
+    if let Some(mut stdin) = child.stdin.take() {
+        let told = stdin.write_all(&[helper::GO]).await;
+        told.map_err(|error| format!("the container's first process ended early: {error}"))?;
+    }
+    Ok(child)
+}
+
+fn is_for_mesos(program: &Program) -> bool {
+    !matches!(program, Program::DockerExecutor)
+}
+
+/// Refuses what none of the containerizers can run.
+fn check(config: &Config, launch: &Launch) -> Result<(), String> {
+    let container = launch.container.as_ref();
+    let wants_docker =
+        container.is_some_and(|container| container.r#type() == container_info::Type::Docker);
+    let needed = if wants_docker { "docker" } else { "mesos" };
+    if !config.has(needed) {
+        return Err(format!(
+            "None of the enabled containerizers ({}) could create a container for the provided TaskInfo/ExecutorInfo message",
+            config.containerizers.join(",")
+        ));
+    }
+    if wants_docker && !matches!(launch.program, Program::DockerExecutor) {
+        return Err(
+            "custom executors in Docker containers are not supported by this agent yet".to_owned()
+        );
+    }
+    let mesos = container.and_then(|container| container.mesos.as_ref());
+    if !wants_docker && mesos.is_some_and(|mesos| mesos.image.is_some()) {
+        return Err(
+            "container images without Docker are not supported by this agent yet".to_owned()
+        );
+    }
+    let has_volumes = container.is_some_and(|container| !container.volumes.is_empty());
+    if !wants_docker && has_volumes {
+        return Err("volumes without Docker are not supported by this agent yet".to_owned());
+    }
+    Ok(())
+}
+
+fn prepare_sandbox(launch: &Launch, user: Option<&User>) -> Result<(), String> {
+    let sandbox = &launch.sandbox;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o755).create(sandbox).map_err(at(sandbox))?;
+    for name in ["stdout", "stderr"] {
+        output(launch, name)?;
+    }
+    let Some(user) = user else { return Ok(()) };
+    for path in [sandbox.clone(), sandbox.join("stdout"), sandbox.join("stderr")] {
+        chown(&path, Some(user.uid), Some(user.gid))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn output(launch: &Launch, name: &str) -> Result<File, String> {
+    let path = launch.sandbox.join(name);
+    OpenOptions::new().append(true).create(true).mode(0o644).open(&path).map_err(at(&path))
+}
+
+fn command(config: &Config, launch: &Launch, user: Option<&User>) -> Command {
+    let own = |name: &str, more: Vec<String>| {
+        let program = config.launcher_dir.join(name).to_string_lossy().into_owned();
+        let flag = format!("--launcher_dir={}", config.launcher_dir.display());
+        (program, [vec![name.to_owned(), flag], more].concat())
+    };
+    let (program, argv) = match &launch.program {
+        Program::CommandExecutor => own("mesos-executor", Vec::new()),
+        Program::DockerExecutor => own(
+            "mesos-docker-executor",
+            vec![
+                format!("--container={}", docker::name(&launch.run.container)),
+                format!("--docker_socket={}", config.docker_socket.display()),
+            ],
+        ),
+        Program::Custom(info) if info.shell() => {
+            ("/bin/sh".to_owned(), vec!["sh".to_owned(), "-c".to_owned(), info.value().to_owned()])
+        }
+        Program::Custom(info) => (info.value().to_owned(), info.arguments.clone()),
+    };
+    // Executors of ours speak for a task of another user: they stay who they are, and change over for the task.
+    let user = user.filter(|_| matches!(launch.program, Program::Custom(_)));
+    let options = helper::Options { waits: true, user: user.map(|user| user.name.as_str()) };
+    helper::command(&options, &program, &argv).into()
+}
+
+fn user(launch: &Launch) -> Result<Option<User>, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    let Some(name) = launch.user.as_ref().filter(|name| name.as_str() != "root") else {
+        return Ok(None);
+    };
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(Some(user)),
+        Ok(None) => {
+            Err(format!("Failed to get user information for '{name}': no such user on this host"))
+        }
+        Err(error) => Err(format!("Failed to get user information for '{name}': {error}")),
+    }
+}
