@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod daemon;
+pub mod golden;
 pub mod http;
 pub mod lab;
 pub mod ports;

@@ -9,7 +9,9 @@ mod calls;
 mod frameworks;
 pub mod model;
 mod offers;
+mod operator;
 mod registration;
+pub mod series;
 mod timers;
 mod updates;
 mod v0;
@@ -29,6 +31,7 @@ use allocator::Allocator;
 use model::{Agent, Connection, Framework, Now, Offer, StreamId};
 
 pub use calls::CallError;
+pub use operator::Refusal;
 
 /// What the shell must do.
 #[derive(Debug, PartialEq)]
@@ -120,6 +123,8 @@ pub struct Master {
     pub allocator: Allocator,
     /// Counters, by metric name.
     pub counters: BTreeMap<String, u64>,
+    /// How long things took, by metric name; the shell measures.
+    pub timings: BTreeMap<&'static str, series::Series>,
     next_framework: u64,
     next_agent: u64,
     next_offer: u64,
@@ -159,6 +164,7 @@ impl Master {
             offers: BTreeMap::new(),
             allocator: Allocator::default(),
             counters: BTreeMap::new(),
+            timings: BTreeMap::new(),
             next_framework: 0,
             next_agent: 0,
             next_offer: 0,
@@ -168,6 +174,9 @@ impl Master {
             recovery_due,
             effects: Vec::new(),
         };
+        for weight in &master.registry.weights {
+            master.allocator.set_weight(weight.info.role(), weight.info.weight);
+        }
         master.store();
         master
     }

@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod http;
+mod legacy;
 pub mod operator_api;
 pub mod run;
 pub mod scheduler_api;

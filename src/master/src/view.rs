@@ -5,3 +5,4 @@
 pub mod metrics;
 pub mod operator;
 pub mod state;
+pub mod summary;

@@ -103,13 +103,17 @@ impl Master {
         self.count("master/slave_removals");
         self.count("master/slave_removals/reason_unhealthy");
         let time = v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 };
-        if let Some(slaves) = &mut self.registry.slaves {
-            slaves.slaves.retain(|slave| slave.info.id.as_ref().is_none_or(|own| own.value != id));
-        }
+        let slaves = self.registry.slaves.get_or_insert_default();
+        let at = slaves
+            .slaves
+            .iter()
+            .position(|slave| slave.info.id.as_ref().is_some_and(|own| own.value == id));
+        let before = at.map(|at| slaves.slaves.remove(at)).unwrap_or_default();
         self.registry.unreachable.get_or_insert_default().slaves.push(registry::UnreachableSlave {
             id: v1::AgentId { value: id.to_owned() },
             timestamp: time,
-            ..Default::default()
+            drain_info: before.drain_info,
+            deactivated: before.deactivated,
         });
         self.store();
         self.recovered_agents.shift_remove(id);
@@ -120,7 +124,7 @@ impl Master {
         self.forget_agent(id);
     }
 
-    fn tasks_on(&self, agent: &str) -> Vec<(String, String)> {
+    pub(super) fn tasks_on(&self, agent: &str) -> Vec<(String, String)> {
         self.frameworks
             .values()
             .flat_map(|framework| {
@@ -133,7 +137,7 @@ impl Master {
             .collect()
     }
 
-    fn forget_agent(&mut self, id: &str) {
+    pub(super) fn forget_agent(&mut self, id: &str) {
         for framework in self.frameworks.values_mut() {
             framework.executors.retain(|(agent, _), _| agent != id);
         }

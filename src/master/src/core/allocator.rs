@@ -188,6 +188,11 @@ impl Allocator {
         }
     }
 
+    /// Gives a role another weight than 1.
+    pub fn set_weight(&mut self, role: &str, weight: f64) {
+        self.weights.insert(role.to_owned(), weight);
+    }
+
     /// What is free on an agent.
     pub fn free(&self, agent: &str) -> Resources {
         self.agents

@@ -151,6 +151,10 @@ pub struct Agent {
     pub total: Resources,
     /// Whether its connection holds.
     pub connected: bool,
+    /// Whether an operator took it out of service.
+    pub deactivated: bool,
+    /// How far it has drained, if it was told to.
+    pub drain: Option<v1::DrainInfo>,
     /// When it first registered (wall).
     pub registered: f64,
     /// When it registered again (wall), 0 if never.
@@ -161,6 +165,13 @@ pub struct Agent {
     pub ping_due: Duration,
     /// Outstanding offers.
     pub offers: BTreeSet<String>,
+}
+
+impl Agent {
+    /// Whether it may be offered.
+    pub fn is_active(&self) -> bool {
+        self.connected && !self.deactivated
+    }
 }
 
 /// An outstanding offer.

@@ -106,6 +106,8 @@ impl Master {
             resource_version,
             total: total.clone(),
             connected: true,
+            deactivated: false,
+            drain: None,
             registered: before.as_ref().map_or(now.wall, |agent| agent.registered),
             reregistered: 0.0,
             // The first ping goes out with the answer to the registration.
@@ -119,6 +121,7 @@ impl Master {
         }
         self.agents.insert(id.clone(), agent);
         self.allocator.add_agent(&id, total, used);
+        self.apply_deactivation(&id);
         self.allocation_wanted = true;
     }
 
@@ -136,13 +139,9 @@ impl Master {
             tracing::warn!(%from, error, "agent refused: its resources are not valid");
             return;
         }
-        if self.registry.gone.iter().flat_map(|gone| &gone.slaves).any(|gone| gone.id.value == id) {
-            self.send(
-                from,
-                &internal::ShutdownMessage {
-                    message: Some("Agent has been marked gone".to_owned()),
-                },
-            );
+        if self.is_gone(&id) {
+            let message = Some("Agent has been marked gone".to_owned());
+            self.send(from, &internal::ShutdownMessage { message });
             return;
         }
         self.count("master/slave_reregistrations");
@@ -217,6 +216,9 @@ impl Master {
             from,
             &internal::PingSlaveMessage { connected: true },
         );
+        if let Some(drain) = self.agents[&id].drain {
+            self.send(from, &internal::DrainSlaveMessage { config: drain.config });
+        }
         for framework in message
             .frameworks
             .iter()
@@ -241,28 +243,20 @@ impl Master {
 
     fn admit_to_registry(&mut self, info: &v1::AgentInfo) {
         let id = info.id.as_ref();
+        let unreachable = self.registry.unreachable.get_or_insert_default();
+        let at = unreachable.slaves.iter().position(|slave| Some(&slave.id) == id);
+        let before = at.map(|at| unreachable.slaves.remove(at));
         let slaves = self.registry.slaves.get_or_insert_default();
-        let known = slaves.slaves.iter_mut().find(|slave| slave.info.id.as_ref() == id);
-        let mut changed = false;
-        match known {
-            Some(slave) if slave.info == *info => {}
-            Some(slave) => {
-                slave.info = info.clone();
-                changed = true;
-            }
+        match slaves.slaves.iter_mut().find(|slave| slave.info.id.as_ref() == id) {
+            Some(slave) if slave.info == *info && before.is_none() => return,
+            Some(slave) => slave.info = info.clone(),
             None => {
-                slaves.slaves.push(registry::Slave { info: info.clone(), ..Default::default() });
-                changed = true;
+                let (drain_info, deactivated) =
+                    before.map_or((None, None), |before| (before.drain_info, before.deactivated));
+                slaves.slaves.push(registry::Slave { info: info.clone(), drain_info, deactivated });
             }
         }
-        if let Some(unreachable) = &mut self.registry.unreachable {
-            let before = unreachable.slaves.len();
-            unreachable.slaves.retain(|slave| Some(&slave.id) != id);
-            changed |= unreachable.slaves.len() != before;
-        }
-        if changed {
-            self.store();
-        }
+        self.store();
     }
 
     fn recover_framework(&mut self, now: Now, id: &str, info: v1::FrameworkInfo) {

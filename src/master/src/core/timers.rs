@@ -14,6 +14,7 @@ impl Master {
         self.remove_frameworks_that_stay_away(now);
         self.rescind_old_offers(now);
         self.give_recovered_agents_up(now);
+        self.finish_draining(now);
         if self.allocation_wanted || now.mono >= self.allocation_due {
             self.allocation_wanted = false;
             self.allocation_due = now.mono + self.settings.allocation_interval;

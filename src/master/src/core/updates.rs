@@ -375,6 +375,13 @@ impl Master {
                         ),
                     )
                 }
+                Some(agent) if self.is_gone(agent) => self.own_status(
+                    now,
+                    framework,
+                    task,
+                    Some(agent),
+                    reconciled(TaskState::TaskGoneByOperator, "Reconciliation: Task is gone"),
+                ),
                 agent => self.own_status(
                     now,
                     framework,

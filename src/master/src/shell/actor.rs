@@ -1,6 +1,7 @@
 //! The task that owns the core.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,8 @@ use mesos::v1::scheduler::Call;
 use prost::Message as _;
 use replicated_log::Log;
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::model::{Now, StreamId};
@@ -29,13 +32,15 @@ const STREAM_MAX: usize = 8 * 1024;
 const TICK: Duration = Duration::from_millis(100);
 
 type Look = Box<dyn FnOnce(Option<&mut Master>, Now) + Send>;
+type Reply = Box<dyn FnOnce() + Send>;
+type Change = Box<dyn FnOnce(Option<&mut Master>, Now) -> Reply + Send>;
 
 /// What can happen.
 pub enum Input {
     /// A libprocess message.
     Message(Header, Bytes),
     /// A framework subscribes; its stream is answered.
-    Subscribe(ContentType, Box<Call>, oneshot::Sender<Option<(StreamId, mpsc::Receiver<Bytes>)>>),
+    Subscribe(ContentType, Box<Call>, oneshot::Sender<Option<Subscription>>),
     /// A framework calls.
     Call(Option<String>, Box<Call>, oneshot::Sender<Option<Result<(), CallError>>>),
     /// A framework's stream was closed by it.
@@ -46,8 +51,10 @@ pub enum Input {
     Elected,
     /// This master led and has lost it.
     Lost(String),
-    /// Somebody looks at, or changes, the state.
+    /// Somebody looks at the state.
     Look(Look),
+    /// Somebody changes the state, and is answered when what comes of it is on disk.
+    Change(Change),
 }
 
 /// The way to the actor. Cheap to clone.
@@ -60,6 +67,11 @@ impl Handle {
     /// Hands an input over, waiting while the queue is full. An actor that has ended takes nothing.
     pub async fn send(&self, input: Input) {
         let _ = self.inputs.send(input).await;
+    }
+
+    /// Inputs that wait.
+    pub fn queued(&self) -> usize {
+        self.inputs.max_capacity() - self.inputs.capacity()
     }
 
     /// Looks at the state inside the actor; `None` when this master doesn't lead, or ends.
@@ -76,12 +88,23 @@ impl Handle {
         answer.await.ok().flatten()
     }
 
-    /// A framework's subscription: its id as a stream, and the records to send it.
-    pub async fn subscribe(
+    /// Changes the state inside the actor; the answer comes after the registry is on disk. `None` as of `look`.
+    pub async fn change<T: Send + 'static>(
         &self,
-        content: ContentType,
-        call: Call,
-    ) -> Option<(StreamId, mpsc::Receiver<Bytes>)> {
+        change: impl FnOnce(&mut Master, Now) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let change: Change = Box::new(move |master, now| {
+            let changed = master.map(|master| change(master, now));
+            // Nobody waits any more: fine.
+            Box::new(move || drop(reply.send(changed)))
+        });
+        self.send(Input::Change(change)).await;
+        answer.await.ok().flatten()
+    }
+
+    /// A framework's subscription: its id as a stream, and the records to send it.
+    pub async fn subscribe(&self, content: ContentType, call: Call) -> Option<Subscription> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Subscribe(content, Box::new(call), reply)).await;
         answer.await.ok().flatten()
@@ -92,6 +115,26 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Call(stream, Box::new(call), reply)).await;
         answer.await.ok().flatten()
+    }
+}
+
+/// A framework's stream, from the side that sends it.
+pub struct Subscription {
+    /// Its id.
+    pub stream: StreamId,
+    records: mpsc::Receiver<Bytes>,
+    open: oneshot::Sender<Infallible>,
+}
+
+impl Subscription {
+    /// The records as they come. When this is dropped, the stream counts as closed by the framework; it ends when the
+    /// master closes it.
+    pub fn records(self) -> impl tokio_stream::Stream<Item = Bytes> {
+        let open = self.open;
+        ReceiverStream::new(self.records).map(move |record| {
+            let _kept = &open;
+            record
+        })
     }
 }
 
@@ -108,6 +151,7 @@ pub struct Actor {
     log: Option<Log>,
     master: Option<Master>,
     streams: HashMap<StreamId, Stream>,
+    replies: Vec<Reply>,
     sender: Sender,
     handle: Handle,
     started: Instant,
@@ -135,6 +179,7 @@ impl Actor {
             log: None,
             master: None,
             streams: HashMap::new(),
+            replies: Vec::new(),
             sender,
             handle: handle.clone(),
             started: Instant::now(),
@@ -153,6 +198,7 @@ impl Actor {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(256);
+        let mut batch_began;
         while self.failure.is_none() {
             tokio::select! {
                 biased;
@@ -161,22 +207,41 @@ impl Actor {
                     if count == 0 {
                         break;
                     }
+                    batch_began = Instant::now();
                     for input in batch.drain(..) {
                         self.input(input);
                     }
                 }
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => batch_began = Instant::now(),
             }
-            let now = self.now();
-            if let Some(master) = &mut self.master {
-                master.tick(now);
-            }
+            self.tick(batch_began);
             self.carry_out();
+            // What was not stored is not answered: then the master ends.
+            if self.failure.is_none() {
+                self.replies.drain(..).for_each(|reply| reply());
+            }
         }
         if self.failure.is_some() {
             self.shutdown.cancel();
         }
         self.failure
+    }
+
+    fn tick(&mut self, batch_began: Instant) {
+        let now = self.now();
+        let Some(master) = &mut self.master else { return };
+        let (rounds, began) = (master.allocator.rounds, Instant::now());
+        master.tick(now);
+        if master.allocator.rounds != rounds {
+            let waited = began.duration_since(batch_began).as_secs_f64() * 1e3;
+            master
+                .timings
+                .entry("allocator/mesos/allocation_run_latency_ms")
+                .or_default()
+                .add(waited);
+            let took = began.elapsed().as_secs_f64() * 1e3;
+            master.timings.entry("allocator/mesos/allocation_run_ms").or_default().add(took);
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -192,14 +257,14 @@ impl Actor {
             (Input::Subscribe(content, call, reply), Some(master)) => {
                 let stream = StreamId(uuid::Uuid::new_v4());
                 let (records, receiver) = mpsc::channel(STREAM_MAX);
-                let (handle, closed) = (self.handle.clone(), records.clone());
+                let (open, closed) = oneshot::channel::<Infallible>();
+                let handle = self.handle.clone();
                 self.streams.insert(stream, Stream { records, content });
                 master.subscribe(now, stream, call.subscribe.unwrap_or_default());
-                if reply.send(Some((stream, receiver))).is_err() {
-                    master.stream_closed(now, stream);
-                }
+                // If nobody waits any more, what is given back here is dropped: the stream counts as closed.
+                drop(reply.send(Some(Subscription { stream, records: receiver, open })));
                 tokio::spawn(async move {
-                    closed.closed().await;
+                    let Err(_) = closed.await;
                     handle.send(Input::Closed(stream)).await;
                 });
             }
@@ -220,15 +285,20 @@ impl Actor {
             (Input::Elected, Some(_)) => {}
             (Input::Lost(reason), _) => self.failure = Some(format!("Lost leadership: {reason}")),
             (Input::Look(look), master) => look(master.as_mut(), now),
+            (Input::Change(change), master) => self.replies.push(change(master.as_mut(), now)),
         }
     }
 
     fn lead(&mut self, now: Now) {
+        let began = Instant::now();
         match self.recover() {
             Ok(registry) => {
                 tracing::info!("elected as the leading master");
-                self.master =
-                    Some(Master::elected(self.settings.clone(), self.info.clone(), registry, now));
+                let mut master =
+                    Master::elected(self.settings.clone(), self.info.clone(), registry, now);
+                let took = began.elapsed().as_secs_f64() * 1e3;
+                master.counters.insert("registrar/state_fetch_ms".to_owned(), took as u64);
+                self.master = Some(master);
             }
             Err(reason) => self.failure = Some(format!("Failed to recover the registry: {reason}")),
         }
@@ -297,8 +367,14 @@ impl Actor {
             ..Default::default()
         };
         // A registry change is rare and everybody behind it must wait for it anyway.
+        let began = Instant::now();
         tokio::task::block_in_place(|| log.append(&operation.encode_to_vec()))
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        if let Some(master) = &mut self.master {
+            let took = began.elapsed().as_secs_f64() * 1e3;
+            master.timings.entry("registrar/state_store_ms").or_default().add(took);
+        }
+        Ok(())
     }
 
     fn event(&mut self, id: StreamId, event: &v1::scheduler::Event) {

@@ -1,29 +1,34 @@
 //! The master's HTTP side: libprocess messages, the legacy endpoints, redirects to the leader.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mesos::flags::Values;
-use mesos::json::{self, Dialect};
 use mesos::libprocess::inbound;
 use mesos::v1;
-use serde_json::json;
 use tokio::sync::watch;
 use web::respond;
 
 use super::actor::{Handle, Input};
-use super::{operator_api, scheduler_api};
-use crate::view::{metrics, state};
+use super::{legacy, operator_api, scheduler_api};
+use crate::core::model::Now;
+use crate::core::{Master, Refusal};
 
 /// Longest body taken, in bytes.
 const BODY_MAX: usize = 64 << 20;
+
+/// Shorter bodies are not compressed, in bytes.
+const COMPRESSED_MIN: u64 = 1024;
 
 /// What requests need.
 #[derive(Clone)]
@@ -83,130 +88,94 @@ async fn read(body: Body) -> Result<Bytes, Response> {
 }
 
 async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) -> Response {
+    let accepts = request.headers().get(http::header::ACCEPT_ENCODING);
+    let gzip =
+        accepts.and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains("gzip"));
+    let response = answer(app, request).await;
+    if gzip { compressed(response).await } else { response }
+}
+
+/// A whole body that is worth it, compressed; a stream stays as it is.
+async fn compressed(response: Response) -> Response {
+    let size = response.body().size_hint().exact().unwrap_or_default();
+    if size < COMPRESSED_MIN {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(whole) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return respond::text(StatusCode::INTERNAL_SERVER_ERROR, "the answer can't be read");
+    };
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    match encoder.write_all(&whole).and_then(|()| encoder.finish()) {
+        Ok(small) => {
+            parts.headers.remove(http::header::CONTENT_LENGTH);
+            parts
+                .headers
+                .insert(http::header::CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+            Response::from_parts(parts, small.into())
+        }
+        Err(_) => Response::from_parts(parts, whole.into()),
+    }
+}
+
+async fn answer(app: App, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_end_matches('/');
     let query = parts.uri.query();
-    let parameter = |name: &str| respond::query_parameter(query, name);
     let local = path.strip_prefix("/master").filter(|rest| rest.starts_with('/')).unwrap_or(path);
-    let leads = || app.leads();
-    let start_time = app.start_time;
-    match local {
-        "/health" => return respond::empty(StatusCode::OK),
-        "/version" => return respond::jsonp(state::version().to_string(), query),
-        "/flags" => {
-            return respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query);
-        }
-        "/metrics/snapshot" => {
-            let uptime = app.started.elapsed().as_secs_f64();
-            let all =
-                app.handle.look(move |master, _| metrics::snapshot(Some(master), uptime)).await;
-            let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime));
-            return respond::jsonp(json!(all).to_string(), query);
-        }
-        "/redirect" => {
-            return match app.leader_location() {
-                Some(location) => respond::temporary_redirect(&location),
-                None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
-            };
-        }
-        "/files/debug" => return respond::json("{}"),
-        "/files/browse" | "/files/read" | "/files/download" => {
-            return match parameter("path") {
-                None => bad_request("Expecting 'path=value' in query.\n"),
-                Some(_) => respond::empty(StatusCode::NOT_FOUND),
-            };
-        }
-        "/state"
-        | "/state-summary"
-        | "/slaves"
-        | "/frameworks"
-        | "/tasks"
-        | "/roles"
-        | "/registrar(1)/registry"
-        | "/teardown"
-        | "/api/v1"
-        | "/api/v1/scheduler" => {}
-        _ => return respond::not_found(),
+    if let Some(response) = legacy::anywhere(&app, local, query).await {
+        return response;
     }
-    if !leads() {
+    let Some(methods) = legacy::methods(local) else { return respond::not_found() };
+    if !app.leads() {
         return app.to_leader(&parts.uri);
     }
-    if matches!(local, "/api/v1" | "/api/v1/scheduler" | "/teardown") {
-        if parts.method != Method::POST {
-            return respond::method_not_allowed(&["POST"], &parts.method);
-        }
-        let body = match read(body).await {
-            Ok(body) => body,
-            Err(response) => return response,
-        };
-        return match local {
-            "/api/v1" => operator_api::handle(&app, &parts.headers, body).await,
-            "/api/v1/scheduler" => scheduler_api::handle(&app, &parts.headers, body).await,
-            _ => {
-                let text = String::from_utf8_lossy(&body).into_owned();
-                match respond::query_parameter(Some(&text), "frameworkId") {
-                    None => {
-                        bad_request("Missing 'frameworkId' query parameter in the request body")
-                    }
-                    Some(id) => app.teardown(id).await,
-                }
-            }
-        };
+    if !methods.is_empty() && !methods.contains(&parts.method.as_str()) {
+        return respond::method_not_allowed(methods, &parts.method);
     }
-    let flags = app.flags.clone();
-    let (slave_id, framework_id) = (parameter("slave_id"), parameter("framework_id"));
-    let shown = match local {
-        "/state" => {
-            app.handle
-                .look(move |master, _| state::state(master, start_time, flags.as_strings()))
-                .await
-        }
-        "/state-summary" => {
-            app.handle.look(move |master, _| state::summary(master, flags.as_strings())).await
-        }
-        "/slaves" => {
-            app.handle.look(move |master, _| state::slaves(master, slave_id.as_deref())).await
-        }
-        "/frameworks" => {
-            app.handle
-                .look(move |master, _| state::frameworks(master, framework_id.as_deref()))
-                .await
-        }
-        "/roles" => app.handle.look(|master, _| state::roles(master)).await,
-        "/tasks" => {
-            let tasks = state::TaskQuery {
-                limit: parameter("limit").and_then(|limit| limit.parse().ok()),
-                offset: parameter("offset")
-                    .and_then(|offset| offset.parse().ok())
-                    .unwrap_or_default(),
-                ascending: parameter("order").as_deref() == Some("asc"),
-                framework: framework_id,
-                task: parameter("task_id"),
-            };
-            app.handle.look(move |master, _| state::tasks(master, &tasks)).await
-        }
-        _ => {
-            app.handle
-                .look(|master, _| {
-                    let mut value = json::to_value(&master.registry, Dialect::V0);
-                    value.sort_all_objects();
-                    value
-                })
-                .await
-        }
+    if methods.is_empty() || parts.method == Method::GET {
+        return legacy::shown(&app, local, query).await;
+    }
+    let body = match read(body).await {
+        Ok(body) => decoded(&parts.headers, body),
+        Err(response) => return response,
     };
-    match shown {
-        Some(value) => respond::jsonp(value.to_string(), query),
-        None => app.not_recovered(),
+    let body = match body {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    match local {
+        "/api/v1" => operator_api::handle(&app, &parts.headers, body).await,
+        "/api/v1/scheduler" => scheduler_api::handle(&app, &parts.headers, body).await,
+        _ => legacy::changed(&app, local, &parts.method, &body).await,
+    }
+}
+
+/// A body as it was before its `Content-Encoding`.
+fn decoded(headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, Box<Response>> {
+    if headers.get(http::header::CONTENT_ENCODING).is_none_or(|encoding| encoding != "gzip") {
+        return Ok(body);
+    }
+    let mut plain = Vec::new();
+    let limit = BODY_MAX as u64 + 1;
+    match GzDecoder::new(body.as_ref()).take(limit).read_to_end(&mut plain) {
+        Ok(length) if length > BODY_MAX => Err(Box::new(respond::text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is longer than {BODY_MAX} bytes"),
+        ))),
+        Ok(_) => Ok(plain.into()),
+        Err(_) => {
+            Err(Box::new(respond::text(StatusCode::INTERNAL_SERVER_ERROR, "failed to decode body")))
+        }
     }
 }
 
 impl App {
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         self.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.own_id)
     }
 
-    fn leader_location(&self) -> Option<String> {
+    pub(super) fn leader_location(&self) -> Option<String> {
         let leader = self.leader.borrow();
         let leader = leader.as_ref()?;
         Some(format!("//{}:{}", leader.hostname(), leader.port))
@@ -226,16 +195,27 @@ impl App {
         respond::text(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery")
     }
 
-    pub(super) async fn teardown(&self, framework: String) -> Response {
-        let removed = self.handle.look(move |master, now| {
-            let known = master.frameworks.contains_key(&framework);
-            master.remove_framework(now, &framework);
-            known
-        });
-        match removed.await {
-            Some(true) => respond::empty(StatusCode::OK),
-            Some(false) => bad_request("No framework found with specified ID"),
+    /// Answers an operator's change of the state once it is on disk.
+    pub(super) async fn change(
+        &self,
+        change: impl FnOnce(&mut Master, Now) -> Result<(), Refusal> + Send + 'static,
+    ) -> Response {
+        match self.handle.change(change).await {
+            Some(Ok(())) => respond::empty(StatusCode::OK),
+            Some(Err(Refusal::BadRequest(text))) => bad_request(text),
+            Some(Err(Refusal::NotFound(text))) => respond::text(StatusCode::NOT_FOUND, text),
             None => self.not_recovered(),
         }
+    }
+
+    pub(super) async fn teardown(&self, framework: String) -> Response {
+        self.change(move |master, now| {
+            if !master.frameworks.contains_key(&framework) {
+                return Err(Refusal::BadRequest("No framework found with specified ID".to_owned()));
+            }
+            master.remove_framework(now, &framework);
+            Ok(())
+        })
+        .await
     }
 }

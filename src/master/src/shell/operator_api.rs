@@ -3,6 +3,8 @@
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use mesos::content::ContentType;
+use mesos::json::{self, Dialect};
 use mesos::v1;
 use mesos::v1::master::{Call, Response as Answer, call, response};
 use web::respond;
@@ -26,12 +28,25 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
     if kind == T::Unknown {
         return bad_request("Failed to validate master::Call: Expecting 'type' to be present");
     }
+    if let Some(name) = missing(&call, kind) {
+        return bad_request(format!(
+            "Failed to validate master::Call: Expecting '{name}' to be present"
+        ));
+    }
     let accepted = match accepted(headers) {
         Ok(accepted) => accepted,
         Err(response) => return *response,
     };
-    let answer =
-        |answer: Answer| respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&answer));
+    let answer = |answer: Answer| match accepted {
+        ContentType::Json => {
+            let mut value = json::to_value(&answer, Dialect::V1);
+            operator::with_empty_lists(&mut value);
+            respond::body(StatusCode::OK, accepted.as_str(), value.to_string())
+        }
+        ContentType::Protobuf => {
+            respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&answer))
+        }
+    };
     let start = app.start_time;
     macro_rules! look {
         ($field:ident, $kind:ident, $look:expr) => {
@@ -79,9 +94,12 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
         }
         T::GetMetrics => {
             let uptime = app.started.elapsed().as_secs_f64();
-            let all =
-                app.handle.look(move |master, _| metrics::snapshot(Some(master), uptime)).await;
-            let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime));
+            let queued = app.handle.queued();
+            let all = app
+                .handle
+                .look(move |master, _| metrics::snapshot(Some(master), uptime, queued))
+                .await;
+            let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime, queued));
             let metrics = all
                 .into_iter()
                 .map(|(name, value)| v1::Metric { name, value: Some(value) })
@@ -104,15 +122,93 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
         T::GetMaster => {
             look!(get_master, GetMaster, move |master, _| operator::master(master, start))
         }
-        T::Teardown => match call.teardown {
-            None => {
-                bad_request("Failed to validate master::Call: Expecting 'teardown' to be present")
+        T::GetWeights => {
+            // Without weights the member is left out.
+            match app.handle.look(|master, _| operator::weights(master)).await {
+                Some(weights) => answer(Answer {
+                    get_weights: (!weights.weight_infos.is_empty()).then_some(weights),
+                    ..operator::answer(response::Type::GetWeights)
+                }),
+                None => app.not_recovered(),
             }
-            Some(teardown) => app.teardown(teardown.framework_id.value).await,
-        },
+        }
+        // There are no operations, windows or quotas that an answer could leave out.
+        T::GetOperations => {
+            look!(get_operations, GetOperations, |_, _| response::GetOperations::default())
+        }
+        T::GetMaintenanceStatus => {
+            look!(get_maintenance_status, GetMaintenanceStatus, |_, _| {
+                response::GetMaintenanceStatus::default()
+            })
+        }
+        T::GetMaintenanceSchedule => {
+            look!(get_maintenance_schedule, GetMaintenanceSchedule, |_, _| {
+                response::GetMaintenanceSchedule::default()
+            })
+        }
+        T::GetQuota => look!(get_quota, GetQuota, |_, _| response::GetQuota::default()),
+        T::GetLoggingLevel => answer(Answer {
+            get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
+            ..operator::answer(response::Type::GetLoggingLevel)
+        }),
+        // No file of a master is served.
+        T::ListFiles | T::ReadFile => respond::text(StatusCode::NOT_FOUND, ""),
+        T::UpdateWeights => {
+            let weights = call.update_weights.unwrap_or_default().weight_infos;
+            app.change(move |master, _| master.update_weights(&weights)).await
+        }
+        T::DeactivateAgent => {
+            let id = call.deactivate_agent.unwrap_or_default().agent_id.value;
+            app.change(move |master, _| master.deactivate_agent(&id)).await
+        }
+        T::ReactivateAgent => {
+            let id = call.reactivate_agent.unwrap_or_default().agent_id.value;
+            app.change(move |master, _| master.reactivate_agent(&id)).await
+        }
+        T::DrainAgent => {
+            let drain = call.drain_agent.unwrap_or_default();
+            app.change(move |master, _| master.drain_agent(&drain)).await
+        }
+        T::MarkAgentGone => {
+            let id = call.mark_agent_gone.unwrap_or_default().agent_id.value;
+            app.change(move |master, now| master.mark_agent_gone(now, &id)).await
+        }
+        T::Teardown => app.teardown(call.teardown.unwrap_or_default().framework_id.value).await,
         other => respond::text(
             StatusCode::NOT_IMPLEMENTED,
             format!("{} is not supported by this master yet", other.as_str_name()),
         ),
     }
+}
+
+/// The member that a call lacks, if any.
+fn missing(call: &Call, kind: call::Type) -> Option<&'static str> {
+    use call::Type as T;
+    let (present, name) = match kind {
+        T::SetLoggingLevel => (call.set_logging_level.is_some(), "set_logging_level"),
+        T::ListFiles => (call.list_files.is_some(), "list_files"),
+        T::ReadFile => (call.read_file.is_some(), "read_file"),
+        T::UpdateWeights => (call.update_weights.is_some(), "update_weights"),
+        T::ReserveResources => (call.reserve_resources.is_some(), "reserve_resources"),
+        T::UnreserveResources => (call.unreserve_resources.is_some(), "unreserve_resources"),
+        T::CreateVolumes => (call.create_volumes.is_some(), "create_volumes"),
+        T::DestroyVolumes => (call.destroy_volumes.is_some(), "destroy_volumes"),
+        T::GrowVolume => (call.grow_volume.is_some(), "grow_volume"),
+        T::ShrinkVolume => (call.shrink_volume.is_some(), "shrink_volume"),
+        T::UpdateMaintenanceSchedule => {
+            (call.update_maintenance_schedule.is_some(), "update_maintenance_schedule")
+        }
+        T::StartMaintenance => (call.start_maintenance.is_some(), "start_maintenance"),
+        T::StopMaintenance => (call.stop_maintenance.is_some(), "stop_maintenance"),
+        T::DrainAgent => (call.drain_agent.is_some(), "drain_agent"),
+        T::DeactivateAgent => (call.deactivate_agent.is_some(), "deactivate_agent"),
+        T::ReactivateAgent => (call.reactivate_agent.is_some(), "reactivate_agent"),
+        T::UpdateQuota => (call.update_quota.is_some(), "update_quota"),
+        T::SetQuota => (call.set_quota.is_some(), "set_quota"),
+        T::RemoveQuota => (call.remove_quota.is_some(), "remove_quota"),
+        T::Teardown => (call.teardown.is_some(), "teardown"),
+        T::MarkAgentGone => (call.mark_agent_gone.is_some(), "mark_agent_gone"),
+        _ => (true, ""),
+    };
+    (!present).then_some(name)
 }

@@ -293,7 +293,8 @@ fn master_info(address: SocketAddr, hostname: String) -> v1::MasterInfo {
     if let Some(address) = &mut info.address {
         address.hostname = Some(hostname);
     }
-    info.capabilities =
-        vec![v1::master_info::Capability { r#type: Some(Type::AgentUpdate as i32) }];
+    info.capabilities = [Type::AgentUpdate, Type::AgentDraining]
+        .map(|own| v1::master_info::Capability { r#type: Some(own as i32) })
+        .into();
     info
 }

@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use mesos::content::ContentType;
 use mesos::v1::scheduler::{Call, call};
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use web::respond;
 
 use super::http::{App, bad_request};
@@ -62,7 +61,9 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
     };
     let stream = headers.get(STREAM_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
+        let applied = call.r#type() == call::Type::UpdateFramework;
         return match app.handle.call(stream, call).await {
+            Some(Ok(())) if applied => respond::empty(StatusCode::OK),
             Some(Ok(())) => respond::empty(StatusCode::ACCEPTED),
             Some(Err(error)) => refusal(error),
             None => app.not_recovered(),
@@ -78,11 +79,11 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
     if stream.is_some() {
         return bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header");
     }
-    let Some((id, records)) = app.handle.subscribe(accepted, call).await else {
+    let Some(subscription) = app.handle.subscribe(accepted, call).await else {
         return app.not_recovered();
     };
-    let body =
-        Body::from_stream(ReceiverStream::new(records).map(Ok::<Bytes, std::convert::Infallible>));
+    let id = subscription.stream;
+    let body = Body::from_stream(subscription.records().map(Ok::<Bytes, std::convert::Infallible>));
     let mut response = respond::body(StatusCode::OK, accepted.as_str(), body);
     if let Ok(value) = HeaderValue::from_str(&id.0.to_string()) {
         response.headers_mut().insert(STREAM_ID, value);

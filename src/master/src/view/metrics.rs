@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use mesos::resources::Resources;
 use mesos::v1::TaskState;
+use prost::Message as _;
 
 use crate::core::Master;
 
 /// Metrics by name, sorted.
 pub type Snapshot = BTreeMap<String, f64>;
 
-/// All metrics of a master; of one that doesn't lead when there is no state.
-pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
+/// All metrics of a master; of one that doesn't lead when there is no state. `queued` inputs wait for it.
+pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> Snapshot {
     let mut all = Snapshot::new();
     let mut put = |name: &str, value: f64| all.insert(name.to_owned(), value);
     put("master/uptime_secs", uptime_seconds);
@@ -20,7 +21,33 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
     for name in COUNTERS {
         put(name, 0.0);
     }
+    for state in OPERATION_STATES {
+        put(&format!("master/operations/{state}"), 0.0);
+        for operation in OPERATIONS {
+            put(&format!("master/operations/{operation}/{state}"), 0.0);
+        }
+    }
+    // There is one queue, of everything that the master takes in.
+    for name in [
+        "allocator/event_queue_dispatches",
+        "allocator/mesos/event_queue_dispatches",
+        "master/event_queue_http_requests",
+        "master/event_queue_messages",
+    ] {
+        put(name, 0.0);
+    }
+    put("master/event_queue_dispatches", queued as f64);
+    put("master/operator_event_stream_subscribers", 0.0);
     let Some(master) = master else { return all };
+    put("registrar/log/ensemble_size", 1.0);
+    put("registrar/log/recovered", 1.0);
+    put("registrar/queued_operations", 0.0);
+    put("registrar/registry_size_bytes", master.registry.encoded_len() as f64);
+    for (name, series) in &master.timings {
+        for (suffix, value) in series.metrics() {
+            put(&format!("{name}{suffix}"), value);
+        }
+    }
     let (active, total) =
         (master.agents.values().filter(|agent| agent.connected).count(), master.agents.len());
     put("master/slaves_active", active as f64);
@@ -62,6 +89,15 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
         .collect::<Vec<_>>()
         .iter()
         .sum();
+    for name in ["cpus", "mem", "disk"] {
+        let taken: f64 = master
+            .agents
+            .values()
+            .map(|agent| agent.total.get(name) - master.allocator.free(&agent.id).get(name))
+            .sum();
+        put(&format!("allocator/mesos/resources/{name}/offered_or_allocated"), taken);
+        put(&format!("allocator/mesos/resources/{name}/total"), whole.get(name));
+    }
     for name in ["cpus", "gpus", "mem", "disk"] {
         let (total, used) = (whole.get(name), used.get(name));
         put(&format!("master/{name}_total"), total);
@@ -75,6 +111,21 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64) -> Snapshot {
         put(name, *value as f64);
     }
     all
+}
+
+/// `/system/stats.json`: the host's load and memory, members sorted.
+pub fn stats() -> serde_json::Value {
+    let mut all = Snapshot::new();
+    system(&mut |name: &str, value: f64| all.insert(name.to_owned(), value));
+    let get = |name: &str| all.get(name).copied().unwrap_or_default();
+    serde_json::json!({
+        "avg_load_15min": get("system/load_15min"),
+        "avg_load_1min": get("system/load_1min"),
+        "avg_load_5min": get("system/load_5min"),
+        "cpus_total": get("system/cpus_total") as u64,
+        "mem_free_bytes": get("system/mem_free_bytes") as u64,
+        "mem_total_bytes": get("system/mem_total_bytes") as u64,
+    })
 }
 
 fn system(put: &mut impl FnMut(&str, f64) -> Option<f64>) {
@@ -133,4 +184,48 @@ const COUNTERS: &[&str] = &[
     "master/tasks_unreachable",
     "master/tasks_gone",
     "master/tasks_gone_by_operator",
+    "master/http_cache_hits",
+    "master/invalid_executor_to_framework_messages",
+    "master/invalid_framework_to_executor_messages",
+    "master/invalid_operation_status_update_acknowledgements",
+    "master/invalid_operation_status_updates",
+    "master/messages_authenticate",
+    "master/messages_deactivate_framework",
+    "master/messages_operation_status_update",
+    "master/messages_operation_status_update_acknowledgement",
+    "master/messages_reconcile_operations",
+    "master/messages_reregister_framework",
+    "master/messages_unregister_framework",
+    "master/slave_shutdowns_canceled",
+    "master/slave_shutdowns_completed",
+    "master/slave_shutdowns_scheduled",
+    "master/slave_unreachable_canceled",
+    "master/slave_unreachable_scheduled",
+    "master/valid_executor_to_framework_messages",
+    "master/valid_framework_to_executor_messages",
+    "master/valid_operation_status_update_acknowledgements",
+    "master/valid_operation_status_updates",
+];
+
+/// What an operation on resources can be, and how it can stand. None is taken yet: all counts are 0.
+const OPERATIONS: &[&str] = &[
+    "create",
+    "create_disk",
+    "destroy",
+    "destroy_disk",
+    "grow_volume",
+    "reserve",
+    "shrink_volume",
+    "unreserve",
+];
+const OPERATION_STATES: &[&str] = &[
+    "dropped",
+    "error",
+    "failed",
+    "finished",
+    "gone_by_operator",
+    "pending",
+    "recovering",
+    "total",
+    "unreachable",
 ];

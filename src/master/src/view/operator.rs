@@ -4,6 +4,8 @@ use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::master::{Response, response};
 
+use super::state::Used;
+use super::summary;
 use crate::core::Master;
 use crate::core::model::{Agent, Connection, Framework};
 
@@ -11,33 +13,23 @@ fn time(seconds: f64) -> Option<v1::TimeInfo> {
     (seconds > 0.0).then_some(v1::TimeInfo { nanoseconds: (seconds * 1e9) as i64 })
 }
 
-fn agent(master: &Master, agent: &Agent) -> response::get_agents::Agent {
-    let used: Resources = master
-        .frameworks
-        .values()
-        .map(|framework| framework.used(Some(&agent.id)))
-        .collect::<Vec<_>>()
-        .iter()
-        .sum();
-    let offered: Resources = agent
-        .offers
-        .iter()
-        .filter_map(|id| master.offers.get(id))
-        .map(|offer| &offer.resources)
-        .sum();
+fn agent(master: &Master, agent: &Agent, used: &Used) -> response::get_agents::Agent {
+    let offers = agent.offers.iter().filter_map(|id| master.offers.get(id));
+    let offered: Resources = offers.map(|offer| &offer.resources).sum();
     let mut info = agent.info.clone();
-    info.checkpoint = None;
+    info.resources = Resources::from_protos(&info.resources).to_protos();
     response::get_agents::Agent {
         agent_info: info,
-        active: agent.connected,
-        deactivated: Some(false),
+        active: agent.is_active(),
+        deactivated: Some(agent.deactivated),
+        drain_info: agent.drain,
         version: agent.version.clone(),
         pid: Some(agent.pid.to_string()),
         registered_time: time(agent.registered),
         reregistered_time: time(agent.reregistered),
-        total_resources: agent.total.to_protos(),
-        allocated_resources: used.to_protos(),
-        offered_resources: offered.to_protos(),
+        total_resources: agent.total.to_protos_for_endpoints(),
+        allocated_resources: used.on(&agent.id).to_protos_for_endpoints(),
+        offered_resources: offered.to_protos_for_endpoints(),
         capabilities: agent.capabilities.clone(),
         ..Default::default()
     }
@@ -56,16 +48,18 @@ fn framework(master: &Master, framework: &Framework) -> response::get_frameworks
         reregistered_time: time(framework.reregistered),
         unregistered_time: time(framework.unregistered),
         offers: offers.iter().map(|offer| offer.message.clone()).collect(),
-        allocated_resources: framework.used(None).to_protos(),
-        offered_resources: offered.to_protos(),
+        allocated_resources: framework.used(None).to_protos_for_endpoints(),
+        offered_resources: offered.to_protos_for_endpoints(),
+        offer_constraints: Some(v1::scheduler::OfferConstraints::default()),
         ..Default::default()
     }
 }
 
 /// `GET_AGENTS`.
 pub fn agents(master: &Master) -> response::GetAgents {
+    let used = Used::of(master);
     response::GetAgents {
-        agents: master.agents.values().map(|known| agent(master, known)).collect(),
+        agents: master.agents.values().map(|known| agent(master, known, &used)).collect(),
         recovered_agents: master.recovered_agents.values().cloned().collect(),
     }
 }
@@ -118,29 +112,35 @@ pub fn state(master: &Master) -> response::GetState {
 
 /// `GET_ROLES`.
 pub fn roles(master: &Master) -> response::GetRoles {
-    let mut names: Vec<String> = master.frameworks.values().flat_map(Framework::roles).collect();
-    names.sort();
-    names.dedup();
-    let roles = names.into_iter().map(|name| v1::Role {
-        frameworks: master
-            .frameworks
-            .values()
-            .filter(|known| known.roles().contains(&name))
-            .map(|known| v1::FrameworkId { value: known.id.clone() })
-            .collect(),
-        resources: master
-            .frameworks
-            .values()
-            .filter(|known| known.roles().contains(&name))
-            .map(|known| known.used(None))
-            .collect::<Vec<_>>()
-            .iter()
-            .sum::<Resources>()
-            .to_protos(),
-        name,
-        weight: 1.0,
-    });
-    response::GetRoles { roles: roles.collect() }
+    let role = |(name, frameworks): (String, Vec<&Framework>)| {
+        let (mut held, offered) = summary::held(master, &name, &frameworks);
+        held.add(&offered);
+        let sums = held.scalars().into_iter().filter(|(_, value)| value.0 > 0);
+        v1::Role {
+            weight: summary::weight(master, &name),
+            frameworks: frameworks
+                .iter()
+                .map(|known| v1::FrameworkId { value: known.id.clone() })
+                .collect(),
+            resources: sums
+                .map(|(name, value)| v1::Resource {
+                    name,
+                    r#type: v1::value::Type::Scalar as i32,
+                    scalar: Some(v1::value::Scalar { value: value.to_f64() }),
+                    ..Default::default()
+                })
+                .collect(),
+            name,
+        }
+    };
+    response::GetRoles { roles: summary::known_roles(master).into_iter().map(role).collect() }
+}
+
+/// `GET_WEIGHTS`.
+pub fn weights(master: &Master) -> response::GetWeights {
+    response::GetWeights {
+        weight_infos: master.registry.weights.iter().map(|weight| weight.info.clone()).collect(),
+    }
 }
 
 /// `GET_MASTER`.
@@ -155,4 +155,32 @@ pub fn master(master: &Master, start_time: f64) -> response::GetMaster {
 /// An answer with nothing in it but its type.
 pub fn answer(kind: response::Type) -> Response {
     Response { r#type: Some(kind as i32), ..Default::default() }
+}
+
+/// The lists that the original writes in JSON even when they are empty, in order, by the member that holds them.
+const LISTS: &[(&str, &[&str])] = &[
+    ("get_tasks", &["tasks", "unreachable_tasks", "completed_tasks"]),
+    ("get_executors", &["executors"]),
+    ("get_frameworks", &["frameworks", "completed_frameworks"]),
+    ("get_agents", &["agents", "recovered_agents"]),
+];
+
+/// An answer's JSON with its empty lists.
+pub fn with_empty_lists(value: &mut serde_json::Value) {
+    let Some(object) = value.as_object_mut() else { return };
+    for (name, lists) in LISTS {
+        let Some(holder) = object.get_mut(*name).and_then(|holder| holder.as_object_mut()) else {
+            continue;
+        };
+        let mut whole = serde_json::Map::new();
+        for list in *lists {
+            let present = holder.shift_remove(*list).unwrap_or_else(|| serde_json::json!([]));
+            whole.insert((*list).to_owned(), present);
+        }
+        whole.append(holder);
+        *holder = whole;
+    }
+    if let Some(state) = object.get_mut("get_state") {
+        with_empty_lists(state);
+    }
 }

@@ -1,10 +1,10 @@
 //! `/state`, `/slaves`, `/frameworks`, `/tasks`, `/roles`, `/state-summary`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesos::json::{self, Dialect};
 use mesos::resources::Resources;
-use mesos::v1::{self, TaskState};
+use mesos::v1;
 use serde_json::{Map, Value, json};
 
 use crate::core::Master;
@@ -44,14 +44,30 @@ fn attributes(attributes: &[v1::Attribute]) -> Value {
     Value::Object(object)
 }
 
-fn used_on(master: &Master, agent: &str) -> Resources {
-    master
-        .frameworks
-        .values()
-        .map(|framework| framework.used(Some(agent)))
-        .collect::<Vec<_>>()
-        .iter()
-        .sum()
+/// What runs on each agent, summed in one pass.
+pub struct Used(HashMap<String, Resources>);
+
+impl Used {
+    /// Of all frameworks' tasks and executors.
+    pub fn of(master: &Master) -> Self {
+        let mut all: HashMap<String, Resources> = HashMap::new();
+        for framework in master.frameworks.values() {
+            for task in framework.tasks.values().filter(|task| !is_terminal(task.state())) {
+                let sum = all.entry(task.agent_id.value.clone()).or_default();
+                sum.add(&Resources::from_protos(&task.resources));
+            }
+            for ((agent, _), executor) in &framework.executors {
+                let sum = all.entry(agent.clone()).or_default();
+                sum.add(&Resources::from_protos(&executor.resources));
+            }
+        }
+        Self(all)
+    }
+
+    /// On one agent.
+    pub fn on(&self, agent: &str) -> Resources {
+        self.0.get(agent).cloned().unwrap_or_default()
+    }
 }
 
 fn offered(master: &Master, offers: &BTreeSet<String>) -> Resources {
@@ -59,7 +75,7 @@ fn offered(master: &Master, offers: &BTreeSet<String>) -> Resources {
 }
 
 /// One agent.
-pub fn slave(master: &Master, agent: &Agent) -> Value {
+pub fn slave(master: &Master, agent: &Agent, used: &Used) -> Value {
     let reserved: Map<String, Value> = agent
         .total
         .reservations()
@@ -81,14 +97,17 @@ pub fn slave(master: &Master, agent: &Agent) -> Value {
         put("reregistered_time", json!(agent.reregistered));
     }
     put("resources", resources(&agent.total));
-    put("used_resources", resources(&used_on(master, &agent.id)));
+    put("used_resources", resources(&used.on(&agent.id)));
     put("offered_resources", resources(&offered(master, &agent.offers)));
     put("reserved_resources", Value::Object(reserved));
     put("unreserved_resources", resources(&agent.total.unreserved()));
-    put("active", json!(agent.connected));
-    put("deactivated", json!(false));
+    put("active", json!(agent.is_active()));
+    put("deactivated", json!(agent.deactivated));
     put("version", json!(agent.version));
     put("capabilities", capabilities(&agent.capabilities));
+    if let Some(drain) = &agent.drain {
+        put("drain_info", json::to_value(drain, Dialect::V0));
+    }
     Value::Object(object)
 }
 
@@ -108,7 +127,9 @@ fn status(status: &v1::TaskStatus) -> Value {
         object.insert("labels".to_owned(), labels_value(labels));
     }
     if let Some(container) = &status.container_status {
-        object.insert("container_status".to_owned(), json::to_value(container, Dialect::V0));
+        // Process ids of executors are not for the old endpoints.
+        let shown = v1::ContainerStatus { executor_pid: None, ..container.clone() };
+        object.insert("container_status".to_owned(), json::to_value(&shown, Dialect::V0));
     }
     if let Some(healthy) = status.healthy {
         object.insert("healthy".to_owned(), json!(healthy));
@@ -200,13 +221,8 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
     Value::Object(object)
 }
 
-/// One framework, with its tasks.
-pub fn framework(master: &Master, framework: &Framework) -> Value {
-    let used = framework.used(None);
-    let offered = offered(master, &framework.offers);
-    let mut both = used.clone();
-    both.add(&offered);
-    let connected = framework.is_connected();
+/// What `/state-summary` also says of a framework.
+pub fn framework_head(master: &Master, framework: &Framework) -> Map<String, Value> {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(framework.id));
@@ -214,22 +230,24 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
     if let Some(pid) = &framework.pid {
         put("pid", json!(pid.to_string()));
     }
-    put("used_resources", resources(&used));
-    put("offered_resources", resources(&offered));
-    put(
-        "capabilities",
-        framework
-            .info
-            .capabilities
-            .iter()
-            .map(|capability| json!(capability.r#type().as_str_name()))
-            .collect(),
-    );
+    put("used_resources", resources(&framework.used(None)));
+    put("offered_resources", resources(&offered(master, &framework.offers)));
+    let capabilities = framework.info.capabilities.iter();
+    put("capabilities", capabilities.map(|own| json!(own.r#type().as_str_name())).collect());
     put("hostname", json!(framework.info.hostname()));
     put("webui_url", json!(framework.info.webui_url()));
     put("active", json!(framework.active));
-    put("connected", json!(connected));
+    put("connected", json!(framework.is_connected()));
     put("recovered", json!(framework.connection == Connection::Recovered));
+    object
+}
+
+/// One framework, with its tasks.
+pub fn framework(master: &Master, framework: &Framework) -> Value {
+    let mut both = framework.used(None);
+    both.add(&offered(master, &framework.offers));
+    let mut object = framework_head(master, framework);
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("user", json!(framework.info.user));
     put("failover_timeout", json!(framework.info.failover_timeout()));
     put("checkpoint", json!(framework.info.checkpoint()));
@@ -299,7 +317,7 @@ pub fn version() -> Value {
 
 /// `/state`.
 pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, String>) -> Value {
-    let active = master.agents.values().filter(|agent| agent.connected).count();
+    let active = master.agents.values().filter(|agent| agent.is_active()).count();
     let pid = master.info.pid.clone().unwrap_or_default();
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
@@ -312,7 +330,8 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
     put("id", json!(master.info.id));
     put("pid", json!(pid));
     put("hostname", json!(master.info.hostname()));
-    put("capabilities", json!(["AGENT_UPDATE"]));
+    let capabilities = master.info.capabilities.iter().map(|own| own.r#type().as_str_name());
+    put("capabilities", capabilities.collect());
     put("activated_slaves", json!(active as f64));
     put("deactivated_slaves", json!((master.agents.len() - active) as f64));
     put(
@@ -331,7 +350,8 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
         put("log_dir", json!(directory));
     }
     put("flags", json!(flags));
-    put("slaves", master.agents.values().map(|agent| slave(master, agent)).collect());
+    let used = Used::of(master);
+    put("slaves", master.agents.values().map(|agent| slave(master, agent, &used)).collect());
     put("recovered_slaves", recovered_slaves(master));
     put("frameworks", master.frameworks.values().map(|known| framework(master, known)).collect());
     put(
@@ -346,14 +366,16 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
 /// `/slaves`, all or the one named.
 pub fn slaves(master: &Master, only: Option<&str>) -> Value {
     let full = |resources: &Resources| -> Value {
-        resources.to_protos().iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
+        let shown = resources.to_protos_for_endpoints();
+        shown.iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
     };
+    let used = Used::of(master);
     let slaves: Vec<Value> = master
         .agents
         .values()
         .filter(|agent| only.is_none_or(|id| agent.id == id))
         .map(|agent| {
-            let mut object = slave(master, agent);
+            let mut object = slave(master, agent, &used);
             if let Value::Object(object) = &mut object {
                 let reserved: Map<String, Value> = agent
                     .total
@@ -366,7 +388,7 @@ pub fn slaves(master: &Master, only: Option<&str>) -> Value {
                     "unreserved_resources_full".to_owned(),
                     full(&agent.total.unreserved()),
                 );
-                object.insert("used_resources_full".to_owned(), full(&used_on(master, &agent.id)));
+                object.insert("used_resources_full".to_owned(), full(&used.on(&agent.id)));
                 object.insert(
                     "offered_resources_full".to_owned(),
                     full(&offered(master, &agent.offers)),
@@ -387,166 +409,4 @@ pub fn frameworks(master: &Master, only: Option<&str>) -> Value {
         "completed_frameworks": master.completed_frameworks.values().filter(shown).map(|known| framework(master, known)).collect::<Vec<_>>(),
         "unregistered_frameworks": [],
     })
-}
-
-/// What `/tasks` is asked for.
-#[derive(Debug, Default)]
-pub struct TaskQuery {
-    /// At most so many.
-    pub limit: Option<usize>,
-    /// After leaving out so many.
-    pub offset: usize,
-    /// Oldest first.
-    pub ascending: bool,
-    /// Only of this framework.
-    pub framework: Option<String>,
-    /// Only this one.
-    pub task: Option<String>,
-}
-
-/// `/tasks`: newest first by first status unless asked otherwise.
-pub fn tasks(master: &Master, query: &TaskQuery) -> Value {
-    let frameworks = master.frameworks.values().chain(master.completed_frameworks.values());
-    let mut all: Vec<&v1::Task> = frameworks
-        .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
-        .flat_map(|known| {
-            known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter())
-        })
-        .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
-        .collect();
-    let first = |task: &v1::Task| {
-        task.statuses.first().and_then(|status| status.timestamp).unwrap_or_default()
-    };
-    all.sort_by(|a, b| {
-        if query.ascending { first(a).total_cmp(&first(b)) } else { first(b).total_cmp(&first(a)) }
-    });
-    let shown: Vec<Value> =
-        all.into_iter().skip(query.offset).take(query.limit.unwrap_or(100)).map(task).collect();
-    json!({"tasks": shown})
-}
-
-/// `/roles`.
-pub fn roles(master: &Master) -> Value {
-    let mut known: BTreeMap<String, Vec<&Framework>> = BTreeMap::new();
-    for framework in master.frameworks.values() {
-        for role in framework.roles() {
-            known.entry(role).or_default().push(framework);
-        }
-    }
-    let roles: Vec<Value> = known
-        .into_iter()
-        .map(|(role, frameworks)| {
-            let of_role = |resources: Resources| resources.to_protos().into_iter().filter(|resource| resource.allocation_info.as_ref().is_some_and(|info| info.role() == role)).collect::<Vec<_>>();
-            let allocated: Resources = frameworks.iter().map(|framework| Resources::from_protos(&of_role(framework.used(None)))).collect::<Vec<_>>().iter().sum();
-            let offered: Resources = frameworks.iter().map(|framework| Resources::from_protos(&of_role(offered(master, &framework.offers)))).collect::<Vec<_>>().iter().sum();
-            let mut both = allocated.clone();
-            both.add(&offered);
-            json!({
-                "name": role,
-                "weight": 1.0,
-                "quota": {"role": role, "guarantee": {}, "limit": {}, "consumed": {}},
-                "resources": resources(&both),
-                "allocated": resources(&allocated),
-                "offered": resources(&offered),
-                "reserved": resources(&Resources::new()),
-                "frameworks": frameworks.iter().map(|framework| framework.id.clone()).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    json!({"roles": roles})
-}
-
-fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String, Value>) {
-    let mut by_state: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for task in tasks {
-        *by_state.entry(task.state().as_str_name()).or_default() += 1;
-    }
-    use TaskState as S;
-    for state in [
-        S::TaskStaging,
-        S::TaskStarting,
-        S::TaskRunning,
-        S::TaskKilling,
-        S::TaskFinished,
-        S::TaskKilled,
-        S::TaskFailed,
-        S::TaskLost,
-        S::TaskError,
-        S::TaskUnreachable,
-    ] {
-        object.insert(
-            state.as_str_name().to_owned(),
-            json!(by_state.get(state.as_str_name()).copied().unwrap_or_default()),
-        );
-    }
-}
-
-/// `/state-summary`.
-pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value {
-    let everyone = || master.frameworks.values();
-    let all_tasks = || {
-        everyone().flat_map(|known| {
-            known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter())
-        })
-    };
-    let slaves: Vec<Value> = master
-        .agents
-        .values()
-        .map(|agent| {
-            let mut object = slave(master, agent);
-            if let Value::Object(object) = &mut object {
-                counts(all_tasks().filter(|task| task.agent_id.value == agent.id), object);
-                let ids: Vec<&String> = everyone()
-                    .filter(|known| {
-                        known.tasks.values().any(|task| task.agent_id.value == agent.id)
-                    })
-                    .map(|known| &known.id)
-                    .collect();
-                object.insert("framework_ids".to_owned(), json!(ids));
-            }
-            object
-        })
-        .collect();
-    let frameworks: Vec<Value> = everyone()
-        .map(|known| {
-            let mut object = framework(master, known);
-            if let Value::Object(object) = &mut object {
-                for name in [
-                    "tasks",
-                    "unreachable_tasks",
-                    "completed_tasks",
-                    "offers",
-                    "executors",
-                    "labels",
-                    "offer_constraints",
-                ] {
-                    object.remove(name);
-                }
-                counts(
-                    known
-                        .tasks
-                        .values()
-                        .chain(known.unreachable.values())
-                        .chain(known.completed.iter()),
-                    object,
-                );
-                let ids: BTreeSet<&String> = known
-                    .tasks
-                    .values()
-                    .filter(|task| !is_terminal(task.state()))
-                    .map(|task| &task.agent_id.value)
-                    .collect();
-                object.insert("slave_ids".to_owned(), json!(ids));
-            }
-            object
-        })
-        .collect();
-    let mut object = Map::new();
-    object.insert("hostname".to_owned(), json!(master.info.hostname()));
-    if let Some(cluster) = flags.get("cluster") {
-        object.insert("cluster".to_owned(), json!(cluster));
-    }
-    object.insert("slaves".to_owned(), json!(slaves));
-    object.insert("frameworks".to_owned(), json!(frameworks));
-    Value::Object(object)
 }

@@ -1,0 +1,242 @@
+//! What operators change: weights of roles, agents that are deactivated, drained, reactivated or gone for good.
+//!
+//! A change is in the registry before anything comes of it; whoever asked is answered after that.
+
+use mesos::internal::{self, registry};
+use mesos::v1::master::call::DrainAgent;
+use mesos::v1::task_status::Reason;
+use mesos::v1::{self, TaskState};
+
+use super::Master;
+use super::model::Now;
+use super::updates::Cause;
+
+/// Why an operator's change is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400.
+    BadRequest(String),
+    /// 404.
+    NotFound(String),
+}
+
+fn bad(text: impl Into<String>) -> Refusal {
+    Refusal::BadRequest(text.into())
+}
+
+const GONE: &str = "Agent has been marked gone";
+
+impl Master {
+    /// Gives roles other weights, from the next allocation on.
+    ///
+    /// # Errors
+    /// When a role is none, or a weight is not above 0; nothing is changed then.
+    pub fn update_weights(&mut self, weights: &[v1::WeightInfo]) -> Result<(), Refusal> {
+        let prefix = "Failed to validate update weights request JSON";
+        for info in weights {
+            let role = info.role();
+            mesos::roles::validate(role)
+                .map_err(|reason| bad(format!("{prefix}: Invalid role '{role}': {reason}")))?;
+            if info.weight <= 0.0 || !info.weight.is_finite() {
+                return Err(bad(format!(
+                    "{prefix} for role '{role}': Invalid weight '{}': Weights must be positive",
+                    info.weight
+                )));
+            }
+        }
+        for info in weights {
+            let known = self.registry.weights.iter_mut().find(|own| own.info.role() == info.role());
+            match known {
+                Some(known) => known.info.weight = info.weight,
+                None => self.registry.weights.push(registry::Weight { info: info.clone() }),
+            }
+            self.allocator.set_weight(info.role(), info.weight);
+        }
+        self.store();
+        self.rescind_all_offers();
+        Ok(())
+    }
+
+    fn rescind_all_offers(&mut self) {
+        let offers: Vec<String> = self.offers.keys().cloned().collect();
+        for offer in offers {
+            self.rescind(&offer, true);
+        }
+        self.allocation_wanted = true;
+    }
+
+    fn registered(&mut self, id: &str) -> Option<&mut registry::Slave> {
+        let slaves = self.registry.slaves.iter_mut().flat_map(|slaves| &mut slaves.slaves);
+        slaves.into_iter().find(|slave| slave.info.id.as_ref().is_some_and(|own| own.value == id))
+    }
+
+    /// Offers nothing of an agent any more; its tasks stay.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub fn deactivate_agent(&mut self, id: &str) -> Result<(), Refusal> {
+        let Some(slave) = self.registered(id) else { return Err(bad("Unknown agent")) };
+        slave.deactivated = Some(true);
+        self.store();
+        self.apply_deactivation(id);
+        Ok(())
+    }
+
+    /// Deactivates an agent and has it end its tasks.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub fn drain_agent(&mut self, drain: &DrainAgent) -> Result<(), Refusal> {
+        let id = &drain.agent_id.value;
+        let grace = drain.max_grace_period.as_ref().map(|grace| v1::DurationInfo {
+            nanoseconds: grace
+                .seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(i64::from(grace.nanos)),
+        });
+        if grace.as_ref().is_some_and(|grace| grace.nanoseconds < 0) {
+            return Err(bad("Invalid value for 'max_grace_period': Duration must be non-negative"));
+        }
+        let config =
+            v1::DrainConfig { max_grace_period: grace, mark_gone: Some(drain.mark_gone()) };
+        let Some(slave) = self.registered(id) else { return Err(bad("Unknown agent")) };
+        slave.deactivated = Some(true);
+        slave.drain_info = Some(v1::DrainInfo { state: v1::DrainState::Draining as i32, config });
+        self.store();
+        self.apply_deactivation(id);
+        if let Some(agent) = self.agents.get(id).map(|agent| agent.pid.clone()) {
+            self.send(&agent, &internal::DrainSlaveMessage { config });
+        }
+        Ok(())
+    }
+
+    /// Offers an agent again that was deactivated, or has drained.
+    ///
+    /// # Errors
+    /// When it is active, or still drains.
+    pub fn reactivate_agent(&mut self, id: &str) -> Result<(), Refusal> {
+        let Some(slave) = self.registered(id).filter(|slave| slave.deactivated()) else {
+            return Err(bad("Agent is not deactivated"));
+        };
+        if slave.drain_info.as_ref().is_some_and(|info| info.state() == v1::DrainState::Draining) {
+            return Err(bad("Agent is still in the DRAINING state"));
+        }
+        slave.deactivated = Some(false);
+        slave.drain_info = None;
+        self.store();
+        if let Some(agent) = self.agents.get_mut(id) {
+            agent.deactivated = false;
+            agent.drain = None;
+            self.allocator.activate_agent(id, agent.connected);
+        }
+        self.allocation_wanted = true;
+        Ok(())
+    }
+
+    /// Brings an agent to the state that the registry has of it.
+    pub(super) fn apply_deactivation(&mut self, id: &str) {
+        let Some(slave) = self.registered(id) else { return };
+        let (deactivated, drain) = (slave.deactivated(), slave.drain_info);
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        agent.deactivated = deactivated;
+        agent.drain = drain;
+        if deactivated {
+            self.allocator.activate_agent(id, false);
+            self.rescind_offers_of_agent(id);
+        }
+    }
+
+    /// Agents that drain and have nothing left to end are drained, and gone if that was asked for.
+    pub(super) fn finish_draining(&mut self, now: Now) {
+        let draining: Vec<String> = self
+            .agents
+            .values()
+            .filter(|agent| {
+                agent.drain.as_ref().is_some_and(|info| info.state() == v1::DrainState::Draining)
+            })
+            .map(|agent| agent.id.clone())
+            .collect();
+        for id in draining {
+            if !self.tasks_on(&id).is_empty() {
+                continue;
+            }
+            let Some(info) = self.registered(&id).and_then(|slave| slave.drain_info.as_mut())
+            else {
+                continue;
+            };
+            info.set_state(v1::DrainState::Drained);
+            let gone = info.config.mark_gone();
+            tracing::info!(agent = id, "agent drained");
+            self.store();
+            self.apply_deactivation(&id);
+            if gone {
+                // It is known: there is nothing to refuse.
+                drop(self.mark_agent_gone(now, &id));
+            }
+        }
+    }
+
+    /// An agent will never come back: its tasks are gone, and if it is alive it is shut down.
+    ///
+    /// # Errors
+    /// When no such agent was ever heard of.
+    pub fn mark_agent_gone(&mut self, now: Now, id: &str) -> Result<(), Refusal> {
+        if self.is_gone(id) {
+            return Ok(());
+        }
+        let unreachable = self
+            .registry
+            .unreachable
+            .iter()
+            .flat_map(|all| &all.slaves)
+            .any(|slave| slave.id.value == id);
+        if self.registered(id).is_none() && !unreachable {
+            return Err(Refusal::NotFound(format!("Agent '{id}' not found")));
+        }
+        tracing::info!(agent = id, "agent marked gone by an operator");
+        if let Some(slaves) = &mut self.registry.slaves {
+            slaves.slaves.retain(|slave| slave.info.id.as_ref().is_none_or(|own| own.value != id));
+        }
+        if let Some(unreachable) = &mut self.registry.unreachable {
+            unreachable.slaves.retain(|slave| slave.id.value != id);
+        }
+        self.registry.gone.get_or_insert_default().slaves.push(registry::GoneSlave {
+            id: v1::AgentId { value: id.to_owned() },
+            timestamp: v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 },
+        });
+        self.store();
+        self.recovered_agents.shift_remove(id);
+        if let Some(pid) = self.agents.get(id).map(|agent| agent.pid.clone()) {
+            self.send(&pid, &internal::ShutdownMessage { message: Some(GONE.to_owned()) });
+        }
+        self.rescind_offers_of_agent(id);
+        let cause = Cause {
+            state: TaskState::TaskGoneByOperator,
+            reason: Reason::AgentRemovedByOperator,
+            message: GONE,
+        };
+        for (framework, task) in self.all_tasks_of(id) {
+            self.end_task(now, &framework, &task, cause);
+        }
+        if self.agents.contains_key(id) {
+            self.count("master/slave_removals");
+            self.forget_agent(id);
+        }
+        Ok(())
+    }
+
+    /// Whether an operator marked an agent gone.
+    pub(super) fn is_gone(&self, id: &str) -> bool {
+        self.registry.gone.iter().flat_map(|gone| &gone.slaves).any(|gone| gone.id.value == id)
+    }
+
+    /// Tasks on an agent, reachable or not.
+    fn all_tasks_of(&self, agent: &str) -> Vec<(String, String)> {
+        let mut all = self.tasks_on(agent);
+        for framework in self.frameworks.values() {
+            let lost = framework.unreachable.values().filter(|task| task.agent_id.value == agent);
+            all.extend(lost.map(|task| (framework.id.clone(), task.task_id.value.clone())));
+        }
+        all
+    }
+}

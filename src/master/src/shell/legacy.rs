@@ -1,0 +1,171 @@
+//! The endpoints that are older than the v1 API: which there are, what they show, what they change.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use mesos::json::{self, Dialect};
+use mesos::v1;
+use serde_json::json;
+use web::respond;
+
+use super::http::{App, bad_request};
+use crate::view::{metrics, state, summary};
+
+/// What every master answers, whoever leads.
+pub(super) async fn anywhere(app: &App, local: &str, query: Option<&str>) -> Option<Response> {
+    Some(match local {
+        "/health" => respond::empty(StatusCode::OK),
+        "/version" => respond::jsonp(state::version().to_string(), query),
+        "/flags" => respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query),
+        "/metrics/snapshot" => {
+            let uptime = app.started.elapsed().as_secs_f64();
+            let queued = app.handle.queued();
+            let all = app
+                .handle
+                .look(move |master, _| metrics::snapshot(Some(master), uptime, queued))
+                .await;
+            let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime, queued));
+            respond::jsonp(json!(all).to_string(), query)
+        }
+        "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
+        "/redirect" => match app.leader_location() {
+            Some(location) => respond::temporary_redirect(&location),
+            None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
+        },
+        "/files/debug" => respond::json("{}"),
+        "/files/browse" | "/files/read" | "/files/download" => {
+            match respond::query_parameter(query, "path") {
+                None => bad_request("Expecting 'path=value' in query.\n"),
+                Some(_) => respond::text(StatusCode::NOT_FOUND, ""),
+            }
+        }
+        // glog's verbosity, which is not what is changed here.
+        "/logging/toggle" if query.is_none() => respond::text(StatusCode::OK, "0\n"),
+        _ => return None,
+    })
+}
+
+/// The methods of an endpoint of the leader: none are listed where any will do; `None` if there is no such endpoint.
+pub(super) fn methods(local: &str) -> Option<&'static [&'static str]> {
+    Some(match local {
+        "/state"
+        | "/state-summary"
+        | "/slaves"
+        | "/frameworks"
+        | "/tasks"
+        | "/roles"
+        | "/registrar(1)/registry" => &[],
+        "/api/v1" | "/api/v1/scheduler" | "/teardown" | "/reserve" | "/unreserve"
+        | "/create-volumes" | "/destroy-volumes" | "/machine/down" | "/machine/up" => &["POST"],
+        "/weights" => &["GET", "PUT"],
+        "/quota" => &["GET", "POST", "DELETE"],
+        "/maintenance/schedule" => &["GET", "POST"],
+        "/maintenance/status" => &["GET"],
+        _ => return None,
+    })
+}
+
+/// What the leader shows.
+pub(super) async fn shown(app: &App, local: &str, query: Option<&str>) -> Response {
+    let parameter = |name: &str| respond::query_parameter(query, name);
+    let flags = app.flags.clone();
+    let start_time = app.start_time;
+    let (slave_id, framework_id) = (parameter("slave_id"), parameter("framework_id"));
+    let shown = match local {
+        "/state" => {
+            app.handle
+                .look(move |master, _| state::state(master, start_time, flags.as_strings()))
+                .await
+        }
+        "/state-summary" => {
+            app.handle.look(move |master, _| summary::summary(master, flags.as_strings())).await
+        }
+        "/slaves" => {
+            app.handle.look(move |master, _| state::slaves(master, slave_id.as_deref())).await
+        }
+        "/frameworks" => {
+            app.handle
+                .look(move |master, _| state::frameworks(master, framework_id.as_deref()))
+                .await
+        }
+        "/roles" => app.handle.look(|master, _| summary::roles(master)).await,
+        "/weights" => {
+            let weights = |weight: &mesos::internal::registry::Weight| json!({"role": weight.info.role(), "weight": weight.info.weight});
+            app.handle
+                .look(move |master, _| master.registry.weights.iter().map(weights).collect())
+                .await
+        }
+        // Neither can be set here: there is nothing to show.
+        "/quota" | "/maintenance/schedule" | "/maintenance/status" => {
+            app.handle.look(|_, _| json!({})).await
+        }
+        "/tasks" => {
+            let tasks = summary::TaskQuery {
+                limit: parameter("limit").and_then(|limit| limit.parse().ok()),
+                offset: parameter("offset")
+                    .and_then(|offset| offset.parse().ok())
+                    .unwrap_or_default(),
+                ascending: parameter("order").as_deref() == Some("asc"),
+                framework: framework_id,
+                task: parameter("task_id"),
+            };
+            app.handle.look(move |master, _| summary::tasks(master, &tasks)).await
+        }
+        _ => {
+            let sorted = |master: &mut crate::core::Master, _| {
+                let mut value = json::to_value(&master.registry, Dialect::V0);
+                value.sort_all_objects();
+                value
+            };
+            app.handle.look(sorted).await
+        }
+    };
+    let Some(value) = shown else { return app.not_recovered() };
+    match parameter("jsonp").filter(|name| !name.is_empty()) {
+        // What is written as a stream ends without a semicolon.
+        Some(function) => {
+            respond::body(StatusCode::OK, "text/javascript", format!("{function}({value})"))
+        }
+        None => respond::json(value.to_string()),
+    }
+}
+
+/// What the leader changes.
+pub(super) async fn changed(app: &App, local: &str, method: &Method, body: &Bytes) -> Response {
+    let text = String::from_utf8_lossy(body).into_owned();
+    match local {
+        "/teardown" => match respond::query_parameter(Some(&text), "frameworkId") {
+            None => bad_request("Missing 'frameworkId' query parameter in the request body"),
+            Some(id) => app.teardown(id).await,
+        },
+        "/weights" => match weights(&text) {
+            Ok(weights) => app.change(move |master, _| master.update_weights(&weights)).await,
+            Err(reason) => bad_request(reason),
+        },
+        _ => respond::text(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("{method} {local} is not supported by this master yet"),
+        ),
+    }
+}
+
+fn weights(text: &str) -> Result<Vec<v1::WeightInfo>, String> {
+    let wrong =
+        |reason: String| format!("Failed to parse update weights request JSON '{text}': {reason}");
+    // The reader of messages knows the original's words for what is no JSON; a list is read as a member of a message.
+    let wrapped = format!("{{\"weight_infos\":{text}}}");
+    let parsed: Result<v1::master::call::UpdateWeights, _> =
+        json::from_slice(wrapped.as_bytes(), Dialect::V0);
+    match parsed {
+        Ok(update) => Ok(update.weight_infos),
+        Err(error) => {
+            let own =
+                json::from_slice::<v1::master::call::UpdateWeights>(text.as_bytes(), Dialect::V0);
+            let reason = own
+                .err()
+                .filter(|own| matches!(own, json::JsonError::Syntax { .. }))
+                .unwrap_or(error);
+            Err(wrong(reason.to_string()))
+        }
+    }
+}

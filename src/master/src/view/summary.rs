@@ -1,0 +1,219 @@
+//! `/state-summary`, `/tasks` and `/roles`: what is counted and listed over all agents and frameworks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesos::resources::Resources;
+use mesos::v1::{self, TaskState};
+use serde_json::{Map, Value, json};
+
+use super::state::{Used, framework_head, slave, task};
+use crate::core::Master;
+use crate::core::model::{Framework, is_terminal};
+
+/// What `/tasks` is asked for.
+#[derive(Debug, Default)]
+pub struct TaskQuery {
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// After leaving out so many.
+    pub offset: usize,
+    /// Oldest first.
+    pub ascending: bool,
+    /// Only of this framework.
+    pub framework: Option<String>,
+    /// Only this one.
+    pub task: Option<String>,
+}
+
+/// `/tasks`: newest first by first status unless asked otherwise.
+pub fn tasks(master: &Master, query: &TaskQuery) -> Value {
+    let frameworks = master.frameworks.values().chain(master.completed_frameworks.values());
+    let mut all: Vec<&v1::Task> = frameworks
+        .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
+        .flat_map(|known| {
+            known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter())
+        })
+        .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
+        .collect();
+    let first = |task: &v1::Task| {
+        task.statuses.first().and_then(|status| status.timestamp).unwrap_or_default()
+    };
+    all.sort_by(|a, b| {
+        if query.ascending { first(a).total_cmp(&first(b)) } else { first(b).total_cmp(&first(a)) }
+    });
+    let shown: Vec<Value> =
+        all.into_iter().skip(query.offset).take(query.limit.unwrap_or(100)).map(task).collect();
+    json!({"tasks": shown})
+}
+
+/// Roles that are known: those of frameworks, with a weight, or reserved for; in order.
+pub fn known_roles(master: &Master) -> BTreeMap<String, Vec<&Framework>> {
+    let mut known: BTreeMap<String, Vec<&Framework>> = BTreeMap::new();
+    for weight in &master.registry.weights {
+        known.entry(weight.info.role().to_owned()).or_default();
+    }
+    for agent in master.agents.values() {
+        for role in agent.total.reservations().into_keys() {
+            known.entry(role).or_default();
+        }
+    }
+    for framework in master.frameworks.values() {
+        for role in framework.roles() {
+            known.entry(role).or_default().push(framework);
+        }
+    }
+    known
+}
+
+/// A role's weight: 1 unless an operator gave it another.
+pub fn weight(master: &Master, role: &str) -> f64 {
+    let found = master.registry.weights.iter().find(|weight| weight.info.role() == role);
+    found.map_or(1.0, |weight| weight.info.weight)
+}
+
+/// What a role's frameworks hold: in tasks and executors, and in offers.
+pub fn held(master: &Master, role: &str, frameworks: &[&Framework]) -> (Resources, Resources) {
+    let is_of_role = |resource: &v1::Resource| {
+        resource.allocation_info.as_ref().is_some_and(|info| info.role() == role)
+    };
+    let (mut allocated, mut offered) = (Resources::new(), Resources::new());
+    for framework in frameworks {
+        allocated.add(&framework.used(None).filter(is_of_role));
+        for offer in framework.offers.iter().filter_map(|id| master.offers.get(id)) {
+            offered.add(&offer.resources.filter(is_of_role));
+        }
+    }
+    (allocated.unallocate(), offered.unallocate())
+}
+
+/// Quantities by name: what ranges hold is counted, nothing is left out of it but zeros.
+fn quantities(resources: &Resources) -> Value {
+    let mut object = Map::new();
+    for (name, value) in resources.scalars() {
+        object.insert(name, json!(value.to_f64()));
+    }
+    let ports: u64 = resources
+        .to_protos()
+        .iter()
+        .filter(|resource| resource.name == "ports")
+        .flat_map(|resource| resource.ranges.iter().flat_map(|ranges| &ranges.range))
+        .map(|range| range.end.saturating_sub(range.begin).saturating_add(1))
+        .sum();
+    if ports > 0 {
+        object.insert("ports".to_owned(), json!(ports as f64));
+    }
+    object.retain(|_, value| value.as_f64() != Some(0.0));
+    object.sort_keys();
+    Value::Object(object)
+}
+
+/// `/roles`.
+pub fn roles(master: &Master) -> Value {
+    let roles: Vec<Value> = known_roles(master)
+        .into_iter()
+        .map(|(role, frameworks)| {
+            let (allocated, offered) = held(master, &role, &frameworks);
+            let reserved: Resources = master
+                .agents
+                .values()
+                .filter_map(|agent| agent.total.reservations().remove(&role))
+                .collect::<Vec<_>>()
+                .iter()
+                .sum();
+            let mut both = allocated.clone();
+            both.add(&offered);
+            let mut consumed = allocated.unreserved();
+            consumed.add(&reserved);
+            json!({
+                "name": role,
+                "weight": weight(master, &role),
+                "quota": {"role": role, "guarantee": {}, "limit": {}, "consumed": quantities(&consumed)},
+                "resources": quantities(&both),
+                "allocated": quantities(&allocated),
+                "offered": quantities(&offered),
+                "reserved": quantities(&reserved),
+                "frameworks": frameworks.iter().map(|framework| framework.id.clone()).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({"roles": roles})
+}
+
+fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String, Value>) {
+    let mut by_state: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for task in tasks {
+        *by_state.entry(task.state().as_str_name()).or_default() += 1;
+    }
+    use TaskState as S;
+    for state in [
+        S::TaskStaging,
+        S::TaskStarting,
+        S::TaskRunning,
+        S::TaskKilling,
+        S::TaskFinished,
+        S::TaskKilled,
+        S::TaskFailed,
+        S::TaskLost,
+        S::TaskError,
+        S::TaskUnreachable,
+    ] {
+        object.insert(
+            state.as_str_name().to_owned(),
+            json!(by_state.get(state.as_str_name()).copied().unwrap_or_default()),
+        );
+    }
+}
+
+/// `/state-summary`.
+pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value {
+    let mut of_agent: BTreeMap<&str, (Vec<&v1::Task>, BTreeSet<&str>)> = BTreeMap::new();
+    for known in master.frameworks.values() {
+        for task in all_tasks(known) {
+            let (tasks, frameworks) = of_agent.entry(&task.agent_id.value).or_default();
+            tasks.push(task);
+            frameworks.insert(&known.id);
+        }
+    }
+    let used = Used::of(master);
+    let slaves: Vec<Value> = master
+        .agents
+        .values()
+        .map(|agent| {
+            let mut object = slave(master, agent, &used);
+            if let Value::Object(object) = &mut object {
+                let (tasks, ids) = of_agent.remove(agent.id.as_str()).unwrap_or_default();
+                counts(tasks.into_iter(), object);
+                object.insert("framework_ids".to_owned(), json!(ids));
+            }
+            object
+        })
+        .collect();
+    let frameworks: Vec<Value> = master
+        .frameworks
+        .values()
+        .map(|known| {
+            let mut object = framework_head(master, known);
+            counts(all_tasks(known), &mut object);
+            let ids: BTreeSet<&String> = known
+                .tasks
+                .values()
+                .filter(|task| !is_terminal(task.state()))
+                .map(|task| &task.agent_id.value)
+                .collect();
+            object.insert("slave_ids".to_owned(), json!(ids));
+            Value::Object(object)
+        })
+        .collect();
+    let mut object = Map::new();
+    object.insert("hostname".to_owned(), json!(master.info.hostname()));
+    if let Some(cluster) = flags.get("cluster") {
+        object.insert("cluster".to_owned(), json!(cluster));
+    }
+    object.insert("slaves".to_owned(), json!(slaves));
+    object.insert("frameworks".to_owned(), json!(frameworks));
+    Value::Object(object)
+}
+
+fn all_tasks(framework: &Framework) -> impl Iterator<Item = &v1::Task> {
+    framework.tasks.values().chain(framework.unreachable.values()).chain(framework.completed.iter())
+}

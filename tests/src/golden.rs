@@ -1,0 +1,437 @@
+//! Exchanges recorded from the original (`../shared/reference/mesos-golden`), replayed against ours and compared.
+//!
+//! What belongs to one run is named differently in each: ids, ports. [`Names`] turns the recording's into ours in
+//! requests and ours into the recording's in replies. Times and the like are compared by type.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::programs::shared;
+
+/// One recorded exchange.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Its key in the set's index.
+    pub name: String,
+    /// Method of the request.
+    pub method: String,
+    /// Path and query of the request.
+    pub path: String,
+    /// Headers of the request.
+    pub request_headers: Vec<(String, String)>,
+    /// Body of the request.
+    pub request_body: Vec<u8>,
+    /// The reply; `None` where it had not ended in time.
+    pub reply: Option<Reply>,
+}
+
+/// A reply, recorded or ours.
+#[derive(Debug, Clone, Default)]
+pub struct Reply {
+    /// Code and reason: `404 Not Found`.
+    pub status: String,
+    /// Headers as received.
+    pub headers: Vec<(String, String)>,
+    /// Body, chunks joined.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Where the recordings are, if at hand.
+#[must_use]
+pub fn directory() -> Option<PathBuf> {
+    let path = shared().join("reference/mesos-golden");
+    path.join("core/index.jsonl").is_file().then_some(path)
+}
+
+fn bytes(line: &Value, text: &str, base64: &str) -> Vec<u8> {
+    if let Some(text) = line[text].as_str() {
+        return text.as_bytes().to_vec();
+    }
+    line[base64].as_str().map(decode_base64).unwrap_or_default()
+}
+
+const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Bytes as JSON has them.
+#[must_use]
+pub fn encode_base64(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for index in 0..4 {
+            let value = (bits >> (18 - 6 * index) & 63) as usize;
+            text.push(if index <= chunk.len() { char::from(ALPHABET[value]) } else { '=' });
+        }
+    }
+    text
+}
+
+fn decode_base64(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in text.bytes() {
+        let Some(value) = ALPHABET.iter().position(|known| *known == byte) else { continue };
+        bits = bits << 6 | u32::try_from(value).unwrap_or_default();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            decoded.push((bits >> count & 0xff) as u8);
+        }
+    }
+    decoded
+}
+
+/// A set's exchanges, in the order in which they happened.
+///
+/// # Panics
+/// When the recording can't be read.
+#[must_use]
+pub fn load(set: &str) -> Vec<Exchange> {
+    let directory = directory().expect("checked before").join(set);
+    let index = std::fs::read_to_string(directory.join("index.jsonl")).expect("the set's index");
+    let parse = |line: &str| {
+        let line: Value = serde_json::from_str(line).expect("a line of the index");
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let headers = match &line["request_headers"] {
+            Value::Object(object) => object
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let pairs = line["headers"].as_array().into_iter().flatten();
+        let reply = text("status").strip_prefix("HTTP/1.1 ").map(|status| Reply {
+            status: status.to_owned(),
+            headers: pairs
+                .filter_map(|pair| {
+                    Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned()))
+                })
+                .collect(),
+            body: match line["body_file"].as_str() {
+                Some(file) => {
+                    // Names are of the set's directory, or of its bodies'.
+                    let path = [directory.join(file), directory.join("bodies").join(file)];
+                    path.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default()
+                }
+                None => bytes(&line, "body", "body_base64"),
+            },
+        });
+        Exchange {
+            name: text("name"),
+            method: text("method"),
+            path: text("path"),
+            request_headers: headers,
+            request_body: bytes(&line, "request_body", "request_body_base64"),
+            reply,
+        }
+    };
+    index.lines().filter(|line| !line.is_empty()).map(parse).collect()
+}
+
+/// Pairs of what the recording calls something and what ours does.
+#[derive(Debug, Clone, Default)]
+pub struct Names(pub Vec<(String, String)>);
+
+impl Names {
+    /// A name that is as long in both, or a text.
+    pub fn add(&mut self, recorded: impl Into<String>, ours: impl Into<String>) {
+        self.0.push((recorded.into(), ours.into()));
+    }
+
+    fn to_ours(&self, text: &[u8]) -> Vec<u8> {
+        self.0.iter().fold(text.to_vec(), |text, (recorded, ours)| replace(&text, recorded, ours))
+    }
+
+    fn to_recorded(&self, text: &[u8]) -> Vec<u8> {
+        self.0.iter().fold(text.to_vec(), |text, (recorded, ours)| replace(&text, ours, recorded))
+    }
+}
+
+fn replace(text: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let from = from.as_bytes();
+    let mut replaced = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(to.as_bytes());
+        rest = &rest[at + from.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    replaced
+}
+
+/// Sends a recorded request to ours. The reply is in the recording's names; `None` when it had not ended in time.
+///
+/// # Errors
+/// When there is no connection, or what comes is not HTTP.
+pub fn replay(exchange: &Exchange, port: u16, names: &Names) -> std::io::Result<Option<Reply>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(if exchange.reply.is_some() {
+        10
+    } else {
+        1
+    })))?;
+    let body = names.to_ours(&exchange.request_body);
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n",
+        exchange.method, exchange.path
+    );
+    for (name, value) in &exchange.request_headers {
+        write!(head, "{name}: {value}\r\n").map_err(std::io::Error::other)?;
+    }
+    if !body.is_empty() || matches!(exchange.method.as_str(), "POST" | "PUT") {
+        write!(head, "Content-Length: {}\r\n", body.len()).map_err(std::io::Error::other)?;
+    }
+    let mut request = names.to_ours(head.as_bytes());
+    request.extend_from_slice(b"\r\n");
+    request.extend_from_slice(&body);
+    stream.write_all(&request)?;
+    match receive(stream, exchange.method == "HEAD") {
+        Ok(mut reply) => {
+            reply.body = names.to_recorded(&reply.body);
+            for (_, value) in &mut reply.headers {
+                *value = String::from_utf8_lossy(&names.to_recorded(value.as_bytes())).into_owned();
+            }
+            Ok(Some(reply))
+        }
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn receive(stream: TcpStream, without_body: bool) -> std::io::Result<Reply> {
+    let mut reader = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).map(|_| line.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let status = line()?.strip_prefix("HTTP/1.1 ").unwrap_or_default().to_owned();
+    let mut reply = Reply { status, ..Reply::default() };
+    loop {
+        let header = line()?;
+        if header.is_empty() {
+            break;
+        }
+        let (name, value) = header.split_once(':').unwrap_or((&header, ""));
+        reply.headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    if without_body {
+        return Ok(reply);
+    }
+    if reply.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size)?;
+            let size = usize::from_str_radix(size.trim(), 16).unwrap_or_default();
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk)?;
+            reply.body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) =
+        reply.header("content-length").and_then(|length| length.parse().ok())
+    {
+        reply.body = vec![0; length];
+        reader.read_exact(&mut reply.body)?;
+    } else {
+        reader.read_to_end(&mut reply.body)?;
+    }
+    Ok(reply)
+}
+
+/// How bodies are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Members, their order, types and values, save for [`VOLATILE`] ones.
+    Values,
+    /// Members, their order and types; an element of ours must look like some recorded one.
+    Shape,
+    /// Only the names of members, in any order: for `/metrics/snapshot`.
+    Names,
+}
+
+/// Members whose values belong to one run, or to one build.
+pub const VOLATILE: &[&str] = &[
+    "start_time",
+    "elected_time",
+    "registered_time",
+    "reregistered_time",
+    "unregistered_time",
+    "timestamp",
+    "nanoseconds",
+    "build_user",
+    "avg_load_1min",
+    "avg_load_5min",
+    "avg_load_15min",
+    "cpus_total",
+    "mem_total_bytes",
+    "mem_free_bytes",
+    "work_dir",
+    "webui_dir",
+    "executor_pid",
+];
+
+/// Members that only the original's build has.
+pub const BUILD: &[&str] = &["git_sha", "git_tag", "git_branch"];
+
+const HEADERS: &[&str] = &[
+    "Content-Type",
+    "Location",
+    "Allow",
+    "Content-Encoding",
+    "Content-Disposition",
+    "WWW-Authenticate",
+];
+
+/// What differs between a recorded reply and ours; nothing when they match.
+#[must_use]
+pub fn differences(recorded: Option<&Reply>, ours: Option<&Reply>, mode: Mode) -> Vec<String> {
+    let (recorded, ours) = match (recorded, ours) {
+        (Some(recorded), Some(ours)) => (recorded, ours),
+        (None, None) => return Vec::new(),
+        (recorded, ours) => {
+            return vec![format!(
+                "ended: recorded {}, ours {}",
+                recorded.is_some(),
+                ours.is_some()
+            )];
+        }
+    };
+    let mut found = Vec::new();
+    if recorded.status != ours.status {
+        found.push(format!("status: recorded {}, ours {}", recorded.status, ours.status));
+    }
+    for name in HEADERS {
+        let (recorded, ours) = (recorded.header(name), ours.header(name));
+        if recorded != ours {
+            found.push(format!("{name}: recorded {recorded:?}, ours {ours:?}"));
+        }
+    }
+    if recorded.header("Content-Encoding").is_some() {
+        return found;
+    }
+    let ends = |body: &[u8]| (body.first().copied(), body.last().copied());
+    match (json(&recorded.body), json(&ours.body)) {
+        (Some(_), Some(_)) if ends(&recorded.body) != ends(&ours.body) => {
+            found.push("body: another beginning or end".to_owned());
+        }
+        (Some(recorded), Some(ours)) => compare("", &recorded, &ours, mode, &mut found),
+        // Protobuf says what JSON says; that it is the same is seen there.
+        _ if recorded.header("Content-Type") == Some("application/x-protobuf")
+            && !ours.body.is_empty() => {}
+        _ if recorded.body != ours.body => found.push(format!(
+            "body: recorded {:?}, ours {:?}",
+            String::from_utf8_lossy(&recorded.body),
+            String::from_utf8_lossy(&ours.body)
+        )),
+        _ => {}
+    }
+    found
+}
+
+/// JSON, also inside of a callback.
+fn json(body: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(body).ok()?;
+    let inner = text
+        .split_once('(')
+        .filter(|(name, _)| !name.is_empty() && name.chars().all(char::is_alphanumeric))
+        .map_or(text, |(_, rest)| rest.trim_end_matches(';').trim_end_matches(')'));
+    serde_json::from_str(inner).ok().filter(|value: &Value| value.is_object() || value.is_array())
+}
+
+fn compare(at: &str, recorded: &Value, ours: &Value, mode: Mode, found: &mut Vec<String>) {
+    match (recorded, ours) {
+        (Value::Object(recorded), Value::Object(ours)) => {
+            let keys = |object: &serde_json::Map<String, Value>| {
+                let mut keys: Vec<String> =
+                    object.keys().filter(|key| !BUILD.contains(&key.as_str())).cloned().collect();
+                if mode == Mode::Names {
+                    keys.sort();
+                }
+                keys
+            };
+            let (wanted, have) = (keys(recorded), keys(ours));
+            if wanted != have {
+                let missing: Vec<&String> =
+                    wanted.iter().filter(|key| !have.contains(key)).collect();
+                let ours_only: Vec<&String> =
+                    have.iter().filter(|key| !wanted.contains(key)).collect();
+                found.push(if missing.is_empty() && ours_only.is_empty() {
+                    format!("{at}: order of members: recorded {wanted:?}, ours {have:?}")
+                } else {
+                    format!("{at}: members missing {missing:?}, of ours only {ours_only:?}")
+                });
+            }
+            for (key, value) in recorded {
+                let Some(own) = ours.get(key) else { continue };
+                let below = format!("{at}.{key}");
+                if VOLATILE.contains(&key.as_str()) || mode == Mode::Names {
+                    compare(&below, value, own, Mode::Shape, found);
+                } else {
+                    compare(&below, value, own, mode, found);
+                }
+            }
+        }
+        (Value::Array(recorded), Value::Array(ours)) => {
+            compare_arrays(at, recorded, ours, mode, found);
+        }
+        (Value::Number(wanted), Value::Number(have)) if wanted.is_f64() != have.is_f64() => {
+            found.push(format!("{at}: recorded {wanted}, ours {have}"));
+        }
+        (wanted, have) if std::mem::discriminant(wanted) != std::mem::discriminant(have) => {
+            found.push(format!("{at}: recorded {wanted}, ours {have}"));
+        }
+        (wanted, have) if mode == Mode::Values && wanted != have => {
+            found.push(format!("{at}: recorded {wanted}, ours {have}"));
+        }
+        _ => {}
+    }
+}
+
+/// The original keeps most things in hash maps: elements match in any order.
+fn compare_arrays(
+    at: &str,
+    recorded: &[Value],
+    ours: &[Value],
+    mode: Mode,
+    found: &mut Vec<String>,
+) {
+    if mode == Mode::Values && recorded.len() != ours.len() {
+        found.push(format!("{at}: {} recorded, {} of ours", recorded.len(), ours.len()));
+    }
+    for (index, own) in ours.iter().enumerate() {
+        let mut least: Option<Vec<String>> = None;
+        for wanted in recorded {
+            let mut differing = Vec::new();
+            compare(&format!("{at}[{index}]"), wanted, own, mode, &mut differing);
+            if least.as_ref().is_none_or(|least| differing.len() < least.len()) {
+                least = Some(differing);
+            }
+        }
+        found.extend(least.into_iter().flatten());
+    }
+}

@@ -1,0 +1,205 @@
+//! The recording's framework: its description, two tasks that hold and one that has finished, an offer in hand.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use end_to_end::golden::{Exchange, Names, replay};
+use end_to_end::programs::shared;
+use serde_json::{Value, json};
+
+/// A framework over the v1 scheduler API that accepts what it is told to.
+pub struct Framework {
+    /// Its stream's id.
+    pub stream: String,
+    id: String,
+    port: u16,
+}
+
+fn info() -> Value {
+    json!({
+        "user": "root", "name": "golden", "roles": ["golden", "golden/sub"], "checkpoint": true, "failover_timeout": 600,
+        "hostname": "sched.example", "principal": "golden-principal", "webui_url": "http://sched.example/",
+        "labels": {"labels": [{"key": "k", "value": "v"}, {"key": "novalue"}]},
+        "capabilities": [
+            {"type": "MULTI_ROLE"}, {"type": "RESERVATION_REFINEMENT"}, {"type": "PARTITION_AWARE"},
+            {"type": "TASK_KILLING_STATE"}, {"type": "REGION_AWARE"},
+        ],
+    })
+}
+
+fn task(id: &str, agent: &Value, states: &Value) -> Value {
+    let scalar = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+    let data = end_to_end::golden::encode_base64(states.to_string().as_bytes());
+    let mut task = json!({
+        "name": format!("name-{id}"), "task_id": {"value": id}, "agent_id": agent,
+        "resources": [scalar("cpus", 0.1), scalar("mem", 32.0)],
+        "executor": {
+            "type": "CUSTOM", "executor_id": {"value": "ex-1"}, "name": "v1exec", "source": "golden-source",
+            "command": {"environment": {}, "value": shared().join("oracle/py/v1exec.py").canonicalize().expect("the executor").to_string_lossy()},
+            "resources": [scalar("cpus", 0.1), scalar("mem", 32.0)],
+            "labels": {"labels": [{"key": "el", "value": "ev"}]},
+        },
+        "data": data,
+    });
+    if id == "t-hold-2" {
+        let ports = json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31001}]}});
+        task["kill_policy"] = json!({"grace_period": {"nanoseconds": 5_000_000_000_i64}});
+        task["resources"].as_array_mut().expect("a list").push(ports);
+        task["labels"] = json!({"labels": [{"key": "tl", "value": "tv"}]});
+        task["discovery"] = json!({
+            "visibility": "FRAMEWORK", "name": "disc", "environment": "e", "location": "l", "version": "v",
+            "ports": {"ports": [{"number": 31000, "name": "http", "protocol": "tcp"}]},
+        });
+    }
+    task
+}
+
+impl Framework {
+    /// Subscribes, launches, and waits until it runs as in the recording.
+    pub fn start(port: u16) -> Self {
+        let (events, received) = mpsc::channel();
+        let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info()}});
+        let stream = subscribe(port, &call, events);
+        let next = |kind: &str| -> Value {
+            loop {
+                let event =
+                    received.recv_timeout(Duration::from_secs(30)).expect("an event in time");
+                if event["type"] == kind {
+                    return event;
+                }
+            }
+        };
+        let id = next("SUBSCRIBED")["subscribed"]["framework_id"]["value"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        let framework = Self { stream, id, port };
+        let offers = next("OFFERS");
+        let offer = offers["offers"]["offers"].as_array().into_iter().flatten();
+        let offer = offer
+            .clone()
+            .find(|offer| offer["hostname"] == "agent1.example")
+            .expect("an offer of the first agent")
+            .clone();
+        let agent = &offer["agent_id"];
+        let tasks = json!([
+            task(
+                "t-hold-1",
+                agent,
+                &json!({
+                    "states": [["TASK_STARTING", 0], ["TASK_RUNNING", 0.1]],
+                    "extra": {"message": "said", "labels": {"labels": [{"key": "sk", "value": "sv"}]}},
+                })
+            ),
+            task("t-hold-2", agent, &json!({"states": [["TASK_RUNNING", 0]]})),
+            task(
+                "t-finish",
+                agent,
+                &json!({"states": [["TASK_RUNNING", 0], ["TASK_FINISHED", 0.2]]})
+            ),
+        ]);
+        framework.call(&json!({
+            "type": "ACCEPT",
+            "accept": {
+                "offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0},
+                "operations": [{"type": "LAUNCH", "launch": {"task_infos": tasks}}],
+            },
+        }));
+        let mut acknowledged = 0;
+        while acknowledged < 5 {
+            let status = next("UPDATE")["update"]["status"].clone();
+            framework.call(&json!({
+                "type": "ACKNOWLEDGE",
+                "acknowledge": {"agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"]},
+            }));
+            acknowledged += 1;
+        }
+        let left = |offer: &Value| offer["hostname"] == "agent1.example";
+        while !next("OFFERS")["offers"]["offers"].as_array().into_iter().flatten().any(left) {}
+        // Later events are not looked at.
+        std::thread::spawn(move || while received.recv().is_ok() {});
+        framework
+    }
+
+    fn call(&self, call: &Value) {
+        let mut call = call.clone();
+        call["framework_id"] = json!({"value": self.id});
+        let exchange = Exchange {
+            name: "call".to_owned(),
+            method: "POST".to_owned(),
+            path: "/api/v1/scheduler".to_owned(),
+            request_headers: vec![
+                ("Content-Type".to_owned(), "application/json".to_owned()),
+                ("Mesos-Stream-Id".to_owned(), self.stream.clone()),
+            ],
+            request_body: call.to_string().into_bytes(),
+            reply: Some(end_to_end::golden::Reply::default()),
+        };
+        let reply = replay(&exchange, self.port, &Names::default())
+            .expect("the master answers")
+            .expect("in time");
+        assert_eq!(reply.status, "202 Accepted", "{}", String::from_utf8_lossy(&reply.body));
+    }
+
+    /// Ends the framework.
+    pub fn teardown(&self) {
+        self.call(&json!({"type": "TEARDOWN"}));
+    }
+}
+
+/// Opens a stream of events, and has them sent on; the stream's id.
+fn subscribe(port: u16, call: &Value, events: mpsc::Sender<Value>) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the master listens");
+    let body = call.to_string();
+    write!(
+        stream,
+        "POST /api/v1/scheduler HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("a request is sent");
+    let mut reader = BufReader::new(stream);
+    let mut id = String::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("the head of the reply");
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("mesos-stream-id")
+        {
+            value.trim().clone_into(&mut id);
+        }
+    }
+    assert!(!id.is_empty(), "the reply has no Mesos-Stream-Id");
+    std::thread::spawn(move || {
+        let mut records = Vec::new();
+        loop {
+            let mut size = String::new();
+            if reader.read_line(&mut size).unwrap_or(0) == 0 {
+                return;
+            }
+            let mut chunk = vec![0; usize::from_str_radix(size.trim(), 16).unwrap_or(0) + 2];
+            if reader.read_exact(&mut chunk).is_err() {
+                return;
+            }
+            records.extend_from_slice(&chunk[..chunk.len() - 2]);
+            while let Some(end) = records.iter().position(|byte| *byte == b'\n') {
+                let length: usize =
+                    String::from_utf8_lossy(&records[..end]).parse().expect("a record's length");
+                if records.len() < end + 1 + length {
+                    break;
+                }
+                let event = serde_json::from_slice(&records[end + 1..end + 1 + length])
+                    .expect("an event is JSON");
+                records.drain(..end + 1 + length);
+                if events.send(event).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    id
+}

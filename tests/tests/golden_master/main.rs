@@ -1,0 +1,163 @@
+//! What the original's master answered, asked of ours: every recorded exchange of `mesos-golden/core` that is with the
+//! master, in the recorded order, with agents of the original and a framework as in the recording.
+//!
+//! What does not match yet is listed with its reason in `not_yet.rs`. The list can only shrink: an exchange that is
+//! listed and matches fails the test, as does one that is not listed and differs.
+
+mod framework;
+mod not_yet;
+
+use std::process::Command;
+use std::time::Duration;
+
+use end_to_end::daemon::{Daemon, kill_all_under};
+use end_to_end::golden::{self, Exchange, Mode, Names};
+use end_to_end::programs::{binary, original_mesos};
+use end_to_end::{http, need, ports, wait};
+
+const RECORDED_MASTER: &str = "abacdcb6-732a-4ee7-8fe6-a5ee06c94294";
+const RECORDED_STREAM: &str = "b7e0b23d-0636-4a8f-ba82-19eb30d35034";
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Site {
+    directory: tempfile::TempDir,
+    port: u16,
+    agent_ports: [u16; 2],
+    running: Vec<Daemon>,
+}
+
+impl Site {
+    /// A master alone, and two agents of the original.
+    fn start() -> Self {
+        let [port, one, two] = ports::free();
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let mut site = Self { directory, port, agent_ports: [one, two], running: Vec::new() };
+        let mut master = Command::new(binary("mesos-master"));
+        master
+            .args(["--ip=127.0.0.1", "--hostname=master.example"])
+            .arg(format!("--port={port}"))
+            .arg(format!("--work_dir={}", site.directory.path().join("master").display()));
+        site.running.push(Daemon::start("master", site.directory.path(), &mut master));
+        for (index, agent_port) in site.agent_ports.into_iter().enumerate() {
+            site.start_agent(index + 1, agent_port);
+        }
+        site
+    }
+
+    fn start_agent(&mut self, number: usize, port: u16) {
+        let original = original_mesos().expect("checked before");
+        let directory = self.directory.path();
+        let mut agent = Command::new(original.join("bin/mesos-agent"));
+        agent
+            .arg(format!("--master=127.0.0.1:{}", self.port))
+            .arg(format!("--port={port}"))
+            .arg(format!("--hostname=agent{number}.example"))
+            .arg(format!("--attributes=rack:r{number};zone:z1"))
+            .arg(format!("--work_dir={}", directory.join(format!("agent{number}")).display()))
+            .arg(format!("--runtime_dir={}", directory.join(format!("runtime{number}")).display()))
+            .arg(format!("--launcher_dir={}", original.join("bin").display()))
+            .args(["--ip=127.0.0.1", "--launcher=posix", "--isolation=posix/cpu,posix/mem"])
+            .args(["--containerizers=mesos", "--no-systemd_enable_support"])
+            .arg("--resources=cpus:4;mem:2048;disk:4096;ports:[31000-32000]");
+        self.running.push(Daemon::start(&format!("agent{number}"), directory, &mut agent));
+        let url = format!("http://127.0.0.1:{}/slaves", self.port);
+        wait::until("an agent more", LIMIT, || {
+            let slaves = http::get_json(&url)?;
+            let count = slaves["slaves"].as_array().map_or(0, Vec::len);
+            if count == number { Ok(()) } else { Err(slaves.to_string()) }
+        });
+    }
+
+    fn names(&self) -> Names {
+        let state =
+            http::get_json(&format!("http://127.0.0.1:{}/state", self.port)).expect("the state");
+        let mut names = Names::default();
+        names.add(RECORDED_MASTER, state["id"].as_str().unwrap_or_default());
+        for (recorded, ours) in
+            [(5050, self.port), (5051, self.agent_ports[0]), (5052, self.agent_ports[1])]
+        {
+            names.add(format!("127.0.0.1:{recorded}"), format!("127.0.0.1:{ours}"));
+            names.add(format!(".example:{recorded}"), format!(".example:{ours}"));
+            names.add(format!("\"port\":{recorded}"), format!("\"port\":{ours}"));
+            names.add(format!("\"port\":\"{recorded}\""), format!("\"port\":\"{ours}\""));
+        }
+        names.add("\"5050\"", format!("\"{}\"", self.port));
+        let work = self.directory.path().join("master");
+        names.add("\"/var/lib/mesos/master\"", format!("\"{}\"", work.display()));
+        names
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.running.clear();
+        kill_all_under(self.directory.path());
+    }
+}
+
+fn is_with_master(exchange: &Exchange) -> bool {
+    let parts: Vec<&str> = exchange.name.split('/').collect();
+    match parts.as_slice() {
+        ["empty" | "running" | "errors", whose, ..] => matches!(*whose, "master" | "scheduler"),
+        _ => true,
+    }
+}
+
+fn mode(exchange: &Exchange) -> Mode {
+    if exchange.path.starts_with("/metrics/") || exchange.name.ends_with("GET_METRICS") {
+        return Mode::Names;
+    }
+    // What runs when is not the same in two runs.
+    if exchange.name.starts_with("running/") || exchange.name.starts_with("methods/") {
+        return Mode::Shape;
+    }
+    Mode::Values
+}
+
+#[test]
+fn our_master_answers_what_the_original_answered() {
+    need!(golden::directory().is_some(), "../shared/reference/mesos-golden is missing");
+    need!(original_mesos().is_some(), "../shared/oracle is missing or can't be built");
+    let site = Site::start();
+    let mut names = site.names();
+    let mut framework = None;
+    let mut report = Vec::new();
+    let mut matching = 0;
+    let exchanges: Vec<Exchange> =
+        golden::load("core").into_iter().filter(is_with_master).collect();
+    for exchange in &exchanges {
+        if framework.is_none() && exchange.name == "ops/reserve-bad-agent" {
+            let started = framework::Framework::start(site.port);
+            names.add(RECORDED_STREAM, &started.stream);
+            framework = Some(started);
+        }
+        if exchange.name == "errors/scheduler/resubscribe-completed" {
+            framework.as_ref().expect("a framework by now").teardown();
+        }
+        let ours = golden::replay(exchange, site.port, &names).expect("our master answers");
+        let mut differing =
+            golden::differences(exchange.reply.as_ref(), ours.as_ref(), mode(exchange));
+        differing.retain(|text| !not_yet::is_tolerated(text));
+        let reason = not_yet::reason(&exchange.name);
+        match (differing.is_empty(), reason) {
+            (true, None) => matching += 1,
+            (false, Some(_)) => {}
+            (true, Some(_)) => {
+                report.push(format!("{}: matches now, take it off the list", exchange.name));
+            }
+            (false, None) => report.push(format!("{}: {}", exchange.name, differing.join("; "))),
+        }
+    }
+    for name in not_yet::names() {
+        if !exchanges.iter().any(|exchange| exchange.name == name) {
+            report.push(format!("{name}: listed, but there is no such exchange"));
+        }
+    }
+    assert!(
+        report.is_empty(),
+        "{matching} of {} match, {} are wrong:\n{}",
+        exchanges.len(),
+        report.len(),
+        report.join("\n")
+    );
+}

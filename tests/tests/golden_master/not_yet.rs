@@ -1,0 +1,107 @@
+//! What does not match the recording yet, and why.
+
+/// Reasons, each with the exchanges that wait for it.
+const NOT_YET: &[(&str, &[&str])] = &[
+    ("a HEAD has no body in HTTP, whatever the original sends", &["methods/HEAD/state"]),
+    (
+        "our page is at /; the recording's master had none installed",
+        &["empty/master/", "running/master/"],
+    ),
+    (
+        "our master is no collection of processes, and its help is its documentation",
+        &[
+            "empty/master/help",
+            "empty/master/help/master",
+            "empty/master/__processes__",
+            "running/master/help",
+            "running/master/help/master",
+            "running/master/__processes__",
+        ],
+    ),
+    (
+        "quotas are not built: refused with 501",
+        &[
+            "ops/quota-post-too-much",
+            "ops/quota-post-star",
+            "ops/quota-post-ports",
+            "ops/quota-post-notjson",
+            "ops/quota-get-role",
+            "ops/v1-UPDATE_QUOTA",
+            "running/master/quota",
+            "running/master/v1/GET_QUOTA",
+        ],
+    ),
+    (
+        "maintenance is not built: refused with 501",
+        &[
+            "ops/maintenance-schedule-post",
+            "ops/maintenance-schedule-empty-machines",
+            "ops/maintenance-schedule-negative",
+            "ops/machine-down-unscheduled",
+            "ops/machine-up-not-down",
+            "ops/machine-down",
+            "ops/maintenance-status-down",
+            "ops/maintenance-schedule-remove-down",
+            "ops/machine-up",
+            "ops/maintenance-schedule-post2",
+            "running/master/maintenance/schedule",
+            "running/master/maintenance/status",
+            "running/master/v1/GET_MAINTENANCE_STATUS",
+            "running/master/v1/GET_MAINTENANCE_SCHEDULE",
+        ],
+    ),
+    (
+        "reservations and volumes are not built: refused with 501",
+        &[
+            "ops/reserve-bad-agent",
+            "ops/reserve-no-resources",
+            "ops/reserve-bad-json",
+            "ops/reserve-too-much",
+            "ops/reserve-star",
+            "ops/v1-CREATE_VOLUMES",
+            "running/master/v1/GET_OPERATIONS",
+        ],
+    ),
+    (
+        "the metrics of each framework, role and quota are not built",
+        &[
+            "methods/POST/metrics/snapshot",
+            "running/master/metrics/snapshot",
+            "running/master/metrics/snapshot?timeout=5secs",
+        ],
+    ),
+    ("glog's verbosity can't be set", &["errors/master/set-logging-ok"]),
+    (
+        "the recording's registry holds quotas, maintenance and reservations as well",
+        &["running/master/roles", "running/master/registrar(1)/registry"],
+    ),
+    ("the recording had run other tasks before", &["running/master/tasks?limit=1&offset=1"]),
+];
+
+/// Single differences that many exchanges show, and why they are as they are.
+const TOLERATED: &[(&str, &str)] = &[
+    ("capabilities: 3 recorded, 2 of ours", "QUOTA_V2 is not claimed before there are quotas"),
+    (
+        ".used_resources: members missing [], of ours only [\"ports\"]",
+        "the recording's agent with ports in use has reservations, too: it looks less alike than the idle one",
+    ),
+    (
+        ".offers[2].resources: members missing [\"ports\"]",
+        "what a finished task left is in an offer of its own",
+    ),
+];
+
+/// Whether a difference is known and meant.
+pub fn is_tolerated(difference: &str) -> bool {
+    TOLERATED.iter().any(|(text, _)| difference.contains(text))
+}
+
+/// Why an exchange does not match yet, if it is known not to.
+pub fn reason(name: &str) -> Option<&'static str> {
+    NOT_YET.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason)
+}
+
+/// All exchanges that are listed.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NOT_YET.iter().flat_map(|(_, names)| names.iter().copied())
+}
