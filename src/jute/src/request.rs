@@ -160,6 +160,18 @@ impl Request {
         Ok(Framed { xid, opcode, request: Self::body(opcode, &mut reader) })
     }
 
+    /// In a multi the flags, not the opcode, say what is created, and plain znodes are answered as by `create` (`Op`).
+    fn in_multi(mut self) -> Self {
+        if let Self::Create(create) = &mut self {
+            create.opcode = match (create.opcode, create.flags) {
+                (opcode::CREATE_TTL, 5 | 6) => opcode::CREATE_TTL,
+                (_, 4) => opcode::CREATE_CONTAINER,
+                _ => opcode::CREATE,
+            };
+        }
+        self
+    }
+
     fn body(kind: i32, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         use opcode as o;
         Ok(match kind {
@@ -217,13 +229,9 @@ impl Request {
                     if !allowed.contains(&inner) {
                         return Err(DecodeError::Length(inner));
                     }
-                    operations.push(Self::body(inner, reader)?);
+                    operations.push(Self::body(inner, reader)?.in_multi());
                 }
-                if kind == o::MULTI {
-                    Self::Multi(operations)
-                } else {
-                    Self::MultiRead(operations)
-                }
+                if kind == o::MULTI { Self::Multi(operations) } else { Self::MultiRead(operations) }
             }
             o::CHECK_WATCHES => Self::CheckWatches { path: reader.string()?, kind: reader.int()? },
             o::REMOVE_WATCHES => {

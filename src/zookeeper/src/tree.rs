@@ -26,12 +26,23 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it ends with a session. Containers and TTL nodes use the owner field for something else.
+    pub fn is_ephemeral(&self) -> bool {
+        let owner = self.stat.ephemeral_owner;
+        owner != 0 && owner != CONTAINER_OWNER && !self.is_ttl()
+    }
+
+    /// Whether it may be deleted some time after its last change.
+    pub fn is_ttl(&self) -> bool {
+        (self.stat.ephemeral_owner as u64) >> 56 == 0xff
+    }
+
     /// What clients are told: `cversion` counts deletions too, containers have no owner.
     pub fn stat(&self) -> Stat {
         let mut persisted = self.stat;
         persisted.cversion =
             self.stat.cversion.wrapping_mul(2).wrapping_sub(self.children.len() as i32);
-        if persisted.ephemeral_owner == CONTAINER_OWNER {
+        if !self.is_ephemeral() {
             persisted.ephemeral_owner = 0;
         }
         Stat {
@@ -127,9 +138,12 @@ impl Tree {
         &self.ephemerals
     }
 
-    /// Znodes below a path, itself not counted.
+    /// Znodes below a path, itself not counted. Below "" is "/" too, as in the original.
     pub fn descendants(&self, path: &str) -> usize {
-        let prefix = format!("{}/", Self::key(path));
+        if Self::key(path).is_empty() {
+            return self.nodes.len() - usize::from(path == "/");
+        }
+        let prefix = format!("{path}/");
         self.nodes.keys().filter(|other| other.starts_with(&prefix)).count()
     }
 
@@ -160,17 +174,12 @@ impl Tree {
         i64::from(hasher.finalize())
     }
 
-    fn is_session(owner: i64) -> bool {
-        // Containers and TTL nodes use the field for something else.
-        owner != 0 && owner != CONTAINER_OWNER && (owner as u64) >> 56 != 0xff
-    }
-
     /// Puts a znode, or takes it away; parents are not touched.
     pub fn set(&mut self, path: &str, node: Option<Node>) {
         let before = match &node {
             Some(node) => {
                 self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
-                if Self::is_session(node.stat.ephemeral_owner) {
+                if node.is_ephemeral() {
                     self.ephemerals
                         .entry(node.stat.ephemeral_owner)
                         .or_default()

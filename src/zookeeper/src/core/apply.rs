@@ -1,10 +1,12 @@
 //! Applying transactions to the tree, and telling watches.
 
 use jute::Writer;
+use jute::records::Acl;
 use jute::request::opcode;
 use jute::txn::Txn;
 
 use super::{ConnectionId, Core, Session};
+use crate::acl::{self, perms};
 use crate::path;
 use crate::tree::CONTAINER_OWNER;
 
@@ -81,14 +83,21 @@ impl Core {
     }
 
     fn delete(&mut self, path: &str, zxid: i64) {
+        let acl = self.tree.get(path).map(|node| node.acl.clone());
         if self.tree.delete(path, zxid) {
-            self.tell(path, Event::Deleted);
+            self.tell_those_who_may_read(path, Event::Deleted, &acl.unwrap_or_default());
             self.tell(path::parent(path), Event::ChildrenChanged);
         }
     }
 
-    /// Tells those who watch; one event a connection.
-    pub(super) fn tell(&mut self, path: &str, event: Event) {
+    /// Tells those who watch a znode that is there.
+    fn tell(&mut self, path: &str, event: Event) {
+        let acl = self.tree.get(path).map(|node| node.acl.clone());
+        self.tell_those_who_may_read(path, event, &acl.unwrap_or_default());
+    }
+
+    /// One event a connection; a watch of one that may not read the znode fires too, but is not told.
+    fn tell_those_who_may_read(&mut self, path: &str, event: Event, acl: &[Acl]) {
         let path = if path.is_empty() { "/" } else { path };
         let told = match event {
             Event::Created | Event::DataChanged => self.data_watches.trigger(path, false),
@@ -100,7 +109,9 @@ impl Core {
             }
         };
         for connection in told {
-            self.send_event(connection, path, event);
+            if self.settings.skip_acl || acl::is_allowed(acl, perms::READ, self.ids(connection)) {
+                self.send_event(connection, path, event);
+            }
         }
     }
 

@@ -40,10 +40,11 @@ impl Core {
                 if path.contains('\0') {
                     return Err(Code::BadArguments);
                 }
-                if watch {
+                let stat = self.readable(from, &path).map(Node::stat);
+                if watch && stat != Err(Code::NoAuth) {
                     self.data_watches.add(&path, from, Mode::Standard);
                 }
-                self.readable(from, &path)?.stat().write(&mut body);
+                stat?.write(&mut body);
             }
             Request::GetData { path, watch } => {
                 let node = self.readable(from, &path)?;

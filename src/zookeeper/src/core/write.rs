@@ -143,10 +143,7 @@ impl Core {
         if self.tree.get(&path).is_some() {
             return Err(Code::NodeExists);
         }
-        let owner = parent.stat.ephemeral_owner;
-        let is_ephemeral_parent =
-            owner != 0 && owner != crate::tree::CONTAINER_OWNER && (owner as u64) >> 56 != 0xff;
-        if is_ephemeral_parent {
+        if parent.is_ephemeral() {
             return Err(Code::NoChildrenForEphemerals);
         }
         Ok(Txn::Create {

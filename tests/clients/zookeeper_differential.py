@@ -1,0 +1,269 @@
+"""The same random operations on two ZooKeeper servers, side by side: replies, errors, stats, events, final tree.
+
+usage: zookeeper_differential.py PORT PORT SEED COUNT
+
+Both servers must be fresh. Everything is compared as it is, zxids included; only times and session ids are mapped.
+Ends with 1 at the first difference, naming seed, step and operation.
+"""
+import random
+import sys
+
+from zookeeper_wire import AUTH_XID, PING_XID, SET_WATCHES_XID, Closed, Connection, Reader
+from zookeeper_wire import acls, buffer, flag, i32, i64, text, texts
+
+CREATE, DELETE, EXISTS, GET, SET, GET_ACL, SET_ACL, CHILDREN, SYNC, PING = 1, 2, 3, 4, 5, 6, 7, 8, 9, 11
+CHILDREN2, CHECK, MULTI, CREATE2, CHECK_WATCHES, REMOVE_WATCHES, CONTAINER, TTL, MULTI_READ = 12, 13, 14, 15, 17, 18, 19, 21, 22
+AUTH, SET_WATCHES, EPHEMERALS, COUNT, SET_WATCHES2, ADD_WATCH, WHO_AM_I, CLOSE = 100, 101, 103, 104, 105, 106, 107, -11
+CONNECTIONS = 3
+OPEN = [(31, "world", "anyone")]
+PATHS = ["/d", "/d/a", "/d/a/b", "/d/a/b/c", "/d/b", "/d/c", "/e", "/e/a", "/e/b", "/d/ü"]
+ODD_PATHS = ["", "x", "x/y", "/", "/d/", "/d//a", "/d/./a", "/d/..", "/no/where", "/zookeeper", "/zookeeper/config", "/zookeeper/quota", "/d/\x01", "/d/\0", "/d/\ue000"]
+ACLS = [OPEN] * 6 + [
+    [(1, "world", "anyone")],
+    [(30, "world", "anyone")],
+    [(31, "auth", "")],
+    [(31, "digest", "bob:X7cxMSiJkwl6oDCcmnDGUvRCDr4=")],
+    [(31, "ip", "127.0.0.1")],
+    [(31, "ip", "127.0.0.0/8"), (1, "world", "anyone")],
+    [(31, "ip", "10.0.0.0/8")],
+    [(31, "world", "anyone"), (31, "world", "anyone")],
+    [(255, "world", "anyone")],
+    [],
+    None,
+    [(31, "world", "me")],
+    [(31, "digest", "nohash")],
+    [(31, "ip", "1.2.3")],
+    [(31, "nosuch", "x")],
+]
+
+
+class Side:
+    """One of the two servers."""
+
+    def __init__(self, port):
+        self.port = port
+        self.sessions = {}
+        self.connections = [None] * CONNECTIONS
+        for index in range(CONNECTIONS):
+            self.open(index)
+
+    def open(self, index):
+        connection = Connection(self.port)
+        self.sessions[connection.session] = f"session {len(self.sessions)}"
+        self.connections[index] = connection
+        return connection.timeout_ms
+
+    def reattach(self, index, last_zxid):
+        old = self.connections[index]
+        old.close()
+        self.connections[index] = new = Connection(self.port, old.session, old.password, last_zxid=last_zxid)
+        new.next_xid = old.next_xid
+        return new.timeout_ms, new.session == old.session, new.password == old.password
+
+    def stat(self, reader):
+        stat = reader.stat()
+        stat["owner"] = self.sessions.get(stat["owner"], stat["owner"])
+        for field in ("ctime", "mtime"):
+            stat[field] = stat[field] > 0
+        return stat
+
+    def result(self, opcode, reader):
+        if opcode == CREATE:
+            return reader.text()
+        if opcode in (CREATE2, CONTAINER, TTL):
+            return reader.text(), self.stat(reader)
+        if opcode in (EXISTS, SET, SET_ACL):
+            return self.stat(reader)
+        if opcode == GET:
+            return reader.buffer(), self.stat(reader)
+        if opcode == GET_ACL:
+            return reader.vector(reader.acl), self.stat(reader)
+        if opcode == CHILDREN:
+            return sorted(reader.vector(reader.text))
+        if opcode == CHILDREN2:
+            return sorted(reader.vector(reader.text)), self.stat(reader)
+        if opcode == EPHEMERALS:
+            return sorted(reader.vector(reader.text))
+        if opcode == WHO_AM_I:
+            return sorted((reader.text(), reader.text()) for _ in range(reader.i32()))
+        if opcode in (MULTI, MULTI_READ):
+            results = []
+            while True:
+                kind, done, err = reader.i32(), reader.flag(), reader.i32()
+                if done:
+                    return results
+                results.append((kind, err, reader.i32() if kind == -1 else self.result(kind, reader)))
+        return b""
+
+    def call(self, index, opcode, body, xid):
+        """The reply, and the events that every connection has got by then."""
+        connection = self.connections[index]
+        xid = connection.send(opcode, body, xid)
+        try:
+            zxid, err, data, events = connection.await_reply(xid)
+        except Closed:
+            return ("closed",)
+        reader = Reader(data)
+        result = self.result(opcode, reader) if data else None
+        # In which order a session's ephemerals vanish is open.
+        ordered = sorted if opcode in (CLOSE, SET_WATCHES, SET_WATCHES2) else list
+        outcome = [zxid, err, result, reader.rest(), ordered(events)]
+        if opcode == CLOSE:
+            try:
+                connection.receive()
+            except Closed:
+                outcome.append("then closed")
+            self.open(index)
+        # Events of a transaction come before the reply to whatever is asked later.
+        pings = [other.send(PING, xid=PING_XID) for other in self.connections]
+        for other, ping in zip(self.connections, pings):
+            zxid, err, data, events = other.await_reply(ping)
+            outcome.append((zxid, err, data, ordered(events)))
+        return tuple(outcome)
+
+    def tree(self):
+        """Everything, as one that may see everything sees it."""
+        found, todo = {}, ["/"]
+        connection = self.connections[0]
+        while todo:
+            path = todo.pop()
+            entry = []
+            for opcode, body in ((GET, text(path) + flag(False)), (GET_ACL, text(path)), (CHILDREN2, text(path) + flag(False))):
+                _, err, data, _ = connection.call(opcode, body)
+                entry.append(self.result(opcode, Reader(data)) if not err else err)
+            found[path] = entry
+            if not isinstance(entry[2], int):
+                todo += [path.rstrip("/") + "/" + name for name in entry[2][0]]
+        return found
+
+
+class Generator:
+    """Random operations."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def path(self):
+        return self.random.choice(ODD_PATHS if self.random.random() < 0.06 else PATHS)
+
+    def version(self):
+        return self.random.choice([-1, -1, -1, 0, 1, 2, -2])
+
+    def data(self):
+        return self.random.choice([None, b"", b"x", b"some data", b"y" * 300])
+
+    def operation(self, depth=0):
+        """(opcode, body, description)."""
+        r = self.random
+        opcode = r.choice(
+            [CREATE] * 8 + [CREATE2] * 6 + [CONTAINER, CONTAINER, TTL, TTL] + [DELETE] * 6 + [SET] * 6 + [CHECK] * (4 if depth else 0)
+            if depth
+            else [CREATE] * 8 + [CREATE2] * 6 + [CONTAINER, TTL] + [DELETE] * 7 + [SET] * 7 + [SET_ACL] * 3 + [GET_ACL] * 3
+            + [EXISTS] * 6 + [GET] * 6 + [CHILDREN] * 3 + [CHILDREN2] * 5 + [SYNC, MULTI, MULTI, MULTI, MULTI, MULTI_READ, MULTI_READ]
+            + [EPHEMERALS, COUNT, WHO_AM_I, ADD_WATCH, ADD_WATCH, REMOVE_WATCHES, REMOVE_WATCHES, AUTH, SET_WATCHES2, CLOSE]
+        )
+        path = self.path()
+        if opcode in (CREATE, CREATE2, CONTAINER, TTL):
+            flags = r.choice([0, 0, 0, 1, 1, 2, 3] + (([4] if depth else [4, 5, 7, -1]) if r.random() < 0.2 else []))
+            if flags in (2, 3) and r.random() < 0.3:
+                path += "/s-" if r.random() < 0.5 else "/"
+            data, acl = self.data(), r.choice(ACLS)
+            if opcode == CONTAINER:
+                flags = r.choice([4, 4, 4, 0, 1, 2])
+            if opcode == TTL:
+                flags, ttl = r.choice([5, 6]), r.choice([1, 5000000, 1099511627775, 0, 1099511627776])
+            body = text(path) + buffer(data) + acls(acl) + i32(flags)
+            description = [path, data, acl, flags]
+            if opcode == TTL:
+                body += i64(ttl)
+                description.append(ttl)
+        elif opcode in (DELETE, CHECK):
+            version = self.version()
+            body, description = text(path) + i32(version), [path, version]
+        elif opcode == SET:
+            data, version = self.data(), self.version()
+            body, description = text(path) + buffer(data) + i32(version), [path, data, version]
+        elif opcode == SET_ACL:
+            acl, version = r.choice(ACLS), self.version()
+            body, description = text(path) + acls(acl) + i32(version), [path, acl, version]
+        elif opcode in (EXISTS, GET, CHILDREN, CHILDREN2):
+            watch = depth == 0 and r.random() < 0.5
+            body, description = text(path) + flag(watch), [path, watch]
+        elif opcode in (MULTI, MULTI_READ):
+            parts, body = [], b""
+            for _ in range(r.randrange(5)):
+                if opcode == MULTI:
+                    kind, part, description = self.operation(depth=1)
+                else:
+                    kind, path = r.choice([GET, CHILDREN]), self.path()
+                    part, description = text(path) + flag(False), [path]
+                body += i32(kind) + flag(False) + i32(-1) + part
+                parts.append((kind, description))
+            body += i32(-1) + flag(True) + i32(-1)
+            description = parts
+        elif opcode == ADD_WATCH:
+            mode = r.choice([0, 1, 1, 2])
+            body, description = text(path) + i32(mode), [path, mode]
+        elif opcode == REMOVE_WATCHES:
+            kind = r.choice([1, 2, 3, 3])
+            body, description = text(path) + i32(kind), [path, kind]
+        elif opcode == AUTH:
+            scheme, auth = r.choice([("digest", b"bob:secret"), ("digest", b"alice:a"), ("ip", b"")])
+            body, description = i32(0) + text(scheme) + buffer(auth), [scheme, auth]
+        elif opcode == SET_WATCHES2:
+            lists = [r.sample(PATHS, r.randrange(3)) for _ in range(5)]
+            body, description = i64(0) + b"".join(texts(paths) for paths in lists), lists
+        elif opcode in (WHO_AM_I, CLOSE):
+            body, description = b"", []
+        else:
+            body, description = text(path), [path]
+        if depth == 0 and body and opcode not in (AUTH, SYNC) and r.random() < 0.01:
+            body, description = body[: r.randrange(len(body))], [*description, "cut short"]
+        return opcode, body, description
+
+
+def differ(seed, step, what, first, second):
+    print(f"seed {seed}, step {step}: {what}\n  first:  {first}\n  second: {second}", flush=True)
+    sys.exit(1)
+
+
+def is_later_rule(opcode, outcomes):
+    """Since 3.8.4 exists needs READ of a znode that is there (CVE-2024-23944); Debian's 3.8.0 asks for nothing."""
+    return opcode == EXISTS and [outcome[1] for outcome in outcomes] == [-102, 0]
+
+
+def main():
+    ports, seed, count = sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4])
+    first, second = (Side(int(port)) for port in ports)
+    generator = Generator(seed)
+    last_zxid = 0
+    errors = {}
+    for step in range(count):
+        index = generator.random.randrange(CONNECTIONS)
+        if generator.random.random() < 0.01:
+            outcomes = [side.reattach(index, last_zxid) for side in (first, second)]
+            what, opcode = f"reattach {index}", None
+        else:
+            opcode, body, description = generator.operation()
+            xid = {AUTH: AUTH_XID, SET_WATCHES2: SET_WATCHES_XID}.get(opcode)
+            outcomes = [side.call(index, opcode, body, xid) for side in (first, second)]
+            what = f"connection {index}: {opcode} {description}"
+            last_zxid = max(last_zxid, outcomes[0][0] if isinstance(outcomes[0][0], int) else 0)
+            if len(outcomes[0]) > 1:
+                key = (opcode, outcomes[0][1])
+                errors[key] = errors.get(key, 0) + 1
+        if outcomes[0] != outcomes[1] and is_later_rule(opcode, outcomes):
+            # The second has set a watch if asked to, the first has not: neither has one now.
+            for side in (first, second):
+                side.call(index, REMOVE_WATCHES, text(description[0]) + i32(2), None)
+        elif outcomes[0] != outcomes[1]:
+            differ(seed, step, what, *outcomes)
+    trees = [side.tree() for side in (first, second)]
+    for path in sorted(trees[0].keys() | trees[1].keys()):
+        entries = [tree.get(path) for tree in trees]
+        if entries[0] != entries[1]:
+            differ(seed, count, f"the tree at {path}", *entries)
+    print(f"seed {seed}: {count} operations alike, {len(errors)} kinds of outcome, {len(trees[0])} znodes")
+
+
+main()
