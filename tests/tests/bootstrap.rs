@@ -232,6 +232,16 @@ fn status_tells_of_hosts_and_leader(operator: &Operator, hosts: &str, master: &s
         "{run:?}"
     );
 
+    // A host that is not there keeps nobody from seeing the others.
+    let nobody = format!("{}.250", master.rsplit_once('.').expect("an address").0);
+    let with_nobody = format!("{hosts},{nobody}");
+    let run = operator.meso_with_key(&["status", "--hosts", &with_nobody, "--timeout", "2"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(
+        run.stdout.contains("leads 2 agents") && run.stdout.contains("can't be reached"),
+        "{run:?}"
+    );
+
     // What does not run is told, and the exit code says so.
     operator.lab.ssh("h3", "systemctl stop mesos-slave");
     let run = operator.meso_with_key(&["status", "--hosts", hosts, "--json"]);
@@ -276,15 +286,12 @@ fn one_host_becomes_everything_through_sudo() {
     assert_eq!(owner.trim(), "root 644");
 }
 
-/// Packages that a run which is refused never opens: the built ones, or where there are none files that begin like such.
-fn packages_or_likenesses(directory: &Path) -> PathBuf {
-    packages().unwrap_or_else(|| {
-        for name in ["mesosphere-zookeeper-3.8.4", "mesos-1.11.0", "marathon-1.8.667"] {
-            let path = directory.join(format!("{name}-100.x86_64.rpm"));
-            std::fs::write(path, [0xed, 0xab, 0xee, 0xdb]).expect("a file");
-        }
-        directory.to_owned()
-    })
+/// Files that are named and begin like packages, and are none.
+fn likenesses(directory: &Path) {
+    for name in ["mesosphere-zookeeper-3.8.4", "mesos-1.11.0", "marathon-1.8.667"] {
+        let path = directory.join(format!("{name}-100.x86_64.rpm"));
+        std::fs::write(path, [0xed, 0xab, 0xee, 0xdb]).expect("a file");
+    }
 }
 
 /// Known hosts with the keys of two hosts swapped.
@@ -303,11 +310,53 @@ fn swapped(operator: &Operator) -> String {
 }
 
 #[test]
+fn a_wrong_command_line_or_inventory_is_refused_before_any_connection() {
+    let directory = TempDir::new().expect("a directory");
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path.to_string_lossy().into_owned()
+    };
+    let unknown_key = file("unknown.toml", "[[hosts]]\nname = 'h1'\nrole = 'master'\n");
+    let no_toml = file("no.toml", "[[hosts\n");
+    let no_host = file("none.toml", "user = 'root'\n");
+    let empty = file("empty", "");
+    for (arguments, named) in [
+        (vec!["--hosts", "h1:port"], "'port' in 'h1:port' is no port"),
+        (vec!["--hosts", "h1,h1"], "h1 is named twice"),
+        (vec!["--hosts", "h1", "--agents", "h2"], "h2 has a role but is not among the hosts"),
+        (vec!["--hosts", "h1,h2", "--masters", "h1,h2"], "2 masters are asked for"),
+        (vec!["--hosts", "h1", "--key", "/no/such/key"], "/no/such/key"),
+        (vec!["--hosts", "h1", "--known-hosts", "/no/such/file"], "/no/such/file"),
+        (vec!["--hosts", "h1", "--password-file", &empty], "its first line is empty"),
+        (vec!["--inventory", "/no/such/inventory"], "/no/such/inventory"),
+        (vec!["--inventory", &unknown_key], "unknown field `role`"),
+        (vec!["--inventory", &no_toml], "line 1, column"),
+        (vec!["--inventory", &no_host], "there are no hosts"),
+        (vec![], "there are no hosts"),
+    ] {
+        for command in ["bootstrap", "status"] {
+            let output = Command::new(binary("meso"))
+                .arg(command)
+                .args(&arguments)
+                .env_remove("MESO_HOSTS")
+                .output()
+                .expect("meso starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command} {arguments:?}: {said}");
+            assert!(said.contains(named), "{command} {arguments:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn refusals_name_host_and_remedy_and_change_nothing() {
     need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
     let operator = Operator::begin("bootstrap-refused", 2);
-    let scratch = TempDir::new().expect("a directory");
-    let rpms = packages_or_likenesses(scratch.path());
+    let broken = TempDir::new().expect("a directory");
+    likenesses(broken.path());
+    // All but one of the refusals come before a package is opened.
+    let rpms = packages().unwrap_or_else(|| broken.path().to_owned());
     let incomplete = TempDir::new().expect("a directory");
     for entry in std::fs::read_dir(&rpms).expect("packages").flatten() {
         if !entry.file_name().to_string_lossy().starts_with("marathon-") {
@@ -320,6 +369,7 @@ fn refusals_name_host_and_remedy_and_change_nothing() {
     let nobody = format!("{}.250", first.rsplit_once('.').expect("an address").0);
     let (both, one_missing) = (format!("{first},{second}"), format!("{first},{nobody}"));
     let (rpms, incomplete) = (rpms.to_string_lossy(), incomplete.path().to_string_lossy());
+    let broken = broken.path().to_string_lossy();
     let (key, known) = (operator.key.to_string_lossy(), operator.known_hosts.to_string_lossy());
     let (swapped, empty) = (swapped(&operator), operator.file("empty", ""));
     let (wrong, right) = (operator.file("wrong", "not alice\n"), operator.file("right", "alice\n"));
@@ -387,6 +437,12 @@ fn refusals_name_host_and_remedy_and_change_nothing() {
             [&["--hosts", &both, "--packages", &incomplete][..], &with_key].concat(),
             5,
             vec![&first, "the package marathon is missing", "make rpm"],
+        ),
+        (
+            "packages that the host's rpm does not take",
+            [&["--hosts", &first, "--packages", &broken][..], &with_key].concat(),
+            5,
+            vec![&first, "can't be read by the host's rpm", "not an rpm package", "make rpm"],
         ),
         (
             "a port in use",

@@ -12,6 +12,7 @@ use crate::gather::Known;
 use crate::inventory::{Host, Roles};
 use crate::packages;
 use crate::plan::{self, Plan};
+use crate::problem::all;
 use crate::progress::Progress;
 use crate::show::{self, Style};
 use crate::verify::verify;
@@ -44,7 +45,7 @@ pub async fn run(options: Options) -> Result<()> {
     let roles: Vec<(&str, Roles)> =
         hosts.iter().map(|host| (host.name.as_str(), host.roles)).collect();
     let brought = packages::find(&directory, &roles)?;
-    let known = chosen.look().await?;
+    let known = all(chosen.look().await)?;
     let facts: Vec<_> =
         known.iter().map(|known| (known.connection.host.clone(), known.facts.clone())).collect();
     let plan = plan::plan(&facts, &brought)?;

@@ -146,30 +146,23 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// Connects to all hosts and looks at them. Where some refuse to log in without a password, and there is a terminal, it
-    /// is asked for, once for all.
-    ///
-    /// # Errors
-    /// The problems of all hosts.
-    pub async fn look(&self) -> Result<Vec<gather::Known>, Problems> {
+    /// Connects to all hosts and looks at them; what each came to, in order. Where some refuse to log in without a
+    /// password, and there is a terminal, it is asked for, once for all.
+    pub async fn look(&self) -> Vec<Result<gather::Known, Problem>> {
         let progress = || Progress::new(self.hosts.iter().map(|host| host.name.as_str()));
-        let result = gather::gather(&self.hosts, &self.login, &progress()).await;
-        let is_password_wanted = |problems: &Problems| {
-            let refused = problems.0.iter().any(|problem| problem.kind == Kind::Refused);
-            refused && self.login.password.is_none() && std::io::stdin().is_terminal()
-        };
-        match result {
-            Err(problems) if is_password_wanted(&problems) => {
-                let refused = problems.0.iter().filter(|problem| problem.kind == Kind::Refused);
-                let names: Vec<&str> =
-                    refused.filter_map(|problem| problem.host.as_deref()).collect();
-                let prompt = format!("password for {}: ", names.join(", "));
-                let Ok(password) = ask(&prompt) else { return Err(problems) };
-                let login = ssh::Login { password: Some(password), ..self.login.clone() };
-                gather::gather(&self.hosts, &login, &progress()).await
-            }
-            result => result,
+        let results = gather::gather(&self.hosts, &self.login, &progress()).await;
+        let problems = results.iter().filter_map(|result| result.as_ref().err());
+        let refused = problems.filter(|problem| problem.kind == Kind::Refused);
+        let names: Vec<&str> = refused.filter_map(|problem| problem.host.as_deref()).collect();
+        let can_ask = self.login.password.is_none() && std::io::stdin().is_terminal();
+        if names.is_empty() || !can_ask {
+            return results;
         }
+        let Ok(password) = ask(&format!("password for {}: ", names.join(", "))) else {
+            return results;
+        };
+        let login = ssh::Login { password: Some(password), ..self.login.clone() };
+        gather::gather(&self.hosts, &login, &progress()).await
     }
 }
 

@@ -52,6 +52,8 @@ pub struct UnitFact {
     pub masked: bool,
     /// `ActiveState`: `active`, `inactive`, `failed`, `activating`…
     pub active: String,
+    /// `SubState`: `running`, `dead`, `auto-restart`…
+    pub sub: String,
     /// When its main process was started last, in µs since 1970; 0 when it never was.
     pub started_us: u64,
 }

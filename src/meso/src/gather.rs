@@ -73,24 +73,24 @@ pub async fn each<T, R, F: Future<Output = Result<R, Problem>>>(
     all(futures::stream::iter(items).map(act).buffered(AT_ONCE).collect::<Vec<_>>().await)
 }
 
-/// Connects to all hosts and gathers their facts.
-///
-/// # Errors
-/// The problems of all hosts that can't be connected to or do not answer.
+/// Connects to all hosts and gathers their facts; what each came to, in order.
 pub async fn gather(
     hosts: &[Host],
     login: &Login,
     progress: &Progress,
-) -> Result<Vec<Known>, Problems> {
-    each(hosts, async |host: &Host| {
-        progress.say(&host.name, "connecting");
-        let connection = Connection::open(host, login.clone()).await?;
-        progress.say(&host.name, "looking around");
-        let known = look(connection).await?;
-        progress.done(&host.name, "looked at");
-        Ok(known)
-    })
-    .await
+) -> Vec<Result<Known, Problem>> {
+    futures::stream::iter(hosts)
+        .map(async |host: &Host| {
+            progress.say(&host.name, "connecting");
+            let connection = Connection::open(host, login.clone()).await?;
+            progress.say(&host.name, "looking around");
+            let known = look(connection).await?;
+            progress.done(&host.name, "looked at");
+            Ok(known)
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
 }
 
 async fn look(connection: Connection) -> Result<Known, Problem> {

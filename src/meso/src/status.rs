@@ -4,11 +4,13 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use futures::StreamExt as _;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::cli::HostOptions;
 use crate::facts::UnitFact;
-use crate::gather::{Known, each};
+use crate::gather::{AT_ONCE, Known};
 use crate::inventory::Host;
 use crate::plan::UNITS;
 use crate::probe::Probe;
@@ -41,29 +43,49 @@ struct Row {
     leader: Option<String>,
 }
 
+impl Row {
+    /// The row of a host of which no unit is known.
+    fn of_host(host: &Host, address: Option<Ipv4Addr>, why: &str) -> Self {
+        Self {
+            host: host.name.clone(),
+            address,
+            unit: "-",
+            version: None,
+            state: "-".to_owned(),
+            enabled: false,
+            healthy: false,
+            health: why.to_owned(),
+            leader: None,
+        }
+    }
+}
+
 /// Prints the status; whether all is well.
 ///
 /// # Errors
-/// When a host can't be asked.
+/// When the options can't be used. A host that can't be asked is a row of its own.
 pub async fn run(options: Options) -> Result<bool> {
     let chosen = options.hosts.resolve()?;
     let hosts = &chosen.hosts;
-    let known = chosen.look().await?;
-    let rows = each(known.iter().zip(hosts), async |(known, host): (&Known, &Host)| {
-        Ok::<_, Problem>(rows(known, host).await)
-    })
-    .await?;
+    let known = chosen.look().await;
+    let rows = futures::stream::iter(known.iter().zip(hosts))
+        .map(async |(known, host)| match known {
+            Ok(known) => rows(known, host).await,
+            Err(problem) => vec![Row::of_host(host, None, &problem.what)],
+        })
+        .buffered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let problems: Vec<&Problem> = known.iter().filter_map(|known| known.as_ref().err()).collect();
+    for problem in &problems {
+        writeln!(std::io::stderr(), "{} {problem}", Style::of_stderr().bad("error:"))?;
+    }
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
     let healthy = !rows.is_empty() && rows.iter().all(|row| row.healthy);
     let mut out = std::io::stdout().lock();
     if options.json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(
-                &serde_json::json!({"version": 1, "healthy": healthy, "units": rows})
-            )?
-        )?;
+        let answer = json!({"version": 1, "healthy": healthy, "units": rows, "problems": problems});
+        writeln!(out, "{answer:#}")?;
     } else {
         write!(out, "{}", shown(&rows, Style::of_stdout()))?;
     }
@@ -96,17 +118,7 @@ async fn rows(known: &Known, host: &Host) -> Vec<Row> {
         });
     }
     if rows.is_empty() {
-        rows.push(Row {
-            host: host.name.clone(),
-            address,
-            unit: "-",
-            version: None,
-            state: "-".to_owned(),
-            enabled: false,
-            healthy: false,
-            health: "nothing of the cluster runs here".to_owned(),
-            leader: None,
-        });
+        rows.push(Row::of_host(host, address, "nothing of the cluster runs here"));
     }
     rows
 }
@@ -153,7 +165,12 @@ fn shown(rows: &[Row], style: Style) -> String {
             row.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
             row.unit.trim_end_matches(".service").to_owned(),
             row.state.clone(),
-            if row.enabled { "enabled" } else { "disabled" }.to_owned(),
+            match (row.unit, row.enabled) {
+                ("-", _) => "-",
+                (_, true) => "enabled",
+                (_, false) => "disabled",
+            }
+            .to_owned(),
             row.version.clone().unwrap_or_else(|| "-".to_owned()),
             if row.healthy { row.health.clone() } else { format!("BAD: {}", row.health) },
             row.leader.clone().unwrap_or_else(|| "-".to_owned()),

@@ -63,6 +63,8 @@ trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn load_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn sub_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn active_state(&self) -> zbus::Result<String>;
 }
 
@@ -145,6 +147,7 @@ impl Systemd {
             enabled: file_state.starts_with("enabled"),
             masked: load == "masked",
             active: unit.active_state().await?,
+            sub: unit.sub_state().await?,
             started_us: service.exec_main_start_timestamp().await?,
         })
     }

@@ -99,9 +99,13 @@ fn carry_out(plan: &HostPlan, facts: &mut Facts, mut steps: usize, now: &mut u64
             Action::Disable => unit.enabled = false,
             Action::Start | Action::Restart => {
                 unit.active = "active".into();
+                unit.sub = "running".into();
                 unit.started_us = now;
             }
-            Action::Stop => unit.active = "inactive".into(),
+            Action::Stop => {
+                unit.active = "inactive".into();
+                unit.sub = "dead".into();
+            }
         }
     }
 }
@@ -253,12 +257,19 @@ fn addresses_must_tell_hosts_apart() {
 }
 
 fn any_unit() -> impl Strategy<Value = UnitFact> {
-    let state = prop_oneof![Just("active"), Just("inactive"), Just("failed"), Just("activating")];
-    (any::<bool>(), state, 0..9_u64).prop_map(|(enabled, active, started_us)| UnitFact {
+    let state = proptest::sample::select(vec![
+        ("active", "running"),
+        ("inactive", "dead"),
+        ("failed", "failed"),
+        ("activating", "auto-restart"),
+        ("activating", "start"),
+    ]);
+    (any::<bool>(), state, 0..9_u64).prop_map(|(enabled, (active, sub), started_us)| UnitFact {
         exists: true,
         enabled,
         masked: false,
         active: active.into(),
+        sub: sub.into(),
         started_us,
     })
 }
@@ -308,7 +319,8 @@ fn is_up_to_date(host: &Host, facts: &Facts) -> Result<(), TestCaseError> {
             continue;
         }
         let state = &facts.units[unit];
-        prop_assert!(state.enabled && matches!(state.active.as_str(), "active" | "activating"));
+        let runs = matches!(state.sub.as_str(), "running" | "start");
+        prop_assert!(state.enabled && runs, "{unit}: {state:?}");
         let is_old = facts.packages[package].installed_us > state.started_us;
         prop_assert!(!is_old, "{unit} is of an older {package}");
         for (path, file) in &facts.files {

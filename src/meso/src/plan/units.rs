@@ -39,14 +39,16 @@ impl Before<'_> {
         if !now.exists && install.is_none() {
             return steps;
         }
-        let runs = !matches!(now.active.as_str(), "" | "inactive" | "failed");
+        // One that died and waits to be started again by systemd has failed, too.
+        let failed = now.active == "failed" || now.sub == "auto-restart";
+        let runs = !failed && !matches!(now.active.as_str(), "" | "inactive");
         let mut step = |action, why: String| steps.push(UnitStep { unit, action, why });
         if is_wanted(unit, self.roles) {
             if !now.enabled {
                 step(Action::Enable, "it does not start at boot".to_owned());
             }
             if !runs {
-                let why = if now.active == "failed" { "it failed" } else { "it does not run" };
+                let why = if failed { "it failed" } else { "it does not run" };
                 step(Action::Start, why.to_owned());
             } else if let Some(why) = self.unread(unit, package, install.is_some(), now.started_us)
             {
@@ -58,7 +60,7 @@ impl Before<'_> {
             if now.enabled {
                 step(Action::Disable, format!("the host is no {role}"));
             }
-            if runs {
+            if runs || now.sub == "auto-restart" {
                 step(Action::Stop, format!("the host is no {role}"));
             }
         } else if runs {
