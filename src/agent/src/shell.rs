@@ -3,5 +3,6 @@
 pub mod actor;
 pub mod files;
 pub mod http;
+mod plan;
 pub mod run;
 pub mod view;

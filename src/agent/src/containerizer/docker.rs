@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder,
@@ -70,7 +71,16 @@ pub async fn remove(socket: &Path, name: &str) {
     let _ = tokio::time::timeout(ORDER, docker.remove_container(name, Some(options))).await;
 }
 
-/// Names of containers that an agent with this work directory started, and that are not among the `known` ones.
+/// A container that nobody knows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub is_running: bool,
+}
+
+/// Containers that an agent with this work directory started, and that are not among the `known` ones.
 ///
 /// # Errors
 /// What the daemon says.
@@ -78,7 +88,7 @@ pub async fn orphans(
     socket: &Path,
     work_dir: &Path,
     known: &BTreeSet<String>,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<Orphan>, String> {
     let docker = connect(socket).await?;
     let filters = HashMap::from([("name", vec![PREFIX])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -90,7 +100,11 @@ pub async fn orphans(
     Ok(all
         .into_iter()
         .filter(|container| is_ours(container.mounts.as_deref().unwrap_or_default()))
-        .filter_map(|container| Some(container.names?.first()?.trim_start_matches('/').to_owned()))
-        .filter(|name| name.strip_prefix(PREFIX).is_some_and(|id| !known.contains(id)))
+        .filter_map(|container| {
+            let name = container.names?.first()?.trim_start_matches('/').to_owned();
+            let is_running = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+            Some(Orphan { name, is_running })
+        })
+        .filter(|orphan| orphan.name.strip_prefix(PREFIX).is_some_and(|id| !known.contains(id)))
         .collect())
 }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
+use super::docker::Orphan;
 use super::processes::{environment_has, kill_tree, start_time};
 use super::{Launch, docker, start};
 
@@ -234,15 +235,18 @@ impl Launcher {
             }
             let config = &launcher.config;
             match docker::orphans(&config.docker_socket, &config.work_dir, &known).await {
-                Ok(names) => {
-                    for name in names {
+                Ok(orphans) => {
+                    for Orphan { name, is_running } in orphans {
                         // Started in the meantime?
                         let id = name.trim_start_matches("mesos-");
-                        if !launcher.running().contains_key(id) {
+                        if launcher.running().contains_key(id) {
+                            continue;
+                        }
+                        if is_running {
                             tracing::warn!(name, "orphaned Docker container ended");
                             docker::end(&config.docker_socket, &name).await;
-                            launcher.remove_later(name);
                         }
+                        launcher.remove_later(name);
                     }
                 }
                 Err(error) => tracing::warn!(error, "orphaned Docker containers not looked for"),

@@ -1,17 +1,15 @@
 //! Putting an agent together from its flags, and running it.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail, ensure};
-use election::{MasterAddress, address, detector};
+use anyhow::{Context as _, bail};
+use election::{address, detector};
 use mesos::flags::Values;
 use mesos::libprocess::Upid;
 use mesos::libprocess::outbound::Sender;
-use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,12 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
+use super::plan::{check, claim_work_dir, settings};
 use crate::checkpoint::{self, found, paths};
-use crate::containerizer::cgroups::{Cgroups, Limits};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
 use crate::core::recovery::{Reconfiguration, incompatibility};
-use crate::core::{Agent, Ending, Settings};
-use crate::flags;
+use crate::core::{Agent, Ending};
 
 /// What an agent is run with.
 #[derive(Debug)]
@@ -78,6 +75,8 @@ pub async fn run(
     let settings = settings(&values, &plan.work_dir, endpoint)?;
     tracing::info!(%endpoint, resources = %plan.resources, "mesos-agent {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
+    // Held until the end.
+    let _claim = claim_work_dir(&plan.work_dir)?;
     let (tell_end, ends) = mpsc::channel(1024);
     let config = Config {
         launcher_dir: settings.launcher_dir.clone(),
@@ -158,220 +157,6 @@ pub async fn run(
         Some(Ending::Failure(reason)) => bail!(reason),
         Some(Ending::Done) | None => Ok(()),
     }
-}
-
-struct Plan {
-    master: MasterAddress,
-    work_dir: PathBuf,
-    ip: IpAddr,
-    port: u16,
-    advertise_ip: Option<IpAddr>,
-    advertise_port: Option<u16>,
-    resources: Resources,
-    attributes: Vec<v1::Attribute>,
-    containerizers: Vec<String>,
-    docker_socket: PathBuf,
-    cgroups: Option<Cgroups>,
-}
-
-/// Checks all flags before anything is touched.
-fn check(values: &Values) -> anyhow::Result<Plan> {
-    for name in flags::REFUSED {
-        let on = values.is_given(name) && !matches!(values.text(name), Some("false" | ""));
-        ensure!(!on, "--{name} is not supported by this agent yet: remove it");
-    }
-    let master = values.text("master").context("Missing required option --master")?;
-    let master = MasterAddress::parse(master).context("--master")?;
-    let work_dir = PathBuf::from(values.required("work_dir")?);
-    ensure!(work_dir.is_absolute(), "--work_dir: '{}' is no absolute path", work_dir.display());
-    let reregistration = values.duration("executor_reregistration_timeout").unwrap_or_default();
-    ensure!(
-        reregistration <= Duration::from_secs(15),
-        "--executor_reregistration_timeout must be at most 15secs"
-    );
-    ensure!(
-        matches!(values.text("recover"), Some("reconnect" | "cleanup")),
-        "--recover must be reconnect or cleanup"
-    );
-    ensure!(
-        matches!(values.text("reconfiguration_policy"), Some("equal" | "additive")),
-        "--reconfiguration_policy must be equal or additive"
-    );
-    let containerizers: Vec<String> = values
-        .text("containerizers")
-        .unwrap_or("mesos")
-        .split(',')
-        .map(|name| name.trim().to_owned())
-        .collect();
-    for name in &containerizers {
-        ensure!(
-            matches!(name.as_str(), "docker" | "mesos"),
-            "--containerizers: Unknown or unsupported containerizer: {name} (docker and mesos are known)"
-        );
-    }
-    let mut seen: Vec<&String> = Vec::new();
-    for name in &containerizers {
-        ensure!(!seen.contains(&name), "--containerizers: '{name}' is there twice");
-        seen.push(name);
-    }
-    ensure!(
-        !(values.is_given("ip") && values.is_given("ip_discovery_command")),
-        "Only one of `--ip` or `--ip_discovery_command` should be specified"
-    );
-    let ip = match (values.text("ip"), values.text("ip_discovery_command")) {
-        (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address"))?,
-        (None, Some(command)) => {
-            let output = std::process::Command::new("sh")
-                .arg("-c")
-                .arg(command)
-                .output()
-                .context("--ip_discovery_command")?;
-            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            text.parse().with_context(|| {
-                format!("--ip_discovery_command printed '{text}', which is no address")
-            })?
-        }
-        (None, None) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    };
-    let port = |name: &str| {
-        values
-            .number(name)
-            .map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port")))
-            .transpose()
-    };
-    let advertise_ip = values
-        .text("advertise_ip")
-        .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
-        .transpose()?;
-    let attributes = parse_attributes(values.text("attributes").unwrap_or_default())
-        .map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
-    let given = Resources::parse(
-        values.text("resources").unwrap_or_default(),
-        values.text("default_role").unwrap_or("*"),
-    )
-    .map_err(|error| anyhow::anyhow!("--resources: {error}"))?;
-    let docker_socket =
-        PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
-    Ok(Plan {
-        master,
-        resources: with_detected(given, &work_dir),
-        ip,
-        port: port("port")?.unwrap_or(5051),
-        advertise_ip,
-        advertise_port: port("advertise_port")?,
-        attributes,
-        containerizers,
-        docker_socket,
-        cgroups: cgroups(values)?,
-        work_dir,
-    })
-}
-
-/// Isolators that are known, beside those of which only the linux launcher is the work.
-const ISOLATORS: &[&str] = &["posix/cpu", "posix/mem", "cgroups/cpu", "cgroups/mem", "cgroups/all"];
-
-/// Cgroups, where the launcher is to use them.
-fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
-    let hierarchy = Path::new(values.text("cgroups_hierarchy").unwrap_or("/sys/fs/cgroup"));
-    let root = values.text("cgroups_root").unwrap_or("mesos");
-    let text = values.text("isolation").unwrap_or_default();
-    let isolators: Vec<&str> =
-        text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    for name in &isolators {
-        ensure!(
-            ISOLATORS.contains(name),
-            "--isolation: '{name}' is unknown or not supported by this agent yet; these are: {}",
-            ISOLATORS.join(", ")
-        );
-    }
-    let has = |name: &str| isolators.contains(&name) || isolators.contains(&"cgroups/all");
-    let wanted = isolators.iter().any(|name| name.starts_with("cgroups/"));
-    // Who asks for nothing gets limits where there can be any.
-    let is_open = !values.is_given("isolation");
-    let limits =
-        Limits { cpu: is_open || has("cgroups/cpu"), memory: is_open || has("cgroups/mem") };
-    let prepared = || Cgroups::prepare(hierarchy, root, limits);
-    match values.text("launcher") {
-        Some("posix") if wanted => bail!("--isolation={text} needs --launcher=linux"),
-        Some("posix") => Ok(None),
-        Some("linux") => prepared().map(Some).with_context(|| format!("--launcher=linux: cgroups below {} can't be used (root is needed; --launcher=posix does without)", hierarchy.display())),
-        Some(other) => bail!("--launcher: '{other}' is neither linux nor posix"),
-        None if !nix::unistd::geteuid().is_root() => {
-            ensure!(!wanted, "--isolation={text} needs root");
-            Ok(None)
-        }
-        None => match prepared() {
-            Ok(cgroups) => Ok(Some(cgroups)),
-            Err(error) if wanted => Err(error).with_context(|| format!("--isolation={text}: cgroups below {} can't be used", hierarchy.display())),
-            Err(error) => {
-                tracing::warn!(%error, "cgroups can't be used: containers are plain process groups without limits");
-                Ok(None)
-            }
-        },
-    }
-}
-
-/// What the host has of what isn't given (`slave/containerizer/containerizer.cpp`).
-fn with_detected(given: Resources, work_dir: &Path) -> Resources {
-    let mut missing = Vec::new();
-    let has = |name: &str| given.scalars().contains_key(name);
-    if !has("cpus") {
-        missing.push(format!(
-            "cpus:{}",
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-        ));
-    }
-    if !has("mem") {
-        let total = nix::sys::sysinfo::sysinfo().map_or(512 << 20, |info| info.ram_total()) >> 20;
-        missing.push(format!("mem:{}", if total >= 2048 { total - 1024 } else { total / 2 }));
-    }
-    if !has("disk") {
-        let below = work_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let total = nix::sys::statvfs::statvfs(below)
-            .map_or(0, |stat| stat.blocks() * stat.fragment_size())
-            >> 20;
-        missing.push(format!(
-            "disk:{}",
-            if total >= 10 * 1024 { total - 5 * 1024 } else { total / 2 }
-        ));
-    }
-    if given.ports().is_empty() {
-        missing.push("ports:[31000-32000]".to_owned());
-    }
-    let mut all = given;
-    if let Ok(detected) = Resources::parse(&missing.join(";"), "*") {
-        all.add(&detected);
-    }
-    all
-}
-
-fn settings(values: &Values, work_dir: &Path, endpoint: SocketAddr) -> anyhow::Result<Settings> {
-    let duration = |name: &str| values.duration(name).unwrap_or_default();
-    let executor_environment = match values.text("executor_environment_variables") {
-        None => None,
-        Some(text) => Some(
-            serde_json::from_str::<BTreeMap<String, String>>(text)
-                .context("--executor_environment_variables: expecting a JSON object of strings")?,
-        ),
-    };
-    Ok(Settings {
-        work_dir: work_dir.to_owned(),
-        launcher_dir: PathBuf::from(values.text("launcher_dir").unwrap_or("/usr/libexec/mesos")),
-        executor_registration_timeout: duration("executor_registration_timeout"),
-        executor_reregistration_timeout: duration("executor_reregistration_timeout"),
-        executor_shutdown_grace_period: duration("executor_shutdown_grace_period"),
-        recovery_timeout: duration("recovery_timeout"),
-        registration_backoff_factor: duration("registration_backoff_factor"),
-        completed_executors_max: values
-            .number("max_completed_executors_per_framework")
-            .unwrap_or(150) as usize,
-        executor_environment,
-        switch_user: values.boolean("switch_user"),
-        cleans_up: values.text("recover") == Some("cleanup"),
-        ip: values.text("ip").map(str::to_owned),
-        endpoint,
-        seed: rand::random(),
-    })
 }
 
 /// Takes over from the agent before.

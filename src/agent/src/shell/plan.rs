@@ -1,0 +1,350 @@
+//! What an agent is to be, from its flags and its host: everything is checked before anything is touched.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use election::MasterAddress;
+use mesos::flags::Values;
+use mesos::resources::{Resources, parse_attributes};
+use mesos::v1;
+
+use crate::checkpoint::paths;
+use crate::containerizer::cgroups::{Cgroups, Limits};
+use crate::core::Settings;
+use crate::flags;
+
+/// A checked agent.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) master: MasterAddress,
+    pub(super) work_dir: PathBuf,
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    pub(super) advertise_ip: Option<IpAddr>,
+    pub(super) advertise_port: Option<u16>,
+    pub(super) resources: Resources,
+    pub(super) attributes: Vec<v1::Attribute>,
+    pub(super) containerizers: Vec<String>,
+    pub(super) docker_socket: PathBuf,
+    pub(super) cgroups: Option<Cgroups>,
+}
+
+/// Checks all flags before anything is touched.
+pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
+    for name in flags::REFUSED {
+        let on = values.is_given(name) && !matches!(values.text(name), Some("false" | ""));
+        ensure!(!on, "--{name} is not supported by this agent yet: remove it");
+    }
+    let master = values.text("master").context("Missing required option --master")?;
+    let master = MasterAddress::parse(master).context("--master")?;
+    let work_dir = PathBuf::from(values.required("work_dir")?);
+    ensure!(work_dir.is_absolute(), "--work_dir: '{}' is no absolute path", work_dir.display());
+    let reregistration = values.duration("executor_reregistration_timeout").unwrap_or_default();
+    ensure!(
+        reregistration <= Duration::from_secs(15),
+        "--executor_reregistration_timeout must be at most 15secs"
+    );
+    ensure!(
+        matches!(values.text("recover"), Some("reconnect" | "cleanup")),
+        "--recover must be reconnect or cleanup"
+    );
+    ensure!(
+        matches!(values.text("reconfiguration_policy"), Some("equal" | "additive")),
+        "--reconfiguration_policy must be equal or additive"
+    );
+    ensure!(
+        !(values.is_given("ip") && values.is_given("ip_discovery_command")),
+        "Only one of `--ip` or `--ip_discovery_command` should be specified"
+    );
+    let port = |name: &str| {
+        values
+            .number(name)
+            .map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port")))
+            .transpose()
+    };
+    let advertise_ip = values
+        .text("advertise_ip")
+        .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
+        .transpose()?;
+    let attributes = parse_attributes(values.text("attributes").unwrap_or_default())
+        .map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
+    let given = Resources::parse(
+        values.text("resources").unwrap_or_default(),
+        values.text("default_role").unwrap_or("*"),
+    )
+    .map_err(|error| anyhow::anyhow!("--resources: {error}"))?;
+    let docker_socket =
+        PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
+    Ok(Plan {
+        master,
+        resources: with_detected(given, &work_dir),
+        ip: ip(values)?,
+        port: port("port")?.unwrap_or(5051),
+        advertise_ip,
+        advertise_port: port("advertise_port")?,
+        attributes,
+        containerizers: containerizers(values)?,
+        docker_socket,
+        cgroups: cgroups(values)?,
+        work_dir,
+    })
+}
+
+fn containerizers(values: &Values) -> anyhow::Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in values.text("containerizers").unwrap_or("mesos").split(',') {
+        let name = name.trim();
+        ensure!(
+            matches!(name, "docker" | "mesos"),
+            "--containerizers: Unknown or unsupported containerizer: {name} (docker and mesos are known)"
+        );
+        ensure!(!names.iter().any(|own| own == name), "--containerizers: '{name}' is there twice");
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+fn ip(values: &Values) -> anyhow::Result<IpAddr> {
+    match (values.text("ip"), values.text("ip_discovery_command")) {
+        (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address")),
+        (None, Some(command)) => {
+            let output = std::process::Command::new("sh").arg("-c").arg(command).output();
+            let output = output.context("--ip_discovery_command")?;
+            ensure!(
+                output.status.success(),
+                "--ip_discovery_command ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            text.parse().with_context(|| {
+                format!("--ip_discovery_command printed '{text}', which is no address")
+            })
+        }
+        (None, None) => Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    }
+}
+
+/// Makes the work directory; what is returned keeps other agents out of it.
+pub(super) fn claim_work_dir(work_dir: &Path) -> anyhow::Result<std::fs::File> {
+    let meta = paths::meta(work_dir);
+    let lock = meta.join("agent.lock");
+    let claimed = std::fs::create_dir_all(&meta).and_then(|()| {
+        std::fs::File::options().create(true).truncate(false).write(true).open(&lock)
+    });
+    let file = claimed.with_context(|| {
+        let user = nix::unistd::geteuid();
+        let work_dir = work_dir.display();
+        format!("--work_dir: {work_dir} can't be written to by this agent, which runs as user {user}: choose another, or give it to that user")
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("--work_dir: another agent runs on {}", work_dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} can't be locked", lock.display()))
+        }
+    }
+}
+
+/// Isolators that are known.
+const ISOLATORS: &[&str] =
+    &["filesystem/posix", "posix/cpu", "posix/mem", "cgroups/cpu", "cgroups/mem", "cgroups/all"];
+
+/// Cgroups, where the launcher is to use them.
+fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
+    let hierarchy = Path::new(values.text("cgroups_hierarchy").unwrap_or("/sys/fs/cgroup"));
+    let root = values.text("cgroups_root").unwrap_or("mesos");
+    let text = values.text("isolation").unwrap_or_default();
+    let isolators: Vec<&str> =
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    for name in &isolators {
+        ensure!(
+            ISOLATORS.contains(name),
+            "--isolation: '{name}' is unknown or not supported by this agent yet; these are: {}",
+            ISOLATORS.join(", ")
+        );
+    }
+    let has = |name: &str| isolators.contains(&name) || isolators.contains(&"cgroups/all");
+    let wanted = isolators.iter().any(|name| name.starts_with("cgroups/"));
+    // Who asks for nothing gets limits where there can be any.
+    let is_open = !values.is_given("isolation");
+    let limits =
+        Limits { cpu: is_open || has("cgroups/cpu"), memory: is_open || has("cgroups/mem") };
+    let prepared = || Cgroups::prepare(hierarchy, root, limits);
+    match values.text("launcher") {
+        Some("posix") if wanted => bail!("--isolation={text} needs --launcher=linux"),
+        Some("posix") => Ok(None),
+        Some("linux") => prepared().map(Some).with_context(|| format!("--launcher=linux: cgroups below {} can't be used (root is needed; --launcher=posix does without)", hierarchy.display())),
+        Some(other) => bail!("--launcher: '{other}' is neither linux nor posix"),
+        None if !nix::unistd::geteuid().is_root() => {
+            ensure!(!wanted, "--isolation={text} needs root");
+            Ok(None)
+        }
+        None => match prepared() {
+            Ok(cgroups) => Ok(Some(cgroups)),
+            Err(error) if wanted => Err(error).with_context(|| format!("--isolation={text}: cgroups below {} can't be used", hierarchy.display())),
+            Err(error) => {
+                tracing::warn!(%error, "cgroups can't be used: containers are plain process groups without limits");
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// What the host has of what isn't given (`slave/containerizer/containerizer.cpp`).
+fn with_detected(given: Resources, work_dir: &Path) -> Resources {
+    let mut missing = Vec::new();
+    let has = |name: &str| given.scalars().contains_key(name);
+    if !has("cpus") {
+        missing.push(format!(
+            "cpus:{}",
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        ));
+    }
+    if !has("mem") {
+        let total = nix::sys::sysinfo::sysinfo().map_or(512 << 20, |info| info.ram_total()) >> 20;
+        missing.push(format!("mem:{}", if total >= 2048 { total - 1024 } else { total / 2 }));
+    }
+    if !has("disk") {
+        let below = work_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let total = nix::sys::statvfs::statvfs(below)
+            .map_or(0, |stat| stat.blocks() * stat.fragment_size())
+            >> 20;
+        missing.push(format!(
+            "disk:{}",
+            if total >= 10 * 1024 { total - 5 * 1024 } else { total / 2 }
+        ));
+    }
+    if given.ports().is_empty() {
+        missing.push("ports:[31000-32000]".to_owned());
+    }
+    let mut all = given;
+    if let Ok(detected) = Resources::parse(&missing.join(";"), "*") {
+        all.add(&detected);
+    }
+    all
+}
+
+/// What the core is to know.
+pub(super) fn settings(
+    values: &Values,
+    work_dir: &Path,
+    endpoint: SocketAddr,
+) -> anyhow::Result<Settings> {
+    let duration = |name: &str| values.duration(name).unwrap_or_default();
+    let executor_environment = match values.text("executor_environment_variables") {
+        None => None,
+        Some(text) => Some(
+            serde_json::from_str::<BTreeMap<String, String>>(text)
+                .context("--executor_environment_variables: expecting a JSON object of strings")?,
+        ),
+    };
+    Ok(Settings {
+        work_dir: work_dir.to_owned(),
+        launcher_dir: PathBuf::from(values.text("launcher_dir").unwrap_or("/usr/libexec/mesos")),
+        executor_registration_timeout: duration("executor_registration_timeout"),
+        executor_reregistration_timeout: duration("executor_reregistration_timeout"),
+        executor_shutdown_grace_period: duration("executor_shutdown_grace_period"),
+        recovery_timeout: duration("recovery_timeout"),
+        registration_backoff_factor: duration("registration_backoff_factor"),
+        completed_executors_max: values
+            .number("max_completed_executors_per_framework")
+            .unwrap_or(150) as usize,
+        executor_environment,
+        switch_user: values.boolean("switch_user"),
+        cleans_up: values.text("recover") == Some("cleanup"),
+        ip: values.text("ip").map(str::to_owned),
+        endpoint,
+        seed: rand::random(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &[&str]) -> Result<Values, String> {
+        let given = ["--master=127.0.0.1:5050", "--work_dir=/tmp/w", "--launcher=posix"];
+        let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+        let given = given.iter().filter(|own| !flags.iter().any(|flag| name(flag) == name(own)));
+        let arguments = given.chain(flags).map(|flag| (*flag).to_owned());
+        flags::table().load(arguments, std::iter::empty()).map_err(|error| error.to_string())
+    }
+
+    fn refusal(flags: &[&str]) -> String {
+        match load(flags).map(|values| check(&values)) {
+            Err(error) => error,
+            Ok(Err(error)) => format!("{error:#}"),
+            Ok(Ok(plan)) => panic!("{flags:?} taken: {plan:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_that_make_no_sense_are_refused_by_name() {
+        for (flag, expected) in [
+            ("--frobnicate=1", "frobnicate"),
+            ("--resources=cpus:x", "--resources: "),
+            ("--resources=cpus", "--resources: "),
+            ("--attributes=a", "--attributes: "),
+            ("--master=", "--master"),
+            ("--work_dir=relative", "'relative' is no absolute path"),
+            ("--containerizers=docker,rkt", "containerizer: rkt"),
+            ("--containerizers=docker,docker", "'docker' is there twice"),
+            ("--isolation=cgroups/mem", "needs --launcher=linux"),
+            ("--isolation=posix/cpu,docker/runtime", "'docker/runtime' is unknown"),
+            ("--launcher=windows", "neither linux nor posix"),
+            ("--executor_registration_timeout=15", "executor_registration_timeout"),
+            ("--executor_reregistration_timeout=16secs", "at most 15secs"),
+            ("--port=70000", "--port: 70000 is no port"),
+            ("--ip=localhost", "'localhost' is no address"),
+            ("--ip_discovery_command=exit 3", "--ip_discovery_command ended with"),
+            ("--ip_discovery_command=echo here", "'here', which is no address"),
+            ("--recover=maybe", "--recover must be"),
+            ("--reconfiguration_policy=any", "--reconfiguration_policy must be"),
+            ("--modules=x", "--modules is not supported"),
+            ("--authenticate_http_readwrite", "--authenticate_http_readwrite is not supported"),
+        ] {
+            let text = refusal(&[flag]);
+            assert!(text.contains(expected), "{flag}: {text}");
+        }
+        let both = refusal(&["--ip=127.0.0.1", "--ip_discovery_command=true"]);
+        assert!(both.contains("Only one of `--ip` or `--ip_discovery_command`"), "{both}");
+    }
+
+    #[test]
+    fn the_guides_flags_are_taken() {
+        let flags = [
+            "--containerizers=docker,mesos",
+            "--executor_registration_timeout=15mins",
+            "--resources=cpus:2;mem:512;ports:[1-9]",
+        ];
+        let values = load(&flags).unwrap();
+        let plan = check(&values).unwrap();
+        assert_eq!(plan.containerizers, ["docker", "mesos"]);
+        assert_eq!((plan.resources.cpus(), plan.resources.mem()), (2.0, 512.0));
+        assert!(plan.resources.get("disk") > 0.0, "looked up");
+        let settings =
+            settings(&values, &plan.work_dir, "127.0.0.1:5051".parse().unwrap()).unwrap();
+        assert_eq!(settings.executor_registration_timeout, Duration::from_secs(900));
+    }
+
+    #[test]
+    fn a_work_dir_is_for_one_agent_that_may_write_to_it() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let work_dir = directory.path().join("w");
+        let claimed = claim_work_dir(&work_dir).unwrap();
+        let text = claim_work_dir(&work_dir).unwrap_err().to_string();
+        assert!(text.contains("another agent runs on"), "{text}");
+        drop(claimed);
+        claim_work_dir(&work_dir).unwrap();
+
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        let text = format!("{:#}", claim_work_dir(&directory.path().join("file")).unwrap_err());
+        assert!(text.contains("can't be written to by this agent, which runs as user"), "{text}");
+    }
+}
