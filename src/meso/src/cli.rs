@@ -14,13 +14,14 @@ use crate::problem::{Kind, Problem, Problems};
 use crate::progress::Progress;
 use crate::show::Style;
 use crate::ssh;
-use crate::{bootstrap, documents, gather, status};
+use crate::{bootstrap, documents, gather, status, up};
 
 const EXAMPLES: &str = "\
 Examples:
   meso bootstrap --hosts h1,h2,h3              h1: ZooKeeper, master, Marathon; h2 and h3: agents
   meso bootstrap --hosts h1,h2 --dry-run       what would be done
   meso status --hosts h1,h2,h3                 how it is
+  meso up                                      a cluster on this machine
 
 Exit codes:
   0  done, or nothing to do
@@ -43,6 +44,10 @@ enum Command {
     Bootstrap(bootstrap::Options),
     /// Shows hosts, units, their health and who leads.
     Status(status::Options),
+    /// Runs a whole cluster on this machine, unprivileged, until Ctrl-C.
+    Up(up::Options),
+    /// Runs a whole cluster on this machine, for trying it out; Ctrl-C ends it.
+    Up(up::Options),
     /// Prints a shell's completions.
     #[command(visible_alias = "completion")]
     Completions {
@@ -204,6 +209,12 @@ fn ask(prompt: &str) -> std::io::Result<Arc<str>> {
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // `meso up` starts executors, which are this program under another name.
+    let arguments: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(ended) = agent::executor::multicall(&arguments) {
+        return ended;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -229,6 +240,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Up(options) => up::run(options).await?,
+        Command::Up(options) => up::run(options).await?,
         Command::Completions { shell } => documents::completions(&mut Cli::command(), shell)?,
         Command::Man { directory: Some(directory) } => {
             documents::write_man_pages(&built(), &directory)?

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: [`inventory`] (which hosts, what each becomes) → [`gather`] (over [`ssh`] and [`systemd`], one command a
 //! host, read by [`facts`]) → [`plan`] (pure: a value that can be printed and tested) → [`apply`] (by [`install`] and [`systemd`]) → [`verify`] (asks the
-//! daemons by [`probe`]). [`bootstrap`] and [`status`] are the commands, [`cli`] the command line.
+//! daemons by [`probe`]). [`bootstrap`], [`status`] and [`up`] (a cluster on this machine) are the commands, [`cli`] the command line.
 //!
 //! Invariants: all hosts are judged before the first is changed; files are replaced as a whole or not at all; what is as it
 //! should be is not touched, so that a second run changes nothing; every error names host, reason and remedy ([`problem`]).
@@ -25,4 +25,6 @@ pub mod ssh;
 pub mod status;
 pub mod systemd;
 pub mod templates;
+pub mod up;
+pub mod up;
 pub mod verify;

@@ -253,3 +253,36 @@ fn lost(host: &str, why: &str) -> Problem {
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_word_is_one_word_of_a_shell() {
+        for word in ["plain", "it's", "$HOME `id` \"x\" \\ !", "", "two\nlines"] {
+            let script = format!("printf %s {}", quoted(word));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn a_complaint_is_the_end_of_what_was_said() {
+        let output = |stdout: &str, stderr: &str, status| Output {
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            status,
+        };
+        let lines: Vec<String> = (0..20).map(|line| line.to_string()).collect();
+        for (output, expected) in [
+            (output("out", "err\n", Some(1)), "err"),
+            (output("out", " \n", Some(1)), "out"),
+            (output("", "", Some(7)), "it ended with status 7 and said nothing"),
+            (output("", "cut", None), "a signal ended it\ncut"),
+            (output("", &lines.join("\n"), Some(1)), "12\n13\n14\n15\n16\n17\n18\n19"),
+        ] {
+            assert_eq!(output.complaint(), expected);
+        }
+    }
+}

@@ -146,8 +146,9 @@ mod tests {
     fn keys_are_found_under_the_names_that_openssh_writes() {
         let other = KEY.replace("V8Yq", "V8Yr");
         let line = |name: &str, key: &str| format!("{name} ssh-ed25519 {key}\n");
-        // `ssh-keygen -H` of "hashed.example".
-        let salt = "AAECAwQFBgcICQoLDA0ODxAREhM=";
+        // `ssh-keygen -H` of "hashed.example" and "[hashed.example]:2222".
+        let hashed = line("|1|/jui+K6Irsl+42GZS5Qh4pUM6AY=|/DHOQQu/f7LGVb6IaVlqu3ury0I=", KEY);
+        let hashed_port = line("|1|vDcBt4JU3wvIj5YGkpnmkOdVwks=|QKe5qAJrpsXGK8Mk4XWBBW/smjc=", KEY);
         for (lines, host, port, expected) in [
             (line("h1,10.0.0.1", KEY), "h1", 22, Verdict::Known),
             (line("h1,10.0.0.1", KEY), "10.0.0.1", 22, Verdict::Known),
@@ -158,7 +159,10 @@ mod tests {
             (line("h1", &other) + &line("h1", KEY), "h1", 22, Verdict::Known),
             (line("h1", KEY) + "@revoked " + &line("*", KEY), "h1", 22, Verdict::Revoked),
             ("# h1\nnonsense\n".to_owned() + &line("h1", KEY), "h1", 22, Verdict::Known),
-            (line(&format!("|1|{salt}|{salt}"), KEY), "h1", 22, Verdict::Unknown),
+            (hashed.clone(), "hashed.example", 22, Verdict::Known),
+            (hashed, "h1", 22, Verdict::Unknown),
+            (hashed_port.clone(), "hashed.example", 2222, Verdict::Known),
+            (hashed_port, "hashed.example", 22, Verdict::Unknown),
         ] {
             assert_eq!(verdict(&lines, host, port), expected, "{host}:{port} in {lines}");
         }

@@ -3,7 +3,7 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ssh2::{KeyboardInteractivePrompt, MethodType, Prompt, Session};
 
@@ -91,7 +91,7 @@ fn connect(host: &Host, timeout: Duration) -> Result<TcpStream, Problem> {
     for address in addresses {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(socket) => {
-                let _ = socket.set_nodelay(true);
+                notice_silence(&socket);
                 return Ok(socket);
             }
             Err(error) => why = format!("{address}: {error}"),
@@ -107,6 +107,18 @@ fn connect(host: &Host, timeout: Duration) -> Result<TcpStream, Problem> {
     ))
 }
 
+/// Has the kernel end a connection whose other end is gone without a word: a command may be silent for as long as it likes,
+/// a host may not. Best effort, as deadlines bound everything anyhow.
+fn notice_silence(socket: &TcpStream) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let _ = socket.set_nodelay(true);
+    let _ = setsockopt(socket, sockopt::KeepAlive, &true);
+    let _ = setsockopt(socket, sockopt::TcpKeepIdle, &10);
+    let _ = setsockopt(socket, sockopt::TcpKeepInterval, &5);
+    let _ = setsockopt(socket, sockopt::TcpKeepCount, &4);
+    let _ = setsockopt(socket, sockopt::TcpUserTimeout, &30_000);
+}
+
 fn handshake(
     host: &Host,
     login: &Login,
@@ -118,6 +130,7 @@ fn handshake(
             std::thread::sleep(Duration::from_millis(300) * attempt);
         }
         let socket = connect(host, login.timeout)?;
+        let begun_at = Instant::now();
         let twin = socket.try_clone();
         let begun = Session::new().and_then(|mut session| {
             session.set_timeout(u32::try_from(login.timeout.as_millis()).unwrap_or(u32::MAX));
@@ -130,6 +143,10 @@ fn handshake(
             (Ok(session), Ok(twin)) => return Ok((session, twin)),
             (Err(error), _) => last = error.to_string(),
             (_, Err(error)) => last = error.to_string(),
+        }
+        // One that does not answer is not one that has too much to do.
+        if begun_at.elapsed() >= login.timeout {
+            break;
         }
     }
     Err(unreachable(

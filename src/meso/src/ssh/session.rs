@@ -198,6 +198,7 @@ impl Running {
             // A command that ended without reading its input says why in its output.
             match self.channel.write(part) {
                 Ok(written) if *sent + written < input.len() => *sent += written,
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(error.to_string()),
                 _ => {
                     self.input_ended = true;
                     let _ = self.channel.send_eof();
@@ -274,21 +275,23 @@ impl Running {
     /// Closes the channel, and hands over what a command said.
     fn end(&mut self, session: &Session) {
         self.done = true;
+        let Ends::Collected { output, reply, .. } = &mut self.ends else {
+            let _ = self.channel.close();
+            return;
+        };
+        let Some(reply) = reply.take().filter(|reply| !reply.is_closed()) else {
+            // Nobody waits, and the command may run on: nor is waited for it here.
+            let _ = self.channel.close();
+            return;
+        };
+        let mut output = std::mem::take(output);
         session.set_blocking(true);
-        let closed = self.channel.close().and_then(|()| {
-            let wanted = matches!(&self.ends, Ends::Collected { reply: Some(reply), .. } if !reply.is_closed());
-            if wanted { self.channel.wait_close() } else { Ok(()) }
-        });
-        if let Ends::Collected { output, reply, .. } = &mut self.ends
-            && let Some(reply) = reply.take()
-        {
-            let mut output = std::mem::take(output);
-            let signalled =
-                self.channel.exit_signal().is_ok_and(|signal| signal.exit_signal.is_some());
-            output.status = self.channel.exit_status().ok().filter(|_| !signalled);
-            let _ = reply.send(closed.map(|()| output).map_err(|error| error.to_string()));
-        }
+        let closed = self.channel.close().and_then(|()| self.channel.wait_close());
         session.set_blocking(false);
+        let signal = self.channel.exit_signal();
+        let signalled = signal.is_ok_and(|signal| signal.exit_signal.is_some());
+        output.status = self.channel.exit_status().ok().filter(|_| !signalled);
+        let _ = reply.send(closed.map(|()| output).map_err(|error| error.to_string()));
     }
 
     fn fail(&mut self, session: &Session, why: String) {
