@@ -44,10 +44,6 @@ enum Command {
     Bootstrap(bootstrap::Options),
     /// Shows hosts, units, their health and who leads.
     Status(status::Options),
-    /// Runs a whole cluster on this machine, unprivileged, until Ctrl-C.
-    Up(up::Options),
-    /// Runs a whole cluster on this machine, for trying it out; Ctrl-C ends it.
-    Up(up::Options),
     /// Prints a shell's completions.
     #[command(visible_alias = "completion")]
     Completions {
@@ -240,7 +236,6 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Up(options) => up::run(options).await?,
         Command::Up(options) => up::run(options).await?,
         Command::Completions { shell } => documents::completions(&mut Cli::command(), shell)?,
         Command::Man { directory: Some(directory) } => {

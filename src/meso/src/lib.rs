@@ -26,5 +26,4 @@ pub mod status;
 pub mod systemd;
 pub mod templates;
 pub mod up;
-pub mod up;
 pub mod verify;
