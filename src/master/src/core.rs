@@ -17,7 +17,7 @@ mod updates;
 mod v0;
 mod validation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -131,6 +131,11 @@ pub struct Master {
     next_observer: u64,
     allocation_due: Duration,
     allocation_wanted: bool,
+    /// Agents whose resources should be offered at once.
+    candidates: BTreeSet<String>,
+    /// When agents and frameworks are next looked over for what is due.
+    scan_due: Duration,
+    agents_by_pid: HashMap<Upid, String>,
     recovery_due: Option<Duration>,
     effects: Vec<Effect>,
 }
@@ -171,6 +176,9 @@ impl Master {
             next_observer: 1,
             allocation_due: now.mono,
             allocation_wanted: false,
+            candidates: BTreeSet::new(),
+            scan_due: now.mono,
+            agents_by_pid: HashMap::new(),
             recovery_due,
             effects: Vec::new(),
         };

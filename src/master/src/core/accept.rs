@@ -84,9 +84,10 @@ impl Master {
             &role,
             &agent,
             &remaining,
-            refused_until(now, accept.filters.as_ref()),
+            refused_until(now, accept.filters.as_ref(), self.settings.allocation_interval),
         );
-        self.allocation_wanted = true;
+        // What is left goes on at once, or a framework that launches piece by piece would wait for each.
+        self.candidates.insert(agent);
     }
 
     /// Takes offers off the books: the agent and role that they are all of, and the sum of their resources.

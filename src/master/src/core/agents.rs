@@ -142,7 +142,11 @@ impl Master {
             framework.executors.retain(|(agent, _), _| agent != id);
         }
         self.allocator.remove_agent(id);
-        self.agents.shift_remove(id);
+        if let Some(agent) = self.agents.swap_remove(id)
+            && self.agents_by_pid.get(&agent.pid).is_some_and(|own| own == id)
+        {
+            self.agents_by_pid.remove(&agent.pid);
+        }
         let frameworks: Vec<String> = self.frameworks.keys().cloned().collect();
         for framework in frameworks {
             self.event(
@@ -160,7 +164,7 @@ impl Master {
     }
 
     fn pong(&mut self, from: &Upid) {
-        if let Some(agent) = self.agents.values_mut().find(|agent| agent.pid == *from) {
+        if let Some(agent) = self.agents_by_pid.get(from).and_then(|id| self.agents.get_mut(id)) {
             agent.missed = 0;
         }
     }
@@ -181,7 +185,6 @@ impl Master {
                 &Resources::from_protos(&executor.resources),
                 None,
             );
-            self.allocation_wanted = true;
         }
         self.event(
             &framework,

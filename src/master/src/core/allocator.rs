@@ -22,11 +22,17 @@ pub struct Allocation {
     pub resources: Resources,
 }
 
+/// Quantities by name.
+type Sums = BTreeMap<String, i64>;
+
 #[derive(Debug, Default)]
 struct Agent {
     total: Resources,
     allocated: Resources,
     active: bool,
+    /// What each framework holds here, in each of its roles.
+    held: BTreeMap<(String, String), Sums>,
+    filters: Vec<Filter>,
 }
 
 #[derive(Debug, Default)]
@@ -35,14 +41,19 @@ struct Framework {
     suppressed: BTreeSet<String>,
     active: bool,
     /// By role: sums of what it holds.
-    held: BTreeMap<String, BTreeMap<String, Milli>>,
+    held: BTreeMap<String, Sums>,
+}
+
+impl Framework {
+    fn takes(&self, role: &str) -> bool {
+        self.active && self.roles.contains(role) && !self.suppressed.contains(role)
+    }
 }
 
 #[derive(Debug)]
 struct Filter {
     framework: String,
     role: String,
-    agent: String,
     refused: Resources,
     until: Duration,
 }
@@ -52,30 +63,51 @@ struct Filter {
 pub struct Allocator {
     agents: BTreeMap<String, Agent>,
     frameworks: BTreeMap<String, Framework>,
-    filters: Vec<Filter>,
     weights: BTreeMap<String, f64>,
+    cluster: Sums,
     /// Allocation rounds so far.
     pub rounds: u64,
 }
 
-/// Filters kept at most; the oldest go first. A framework that refuses more than this sees some offers again.
-const FILTERS_MAX: usize = 200_000;
+/// Filters kept of one agent at most; the oldest go first. Frameworks that refuse more see some offers again.
+const FILTERS_MAX: usize = 10_000;
+
+fn add_to(sums: &mut Sums, quantities: &BTreeMap<String, Milli>, sign: i64) {
+    for (name, value) in quantities {
+        let sum = sums.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(sign * value.0).max(0);
+    }
+}
 
 impl Allocator {
     /// A new or returning agent, with what runs on it.
     pub fn add_agent(&mut self, id: &str, total: Resources, used: &[(String, String, Resources)]) {
         self.remove_agent(id);
         let allocated = used.iter().map(|(_, _, resources)| resources).sum();
+        add_to(&mut self.cluster, &total.scalars(), 1);
+        let agent = Agent { total, allocated, active: true, ..Agent::default() };
+        self.agents.insert(id.to_owned(), agent);
         for (framework, role, resources) in used {
-            self.hold(framework, role, resources);
+            self.hold(framework, role, id, resources);
         }
-        self.agents.insert(id.to_owned(), Agent { total, allocated, active: true });
     }
 
-    /// An agent is gone; what frameworks held on it must have been given back by [`Allocator::recover`] before.
+    /// An agent is gone, and with it what frameworks held there.
     pub fn remove_agent(&mut self, id: &str) {
-        self.agents.remove(id);
-        self.filters.retain(|filter| filter.agent != id);
+        let Some(agent) = self.agents.remove(id) else { return };
+        add_to(&mut self.cluster, &agent.total.scalars(), -1);
+        for ((framework, role), sums) in agent.held {
+            let Some(held) =
+                self.frameworks.get_mut(&framework).and_then(|own| own.held.get_mut(&role))
+            else {
+                continue;
+            };
+            for (name, value) in sums {
+                if let Some(sum) = held.get_mut(&name) {
+                    *sum = (*sum - value).max(0);
+                }
+            }
+        }
     }
 
     /// An agent may be offered or not.
@@ -98,29 +130,39 @@ impl Allocator {
         framework.active = true;
     }
 
+    fn forget_filters(&mut self, of: impl Fn(&Filter) -> bool) {
+        for agent in self.agents.values_mut() {
+            agent.filters.retain(|filter| !of(filter));
+        }
+    }
+
     /// A framework stays, but is offered nothing; its filters are forgotten.
     pub fn deactivate_framework(&mut self, id: &str) {
         if let Some(framework) = self.frameworks.get_mut(id) {
             framework.active = false;
         }
-        self.filters.retain(|filter| filter.framework != id);
+        self.forget_filters(|filter| filter.framework == id);
     }
 
     /// A framework is gone.
     pub fn remove_framework(&mut self, id: &str) {
         self.frameworks.remove(id);
-        self.filters.retain(|filter| filter.framework != id);
+        for agent in self.agents.values_mut() {
+            agent.held.retain(|(framework, _), _| framework != id);
+        }
+        self.forget_filters(|filter| filter.framework == id);
     }
 
     /// No more offers for these roles (all, if none is named).
     pub fn suppress(&mut self, id: &str, roles: &[String]) {
         if let Some(framework) = self.frameworks.get_mut(id) {
-            let roles: Vec<String> = if roles.is_empty() {
-                framework.roles.iter().cloned().collect()
-            } else {
-                roles.to_vec()
-            };
-            framework.suppressed.extend(roles);
+            let named: Vec<String> = framework
+                .roles
+                .iter()
+                .filter(|role| roles.is_empty() || roles.contains(role))
+                .cloned()
+                .collect();
+            framework.suppressed.extend(named);
         }
     }
 
@@ -133,8 +175,8 @@ impl Allocator {
                 framework.suppressed.retain(|role| !roles.contains(role));
             }
         }
-        self.filters.retain(|filter| {
-            filter.framework != id || !(roles.is_empty() || roles.contains(&filter.role))
+        self.forget_filters(|filter| {
+            filter.framework == id && (roles.is_empty() || roles.contains(&filter.role))
         });
     }
 
@@ -148,43 +190,37 @@ impl Allocator {
         resources: &Resources,
         refuse_until: Option<Duration>,
     ) {
+        let Some(on) = self.agents.get_mut(agent) else { return };
         let resources = resources.unallocate();
-        if let Some(agent) = self.agents.get_mut(agent) {
-            agent.allocated.subtract(&resources);
+        let quantities = resources.scalars();
+        on.allocated.subtract(&resources);
+        let key = (framework.to_owned(), role.to_owned());
+        if let Some(held) = on.held.get_mut(&key) {
+            add_to(held, &quantities, -1);
+            if held.values().all(|value| *value == 0) {
+                on.held.remove(&key);
+            }
         }
         if let Some(held) =
-            self.frameworks.get_mut(framework).and_then(|framework| framework.held.get_mut(role))
+            self.frameworks.get_mut(framework).and_then(|own| own.held.get_mut(role))
         {
-            for (name, value) in resources.scalars() {
-                if let Some(sum) = held.get_mut(&name) {
-                    sum.0 = (sum.0 - value.0).max(0);
-                }
-            }
+            add_to(held, &quantities, -1);
         }
         if let Some(until) = refuse_until {
-            if self.filters.len() >= FILTERS_MAX {
-                self.filters.remove(0);
+            if on.filters.len() >= FILTERS_MAX {
+                on.filters.remove(0);
             }
-            self.filters.push(Filter {
-                framework: framework.to_owned(),
-                role: role.to_owned(),
-                agent: agent.to_owned(),
-                refused: resources,
-                until,
-            });
+            on.filters.push(Filter { framework: key.0, role: key.1, refused: resources, until });
         }
     }
 
-    fn hold(&mut self, framework: &str, role: &str, resources: &Resources) {
-        let held = self
-            .frameworks
-            .entry(framework.to_owned())
-            .or_default()
-            .held
-            .entry(role.to_owned())
-            .or_default();
-        for (name, value) in resources.scalars() {
-            held.entry(name).or_default().0 += value.0;
+    fn hold(&mut self, framework: &str, role: &str, agent: &str, resources: &Resources) {
+        let quantities = resources.scalars();
+        let own = self.frameworks.entry(framework.to_owned()).or_default();
+        add_to(own.held.entry(role.to_owned()).or_default(), &quantities, 1);
+        if let Some(agent) = self.agents.get_mut(agent) {
+            let held = agent.held.entry((framework.to_owned(), role.to_owned())).or_default();
+            add_to(held, &quantities, 1);
         }
     }
 
@@ -205,63 +241,56 @@ impl Allocator {
             .unwrap_or_default()
     }
 
-    fn cluster(&self) -> BTreeMap<String, Milli> {
-        let mut total: BTreeMap<String, Milli> = BTreeMap::new();
-        for agent in self.agents.values() {
-            for (name, value) in agent.total.scalars() {
-                total.entry(name).or_default().0 += value.0;
-            }
-        }
-        total
-    }
-
-    /// One round. What is given out counts as allocated from now on.
-    pub fn allocate(&mut self, now: Duration) -> Vec<Allocation> {
+    /// One round over all agents, or over some. What is given out counts as allocated from now on.
+    pub fn allocate(&mut self, now: Duration, only: Option<&BTreeSet<String>>) -> Vec<Allocation> {
         self.rounds += 1;
-        self.filters.retain(|filter| filter.until > now);
-        let cluster = self.cluster();
+        let agents: Vec<String> = match only {
+            Some(only) => only.iter().cloned().collect(),
+            None => self.agents.keys().cloned().collect(),
+        };
+        let mut order = self.order();
         let mut allocations = Vec::new();
-        let agents: Vec<String> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| agent.active)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for agent in agents {
-            while let Some(allocation) = self.allocate_once(&agent, &cluster) {
-                let resources = allocation.resources.clone();
-                if let Some(agent) = self.agents.get_mut(&agent) {
-                    agent.allocated.add(&resources);
+        for id in agents {
+            let Some(agent) = self.agents.get_mut(&id).filter(|agent| agent.active) else {
+                continue;
+            };
+            agent.filters.retain(|filter| filter.until > now);
+            while let Some(allocation) = self.allocate_once(&id, &order) {
+                let Allocation { framework, role, resources, .. } = &allocation;
+                if let Some(agent) = self.agents.get_mut(&id) {
+                    agent.allocated.add(resources);
                 }
-                self.hold(&allocation.framework, &allocation.role, &resources);
+                self.hold(framework, role, &id, resources);
+                order.update(self, framework, role, resources);
                 allocations.push(allocation);
             }
         }
         allocations
     }
 
-    fn allocate_once(&self, agent: &str, cluster: &BTreeMap<String, Milli>) -> Option<Allocation> {
-        let free = self.free(agent);
+    fn allocate_once(&self, id: &str, order: &Order) -> Option<Allocation> {
+        let agent = self.agents.get(id)?;
+        let free = self.free(id);
         if !is_allocatable(&free) {
             return None;
         }
-        for role in self.roles_in_order(cluster) {
-            let available = free.allocatable_to(&role);
+        for (_, role) in &order.roles {
+            let available = free.allocatable_to(role);
             if !is_allocatable(&available) {
                 continue;
             }
-            for framework in self.frameworks_in_order(&role, cluster) {
-                let filtered = self.filters.iter().any(|filter| {
-                    filter.agent == agent
-                        && filter.framework == framework
-                        && filter.role == role
+            for (_, framework) in order.frameworks.get(role).into_iter().flatten() {
+                let filtered = agent.filters.iter().any(|filter| {
+                    filter.framework == *framework
+                        && filter.role == *role
                         && filter.refused.contains(&available)
                 });
                 if !filtered {
+                    let (framework, role) = (framework.clone(), role.clone());
                     return Some(Allocation {
                         framework,
                         role,
-                        agent: agent.to_owned(),
+                        agent: id.to_owned(),
                         resources: available,
                     });
                 }
@@ -270,71 +299,92 @@ impl Allocator {
         None
     }
 
-    fn roles_in_order(&self, cluster: &BTreeMap<String, Milli>) -> Vec<String> {
-        let mut held: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
-        for framework in self.frameworks.values() {
-            for role in framework
-                .roles
-                .iter()
-                .filter(|role| framework.active && !framework.suppressed.contains(*role))
-            {
-                held.entry(role).or_default();
+    /// Who is next, by what everybody holds now.
+    fn order(&self) -> Order {
+        let mut order = Order::default();
+        for (id, framework) in &self.frameworks {
+            for role in framework.roles.iter().filter(|role| framework.takes(role)) {
+                let share =
+                    framework.held.get(role).map_or(Share(0.0), |held| self.share(held, 1.0));
+                order.frameworks.entry(role.clone()).or_default().insert((share, id.clone()));
+                order.held.entry(role.clone()).or_default();
             }
         }
+        // What frameworks hold that take nothing now counts for their role all the same.
         for framework in self.frameworks.values() {
-            for (role, sums) in &framework.held {
-                if let Some(role) = held.get_mut(role.as_str()) {
-                    for (name, value) in sums {
-                        *role.entry(name).or_default() += value.0;
+            for (role, held) in &framework.held {
+                if let Some(sums) = order.held.get_mut(role) {
+                    for (name, value) in held {
+                        *sums.entry(name.clone()).or_default() += value;
                     }
                 }
             }
         }
-        let mut order: Vec<(f64, &str)> = held
-            .iter()
-            .map(|(role, sums)| {
-                (
-                    share(sums.iter().map(|(name, value)| (*name, *value)), cluster)
-                        / self.weights.get(*role).copied().unwrap_or(1.0),
-                    *role,
-                )
-            })
-            .collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
-        order.into_iter().map(|(_, role)| role.to_owned()).collect()
+        for (role, held) in &order.held {
+            order.roles.insert((self.share(held, self.weight(role)), role.clone()));
+        }
+        order
     }
 
-    fn frameworks_in_order(&self, role: &str, cluster: &BTreeMap<String, Milli>) -> Vec<String> {
-        let mut order: Vec<(f64, &str)> = self
-            .frameworks
-            .iter()
-            .filter(|(_, framework)| {
-                framework.active
-                    && framework.roles.contains(role)
-                    && !framework.suppressed.contains(role)
-            })
-            .map(|(id, framework)| {
-                let held = framework.held.get(role);
-                (
-                    share(
-                        held.into_iter().flatten().map(|(name, value)| (name.as_str(), value.0)),
-                        cluster,
-                    ),
-                    id.as_str(),
-                )
-            })
-            .collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
-        order.into_iter().map(|(_, id)| id.to_owned()).collect()
+    fn weight(&self, role: &str) -> f64 {
+        self.weights.get(role).copied().unwrap_or(1.0)
+    }
+
+    /// The largest fraction of the cluster that is held of any resource.
+    fn share(&self, held: &Sums, weight: f64) -> Share {
+        let parts = held.iter().filter_map(|(name, value)| {
+            self.cluster
+                .get(name)
+                .filter(|total| **total > 0)
+                .map(|total| *value as f64 / *total as f64)
+        });
+        Share(parts.fold(0.0, f64::max) / weight)
     }
 }
 
-/// The largest fraction of the cluster that is held of any resource.
-fn share<'a>(held: impl Iterator<Item = (&'a str, i64)>, cluster: &BTreeMap<String, Milli>) -> f64 {
-    held.filter_map(|(name, value)| {
-        cluster.get(name).filter(|total| total.0 > 0).map(|total| value as f64 / total.0 as f64)
-    })
-    .fold(0.0, f64::max)
+/// A dominant share, in order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Share(f64);
+
+impl Eq for Share {}
+
+impl PartialOrd for Share {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Share {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Roles, and the frameworks of each, least share first; kept in order over a round.
+#[derive(Debug, Default)]
+struct Order {
+    roles: BTreeSet<(Share, String)>,
+    frameworks: BTreeMap<String, BTreeSet<(Share, String)>>,
+    held: BTreeMap<String, Sums>,
+}
+
+impl Order {
+    /// A framework got something in a role: both shares are others now.
+    fn update(&mut self, allocator: &Allocator, framework: &str, role: &str, got: &Resources) {
+        let weight = allocator.weight(role);
+        if let Some(sums) = self.held.get_mut(role) {
+            self.roles.remove(&(allocator.share(sums, weight), role.to_owned()));
+            add_to(sums, &got.scalars(), 1);
+            self.roles.insert((allocator.share(sums, weight), role.to_owned()));
+        }
+        let after = allocator.frameworks.get(framework).and_then(|own| own.held.get(role));
+        if let (Some(frameworks), Some(after)) = (self.frameworks.get_mut(role), after) {
+            let mut before = after.clone();
+            add_to(&mut before, &got.scalars(), -1);
+            frameworks.remove(&(allocator.share(&before, 1.0), framework.to_owned()));
+            frameworks.insert((allocator.share(after, 1.0), framework.to_owned()));
+        }
+    }
 }
 
 /// `--min_allocatable_resources`' default: enough CPU or enough memory to run something.
@@ -363,12 +413,12 @@ mod tests {
         }
         allocator.set_framework("f1", roles(&["*"]), BTreeSet::new());
         allocator.set_framework("f2", roles(&["*"]), BTreeSet::new());
-        let given = allocator.allocate(Duration::ZERO);
+        let given = allocator.allocate(Duration::ZERO, None);
         let count = |framework: &str| {
             given.iter().filter(|allocation| allocation.framework == framework).count()
         };
         assert_eq!((count("f1"), count("f2")), (2, 2));
-        assert!(allocator.allocate(Duration::ZERO).is_empty());
+        assert!(allocator.allocate(Duration::ZERO, None).is_empty());
     }
 
     #[test]
@@ -376,20 +426,24 @@ mod tests {
         let mut allocator = Allocator::default();
         allocator.add_agent("a", resources("cpus:4;mem:1024"), &[]);
         allocator.set_framework("f", roles(&["*"]), BTreeSet::new());
-        let all = allocator.allocate(Duration::ZERO).remove(0).resources;
+        let all = allocator.allocate(Duration::ZERO, None).remove(0).resources;
         let part = resources("cpus:2;mem:512");
         let mut rest = all.clone();
         rest.subtract(&part);
         allocator.recover("f", "*", "a", &rest, Some(Duration::from_secs(5)));
-        assert!(allocator.allocate(Duration::from_secs(1)).is_empty(), "refused");
-        assert_eq!(allocator.allocate(Duration::from_secs(5)).len(), 1, "the filter ended");
+        assert!(allocator.allocate(Duration::from_secs(1), None).is_empty(), "refused");
+        assert_eq!(allocator.allocate(Duration::from_secs(5), None).len(), 1, "the filter ended");
         allocator.recover("f", "*", "a", &rest, Some(Duration::from_secs(50)));
         allocator.recover("f", "*", "a", &part, None);
-        assert_eq!(allocator.allocate(Duration::from_secs(6)).len(), 1, "more than was refused");
+        assert_eq!(
+            allocator.allocate(Duration::from_secs(6), None).len(),
+            1,
+            "more than was refused"
+        );
         allocator.recover("f", "*", "a", &all, Some(Duration::from_secs(500)));
-        assert!(allocator.allocate(Duration::from_secs(7)).is_empty());
+        assert!(allocator.allocate(Duration::from_secs(7), None).is_empty());
         allocator.revive("f", &[]);
-        assert_eq!(allocator.allocate(Duration::from_secs(7)).len(), 1, "revived");
+        assert_eq!(allocator.allocate(Duration::from_secs(7), None).len(), 1, "revived");
     }
 
     #[test]
@@ -397,10 +451,38 @@ mod tests {
         let mut allocator = Allocator::default();
         allocator.add_agent("a", resources("cpus:4;mem:1024"), &[]);
         allocator.set_framework("f", roles(&["*"]), roles(&["*"]));
-        assert!(allocator.allocate(Duration::ZERO).is_empty());
+        assert!(allocator.allocate(Duration::ZERO, None).is_empty());
         allocator.revive("f", &[]);
         allocator.deactivate_framework("f");
-        assert!(allocator.allocate(Duration::ZERO).is_empty());
+        assert!(allocator.allocate(Duration::ZERO, None).is_empty());
+    }
+
+    #[test]
+    fn an_agent_that_comes_back_is_not_counted_twice() {
+        let mut allocator = Allocator::default();
+        let used = [("f1".to_owned(), "*".to_owned(), resources("cpus:1;mem:256"))];
+        for _ in 0..3 {
+            allocator.add_agent("a1", resources("cpus:4;mem:1024"), &used);
+        }
+        assert_eq!(allocator.frameworks["f1"].held["*"]["cpus"], 1000);
+        assert_eq!(allocator.cluster["cpus"], 4000);
+        allocator.remove_agent("a1");
+        assert_eq!(allocator.frameworks["f1"].held["*"]["cpus"], 0);
+        assert_eq!(allocator.cluster["cpus"], 0);
+    }
+
+    #[test]
+    fn a_role_with_more_weight_gets_more() {
+        let mut allocator = Allocator::default();
+        for agent in 0..9 {
+            allocator.add_agent(&format!("a{agent}"), resources("cpus:1;mem:128"), &[]);
+        }
+        allocator.set_framework("f1", roles(&["light"]), BTreeSet::new());
+        allocator.set_framework("f2", roles(&["heavy"]), BTreeSet::new());
+        allocator.set_weight("heavy", 2.0);
+        let given = allocator.allocate(Duration::ZERO, None);
+        let count = |role: &str| given.iter().filter(|allocation| allocation.role == role).count();
+        assert_eq!((count("light"), count("heavy")), (3, 6));
     }
 
     proptest! {
@@ -413,7 +495,7 @@ mod tests {
             for framework in 0..frameworks {
                 allocator.set_framework(&format!("f{framework}"), roles(&["r"]), BTreeSet::new());
             }
-            let given = allocator.allocate(Duration::ZERO);
+            let given = allocator.allocate(Duration::ZERO, None);
             prop_assert_eq!(given.len(), agents);
             for agent in 0..agents {
                 let left = allocator.free(&format!("a{agent}"));

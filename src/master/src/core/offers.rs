@@ -1,6 +1,6 @@
 //! Making, rescinding and declining offers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesos::v1;
@@ -15,22 +15,26 @@ const REFUSE_SECONDS: f64 = 5.0;
 /// Longer refusals are cut to this: a year.
 const REFUSE_SECONDS_MAX: f64 = 365.0 * 24.0 * 3600.0;
 
-/// Until when a filter refuses; `None` if it doesn't.
-pub(super) fn refused_until(now: Now, filters: Option<&v1::Filters>) -> Option<Duration> {
+/// Until when a filter refuses, at least for one allocation `interval`; `None` if it doesn't.
+pub(super) fn refused_until(
+    now: Now,
+    filters: Option<&v1::Filters>,
+    interval: Duration,
+) -> Option<Duration> {
     let seconds = filters.and_then(|filters| filters.refuse_seconds).unwrap_or(REFUSE_SECONDS);
     let seconds = if seconds.is_nan() || seconds < 0.0 {
         REFUSE_SECONDS
     } else {
         seconds.min(REFUSE_SECONDS_MAX)
     };
-    (seconds > 0.0).then(|| now.mono + Duration::from_secs_f64(seconds))
+    (seconds > 0.0).then(|| now.mono + Duration::from_secs_f64(seconds).max(interval))
 }
 
 impl Master {
-    /// Offers what is free, one event a framework.
-    pub(super) fn make_offers(&mut self, now: Now) {
+    /// Offers what is free, on all agents or on some, one event a framework.
+    pub(super) fn make_offers(&mut self, now: Now, agents: Option<&BTreeSet<String>>) {
         let mut events: BTreeMap<String, Vec<v1::Offer>> = BTreeMap::new();
-        for allocation in self.allocator.allocate(now.mono) {
+        for allocation in self.allocator.allocate(now.mono, agents) {
             let id = mesos::ids::offer(&self.info.id, self.next_offer);
             self.next_offer += 1;
             let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
@@ -150,7 +154,7 @@ impl Master {
         offers: &[v1::OfferId],
         filters: Option<&v1::Filters>,
     ) {
-        let until = refused_until(now, filters);
+        let until = refused_until(now, filters, self.settings.allocation_interval);
         for id in offers {
             if self
                 .offers
@@ -169,6 +173,5 @@ impl Master {
                 );
             }
         }
-        self.allocation_wanted = true;
     }
 }

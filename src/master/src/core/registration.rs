@@ -24,14 +24,11 @@ impl Master {
             return;
         }
         // An agent that did not hear our answer asks again.
-        if let Some((id, _)) = self
-            .agents
-            .iter()
-            .find(|(_, agent)| agent.pid == *from)
-            .map(|(id, agent)| (id.clone(), agent.observer))
-        {
-            let known = &self.agents[&id];
-            if known.info.hostname == message.slave.hostname && known.connected {
+        if let Some(id) = self.agents_by_pid.get(from).cloned() {
+            let again = self.agents.get(&id).is_some_and(|known| {
+                known.connected && known.info.hostname == message.slave.hostname
+            });
+            if again {
                 self.effects.push(Effect::Relink(from.clone()));
                 self.acknowledge_registration(&id);
                 return;
@@ -96,7 +93,11 @@ impl Master {
     ) {
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
         let total = Resources::from_protos(&info.resources);
-        let before = self.agents.shift_remove(&id);
+        let before = self.agents.swap_remove(&id);
+        if let Some(before) = &before {
+            self.agents_by_pid.remove(&before.pid);
+        }
+        self.agents_by_pid.insert(from.clone(), id.clone());
         let agent = Agent {
             id: id.clone(),
             pid: from.clone(),
@@ -122,7 +123,7 @@ impl Master {
         self.agents.insert(id.clone(), agent);
         self.allocator.add_agent(&id, total, used);
         self.apply_deactivation(&id);
-        self.allocation_wanted = true;
+        self.candidates.insert(id);
     }
 
     pub(super) fn reregister(
@@ -147,7 +148,7 @@ impl Master {
         self.count("master/slave_reregistrations");
         self.rescind_offers_of_agent(&id);
         self.admit_to_registry(&message.slave);
-        self.recovered_agents.shift_remove(&id);
+        self.recovered_agents.swap_remove(&id);
 
         // Frameworks of its tasks that no longer exist are shut down there; those not seen yet are known by name from now on.
         for info in &message.frameworks {
@@ -173,7 +174,7 @@ impl Master {
             let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
                 continue;
             };
-            framework.unreachable.shift_remove(&task.task_id.value);
+            framework.unreachable.swap_remove(&task.task_id.value);
             framework.tasks.insert(task.task_id.value.clone(), task);
         }
         for executor in message.executor_infos {

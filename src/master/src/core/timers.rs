@@ -1,24 +1,36 @@
 //! What time brings: allocation rounds, pings, heartbeats, timeouts.
 
+use std::time::Duration;
+
 use mesos::internal;
 
 use super::agents::observer_id;
 use super::model::{Connection, Now};
 use super::{Effect, Master};
 
+/// How often agents and frameworks are looked over: there may be many, and inputs come far more often than they are due.
+const SCAN_INTERVAL: Duration = Duration::from_millis(50);
+
 impl Master {
     /// Does what is due. Called at least ten times a second and after every batch of input.
     pub fn tick(&mut self, now: Now) {
-        self.ping_agents(now);
-        self.heartbeats(now);
-        self.remove_frameworks_that_stay_away(now);
-        self.rescind_old_offers(now);
-        self.give_recovered_agents_up(now);
-        self.finish_draining(now);
+        if now.mono >= self.scan_due {
+            self.scan_due = now.mono + SCAN_INTERVAL;
+            self.ping_agents(now);
+            self.heartbeats(now);
+            self.remove_frameworks_that_stay_away(now);
+            self.rescind_old_offers(now);
+            self.give_recovered_agents_up(now);
+            self.finish_draining(now);
+        }
         if self.allocation_wanted || now.mono >= self.allocation_due {
             self.allocation_wanted = false;
             self.allocation_due = now.mono + self.settings.allocation_interval;
-            self.make_offers(now);
+            self.candidates.clear();
+            self.make_offers(now, None);
+        } else if !self.candidates.is_empty() {
+            let candidates = std::mem::take(&mut self.candidates);
+            self.make_offers(now, Some(&candidates));
         }
     }
 

@@ -94,7 +94,7 @@ impl Master {
     pub(super) fn end_task(&mut self, now: Now, framework: &str, task: &str, cause: Cause<'_>) {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         let Some(mut ended) =
-            known.tasks.shift_remove(task).or_else(|| known.unreachable.shift_remove(task))
+            known.tasks.swap_remove(task).or_else(|| known.unreachable.swap_remove(task))
         else {
             return;
         };
@@ -127,13 +127,13 @@ impl Master {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         if known.tasks.get(task).is_some_and(|task| is_terminal(task.state())) {
             // Over already; what the agent still had to be told of it is moot.
-            if let Some(task) = known.tasks.shift_remove(task) {
+            if let Some(task) = known.tasks.swap_remove(task) {
                 self.complete(framework, task);
             }
             return;
         }
         let partition_aware = known.can(Capability::PartitionAware);
-        let Some(mut lost) = known.tasks.shift_remove(task) else { return };
+        let Some(mut lost) = known.tasks.swap_remove(task) else { return };
         let agent = lost.agent_id.value.clone();
         let role = role_of(&lost.resources).unwrap_or_else(|| "*".to_owned());
         self.allocator.recover(
@@ -173,7 +173,6 @@ impl Master {
                 known.completed.pop_front();
             }
         }
-        self.allocation_wanted = true;
     }
 
     /// An agent reports a task's state.
@@ -226,7 +225,6 @@ impl Master {
                     Resources::from_protos(&task.resources),
                 );
                 self.allocator.recover(&framework, &role, &agent, &resources, None);
-                self.allocation_wanted = true;
             }
         }
         let _ = now;
@@ -248,7 +246,7 @@ impl Master {
                     .is_some_and(is_terminal)
                     && task.status_update_uuid.as_deref() == Some(&acknowledge.uuid)
             });
-            if is_end && let Some(task) = known.tasks.shift_remove(&task_id) {
+            if is_end && let Some(task) = known.tasks.swap_remove(&task_id) {
                 self.complete(framework, task);
             }
         }
