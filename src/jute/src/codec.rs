@@ -213,7 +213,7 @@ mod tests {
         #[test]
         fn nothing_panics_on_any_input(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut reader = Reader::new(&bytes);
-            let _ = reader.vector(|reader| reader.string());
+            let _ = reader.vector(Reader::string);
             let _ = reader.buffer();
             let _ = crate::request::Request::decode(&bytes);
             let _ = crate::txn::Entry::decode(&bytes);

@@ -22,6 +22,8 @@ pub struct Config {
     pub session_timeout_max_ms: i32,
     /// Connections of one address, 0 for any number.
     pub connections_per_address_max: usize,
+    /// Connections in all, 0 for any number.
+    pub connections_max: usize,
     /// Four-letter words that are answered.
     pub words: Vec<String>,
     /// Transactions between snapshots.
@@ -211,6 +213,7 @@ impl Config {
             session_timeout_min_ms,
             session_timeout_max_ms,
             connections_per_address_max: values.number("maxClientCnxns", 60)?,
+            connections_max: values.number("maxCnxns", 0)?,
             words,
             snap_count: values.number("snapCount", 100_000u64)?.max(2),
             frame_max: values.number("jute.maxbuffer", 0xf_ffff)?,

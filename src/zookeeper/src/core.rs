@@ -9,6 +9,7 @@ mod read;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use jute::records::Id;
 use jute::request::Request;
@@ -60,13 +61,48 @@ struct Session {
     connection: Option<ConnectionId>,
 }
 
+/// What is known of a connection.
 #[derive(Debug, Clone)]
-struct Connection {
-    peer: String,
-    ids: Vec<Id>,
-    session: Option<i64>,
-    received: u64,
-    sent: u64,
+pub(crate) struct Connection {
+    pub peer: String,
+    pub ids: Vec<Id>,
+    pub session: Option<i64>,
+    pub received: u64,
+    pub sent: u64,
+    pub opened_wall_ms: i64,
+    pub latency: Latency,
+    /// Opcode, xid and zxid of the last request that was answered, and when, on the core's clock.
+    pub last: Option<(i32, i32, i64, i64)>,
+}
+
+/// How long requests took, from the frame read to the reply on its way.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Latency {
+    /// The last, in ms.
+    pub last_ms: u64,
+    /// Shortest, in ms.
+    pub min_ms: u64,
+    /// Longest, in ms.
+    pub max_ms: u64,
+    sum_ms: u64,
+    count: u64,
+}
+
+impl Latency {
+    /// One more request.
+    pub fn note(&mut self, took: Duration) {
+        let ms = took.as_millis() as u64;
+        self.min_ms = if self.count == 0 { ms } else { self.min_ms.min(ms) };
+        self.last_ms = ms;
+        self.max_ms = self.max_ms.max(ms);
+        self.sum_ms += ms;
+        self.count += 1;
+    }
+
+    /// The mean, in ms.
+    pub fn average_ms(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.sum_ms as f64 / self.count as f64 }
+    }
 }
 
 /// The server's state.
@@ -84,6 +120,8 @@ pub struct Core {
     pub received: u64,
     /// See `received`.
     pub sent: u64,
+    /// How long requests took, for `srvr`.
+    pub latency: Latency,
     effects: Vec<Effect>,
 }
 
@@ -96,18 +134,26 @@ pub struct State {
     pub zxid: i64,
     /// Sessions and their timeouts in ms.
     pub sessions: HashMap<i64, i32>,
+    /// From this zxid on the tree's digest can be compared with the log's.
+    pub comparable_from: i64,
 }
 
 impl Core {
     /// A core with what was on disk. `now_ms` and `wall_ms` as for [`Core::frame`]; sessions get their whole timeout.
     pub fn new(settings: Settings, state: State, now_ms: i64) -> Self {
-        let sessions = state.sessions.into_iter().map(|(id, timeout_ms)| {
-            let expires_ms = now_ms + i64::from(timeout_ms) + settings.tick_ms;
-            (id, Session { timeout_ms, expires_ms, connection: None })
-        });
-        let next_session = (((now_ms as u64) << 24) >> 8) as i64 | (1 << 56);
+        let sessions: BTreeMap<i64, Session> = state
+            .sessions
+            .into_iter()
+            .map(|(id, timeout_ms)| {
+                let expires_ms = now_ms + i64::from(timeout_ms) + settings.tick_ms;
+                (id, Session { timeout_ms, expires_ms, connection: None })
+            })
+            .collect();
+        // Beyond those that are known, should the clock have gone back.
+        let known = sessions.keys().copied().filter(|id| id >> 56 == 1).max().unwrap_or(0);
+        let next_session = ((((now_ms as u64) << 24) >> 8) as i64 | (1 << 56)).max(known + 1);
         Self {
-            sessions: sessions.collect(),
+            sessions,
             settings,
             tree: state.tree,
             zxid: state.zxid,
@@ -117,6 +163,7 @@ impl Core {
             child_watches: Table::default(),
             received: 0,
             sent: 0,
+            latency: Latency::default(),
             effects: Vec::new(),
         }
     }
@@ -141,11 +188,36 @@ impl Core {
         self.sessions.iter().map(|(id, session)| (*id, session.timeout_ms)).collect()
     }
 
-    /// Peers of connections, with session, requests and replies.
-    pub fn connections(&self) -> impl Iterator<Item = (&str, Option<i64>, u64, u64)> {
-        self.connections.values().map(|connection| {
-            (connection.peer.as_str(), connection.session, connection.received, connection.sent)
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values()
+    }
+
+    /// Whether a connection's session is known, and its timeout in ms.
+    pub(crate) fn timeout_ms(&self, connection: &Connection) -> Option<i32> {
+        connection.session.and_then(|id| self.sessions.get(&id)).map(|session| session.timeout_ms)
+    }
+
+    /// Who watches data: sessions and paths.
+    pub(crate) fn watches(&self) -> impl Iterator<Item = (i64, &str)> {
+        self.data_watches.iter().filter_map(|(connection, path)| {
+            Some((self.connections.get(&connection)?.session?, path))
         })
+    }
+
+    /// A request's reply is on its way.
+    pub fn note_latency(&mut self, id: ConnectionId, took: Duration) {
+        self.latency.note(took);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.latency.note(took);
+        }
+    }
+
+    /// Forgets what the connections did so far.
+    pub fn reset_connection_statistics(&mut self) {
+        for connection in self.connections.values_mut() {
+            (connection.received, connection.sent, connection.latency, connection.last) =
+                (0, 0, Latency::default(), None);
+        }
     }
 
     /// When each session ends if nothing comes, in ms.
@@ -159,26 +231,29 @@ impl Core {
     }
 
     /// A client has connected from an address and port.
-    pub fn opened(&mut self, id: ConnectionId, peer: &str, ip: &str) {
+    pub fn opened(&mut self, wall_ms: i64, id: ConnectionId, peer: &str, ip: &str) {
         let ids = vec![Id { scheme: "ip".to_owned(), id: ip.to_owned() }];
-        self.connections.insert(
-            id,
-            Connection { peer: peer.to_owned(), ids, session: None, received: 0, sent: 0 },
-        );
+        let connection = Connection {
+            peer: peer.to_owned(),
+            ids,
+            session: None,
+            received: 0,
+            sent: 0,
+            opened_wall_ms: wall_ms,
+            latency: Latency::default(),
+            last: None,
+        };
+        self.connections.insert(id, connection);
     }
 
     /// A client's connection is closed; its session lives on.
     pub fn closed(&mut self, id: ConnectionId) {
         self.data_watches.remove_connection(id);
         self.child_watches.remove_connection(id);
-        if let Some(session) =
-            self.connections.remove(&id).and_then(|connection| connection.session)
-        {
-            if let Some(session) =
-                self.sessions.get_mut(&session).filter(|session| session.connection == Some(id))
-            {
-                session.connection = None;
-            }
+        let session = self.connections.remove(&id).and_then(|connection| connection.session);
+        let session = session.and_then(|session| self.sessions.get_mut(&session));
+        if let Some(session) = session.filter(|session| session.connection == Some(id)) {
+            session.connection = None;
         }
     }
 
@@ -236,6 +311,9 @@ impl Core {
                 return;
             }
         };
+        if let Some(connection) = self.connections.get_mut(&from) {
+            connection.last = Some((opcode, xid, self.zxid, now_ms));
+        }
         if let Request::Auth { scheme, auth } = request {
             self.authenticate(from, xid, &scheme, &auth);
             return;

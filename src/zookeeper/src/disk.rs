@@ -30,6 +30,16 @@ pub enum DiskError {
         /// What is wrong.
         reason: String,
     },
+    /// Transactions are missing between what was read and the next log.
+    #[error("{} begins with transaction 0x{first:x}, but the last one before it is 0x{last:x}: a log or snapshot between them is missing; restore it, or move this log and all later ones away to go on from what is before", path.display())]
+    Gap {
+        /// The file behind the gap.
+        path: PathBuf,
+        /// Its first transaction.
+        first: i64,
+        /// The last one before.
+        last: i64,
+    },
     /// There are logs but nothing to replay them on.
     #[error("no valid snapshot found in {}, but there are transaction logs: data would be lost; restore a snapshot, or set snapshot.trust.empty=true to begin with the logs alone", path.display())]
     NoSnapshot {

@@ -1,17 +1,20 @@
-//! The shell: connections, the one task that owns the core, the log.
+//! The shell: the one thread that owns the core and the log, fed by [`connection`]s.
 //!
-//! Requests of all connections go through one bounded queue. The core takes what waits as one batch; the transactions
-//! of a batch are written and synced together, and only then do its replies leave.
+//! Requests of all connections, and ticks of the clock, go through one bounded queue. The core takes what waits as one
+//! batch; the transactions of a batch are written and synced together, and only then do its replies leave.
+
+pub mod connection;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use jute::txn::Entry;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,19 +22,19 @@ use crate::config::Config;
 use crate::core::{ConnectionId, Core, Effect, Settings};
 use crate::disk::{DiskError, load, log::Log, numbered, snapshot};
 use crate::words;
+use connection::{Outgoing, Permit};
 
 /// Requests that may wait for the core; connections are not read beyond that.
 const QUEUE_MAX: usize = 4096;
 /// Requests taken as one batch.
 const BATCH_MAX: usize = 1024;
-/// Frames that may wait for one client; a client that reads more slowly is cut off.
-const OUTGOING_MAX: usize = 8192;
 
 enum Input {
-    Opened(ConnectionId, SocketAddr, mpsc::Sender<Bytes>),
-    Frame(ConnectionId, Bytes),
+    Opened(ConnectionId, SocketAddr, Outgoing),
+    Frame(ConnectionId, bytes::Bytes, Permit),
     Closed(ConnectionId),
     Word([u8; 4], oneshot::Sender<Option<String>>),
+    Tick,
 }
 
 /// Why a server ended.
@@ -48,9 +51,20 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The data directory is another server's.
+    #[error("{} is in use by another server: {source}", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::fs::TryLockError,
+    },
+    /// The system gave no thread.
+    #[error("no thread for the server: {0}")]
+    Thread(io::Error),
     /// A bug, which must not be hidden.
-    #[error("the server's task ended: {0}")]
-    Task(#[from] tokio::task::JoinError),
+    #[error("the server's thread ended without a result")]
+    Died,
 }
 
 /// A server that serves.
@@ -58,7 +72,8 @@ pub enum ServerError {
 pub struct Server {
     /// Where clients connect.
     pub address: SocketAddr,
-    task: tokio::task::JoinHandle<Result<(), ServerError>>,
+    ended: oneshot::Receiver<Result<(), DiskError>>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Server {
@@ -67,17 +82,16 @@ impl Server {
     /// # Errors
     /// When the data can't be loaded or the port is taken.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, ServerError> {
+        let listen = |source| ServerError::Listen { address: config.client_address, source };
         let snapshots = config.data_dir.join("version-2");
         let logs = config.data_log_dir.join("version-2");
+        // Before the data is touched: loading cuts torn tails, which must not happen to a running server's log.
+        let locks = tokio::task::block_in_place(|| lock(&[&snapshots, &logs]))?;
         let state = tokio::task::block_in_place(|| {
             load::load(&snapshots, &logs, config.trust_empty_snapshot)
         })?;
-        let listener = TcpListener::bind(config.client_address)
-            .await
-            .map_err(|source| ServerError::Listen { address: config.client_address, source })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| ServerError::Listen { address: config.client_address, source })?;
+        let listener = TcpListener::bind(config.client_address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
         let settings = Settings {
             tick_ms: i64::from(config.tick_ms),
             session_timeout_min_ms: config.session_timeout_min_ms,
@@ -92,6 +106,7 @@ impl Server {
             state.tree.node_count()
         );
         let is_fresh = state.zxid == 0;
+        let tick_every = Duration::from_millis(u64::from(config.tick_ms).clamp(10, 1000) / 2);
         let core = Core::new(settings, state, wall_ms());
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
         let mut actor = Actor {
@@ -104,19 +119,28 @@ impl Server {
             config: config.clone(),
             began: Instant::now(),
             base_ms: wall_ms(),
-            purged: Instant::now(),
+            purged: None,
+            snapshot_writer: None,
+            permits: Vec::new(),
+            _locks: locks,
         };
         if is_fresh {
-            tokio::task::block_in_place(|| actor.snapshot())?;
+            tokio::task::block_in_place(|| {
+                actor.snapshot().and_then(|()| actor.wait_for_snapshot())
+            })?;
         }
-        let acceptor = tokio::spawn(accept(listener, inputs, config, shutdown.clone()));
-        let task = tokio::spawn(async move {
-            let ended = actor.run(queue, shutdown.clone()).await;
-            shutdown.cancel();
-            acceptor.await?;
-            ended
-        });
-        Ok(Self { address, task })
+        let ticks = tokio::spawn(tick(tick_every, inputs.clone(), shutdown.clone()));
+        let acceptor = tokio::spawn(connection::accept(listener, inputs, config, shutdown.clone()));
+        let (result, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("core".to_owned())
+            .spawn(move || {
+                let outcome = actor.run(queue);
+                shutdown.cancel();
+                drop(result.send(outcome));
+            })
+            .map_err(ServerError::Thread)?;
+        Ok(Self { address, ended, tasks: [ticks, acceptor] })
     }
 
     /// Waits until the server has ended.
@@ -124,7 +148,44 @@ impl Server {
     /// # Errors
     /// When it ended because the disk refused.
     pub async fn ended(self) -> Result<(), ServerError> {
-        self.task.await?
+        let outcome = self.ended.await.map_err(|_| ServerError::Died)?;
+        for task in self.tasks {
+            task.await.map_err(|_| ServerError::Died)?;
+        }
+        Ok(outcome?)
+    }
+}
+
+/// Locks directories, made if missing, for as long as the files are held.
+fn lock(directories: &[&PathBuf]) -> Result<Vec<File>, ServerError> {
+    let mut locks = Vec::new();
+    for (index, directory) in directories.iter().enumerate() {
+        let failed =
+            |source| DiskError::Io { action: "create", path: (*directory).clone(), source };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        if directories[..index].contains(directory) {
+            continue;
+        }
+        let file = File::open(directory).map_err(failed)?;
+        file.try_lock()
+            .map_err(|source| ServerError::InUse { path: (*directory).clone(), source })?;
+        locks.push(file);
+    }
+    Ok(locks)
+}
+
+/// Puts the passing of time into the queue, in order with what clients sent before.
+async fn tick(every: Duration, inputs: mpsc::Sender<Input>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if inputs.send(Input::Tick).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -134,7 +195,7 @@ fn wall_ms() -> i64 {
 
 struct Actor {
     core: Core,
-    outgoing: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
+    outgoing: HashMap<ConnectionId, Outgoing>,
     log: Log,
     snapshots: PathBuf,
     logs: PathBuf,
@@ -142,7 +203,11 @@ struct Actor {
     config: Config,
     began: Instant,
     base_ms: i64,
-    purged: Instant,
+    purged: Option<Instant>,
+    snapshot_writer: Option<JoinHandle<Result<(), DiskError>>>,
+    /// Of the requests of this batch: given back when their replies are on their way.
+    permits: Vec<(ConnectionId, Permit)>,
+    _locks: Vec<File>,
 }
 
 impl Actor {
@@ -151,108 +216,125 @@ impl Actor {
         self.base_ms + self.began.elapsed().as_millis() as i64
     }
 
-    async fn run(
-        &mut self,
-        mut queue: mpsc::Receiver<Input>,
-        shutdown: CancellationToken,
-    ) -> Result<(), ServerError> {
-        let mut ticks = tokio::time::interval(Duration::from_millis(
-            u64::from(self.config.tick_ms).clamp(10, 1000) / 2,
-        ));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Until every connection, and the clock, have let go of the queue.
+    fn run(&mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), DiskError> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                count = queue.recv_many(&mut batch, BATCH_MAX) => {
-                    if count == 0 {
-                        return Ok(());
-                    }
-                    for input in batch.drain(..) {
-                        self.input(input);
-                    }
-                }
-                _ = ticks.tick() => {
-                    self.core.tick(self.now_ms(), wall_ms());
-                    self.purge_when_due();
-                }
+        while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            for input in batch.drain(..) {
+                self.input(input, queue.len());
             }
             self.carry_out()?;
         }
+        self.wait_for_snapshot()
     }
 
-    fn input(&mut self, input: Input) {
+    fn input(&mut self, input: Input, waiting: usize) {
         match input {
             Input::Opened(id, peer, outgoing) => {
                 self.outgoing.insert(id, outgoing);
-                self.core.opened(id, &peer.to_string(), &peer.ip().to_string());
+                self.core.opened(wall_ms(), id, &peer.to_string(), &peer.ip().to_string());
             }
-            Input::Frame(id, frame) => self.core.frame(self.now_ms(), wall_ms(), id, &frame),
+            Input::Frame(id, frame, permit) => {
+                self.core.frame(self.now_ms(), wall_ms(), id, &frame);
+                self.permits.push((id, permit));
+            }
+            Input::Tick => {
+                self.core.tick(self.now_ms(), wall_ms());
+                self.purge_when_due();
+            }
             Input::Closed(id) => {
                 self.outgoing.remove(&id);
                 self.core.closed(id);
             }
             Input::Word(word, reply) => {
-                drop(reply.send(words::answer(&word, &self.config, &mut self.core)))
+                let now =
+                    words::Now { waiting, uptime: self.began.elapsed(), core_ms: self.now_ms() };
+                drop(reply.send(words::answer(&word, &self.config, &mut self.core, now)))
             }
         }
     }
 
     fn carry_out(&mut self) -> Result<(), DiskError> {
         let effects = self.core.take_effects();
-        let entries: Vec<_> =
-            effects
-                .iter()
-                .filter_map(|effect| {
-                    if let Effect::Append(entry) = effect { Some(entry.clone()) } else { None }
-                })
-                .collect();
+        let entries: Vec<&Entry> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Append(entry) => Some(&**entry),
+                _ => None,
+            })
+            .collect();
         if !entries.is_empty() {
-            // Everything behind waits for the disk anyway; other tasks of this runtime need not.
-            tokio::task::block_in_place(|| self.log.append(&entries))?;
+            self.log.append(&entries)?;
             self.since_snapshot += entries.len() as u64;
         }
         for effect in effects {
             match effect {
                 Effect::Append(_) => {}
-                Effect::Send(id, body) => self.send(id, &body),
+                Effect::Send(id, body) => self.send(id, body),
                 Effect::Close(id) => drop(self.outgoing.remove(&id)),
             }
         }
+        for (id, permit) in self.permits.drain(..) {
+            self.core.note_latency(id, permit.age());
+        }
         if self.since_snapshot >= self.config.snap_count {
-            tokio::task::block_in_place(|| self.snapshot())?;
+            self.snapshot()?;
         }
         Ok(())
     }
 
-    fn send(&mut self, id: ConnectionId, body: &[u8]) {
+    fn send(&mut self, id: ConnectionId, frame: Vec<u8>) {
         let Some(outgoing) = self.outgoing.get(&id) else { return };
-        let mut frame = BytesMut::with_capacity(4 + body.len());
-        frame.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        frame.extend_from_slice(body);
-        if let Err(mpsc::error::TrySendError::Full(_)) = outgoing.try_send(frame.freeze()) {
-            tracing::warn!("a client that doesn't read its replies is cut off");
+        if !outgoing.send(frame) {
+            tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
             self.outgoing.remove(&id);
             self.core.closed(id);
         }
     }
 
+    /// Takes a snapshot of now; it is written by another thread while requests go on.
     fn snapshot(&mut self) -> Result<(), DiskError> {
+        if self.snapshot_writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
+            return Ok(());
+        }
+        self.wait_for_snapshot()?;
         let zxid = self.core.zxid();
         let bytes = snapshot::encode(self.core.tree(), zxid, &self.core.sessions());
-        snapshot::write(&self.snapshots, zxid, &bytes)?;
+        let directory = self.snapshots.clone();
+        let writer = std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || snapshot::write(&directory, zxid, &bytes))
+            .map_err(|source| DiskError::Io {
+                action: "write",
+                path: self.snapshots.clone(),
+                source,
+            })?;
+        self.snapshot_writer = Some(writer);
         self.log.roll();
         self.since_snapshot = 0;
         Ok(())
     }
 
+    fn wait_for_snapshot(&mut self) -> Result<(), DiskError> {
+        match self.snapshot_writer.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => Err(DiskError::Io {
+                action: "write a snapshot to",
+                path: self.snapshots.clone(),
+                source: io::Error::other("the thread that wrote it died"),
+            }),
+        }
+    }
+
     fn purge_when_due(&mut self) {
         let hours = self.config.purge_interval_hours;
-        if hours == 0 || self.purged.elapsed() < Duration::from_secs(hours * 3600) {
+        let is_due =
+            self.purged.is_none_or(|last| last.elapsed() >= Duration::from_secs(hours * 3600));
+        if hours == 0 || !is_due {
             return;
         }
-        self.purged = Instant::now();
+        self.purged = Some(Instant::now());
         let (Ok(snapshots), Ok(logs)) =
             (numbered(&self.snapshots, "snapshot"), numbered(&self.logs, "log"))
         else {
@@ -273,138 +355,4 @@ impl Actor {
             }
         }
     }
-}
-
-async fn accept(
-    listener: TcpListener,
-    inputs: mpsc::Sender<Input>,
-    config: Config,
-    shutdown: CancellationToken,
-) {
-    let mut next = 0;
-    let connections = tokio_util::task::TaskTracker::new();
-    let by_address: std::sync::Arc<std::sync::Mutex<HashMap<IpAddr, usize>>> =
-        std::sync::Arc::default();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("connection not accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        {
-            let mut counts = by_address.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let count = counts.entry(peer.ip()).or_default();
-            if config.connections_per_address_max > 0
-                && *count >= config.connections_per_address_max
-            {
-                tracing::warn!(
-                    "too many connections from {}: maxClientCnxns is {}",
-                    peer.ip(),
-                    config.connections_per_address_max
-                );
-                continue;
-            }
-            *count += 1;
-        }
-        next += 1;
-        let (inputs, shutdown, counts, frame_max) =
-            (inputs.clone(), shutdown.clone(), by_address.clone(), config.frame_max);
-        connections.spawn(async move {
-            tokio::select! {
-                // Clients that go away are no event.
-                _ = serve(ConnectionId(next), stream, peer, inputs, frame_max) => {}
-                () = shutdown.cancelled() => {}
-            }
-            let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(count) = counts.get_mut(&peer.ip()) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&peer.ip());
-                }
-            }
-        });
-    }
-    connections.close();
-    connections.wait().await;
-}
-
-async fn serve(
-    id: ConnectionId,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    inputs: mpsc::Sender<Input>,
-    frame_max: usize,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut first = [0; 4];
-    stream.read_exact(&mut first).await?;
-    if first.iter().all(u8::is_ascii_alphabetic) {
-        let (reply, answer) = oneshot::channel();
-        let sent = inputs.send(Input::Word(first, reply)).await;
-        if let (Ok(()), Ok(Some(text))) = (sent, answer.await) {
-            stream.write_all(text.as_bytes()).await?;
-            stream.shutdown().await?;
-        }
-        return Ok(());
-    }
-    let (mut reader, mut writer) = stream.into_split();
-    let (outgoing, mut frames) = mpsc::channel::<Bytes>(OUTGOING_MAX);
-    if inputs.send(Input::Opened(id, peer, outgoing)).await.is_err() {
-        return Ok(());
-    }
-    let write = async {
-        let mut batch = BytesMut::new();
-        while let Some(frame) = frames.recv().await {
-            batch.extend_from_slice(&frame);
-            while let Ok(frame) = frames.try_recv() {
-                batch.extend_from_slice(&frame);
-                if batch.len() > 256 * 1024 {
-                    break;
-                }
-            }
-            writer.write_all(&batch).await?;
-            batch.clear();
-        }
-        writer.shutdown().await
-    };
-    let read = async {
-        let mut buffer = BytesMut::with_capacity(8 * 1024);
-        buffer.extend_from_slice(&first);
-        loop {
-            while let Some(header) = buffer.first_chunk::<4>() {
-                let length = u32::from_be_bytes(*header) as usize;
-                if length > frame_max {
-                    tracing::warn!(
-                        "closing a connection of {peer}: unreasonable length = {length}"
-                    );
-                    return Ok::<(), io::Error>(());
-                }
-                if buffer.len() < 4 + length {
-                    break;
-                }
-                let frame = buffer.split_to(4 + length).freeze().slice(4..);
-                if inputs.send(Input::Frame(id, frame)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            if reader.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        }
-    };
-    // Whichever side ends first ends the connection; what waits to be written when we close is written first.
-    let mut write = std::pin::pin!(write);
-    let ended = tokio::select! {
-        ended = &mut write => ended,
-        ended = read => ended,
-    };
-    let _ = inputs.send(Input::Closed(id)).await;
-    ended
 }

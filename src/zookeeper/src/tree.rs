@@ -192,12 +192,12 @@ impl Tree {
         if let Some(before) = &before {
             self.digest = self.digest.wrapping_sub(Self::digest_of(path, before));
             let owner = before.stat.ephemeral_owner;
-            if node.as_ref().is_none_or(|node| node.stat.ephemeral_owner != owner) {
-                if let Some(paths) = self.ephemerals.get_mut(&owner) {
-                    paths.remove(path);
-                    if paths.is_empty() {
-                        self.ephemerals.remove(&owner);
-                    }
+            if node.as_ref().is_none_or(|node| node.stat.ephemeral_owner != owner)
+                && let Some(paths) = self.ephemerals.get_mut(&owner)
+            {
+                paths.remove(path);
+                if paths.is_empty() {
+                    self.ephemerals.remove(&owner);
                 }
             }
         }

@@ -103,6 +103,13 @@ impl Table {
         told
     }
 
+    /// Every watch: connection and path.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &str)> {
+        self.by_connection
+            .iter()
+            .flat_map(|(id, paths)| paths.iter().map(|path| (*id, path.as_str())))
+    }
+
     /// Numbers for `wchs`: connections, paths, watches.
     pub fn counts(&self) -> (usize, usize, usize) {
         (

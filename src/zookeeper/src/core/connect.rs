@@ -127,8 +127,7 @@ mod tests {
 
     #[test]
     fn passwords_are_the_originals() {
-        let hex =
-            |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: [u8; 16]| format!("{:032x}", u128::from_be_bytes(bytes));
         assert_eq!(hex(password(0x0100_0000_0000_0000)), "f22acd4a97e69d6d20a49bb638eadb38");
         assert_eq!(hex(password(0x02de_adbe_ef00_0001)), "053d2c3437cffdee15c0d3ed0cd8d2bc");
     }

@@ -162,10 +162,10 @@ impl Core {
         match txn {
             Txn::Create { opcode: kind, path, .. } => {
                 body.string(path);
-                if *kind != opcode::CREATE {
-                    if let Some(node) = self.tree.get(path) {
-                        node.stat().write(body);
-                    }
+                if *kind != opcode::CREATE
+                    && let Some(node) = self.tree.get(path)
+                {
+                    node.stat().write(body);
                 }
             }
             Txn::SetData { path, .. } | Txn::SetAcl { path, .. } => {

@@ -7,7 +7,6 @@ use jute::txn::{Entry, Txn};
 
 use super::{DiskError, at, log, numbered, snapshot};
 use crate::core::State;
-use crate::tree::Tree;
 
 /// Reads the data directories (their `version-2`), made if missing.
 ///
@@ -31,34 +30,48 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
     let files = numbered(logs, "log")?;
     let mut state = match state {
         Some(state) => state,
-        None if files.is_empty() || trust_empty => State { tree: Tree::new(), ..State::default() },
-        None if files.first().is_some_and(|(first, _)| *first == 1) => {
-            State { tree: Tree::new(), ..State::default() }
-        }
+        None if files.is_empty() || trust_empty => State::default(),
+        None if files.first().is_some_and(|(first, _)| *first == 1) => State::default(),
         None => return Err(DiskError::NoSnapshot { path: snapshots.to_owned() }),
     };
     // The last file that begins at or before the snapshot may hold entries behind it.
     let begin = files.iter().rposition(|(zxid, _)| *zxid <= state.zxid + 1).unwrap_or(0);
-    let count = files.len();
-    for (index, (_, path)) in files.into_iter().enumerate().skip(begin) {
-        let content = log::read(&path, index + 1 == count)?;
-        for entry in content.entries {
+    for (index, (first, path)) in files.iter().enumerate().skip(begin) {
+        if is_gap(state.zxid, *first) && !trust_empty {
+            return Err(DiskError::Gap { path: path.clone(), first: *first, last: state.zxid });
+        }
+        let is_last = index + 1 == files.len();
+        let (entries, torn) = match log::read(path)? {
+            log::Content { entries, end: log::End::Whole } => (entries, None),
+            log::Content { entries, end: log::End::Torn(offset, reason) } => {
+                // The original leaves a torn tail behind and begins a new file: that goes on where this one ends.
+                let last = entries.last().map_or(first - 1, |entry| entry.zxid);
+                let goes_on = files.get(index + 1).is_some_and(|(next, _)| *next <= last + 1);
+                if !is_last && !goes_on {
+                    return Err(DiskError::CorruptLog { path: path.clone(), offset, reason });
+                }
+                (entries, Some(offset))
+            }
+        };
+        for entry in entries {
             if entry.zxid > state.zxid {
                 replay(&mut state, entry);
             }
         }
-        if let Some(offset) = content.torn {
-            tracing::warn!(
-                "{}: an entry that was being written is cut at byte {offset}",
-                path.display()
-            );
-            let file = fs::OpenOptions::new().write(true).open(&path).map_err(at("open", &path))?;
+        if let Some(offset) = torn {
+            tracing::warn!("{}: a torn entry is cut at byte {offset}", path.display());
+            let file = fs::OpenOptions::new().write(true).open(path).map_err(at("open", path))?;
             file.set_len(offset as u64)
                 .and_then(|()| file.sync_all())
-                .map_err(at("truncate", &path))?;
+                .map_err(at("truncate", path))?;
         }
     }
     Ok(state)
+}
+
+/// Whether transactions between one and the next are missing. A new epoch (the upper half) begins where it likes.
+fn is_gap(last: i64, next: i64) -> bool {
+    next > last + 1 && last >> 32 == next >> 32
 }
 
 fn replay(state: &mut State, entry: Entry) {
@@ -76,7 +89,9 @@ fn replay(state: &mut State, entry: Entry) {
         }
         txn => apply(state, &entry, txn),
     }
-    if entry.digest.is_some_and(|digest| digest != state.tree.digest()) {
+    // A snapshot that was taken while transactions went on has some of what follows it already.
+    let is_comparable = entry.zxid >= state.comparable_from;
+    if is_comparable && entry.digest.is_some_and(|digest| digest != state.tree.digest()) {
         tracing::warn!("the tree's digest differs from the log's at zxid 0x{:x}", entry.zxid);
     }
 }
@@ -103,5 +118,71 @@ fn apply(state: &mut State, entry: &Entry, txn: &Txn) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(zxid: i64) -> Entry {
+        let txn = Txn::CreateSession { timeout: 4000 };
+        Entry { session: zxid, cxid: 0, zxid, time: 1, txn, digest: None }
+    }
+
+    /// A directory with a log file for each list of zxids, as after a restart each.
+    fn directory(files: &[&[i64]]) -> tempfile::TempDir {
+        let directory = tempfile::TempDir::new().unwrap();
+        for zxids in files {
+            let entries: Vec<Entry> = zxids.iter().map(|zxid| entry(*zxid)).collect();
+            let entries: Vec<&Entry> = entries.iter().collect();
+            log::Log::new(directory.path().to_owned()).append(&entries).unwrap();
+        }
+        directory
+    }
+
+    fn cut(directory: &tempfile::TempDir, name: &str, bytes: usize) {
+        let path = directory.path().join(name);
+        let content = fs::read(&path).unwrap();
+        let end = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        fs::write(&path, &content[..end - bytes]).unwrap();
+    }
+
+    fn zxid(directory: &tempfile::TempDir) -> Result<i64, String> {
+        load(directory.path(), directory.path(), false)
+            .map(|state| state.zxid)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn files_that_follow_each_other_are_read() {
+        assert_eq!(zxid(&directory(&[&[1, 2], &[3], &[4, 5]])), Ok(5));
+        assert_eq!(zxid(&directory(&[&[1, 2], &[(1 << 32) + 1]])), Ok((1 << 32) + 1));
+    }
+
+    #[test]
+    fn a_missing_file_is_noticed() {
+        let error = zxid(&directory(&[&[1, 2], &[5]])).unwrap_err();
+        assert!(error.contains("log.5 begins with transaction 0x5"), "{error}");
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_once_and_for_all() {
+        let directory = directory(&[&[1, 2]]);
+        cut(&directory, "log.1", 3);
+        assert_eq!(zxid(&directory), Ok(1));
+        log::Log::new(directory.path().to_owned()).append(&[&entry(2)]).unwrap();
+        assert_eq!(zxid(&directory), Ok(2));
+    }
+
+    #[test]
+    fn a_torn_tail_before_another_file_must_not_have_lost_anything() {
+        let harmless = directory(&[&[1, 2], &[2, 3]]);
+        cut(&harmless, "log.1", 3);
+        assert_eq!(zxid(&harmless), Ok(3));
+        let harmful = directory(&[&[1, 2], &[3]]);
+        cut(&harmful, "log.1", 3);
+        let error = zxid(&harmful).unwrap_err();
+        assert!(error.contains("log.1 is corrupt at byte"), "{error}");
     }
 }

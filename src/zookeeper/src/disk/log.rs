@@ -48,7 +48,7 @@ impl Log {
     ///
     /// # Errors
     /// When the disk refuses; what was half written is cut again.
-    pub fn append(&mut self, entries: &[Box<Entry>]) -> Result<(), DiskError> {
+    pub fn append(&mut self, entries: &[&Entry]) -> Result<(), DiskError> {
         let Some(first) = entries.first() else { return Ok(()) };
         if self.current.as_ref().is_some_and(|current| current.written > FILE_MAX) {
             self.current = None;
@@ -111,38 +111,47 @@ impl Current {
     }
 }
 
+/// How a log file ends.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Behind its last entry is nothing.
+    Whole,
+    /// At this byte an entry begins that can't be read, for this reason, and no whole one follows.
+    Torn(usize, String),
+}
+
 /// What a log file holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Content {
     /// Its whole entries.
     pub entries: Vec<Entry>,
-    /// Where a torn entry begins, if there is one at the end.
-    pub torn: Option<usize>,
+    /// What is behind them.
+    pub end: End,
 }
 
-/// Reads a log file. Only in the last one may an unreadable entry be a torn tail.
+/// Reads a log file.
 ///
 /// # Errors
 /// When the file can't be read, or is damaged before its end.
-pub fn read(path: &Path, is_last: bool) -> Result<Content, DiskError> {
+pub fn read(path: &Path) -> Result<Content, DiskError> {
     let bytes = std::fs::read(path).map_err(at("read", path))?;
     let corrupt = |offset: usize, reason: &str| DiskError::CorruptLog {
         path: path.to_owned(),
         offset,
         reason: reason.to_owned(),
     };
-    if bytes.len() < HEADER || bytes.iter().take(HEADER).all(|byte| *byte == 0) {
-        return if is_last {
-            Ok(Content::default())
-        } else {
-            Err(corrupt(0, "the header is missing"))
-        };
+    let mut content = Content { entries: Vec::new(), end: End::Whole };
+    if bytes.len() < HEADER {
+        // Nothing but the beginning of a header was written.
+        return Ok(content);
+    }
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(content);
     }
     let mut header = Reader::new(&bytes);
     if header.int() != Ok(MAGIC) {
         return Err(corrupt(0, "this is no transaction log"));
     }
-    let mut content = Content::default();
     let mut offset = HEADER;
     loop {
         match look(&bytes, offset) {
@@ -150,13 +159,19 @@ pub fn read(path: &Path, is_last: bool) -> Result<Content, DiskError> {
                 content.entries.push(*entry);
                 offset = next;
             }
-            Found::End => return Ok(content),
-            Found::Broken(reason) => {
-                if is_last && !anything_valid_after(&bytes, offset) {
-                    content.torn = Some(offset);
-                    return Ok(content);
+            Found::End if bytes[offset.min(bytes.len())..].iter().all(|byte| *byte == 0) => {
+                return Ok(content);
+            }
+            found => {
+                let reason = match found {
+                    Found::Broken(reason) => reason,
+                    _ => "there are zeros in the middle",
+                };
+                if anything_valid_after(&bytes, offset) {
+                    return Err(corrupt(offset, reason));
                 }
-                return Err(corrupt(offset, reason));
+                content.end = End::Torn(offset, reason.to_owned());
+                return Ok(content);
             }
         }
     }
@@ -199,11 +214,19 @@ fn look(bytes: &[u8], offset: usize) -> Found {
 
 /// Whether a whole entry begins anywhere behind a broken one: then it is no torn tail.
 fn anything_valid_after(bytes: &[u8], offset: usize) -> bool {
-    // An entry begins after the end mark of one before.
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    // An entry begins after the end mark of one before, or behind zeros.
     (offset + 1..end)
-        .filter(|place| bytes[place - 1] == END)
+        .filter(|place| matches!(bytes[place - 1], END | 0) && may_begin(bytes, *place))
         .any(|place| matches!(look(bytes, place), Found::Entry(..)))
+}
+
+/// Cheaply, before anything is summed: a checksum of 32 bits, a length and an end mark that fit.
+fn may_begin(bytes: &[u8], place: usize) -> bool {
+    let mut reader = Reader::new(&bytes[place..]);
+    matches!(reader.long(), Ok(1..=0xffff_ffff))
+        && matches!(reader.buffer(), Ok(Some([_, ..])))
+        && reader.rest().first() == Some(&END)
 }
 
 #[cfg(test)]
@@ -227,7 +250,7 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let mut log = Log::new(directory.path().to_owned());
         for zxid in 1..=entries {
-            log.append(&[entry(zxid)]).unwrap();
+            log.append(&[&entry(zxid)]).unwrap();
         }
         let path = directory.path().join("log.1");
         (directory, path)
@@ -258,9 +281,9 @@ mod tests {
     #[test]
     fn entries_are_read_back() {
         let (_directory, path) = file_with(3);
-        let content = read(&path, true).unwrap();
+        let content = read(&path).unwrap();
         assert_eq!(content.entries.iter().map(|entry| entry.zxid).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(content.torn, None);
+        assert_eq!(content.end, End::Whole);
     }
 
     #[test]
@@ -269,8 +292,19 @@ mod tests {
         let mut bytes = trimmed(&path);
         bytes[HEADER + 20] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let error = read(&path, true).unwrap_err().to_string();
+        let error = read(&path).unwrap_err().to_string();
         assert!(error.contains("log.1 is corrupt at byte 16"), "{error}");
+    }
+
+    #[test]
+    fn a_hole_of_zeros_is_refused() {
+        let (_directory, path) = file_with(3);
+        let mut bytes = trimmed(&path);
+        let entry = (bytes.len() - HEADER) / 3;
+        bytes[HEADER + entry..HEADER + 2 * entry].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("log.1 is corrupt at byte {}", HEADER + entry)), "{error}");
     }
 
     proptest! {
@@ -280,7 +314,7 @@ mod tests {
             let (_directory, path) = file_with(3);
             let bytes = trimmed(&path);
             std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
-            let content = read(&path, true).unwrap();
+            let content = read(&path).unwrap();
             prop_assert_eq!(content.entries.len(), 2);
             prop_assert!(cut < 50);
         }

@@ -72,10 +72,19 @@ pub fn write(directory: &Path, zxid: i64, bytes: &[u8]) -> Result<(), DiskError>
 /// Reads a snapshot; `None` if it is not whole.
 pub fn decode(bytes: &[u8], zxid: i64) -> Option<State> {
     let mut reader = Reader::new(bytes);
-    let state = read(&mut reader, zxid).ok()?;
+    let mut state = read(&mut reader, zxid).ok()?;
     let read_bytes = bytes.len() - reader.rest().len();
     let sum = reader.long().ok()?;
-    (sum == adler32(&bytes[..read_bytes])).then_some(state)
+    if sum != adler32(&bytes[..read_bytes]) {
+        return None;
+    }
+    // Behind the first seal: the transaction whose digest is known, if digests were on.
+    let mut known = || -> Result<i64, DecodeError> {
+        reader.string()?;
+        reader.long()
+    };
+    state.comparable_from = known().unwrap_or(0).max(zxid);
+    Some(state)
 }
 
 fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
@@ -123,7 +132,7 @@ fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
     if tree.get("/").is_none() {
         return Err(wrong);
     }
-    Ok(State { tree, zxid, sessions })
+    Ok(State { tree, zxid, sessions, comparable_from: 0 })
 }
 
 #[cfg(test)]

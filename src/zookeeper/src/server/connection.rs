@@ -1,0 +1,246 @@
+//! Connections: accepting, reading frames, writing replies, and the bounds on all of them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, tcp};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::Input;
+use crate::config::Config;
+use crate::core::ConnectionId;
+
+/// Requests of one connection that may be under way; it is not read beyond that.
+const REQUESTS_MAX: usize = 64;
+/// A connection with this many bytes still to be read by the client is not read itself.
+const UNREAD_PAUSE: usize = 1 << 20;
+/// A connection with this many bytes still to be read by the client (events, for the most part) is cut off.
+const UNREAD_MAX: usize = 128 << 20;
+/// What a frame costs beside its bytes.
+const FRAME_COST: usize = 64;
+/// A client has this long to send its first frame whole (`zookeeper.nio.sessionlessCnxnTimeout`).
+const FIRST_FRAME: Duration = Duration::from_secs(10);
+/// A client that takes nothing for this long is cut off.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// A request under way; dropped when its reply is.
+#[derive(Debug)]
+pub struct Permit {
+    _permit: OwnedSemaphorePermit,
+    began: Instant,
+}
+
+impl Permit {
+    /// Time since the request was read.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Unread {
+    bytes: AtomicUsize,
+    less: Notify,
+}
+
+/// The way to one client.
+#[derive(Debug)]
+pub struct Outgoing {
+    frames: mpsc::UnboundedSender<Vec<u8>>,
+    unread: Arc<Unread>,
+    cut: CancellationToken,
+}
+
+impl Outgoing {
+    /// Sends a frame's body. False if too much waits already: the connection is cut off then.
+    pub fn send(&self, frame: Vec<u8>) -> bool {
+        if self.unread.bytes.fetch_add(frame.len() + FRAME_COST, Ordering::Relaxed) > UNREAD_MAX {
+            self.cut.cancel();
+            return false;
+        }
+        // An error means that the connection has ended: whoever serves it says so in the queue.
+        let _ = self.frames.send(frame);
+        true
+    }
+}
+
+/// Accepts connections until `shutdown`, and waits for their end.
+pub(super) async fn accept(
+    listener: TcpListener,
+    inputs: mpsc::Sender<Input>,
+    config: Config,
+    shutdown: CancellationToken,
+) {
+    let mut next = 0;
+    let connections = tokio_util::task::TaskTracker::new();
+    let by_address: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("connection not accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        {
+            let mut counts = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            if config.connections_max > 0 && connections.len() >= config.connections_max {
+                tracing::warn!("too many connections: maxCnxns is {}", config.connections_max);
+                continue;
+            }
+            let count = counts.entry(peer.ip()).or_default();
+            if config.connections_per_address_max > 0
+                && *count >= config.connections_per_address_max
+            {
+                tracing::warn!(
+                    "too many connections from {}: maxClientCnxns is {}",
+                    peer.ip(),
+                    config.connections_per_address_max
+                );
+                continue;
+            }
+            *count += 1;
+        }
+        next += 1;
+        let (inputs, shutdown, counts, frame_max) =
+            (inputs.clone(), shutdown.clone(), by_address.clone(), config.frame_max);
+        connections.spawn(async move {
+            tokio::select! {
+                // Clients that go away are no event.
+                _ = serve(ConnectionId(next), stream, peer, inputs, frame_max) => {}
+                () = shutdown.cancelled() => {}
+            }
+            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = counts.get_mut(&peer.ip()) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&peer.ip());
+                }
+            }
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn serve(
+    id: ConnectionId,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    inputs: mpsc::Sender<Input>,
+    frame_max: usize,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut first = [0; 4];
+    tokio::time::timeout(FIRST_FRAME, stream.read_exact(&mut first)).await??;
+    if first.iter().all(u8::is_ascii_alphabetic) {
+        let (reply, answer) = oneshot::channel();
+        let sent = inputs.send(Input::Word(first, reply)).await;
+        if let (Ok(()), Ok(Some(text))) = (sent, answer.await) {
+            tokio::time::timeout(WRITE_STALL, stream.write_all(text.as_bytes())).await??;
+            stream.shutdown().await?;
+        }
+        return Ok(());
+    }
+    let (reader, writer) = stream.into_split();
+    let (frames, outgoing) = mpsc::unbounded_channel();
+    let (unread, cut) = (Arc::<Unread>::default(), CancellationToken::new());
+    let to_client = Outgoing { frames, unread: unread.clone(), cut: cut.clone() };
+    if inputs.send(Input::Opened(id, peer, to_client)).await.is_err() {
+        return Ok(());
+    }
+    // Whichever ends first ends the connection; what waits to be written when the core closes it is written first.
+    let ended = tokio::select! {
+        ended = write(writer, outgoing, &unread) => ended,
+        ended = read(reader, first, id, peer, &inputs, &unread, frame_max) => ended,
+        () = cut.cancelled() => Ok(()),
+    };
+    let _ = inputs.send(Input::Closed(id)).await;
+    ended
+}
+
+async fn write(
+    mut writer: tcp::OwnedWriteHalf,
+    mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
+    unread: &Unread,
+) -> io::Result<()> {
+    const BATCH: usize = 256 * 1024;
+    let mut batch = BytesMut::new();
+    while let Some(frame) = frames.recv().await {
+        let mut cost = 0;
+        let mut next = Some(frame);
+        while let Some(frame) = next {
+            cost += frame.len() + FRAME_COST;
+            batch.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+            batch.extend_from_slice(&frame);
+            next = if batch.len() < BATCH { frames.try_recv().ok() } else { None };
+        }
+        while !batch.is_empty() {
+            tokio::time::timeout(WRITE_STALL, writer.write_buf(&mut batch)).await??;
+        }
+        if batch.capacity() > 2 * BATCH {
+            batch = BytesMut::new();
+        }
+        unread.bytes.fetch_sub(cost, Ordering::Relaxed);
+        unread.less.notify_one();
+    }
+    writer.shutdown().await
+}
+
+async fn read(
+    mut reader: tcp::OwnedReadHalf,
+    first: [u8; 4],
+    id: ConnectionId,
+    peer: SocketAddr,
+    inputs: &mpsc::Sender<Input>,
+    unread: &Unread,
+    frame_max: usize,
+) -> io::Result<()> {
+    let deadline = tokio::time::Instant::now() + FIRST_FRAME;
+    let mut is_first = true;
+    let under_way = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let mut buffer = BytesMut::with_capacity(4 * 1024);
+    buffer.extend_from_slice(&first);
+    loop {
+        while let Some(header) = buffer.first_chunk::<4>() {
+            let length = u32::from_be_bytes(*header) as usize;
+            if length > frame_max {
+                tracing::warn!("closing a connection of {peer}: unreasonable length = {length}");
+                return Ok(());
+            }
+            if buffer.len() < 4 + length {
+                break;
+            }
+            is_first = false;
+            let frame = buffer.split_to(4 + length).freeze().slice(4..);
+            while unread.bytes.load(Ordering::Relaxed) > UNREAD_PAUSE {
+                unread.less.notified().await;
+            }
+            let Ok(permit) = under_way.clone().acquire_owned().await else { return Ok(()) };
+            let permit = Permit { _permit: permit, began: Instant::now() };
+            if inputs.send(Input::Frame(id, frame, permit)).await.is_err() {
+                return Ok(());
+            }
+        }
+        let received = if is_first {
+            tokio::time::timeout_at(deadline, reader.read_buf(&mut buffer)).await??
+        } else {
+            reader.read_buf(&mut buffer).await?
+        };
+        if received == 0 {
+            return Ok(());
+        }
+    }
+}
