@@ -29,9 +29,13 @@ impl Reply {
 }
 
 fn agent() -> ureq::Agent {
+    agent_within(Duration::from_secs(10))
+}
+
+fn agent_within(limit: Duration) -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(10)))
+        .timeout_global(Some(limit))
         .build()
         .new_agent()
 }
@@ -79,6 +83,14 @@ pub fn get_json(url: &str) -> Result<Value, String> {
 /// When no reply came.
 pub fn post(url: &str, body: &Value) -> Result<Reply, String> {
     reply(agent().post(url).content_type("application/json").send(body.to_string()))
+}
+
+/// [`post`] to who may take longer.
+///
+/// # Errors
+/// When no reply came within `limit`.
+pub fn post_within(url: &str, body: &Value, limit: Duration) -> Result<Reply, String> {
+    reply(agent_within(limit).post(url).content_type("application/json").send(body.to_string()))
 }
 
 /// `PUT url` with a JSON body.

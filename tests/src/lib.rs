@@ -5,6 +5,7 @@
 //! [`Daemon`], [`cluster::Cluster`] and [`lab::Lab`] clean up when dropped, and whatever process still lives under
 //! the test's directory is killed with it.
 
+pub mod browser;
 pub mod cluster;
 pub mod daemon;
 pub mod golden;

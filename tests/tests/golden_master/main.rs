@@ -123,8 +123,11 @@ fn our_master_answers_what_the_original_answered() {
     let mut framework = None;
     let mut report = Vec::new();
     let mut matching = 0;
-    let exchanges: Vec<Exchange> =
-        golden::load("core").into_iter().filter(is_with_master).filter(|exchange| !not_yet::is_incomparable(&exchange.name)).collect();
+    let exchanges: Vec<Exchange> = golden::load("core")
+        .into_iter()
+        .filter(is_with_master)
+        .filter(|exchange| !not_yet::is_incomparable(&exchange.name))
+        .collect();
     for exchange in &exchanges {
         if framework.is_none() && exchange.name == "ops/reserve-bad-agent" {
             let started = framework::Framework::start(site.port);

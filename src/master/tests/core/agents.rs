@@ -1,0 +1,97 @@
+//! Agents: registration, pings, a new leader, lost connections.
+
+use super::*;
+
+#[test]
+fn an_agent_is_on_disk_before_it_is_answered() {
+    let mut test = Test::new();
+    test.register();
+    let store = test.effects.iter().position(|effect| *effect == Effect::Store).unwrap();
+    let answer =
+        test.effects.iter().position(|effect| matches!(effect, Effect::Send { .. })).unwrap();
+    assert!(store < answer);
+    assert_eq!(test.sent::<internal::SlaveRegisteredMessage>(&agent_pid())[0].slave_id, id("M-S0"));
+    test.register();
+    assert_eq!(test.master.agents.len(), 1, "an agent that did not hear the answer asks again");
+}
+
+#[test]
+fn an_agent_that_answers_no_ping_is_unreachable_after_the_time_it_was_told() {
+    let mut test = Test::new();
+    test.register();
+    for _ in 0..4 {
+        test.after(15.0);
+        assert_eq!(test.sent::<internal::PingSlaveMessage>(&agent_pid()).len(), 1);
+    }
+    assert_eq!(test.master.agents.len(), 1);
+    test.after(15.0);
+    assert!(test.master.agents.is_empty(), "75 s");
+    assert_eq!(test.master.registry.unreachable.as_ref().unwrap().slaves.len(), 1);
+}
+
+#[test]
+fn a_pong_keeps_an_agent() {
+    let mut test = Test::new();
+    test.register();
+    for _ in 0..20 {
+        test.after(15.0);
+        let name = internal::PongSlaveMessage::full_name();
+        test.named(&agent_pid(), "slave-observer(1)", name, &internal::PongSlaveMessage {});
+    }
+    assert_eq!(test.master.agents.len(), 1);
+}
+
+#[test]
+fn tasks_without_a_checkpoint_are_lost_with_the_agents_connection() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(v1::FrameworkInfo { checkpoint: Some(false), ..framework_info() });
+    test.launch(stream, vec![task("t1")]);
+    test.master.peer_exited(test.now, agent_pid().address);
+    test.settle();
+    assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskLost)]);
+    assert!(test.master.offers.is_empty());
+}
+
+#[test]
+fn a_new_leader_admits_the_agents_of_the_last_and_their_tasks() {
+    let mut test = Test::new();
+    test.register();
+    let mut test = Test::with_registry(test.master.registry.clone());
+    assert_eq!(test.master.recovered_agents.len(), 1);
+    let running = v1::Task {
+        task_id: v1::TaskId { value: "t1".to_owned() },
+        framework_id: v1::FrameworkId { value: "F".to_owned() },
+        agent_id: id("M-S0"),
+        state: TaskState::TaskRunning as i32,
+        resources: resources("cpus:1;mem:128"),
+        ..Default::default()
+    };
+    let framework = v1::FrameworkInfo {
+        id: Some(v1::FrameworkId { value: "F".to_owned() }),
+        ..framework_info()
+    };
+    let message = internal::ReregisterSlaveMessage {
+        slave: v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() },
+        tasks: vec![running],
+        frameworks: vec![framework],
+        ..Default::default()
+    };
+    test.message(&agent_pid(), &message);
+    assert_eq!(test.sent::<internal::SlaveReregisteredMessage>(&agent_pid()).len(), 1);
+    assert!(test.master.recovered_agents.is_empty());
+    assert_eq!(test.master.frameworks["F"].tasks.len(), 1);
+    assert_eq!(test.master.allocator.free("M-S0").get("cpus"), 3.0);
+}
+
+#[test]
+fn agents_that_do_not_come_back_to_a_new_leader_are_unreachable() {
+    let mut test = Test::new();
+    test.register();
+    let mut test = Test::with_registry(test.master.registry.clone());
+    test.after(599.0);
+    assert_eq!(test.master.recovered_agents.len(), 1);
+    test.after(2.0);
+    assert!(test.master.recovered_agents.is_empty());
+    assert_eq!(test.master.registry.unreachable.as_ref().unwrap().slaves.len(), 1);
+}

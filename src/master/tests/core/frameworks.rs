@@ -1,0 +1,178 @@
+//! Frameworks: offers, tasks, refusals, failover.
+
+use super::*;
+
+#[test]
+fn a_task_goes_all_the_way_and_its_resources_come_back_in_the_next_round() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    test.launch(stream, vec![task("t1")]);
+    assert_eq!(test.sent::<internal::RunTaskMessage>(&agent_pid())[0].task.task_id.value, "t1");
+    test.after(6.0);
+    assert_eq!(test.master.offers.len(), 1, "what was left is offered after the filter's 5 s");
+    test.update("t1", TaskState::TaskRunning, 1);
+    assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskRunning)]);
+    test.acknowledge(stream, "t1", 1);
+    assert_eq!(test.sent::<internal::StatusUpdateAcknowledgementMessage>(&agent_pid()).len(), 1);
+    test.update("t1", TaskState::TaskFinished, 2);
+    assert_eq!(test.master.offers.len(), 1, "not before the next round");
+    test.after(1.0);
+    assert_eq!(test.master.offers.len(), 2);
+    test.acknowledge(stream, "t1", 2);
+    let framework = &test.master.frameworks["M-0000"];
+    assert!(framework.tasks.is_empty());
+    assert_eq!(framework.completed.len(), 1);
+}
+
+#[test]
+fn what_is_declined_for_no_time_is_not_offered_again_at_once() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    let decline = call::Decline {
+        offer_ids: vec![test.offer().id],
+        filters: Some(v1::Filters { refuse_seconds: Some(0.0) }),
+    };
+    test.call(
+        stream,
+        Call {
+            r#type: Some(call::Type::Decline as i32),
+            decline: Some(decline),
+            ..Default::default()
+        },
+    )
+    .unwrap();
+    assert!(
+        test.master.offers.is_empty(),
+        "a framework that declines everything must not keep the master busy"
+    );
+    test.after(1.0);
+    assert_eq!(test.master.offers.len(), 1);
+}
+
+#[test]
+fn tasks_that_may_not_run_are_refused_in_the_originals_words() {
+    type Change = fn(&mut v1::TaskInfo);
+    let cases: &[(&str, Change, &str)] = &[
+        ("a/b", |_| {}, "'a/b' contains invalid characters"),
+        ("none", |task| task.resources.clear(), "Task uses no resources"),
+        (
+            "both",
+            |task| task.command = None,
+            "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present",
+        ),
+        (
+            "check",
+            |task| {
+                task.health_check = Some(v1::HealthCheck { r#type: Some(2), ..Default::default() })
+            },
+            "Task uses invalid health check: Expecting 'http' to be set for HTTP health check",
+        ),
+        (
+            "kill",
+            |task| {
+                task.kill_policy = Some(v1::KillPolicy {
+                    grace_period: Some(v1::DurationInfo { nanoseconds: -1 }),
+                });
+            },
+            "Task's 'kill_policy.grace_period' must be non-negative",
+        ),
+        (
+            "much",
+            |task| task.resources = resources("cpus:100"),
+            "Total resources cpus(allocated: *):100 required by task and its executor is more than available cpus(allocated: *):4; mem(allocated: *):1024",
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let mut test = Test::new();
+        test.register();
+        let stream = test.subscribe(framework_info());
+        let mut wrong = task(name);
+        change(&mut wrong);
+        test.launch(stream, vec![wrong]);
+        let status = test.events(event::Type::Update)[0].clone().update.unwrap().status;
+        assert_eq!((status.state(), status.message()), (TaskState::TaskError, *expected), "{name}");
+        assert!(test.master.frameworks["M-0000"].tasks.is_empty());
+    }
+}
+
+#[test]
+fn of_a_group_with_one_wrong_task_none_runs() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    let executor = v1::ExecutorInfo {
+        r#type: Some(v1::executor_info::Type::Default as i32),
+        executor_id: v1::ExecutorId { value: "pod".to_owned() },
+        framework_id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
+        resources: resources("cpus:0.1;mem:32"),
+        ..Default::default()
+    };
+    for (tasks, expected) in [
+        (vec![task("a"), task("..")], TaskState::TaskError),
+        (vec![task("a"), task("b")], TaskState::TaskStaging),
+    ] {
+        let group = v1::offer::operation::LaunchGroup {
+            executor: executor.clone(),
+            task_group: v1::TaskGroupInfo { tasks },
+        };
+        let operation = v1::offer::Operation {
+            r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+            launch_group: Some(group),
+            ..Default::default()
+        };
+        test.after(6.0);
+        let accept = call::Accept {
+            offer_ids: vec![test.offer().id],
+            operations: vec![operation],
+            filters: None,
+        };
+        let kind = Some(call::Type::Accept as i32);
+        test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() })
+            .unwrap();
+        if expected == TaskState::TaskError {
+            assert_eq!(test.states().len(), 2);
+            assert!(test.sent::<internal::RunTaskGroupMessage>(&agent_pid()).is_empty());
+        } else {
+            assert_eq!(
+                test.sent::<internal::RunTaskGroupMessage>(&agent_pid())[0].task_group.tasks.len(),
+                2
+            );
+        }
+    }
+}
+
+#[test]
+fn a_framework_that_stays_away_is_removed_after_its_failover_timeout() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    test.launch(stream, vec![task("t1")]);
+    test.master.stream_closed(test.now, stream);
+    test.after(59.0);
+    assert_eq!(test.master.frameworks["M-0000"].tasks.len(), 1);
+    assert!(test.master.offers.is_empty(), "who is away is offered nothing");
+    test.after(2.0);
+    assert!(test.master.frameworks.is_empty());
+    assert_eq!(test.sent::<internal::ShutdownFrameworkMessage>(&agent_pid()).len(), 1);
+}
+
+#[test]
+fn a_scheduler_that_takes_over_ends_the_stream_of_the_one_before() {
+    let mut test = Test::new();
+    let old = test.subscribe(framework_info());
+    let info = v1::FrameworkInfo {
+        id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
+        ..framework_info()
+    };
+    let new = test.subscribe(info);
+    assert!(test.effects.contains(&Effect::Close(old)));
+    assert_eq!(
+        test.events(event::Type::Error)[0].error.as_ref().unwrap().message,
+        "Framework failed over"
+    );
+    let revive = || Call { r#type: Some(call::Type::Revive as i32), ..Default::default() };
+    assert!(matches!(test.call(old, revive()), Err(CallError::BadRequest(_))));
+    assert_eq!(test.call(new, revive()), Ok(()));
+}
