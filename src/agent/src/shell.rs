@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod files;
 pub mod http;
+pub mod metrics;
 mod plan;
 pub mod run;
 pub mod view;

@@ -49,3 +49,91 @@ fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
+
+/// What a process and all its descendants use.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time in user mode.
+    pub user_seconds: f64,
+    /// CPU time in the kernel.
+    pub system_seconds: f64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+}
+
+/// What a process and all its descendants use; `None` when it is gone.
+pub fn usage(root: i32) -> Option<Usage> {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??.max(1) as f64;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??.max(1) as u64;
+    start_time(root)?;
+    let mut all = Usage::default();
+    for pid in descendants(root) {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<u64> = rest
+            .split_whitespace()
+            .skip(1)
+            .map(|field| field.parse().unwrap_or_default())
+            .collect();
+        let field = |index: usize| fields.get(index).copied().unwrap_or_default();
+        // Fields 14, 15 and 24 of proc(5); the parent, field 4, is the first here.
+        all.user_seconds += field(10) as f64 / ticks;
+        all.system_seconds += field(11) as f64 / ticks;
+        all.resident_bytes += field(20) * page;
+    }
+    Some(all)
+}
+
+/// A process and all that descend from it.
+fn descendants(root: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok())
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect();
+    let mut tree = vec![root];
+    let mut index = 0;
+    while index < tree.len() {
+        let of = tree[index];
+        let children = parents.iter().filter(|(pid, parent)| *parent == of && !tree.contains(pid));
+        let children: Vec<i32> = children.map(|(pid, _)| *pid).collect();
+        tree.extend(children);
+        index += 1;
+    }
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_gone_uses_nothing_and_this_one_uses_memory() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(usage(own).unwrap().resident_bytes > 0);
+        assert_eq!(usage(i32::MAX), None);
+        assert!(start_time(own).is_some());
+    }
+
+    #[test]
+    fn a_killed_tree_has_no_survivors() {
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", "setsid sleep 1000 & sleep 1000"])
+            .spawn()
+            .unwrap();
+        let root = i32::try_from(shell.id()).unwrap();
+        while descendants(root).len() < 3 {
+            std::thread::yield_now();
+        }
+        let tree = descendants(root);
+        kill_tree(root);
+        shell.wait().unwrap();
+        for pid in tree {
+            while start_time(pid).is_some() {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use web::respond;
 
 use super::actor::{Handle, Input};
-use super::{files, view};
+use super::{files, metrics, view};
 use crate::core::CallError;
 
 const BODY_MAX: usize = 64 << 20;
@@ -83,14 +83,25 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
             Some(value) => respond::jsonp(value.to_string(), query),
             None => ending(),
         },
-        "/containers" => match app.handle.look(|agent| view::containers(agent)).await {
-            Some(value) => respond::jsonp(value.to_string(), query),
-            None => ending(),
-        },
+        "/containers" | "/monitor/statistics" => {
+            let Some(containers) = app.handle.look(|agent| view::containers(agent)).await else {
+                return ending();
+            };
+            let now = app.start_time + app.started.elapsed().as_secs_f64();
+            let read =
+                tokio::task::spawn_blocking(move || view::with_statistics(containers, now)).await;
+            match read {
+                Ok(value) => respond::jsonp(value.to_string(), query),
+                Err(_) => ending(),
+            }
+        }
         "/metrics/snapshot" => {
             let uptime = app.started.elapsed().as_secs_f64();
-            match app.handle.look(move |agent| view::metrics(agent, uptime)).await {
-                Some(value) => respond::jsonp(json!(value).to_string(), query),
+            match app.handle.look(move |agent| metrics::metrics(agent, uptime)).await {
+                Some(mut all) => {
+                    all.extend(metrics::system());
+                    respond::jsonp(json!(all).to_string(), query)
+                }
                 None => ending(),
             }
         }
@@ -111,7 +122,7 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
             Ok(body) => executor(&app, &parts.headers, body.to_bytes()).await,
             Err(_) => bad_request("The body can't be read"),
         },
-        "/api/v1" | "/monitor/statistics" => respond::text(StatusCode::NOT_IMPLEMENTED, "not supported by this agent yet"),
+        "/api/v1" => respond::text(StatusCode::NOT_IMPLEMENTED, "not supported by this agent yet"),
         _ => respond::not_found(),
     }
 }

@@ -8,7 +8,8 @@ use mesos::v1;
 use serde_json::{Map, Value, json};
 
 use super::files::Attached;
-use crate::core::{Agent, CAPABILITIES, Executor, Framework, Registration};
+use crate::containerizer::processes;
+use crate::core::{Agent, CAPABILITIES, Executor, Framework};
 
 fn resources(resources: &Resources) -> Value {
     let mut object = Map::new();
@@ -25,7 +26,21 @@ fn resources(resources: &Resources) -> Value {
 }
 
 fn full(resources: &Resources) -> Value {
-    resources.to_protos().iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
+    let shown = |resource: &v1::Resource| {
+        let mut value = json::to_value(resource, Dialect::V0);
+        if let (Some(object), true) = (value.as_object_mut(), resource.reservations.is_empty()) {
+            object.entry("role").or_insert(json!("*"));
+        }
+        value
+    };
+    resources.to_protos().iter().map(shown).collect()
+}
+
+/// The role that resources were allocated to.
+fn role(resources: &[v1::Resource]) -> String {
+    let allocated =
+        resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone());
+    allocated.unwrap_or_else(|| "*".to_owned())
 }
 
 fn task(task: &v1::Task) -> Value {
@@ -37,8 +52,11 @@ fn task(task: &v1::Task) -> Value {
             object.insert("state".to_owned(), json!(status.state().as_str_name()));
             object.insert("timestamp".to_owned(), json!(status.timestamp.unwrap_or_default()));
             if let Some(container) = &status.container_status {
+                let mut container = container.clone();
+                // The original shows it only in `/containers`.
+                container.executor_pid = None;
                 object
-                    .insert("container_status".to_owned(), json::to_value(container, Dialect::V0));
+                    .insert("container_status".to_owned(), json::to_value(&container, Dialect::V0));
             }
             if let Some(healthy) = status.healthy {
                 object.insert("healthy".to_owned(), json!(healthy));
@@ -53,6 +71,7 @@ fn task(task: &v1::Task) -> Value {
         "executor_id": task.executor_id.as_ref().map_or("", |id| id.value.as_str()),
         "slave_id": task.agent_id.value,
         "state": task.state().as_str_name(),
+        "role": role(&task.resources),
         "resources": resources(&Resources::from_protos(&task.resources)),
         "statuses": statuses,
     })
@@ -71,6 +90,7 @@ fn executor(agent: &Agent, executor: &Executor) -> Value {
         "container": executor.run.container,
         "directory": executor.run.sandbox(&agent.settings.work_dir),
         "resources": resources(&executor.resources()),
+        "role": role(&executor.info.resources),
         "tasks": executor.tasks.values().map(task).collect::<Vec<_>>(),
         "queued_tasks": queued,
         "completed_tasks": executor.completed.iter().map(task).collect::<Vec<_>>(),
@@ -178,72 +198,49 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
     Value::Object(object)
 }
 
-/// `/containers`.
-pub fn containers(agent: &Agent) -> Value {
+/// `/containers`, without statistics: what is known of each, and its first process.
+pub fn containers(agent: &Agent) -> Vec<(Value, Option<i32>)> {
     let mut all = Vec::new();
     for (id, framework) in &agent.frameworks {
         for executor in framework.executors.values() {
-            all.push(json!({
+            let mut status = json!({"container_id": {"value": executor.run.container}});
+            if let Some(pid) = executor.pid {
+                status["executor_pid"] = json!(pid);
+            }
+            let limits = executor.resources();
+            let memory = limits.mem() * 1_048_576.0;
+            let container = json!({
                 "container_id": executor.run.container,
                 "executor_id": executor.info.executor_id.value,
                 "executor_name": executor.info.name(),
                 "framework_id": id,
                 "source": executor.info.source(),
-                "status": {"container_id": {"value": executor.run.container}},
-            }));
+                "statistics": {
+                    "cpus_soft_limit": limits.cpus(),
+                    "mem_limit_bytes": memory as u64,
+                    "mem_soft_limit_bytes": memory as u64,
+                },
+                "status": status,
+            });
+            all.push((container, executor.pid));
         }
     }
-    Value::Array(all)
+    all
 }
 
-/// `/metrics/snapshot`.
-pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
-    use mesos::v1::TaskState as S;
-    let mut all = BTreeMap::new();
-    let mut put = |name: String, value: f64| all.insert(name, value);
-    put("slave/uptime_secs".into(), uptime_seconds);
-    put(
-        "slave/registered".into(),
-        f64::from(u8::from(agent.registration == Registration::Running)),
-    );
-    put("slave/frameworks_active".into(), agent.frameworks.len() as f64);
-    let executors = || agent.frameworks.values().flat_map(|framework| framework.executors.values());
-    put(
-        "slave/executors_running".into(),
-        executors().filter(|executor| executor.stream.is_some()).count() as f64,
-    );
-    put(
-        "slave/executors_registering".into(),
-        executors().filter(|executor| executor.stream.is_none()).count() as f64,
-    );
-    for (state, name) in [
-        (S::TaskStaging, "staging"),
-        (S::TaskStarting, "starting"),
-        (S::TaskRunning, "running"),
-        (S::TaskKilling, "killing"),
-    ] {
-        put(
-            format!("slave/tasks_{name}"),
-            executors()
-                .flat_map(|executor| executor.tasks.values())
-                .filter(|task| task.state() == state)
-                .count() as f64,
-        );
-    }
-    let total = Resources::from_protos(&agent.info.resources);
-    let used: Resources = executors().map(Executor::resources).collect::<Vec<_>>().iter().sum();
-    for name in ["cpus", "gpus", "mem", "disk"] {
-        put(format!("slave/{name}_total"), total.get(name));
-        put(format!("slave/{name}_used"), used.get(name));
-        put(
-            format!("slave/{name}_percent"),
-            if total.get(name) > 0.0 { used.get(name) / total.get(name) } else { 0.0 },
-        );
-    }
-    for (name, value) in &agent.counters {
-        put(name.clone(), *value as f64);
-    }
-    all
+/// `/containers` with what the containers use now; reads `/proc`.
+pub fn with_statistics(containers: Vec<(Value, Option<i32>)>, now: f64) -> Value {
+    let fill = |(mut container, pid): (Value, Option<i32>)| {
+        let statistics = &mut container["statistics"];
+        statistics["timestamp"] = json!(now);
+        if let Some(usage) = pid.and_then(processes::usage) {
+            statistics["cpus_user_time_secs"] = json!(usage.user_seconds);
+            statistics["cpus_system_time_secs"] = json!(usage.system_seconds);
+            statistics["mem_rss_bytes"] = json!(usage.resident_bytes);
+        }
+        container
+    };
+    Value::Array(containers.into_iter().map(fill).collect())
 }
 
 /// The virtual paths of all sandboxes.

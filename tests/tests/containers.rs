@@ -1,0 +1,282 @@
+//! Containers on a real host: Docker's and the agent's own, through restarts, kills and limits.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use end_to_end::daemon::Daemon;
+use end_to_end::lab::{self, Lab};
+use end_to_end::programs::{binary, root};
+use end_to_end::{http, need, wait};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One host with our ZooKeeper server, master and agent as units, and a framework here.
+struct Host {
+    lab: Lab,
+    ip: String,
+    commands: PathBuf,
+    framework: Daemon,
+    _directory: TempDir,
+}
+
+fn unit(lab: &Lab, name: &str, command: &str) {
+    let text = format!("[Service]\\nExecStart={command}\\nKillMode=process\\n");
+    lab.ssh("h1", &format!("printf '{text}' > /etc/systemd/system/{name}.service"));
+}
+
+impl Host {
+    fn up(name: &str, agent_flags: &str) -> Self {
+        let lab = Lab::up(name, 1);
+        let ip = lab.ip("h1");
+        let directory = TempDir::new().expect("a directory");
+        let programs = directory.path().join("programs");
+        fs::create_dir(&programs).expect("a directory");
+        for name in ["zookeeper-server", "mesos-master", "mesos-agent"] {
+            fs::copy(binary(name), programs.join(name)).expect("a copy");
+        }
+        let zoo = "tickTime=2000\ndataDir=/var/lib/zookeeper\nclientPort=2181\n";
+        fs::write(programs.join("zoo.cfg"), zoo).expect("a file");
+        lab.copy("h1", &programs, "/opt/meso");
+        lab.ssh("h1", "mkdir -p /usr/libexec/mesos /var/lib/zookeeper && for name in mesos-executor mesos-docker-executor; do ln -sf /opt/meso/mesos-agent /usr/libexec/mesos/$name; done");
+        lab.import_busybox("h1");
+        let common = format!("--ip={ip} --hostname={ip} --work_dir=/var/lib/mesos");
+        unit(&lab, "zookeeper", "/opt/meso/zookeeper-server /opt/meso/zoo.cfg");
+        unit(
+            &lab,
+            "mesos-master",
+            &format!("/opt/meso/mesos-master --zk=zk://{ip}:2181/mesos --quorum=1 {common}"),
+        );
+        unit(
+            &lab,
+            "mesos-slave",
+            &format!(
+                "/opt/meso/mesos-agent --master=zk://{ip}:2181/mesos {common} --containerizers=docker,mesos --executor_registration_timeout=15mins {agent_flags}"
+            ),
+        );
+        lab.ssh(
+            "h1",
+            "systemctl daemon-reload && systemctl start zookeeper mesos-master mesos-slave",
+        );
+        wait::until("an active agent", LIMIT, || {
+            let state = http::get_json(&format!("http://{ip}:5050/state"))?;
+            if state["activated_slaves"].as_f64() == Some(1.0) {
+                Ok(())
+            } else {
+                Err(state.to_string())
+            }
+        });
+        let commands = directory.path().join("commands");
+        File::create(&commands).expect("a file");
+        let framework = Daemon::start(
+            "framework",
+            directory.path(),
+            Command::new("python3")
+                .arg(root().join("tests/clients/console.py"))
+                .arg(format!("{ip}:5050"))
+                .arg(&commands),
+        );
+        Self { lab, ip, commands, framework, _directory: directory }
+    }
+
+    fn order(&self, command: &Value) {
+        let mut file = File::options().append(true).open(&self.commands).expect("the commands");
+        writeln!(file, "{command}").expect("a command");
+    }
+
+    /// Starts a task with 0.2 CPUs and 64 MB.
+    fn run(&self, id: &str, more: &Value) {
+        let scalar = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+        let mut task = json!({"name": id, "task_id": {"value": id}, "resources": [scalar("cpus", 0.2), scalar("mem", 64.0)]});
+        for (key, value) in more.as_object().expect("an object") {
+            match (key.as_str(), task["resources"].as_array_mut()) {
+                ("port", Some(resources)) => resources.push(json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": value, "end": value}]}})),
+                _ => task[key] = value.clone(),
+            }
+        }
+        self.order(&json!({"run": task}));
+    }
+
+    fn updates(&self, task: &str) -> Vec<Value> {
+        let output = self.framework.output();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|update| update["task"] == task).collect()
+    }
+
+    fn wait_for(&self, task: &str, state: &str) -> Value {
+        wait::until(&format!("{state} of {task}"), LIMIT, || {
+            let updates = self.updates(task);
+            let found = updates.iter().find(|update| update["state"] == state);
+            found.cloned().ok_or_else(|| format!("{updates:?}"))
+        })
+    }
+
+    fn states(&self, task: &str) -> Vec<String> {
+        let states = self
+            .updates(task)
+            .into_iter()
+            .map(|update| update["state"].as_str().unwrap_or_default().to_owned());
+        states.collect()
+    }
+
+    fn restart_agent(&self) {
+        self.lab.ssh("h1", "systemctl restart mesos-slave");
+        wait::until("the agent to be back", LIMIT, || {
+            let metrics = http::get_json(&format!("http://{}:5051/metrics/snapshot", self.ip))?;
+            if metrics["slave/registered"] == 1.0 { Ok(()) } else { Err(metrics.to_string()) }
+        });
+    }
+
+    /// The container that an executor runs in, and its sandbox.
+    fn container(&self, executor: &str) -> (String, String) {
+        let state =
+            http::get_json(&format!("http://{}:5051/state", self.ip)).expect("the agent's state");
+        let executors = state["frameworks"][0]["executors"].as_array().cloned().unwrap_or_default();
+        let found = executors
+            .iter()
+            .find(|known| known["id"] == executor)
+            .unwrap_or_else(|| panic!("no {executor} in {state}"));
+        let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+        (text("container"), text("directory"))
+    }
+
+    fn file(&self, path: &str) -> String {
+        let reply =
+            http::get_json(&format!("http://{}:5051/files/read?path={path}&offset=0", self.ip))
+                .expect("a file");
+        reply["data"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A file's content once it has some.
+    fn written(&self, path: &str) -> String {
+        wait::until(path, LIMIT, || {
+            let content = self.file(path);
+            if content.is_empty() { Err("empty".to_owned()) } else { Ok(content) }
+        })
+    }
+}
+
+fn shell(value: &str) -> Value {
+    json!({"shell": true, "value": value})
+}
+
+fn docker(network: &str) -> Value {
+    json!({"type": "DOCKER", "docker": {"image": "busybox", "network": network}})
+}
+
+#[test]
+fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
+    need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
+    let host = Host::up("containers-docker", "");
+    let web = json!({
+        "port": 31000,
+        "command": {"shell": true, "value": "echo to stdout; echo to stderr >&2; mkdir /www; echo $GREETING > /www/index.html; cp /host/hostname /www/; exec httpd -f -p 80 -h /www", "environment": {"variables": [{"name": "GREETING", "value": "hello"}]}},
+        "container": {"type": "DOCKER", "volumes": [{"host_path": "/etc", "container_path": "/host", "mode": "RO"}], "docker": {"image": "busybox", "network": "BRIDGE", "port_mappings": [{"host_port": 31000, "container_port": 80, "protocol": "tcp"}], "parameters": [{"key": "label", "value": "made=here"}]}},
+    });
+    host.run("web", &web);
+    host.run("stubborn", &json!({"command": shell("trap '' TERM; while :; do sleep 1; done"), "container": docker("HOST")}));
+    host.run("victim", &json!({"command": shell("sleep 1000"), "container": docker("HOST")}));
+    for task in ["web", "stubborn", "victim"] {
+        host.wait_for(task, "TASK_RUNNING");
+    }
+    let (web, sandbox) = host.container("web");
+    let page =
+        |name: &str| http::get(&format!("http://{}:31000/{name}", host.ip)).map(|reply| reply.body);
+    wait::until("the page", LIMIT, || {
+        page("").and_then(|body| if body == "hello\n" { Ok(()) } else { Err(body) })
+    });
+    assert_eq!(page("hostname").expect("the volume's file").trim(), "h1");
+    assert_eq!(host.written(&format!("{sandbox}/stdout")), "to stdout\n");
+    assert_eq!(host.written(&format!("{sandbox}/stderr")), "to stderr\n");
+    let format = "{{.Config.Labels.made}} {{.HostConfig.CpuShares}} {{.HostConfig.Memory}} {{.Id}}";
+    let inspect = || host.lab.ssh("h1", &format!("docker inspect -f '{format}' mesos-{web}"));
+    let before = inspect();
+    assert!(before.starts_with("here 204 67108864 "), "{before}");
+
+    host.restart_agent();
+    assert_eq!(inspect(), before, "the same container");
+    assert_eq!(host.container("web").0, web);
+
+    let (victim, _) = host.container("victim");
+    host.lab.ssh("h1", &format!("docker kill mesos-{victim}"));
+    let failed = host.wait_for("victim", "TASK_FAILED");
+    assert_eq!(failed["message"], "Container exited with status 137");
+    host.order(&json!({"kill": "stubborn", "grace": 1}));
+    host.wait_for("stubborn", "TASK_KILLED");
+    assert_eq!(host.states("web"), ["TASK_STARTING", "TASK_RUNNING"], "nothing happened to it");
+
+    // An executor that dies takes its container with it.
+    host.lab.ssh("h1", &format!("pkill -9 -f 'mesos-docker-executor.*{web}'"));
+    assert_eq!(host.wait_for("web", "TASK_FAILED")["reason"], "REASON_EXECUTOR_TERMINATED");
+    wait::until("no running container", LIMIT, || {
+        let running = host.lab.ssh("h1", "docker ps -q");
+        if running.trim().is_empty() { Ok(()) } else { Err(running) }
+    });
+}
+
+#[test]
+fn the_agents_own_containers_are_limited_and_end_whole() {
+    need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
+    let host = Host::up("containers-mesos", "--launcher=linux --isolation=cgroups/cpu,cgroups/mem");
+    host.run(
+        "tree",
+        &json!({"command": shell("setsid sleep 5001 & (setsid sleep 5001 &); sleep 5001")}),
+    );
+    host.run(
+        "other",
+        &json!({"command": {"shell": true, "user": "ops", "value": "id -un; sleep 5002"}}),
+    );
+    for task in ["tree", "other"] {
+        host.wait_for(task, "TASK_RUNNING");
+    }
+    let (tree, _) = host.container("tree");
+    let (_, sandbox) = host.container("other");
+    assert_eq!(host.written(&format!("{sandbox}/stdout")), "ops\n");
+    let read =
+        |file: &str| host.lab.ssh("h1", &format!("cat /sys/fs/cgroup/{file}")).trim().to_owned();
+    // The task's and its executor's.
+    assert_eq!(read(&format!("cpu/mesos/{tree}/cpu.shares")), "307");
+    assert_eq!(
+        read(&format!("memory/mesos/{tree}/memory.limit_in_bytes")),
+        (96u64 << 20).to_string()
+    );
+    let inside = || read(&format!("memory/mesos/{tree}/cgroup.procs")).lines().count();
+    wait::until("all processes in the container", LIMIT, || {
+        let count = inside();
+        if count == 5 { Ok(()) } else { Err(count.to_string()) }
+    });
+
+    host.restart_agent();
+    assert_eq!(host.container("tree").0, tree);
+    assert_eq!(inside(), 5);
+    host.order(&json!({"kill": "tree", "grace": 1}));
+    host.wait_for("tree", "TASK_KILLED");
+    wait::until("the container to be gone", LIMIT, || {
+        let left = host.lab.ssh(
+            "h1",
+            &format!(
+                "ls -d /sys/fs/cgroup/*/mesos/{tree} 2>/dev/null; pgrep -fx 'sleep 5001'; true"
+            ),
+        );
+        if left.trim().is_empty() { Ok(()) } else { Err(left) }
+    });
+
+    // Memory in the task itself, then in a child that its shell would survive.
+    let hog = "python3 -c 'x = b\"x\" * (300 << 20); import time; time.sleep(1000)'";
+    for (task, command) in [("hog", format!("exec {hog}")), ("hogs", format!("{hog}; sleep 1000"))]
+    {
+        host.run(task, &json!({"command": shell(&command)}));
+        let failed = host.wait_for(task, "TASK_FAILED");
+        assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION_MEMORY", "{failed}");
+        let message = failed["message"].as_str().unwrap_or_default();
+        assert!(
+            message.starts_with("Memory limit exceeded: Requested: 96MB Maximum Used: 96MB"),
+            "{message}"
+        );
+    }
+    assert_eq!(host.states("other"), ["TASK_STARTING", "TASK_RUNNING"], "nothing happened to it");
+}
