@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use crate::facts::{self, Facts};
 use crate::inventory::Host;
 use crate::packages;
-use crate::plan::{PORTS, UNITS};
+use crate::plan::{FIREWALL, PORTS, UNITS};
 use crate::problem::{Kind, Problem, Problems, all};
 use crate::progress::Progress;
 use crate::ssh::known_hosts::KnownHosts;
@@ -115,7 +115,8 @@ async fn look(connection: Connection) -> Result<Known, Problem> {
         None
     };
     if let Some(systemd) = &systemd {
-        facts.units = systemd.units(&UNITS.map(|(unit, _, _)| unit)).await?;
+        let units: Vec<&str> = UNITS.iter().map(|(unit, _, _)| *unit).chain([FIREWALL]).collect();
+        facts.units = systemd.units(&units).await?;
     }
     Ok(Known { connection, systemd, facts })
 }

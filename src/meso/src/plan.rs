@@ -26,6 +26,8 @@ pub const UNITS: [(&str, &str, u16); 4] = [
     ("marathon.service", "marathon", 8080),
     ("mesos-slave.service", "mesos", 5051),
 ];
+/// What lets nobody in but through ssh on CentOS 7, unless told otherwise.
+pub const FIREWALL: &str = "firewalld.service";
 /// Ports that the facts tell of: those of the units, and ZooKeeper's between servers.
 pub const PORTS: [u16; 6] = [2181, 2888, 3888, 5050, 5051, 8080];
 /// Free space that packages and first data need.
@@ -243,6 +245,10 @@ fn plan_host(
     if roles.agent && !docker {
         notes.push("docker is not on this host: containerizers is `mesos` alone; after installing docker run meso bootstrap again".to_owned());
     }
+    if !installs.is_empty() && facts.units.get(FIREWALL).is_some_and(|fact| fact.active == "active")
+    {
+        notes.push(firewall_note(roles));
+    }
     let (units, told) = Before { roles, facts, installs: &installs, files: &files }.steps();
     notes.extend(told);
     Ok(HostPlan {
@@ -254,6 +260,18 @@ fn plan_host(
         files,
         units,
     })
+}
+
+/// How to open the ports; the packages bring the services' definitions.
+fn firewall_note(roles: Roles) -> String {
+    let master =
+        ["meso-zookeeper", "meso-mesos-master", "meso-marathon"].iter().filter(|_| roles.master);
+    let services = master.chain(["meso-mesos-agent"].iter().filter(|_| roles.agent));
+    let options: Vec<String> = services.map(|service| format!("--add-service={service}")).collect();
+    format!(
+        "firewalld runs here and is left alone: let the other hosts in, once the packages are installed, with: firewall-cmd --reload; firewall-cmd --permanent {}; firewall-cmd --reload",
+        options.join(" ")
+    )
 }
 
 fn why(file: &File, facts: &Facts) -> Option<Why> {

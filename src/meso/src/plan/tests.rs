@@ -243,6 +243,21 @@ fn our_own_daemons_may_hold_their_ports() {
 }
 
 #[test]
+fn the_operator_is_told_of_a_firewall() {
+    let mut hosts = three();
+    let running = UnitFact { exists: true, active: "active".into(), ..UnitFact::default() };
+    for (_, facts) in &mut hosts {
+        facts.units.insert(FIREWALL.into(), running.clone());
+    }
+    let plan = plan(&hosts, &brought()).unwrap();
+    assert!(
+        plan.hosts[0].notes[0]
+            .contains("--add-service=meso-zookeeper --add-service=meso-mesos-master")
+    );
+    assert!(plan.hosts[1].notes[0].contains("--permanent --add-service=meso-mesos-agent;"));
+}
+
+#[test]
 fn addresses_must_tell_hosts_apart() {
     let mut hosts = three();
     hosts[0].1.address = Some(Ipv4Addr::new(10, 0, 0, 1));
