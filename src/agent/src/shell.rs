@@ -4,6 +4,7 @@ pub mod actor;
 pub mod files;
 pub mod http;
 pub mod metrics;
+mod origin;
 mod plan;
 pub mod run;
 pub mod view;

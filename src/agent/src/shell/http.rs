@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use mesos::content::ContentType;
@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use web::respond;
 
 use super::actor::{Handle, Input};
-use super::{files, metrics, view};
+use super::{files, metrics, origin, view};
 use crate::core::CallError;
 
 const BODY_MAX: usize = 64 << 20;
@@ -67,6 +67,17 @@ async fn messages(
 }
 
 async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) -> Response {
+    if !request.headers().contains_key(ORIGIN) {
+        return answer(app, request).await;
+    }
+    let asked = request.headers().clone();
+    let master =
+        app.handle.look(|agent| Some((agent.master.clone()?, agent.master_hostname.clone())));
+    let master = master.await.flatten();
+    origin::allow(answer(app, request).await, &asked, master.as_ref())
+}
+
+async fn answer(app: App, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_end_matches('/').replace("%28", "(").replace("%29", ")");
     let query = parts.uri.query();
