@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use end_to_end::cluster::wait_for_tasks;
 use end_to_end::lab::{self, Lab};
 use end_to_end::programs::{binary, packages};
 use end_to_end::{http, need, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const START: Duration = Duration::from_secs(60);
@@ -183,9 +184,37 @@ fn three_hosts_become_a_cluster_and_stay_as_they_are() {
         );
     }
 
+    let tasks = apps_run(&operator, &marathon);
     a_second_run_changes_nothing(&operator, &bootstrap);
     only_what_reads_a_changed_file_is_restarted(&operator, &bootstrap);
+    for (app, ids) in &tasks {
+        assert_eq!(wait_for_tasks(&marathon, app, ids.len()), *ids, "{app} outlives the restart");
+    }
     status_tells_of_hosts_and_leader(&operator, &hosts, &master);
+}
+
+/// Starts an app in Docker and one without, on both agents; task ids by app.
+fn apps_run(operator: &Operator, marathon: &str) -> BTreeMap<&'static str, Vec<String>> {
+    for host in ["h2", "h3"] {
+        operator.lab.import_busybox(host);
+    }
+    let one_a_host = json!([["hostname", "UNIQUE"]]);
+    let docker =
+        json!({"image": "busybox", "network": "BRIDGE", "portMappings": [{"containerPort": 80}]});
+    let mut web = json!({"id": "web", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "instances": 1});
+    web["container"] = json!({"type": "DOCKER", "docker": docker});
+    let plain = json!({"id": "plain", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "instances": 2, "constraints": one_a_host});
+    for app in [&web, &plain] {
+        let reply = http::post(&format!("{marathon}/v2/apps"), app).expect("an answer");
+        assert_eq!(reply.status, 201, "{}", reply.body);
+    }
+    let first = wait_for_tasks(marathon, "/web", 1);
+    let scaled = http::put(&format!("{marathon}/v2/apps/web"), &json!({"instances": 2}));
+    assert_eq!(scaled.expect("an answer").status, 200);
+    let tasks = [("/web", 2), ("/plain", 2)]
+        .map(|(app, count)| (app, wait_for_tasks(marathon, app, count)));
+    assert!(tasks[0].1.contains(&first[0]), "{first:?} is kept: {tasks:?}");
+    tasks.into()
 }
 
 fn a_second_run_changes_nothing(operator: &Operator, bootstrap: &[&str]) {
