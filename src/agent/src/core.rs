@@ -272,6 +272,8 @@ pub struct Agent {
     register_attempts: u32,
     ping_deadline: Option<Duration>,
     ping_timeout: Duration,
+    /// Why it ends when nothing runs any more.
+    leaving: Option<Ending>,
     effects: Vec<Effect>,
 }
 
@@ -326,6 +328,7 @@ impl Agent {
             register_attempts: 0,
             ping_deadline: None,
             ping_timeout: Duration::from_secs(75),
+            leaving: None,
             effects: Vec::new(),
         }
     }
@@ -417,8 +420,6 @@ impl Agent {
                 self.completed_frameworks.pop_front();
             }
         }
-        if self.settings.cleans_up && self.frameworks.is_empty() {
-            self.finish_cleaning_up();
-        }
+        self.leave_when_idle();
     }
 }

@@ -207,7 +207,9 @@ impl Agent {
             self.message_to_executor(m::FrameworkToExecutorMessage::decode(body)?);
         } else if is(&m::ShutdownMessage::full_name()) {
             let reason = m::ShutdownMessage::decode(body)?.message.unwrap_or_default();
-            self.abort(format!("the master told this agent to shut down: {reason}"));
+            tracing::warn!(reason, "the master told this agent to shut down: ending all tasks");
+            let why = format!("the master told this agent to shut down: {reason}");
+            self.leave(now, Ending::Failure(why));
         } else {
             tracing::debug!(from = %header.from, name = header.name, "message ignored");
         }
@@ -308,11 +310,12 @@ impl Agent {
         }
     }
 
-    /// Leaves the master for good (SIGUSR1).
-    pub fn unregister(&mut self) {
+    /// Leaves the master for good (SIGUSR1), with all that runs.
+    pub fn unregister(&mut self, now: Now) {
         if let Some(id) = self.info.id.clone() {
             self.send(&m::UnregisterSlaveMessage { slave_id: id });
         }
+        self.leave(now, Ending::Done);
     }
 
     fn abort(&mut self, reason: String) {

@@ -136,9 +136,8 @@ impl Agent {
                 self.forget_idle_framework(&framework_id);
             }
         }
-        // Nothing to clean up is cleaned up at once.
-        if self.settings.cleans_up && self.frameworks.is_empty() {
-            self.finish_cleaning_up();
+        if self.settings.cleans_up {
+            self.leave(now, Ending::Done);
         }
         watched
     }
@@ -223,10 +222,23 @@ impl Agent {
         }
     }
 
-    /// All that ran is gone (`--recover=cleanup`): the next agent is a new one.
-    pub(super) fn finish_cleaning_up(&mut self) {
-        self.effects
-            .push(Effect::Unlink(paths::meta(&self.settings.work_dir).join("slaves/latest")));
-        self.effects.push(Effect::Abort(Ending::Done));
+    /// Ends every executor, and then the agent, for good: the next one is new to the master.
+    pub(super) fn leave(&mut self, now: Now, why: Ending) {
+        self.leaving = Some(why);
+        for framework in self.frameworks.keys().cloned().collect::<Vec<_>>() {
+            self.shut_down_framework(now, &framework);
+        }
+        self.leave_when_idle();
+    }
+
+    pub(super) fn leave_when_idle(&mut self) {
+        if !self.frameworks.is_empty() {
+            return;
+        }
+        if let Some(why) = self.leaving.take() {
+            let latest = paths::meta(&self.settings.work_dir).join("slaves/latest");
+            self.effects.push(Effect::Unlink(latest));
+            self.effects.push(Effect::Abort(why));
+        }
     }
 }

@@ -54,6 +54,10 @@ impl Agent {
             }
         }
         let executor_id = own.unwrap_or(&task_id).to_owned();
+        if self.leaving.is_some() {
+            tracing::warn!(task = task_id, "task ignored: this agent is shutting down");
+            return;
+        }
         tracing::info!(task = task_id, framework = framework_id, "task to run");
         if self.frameworks.get(&framework_id).is_some_and(|framework| framework.is_terminating) {
             tracing::warn!(task = task_id, "task ignored: its framework is shutting down");

@@ -513,6 +513,25 @@ fn cleaning_up_ends_what_ran_and_then_the_agent() {
 }
 
 #[test]
+fn an_agent_that_the_master_shuts_down_ends_its_tasks_first_and_starts_as_a_new_one() {
+    let (mut own, container) = Conversation::running("t");
+    own.hear(&m::ShutdownMessage { message: Some("removed".into()) });
+    assert_eq!(own.event_types(), [event::Type::Shutdown]);
+    own.hear(&run(task("late")));
+    assert!(own.launched().is_none());
+    own.later(6.0);
+    assert!(own.destroyed(&container), "it did not end by itself");
+    own.agent.container_ended(own.now, &container, Some(9), None);
+    own.settle();
+    let expected = "the master told this agent to shut down: removed";
+    assert!(own.seen.iter().any(
+        |effect| matches!(effect, Effect::Abort(Ending::Failure(reason)) if reason == expected)
+    ));
+    let reader = found::Reader { work_dir: own.disk.path(), is_strict: true };
+    assert!(reader.read(false).unwrap().is_none());
+}
+
+#[test]
 fn torn_updates_are_cut_and_damaged_messages_refused_by_name() {
     let (own, _) = Conversation::running("t");
     let directory =

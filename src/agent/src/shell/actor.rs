@@ -9,7 +9,7 @@ use mesos::content::ContentType;
 use mesos::libprocess::Upid;
 use mesos::libprocess::inbound::Header;
 use mesos::libprocess::outbound::Sender;
-use mesos::v1::executor::Call;
+use mesos::v1::executor::{Call, Event, event};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +91,15 @@ struct Stream {
     content: ContentType,
 }
 
+/// What an operator chose of times.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// `--gc_delay`.
+    pub gc_delay: Duration,
+    /// `--http_heartbeat_interval`.
+    pub heartbeat: Duration,
+}
+
 /// The task's state.
 pub struct Actor {
     agent: Agent,
@@ -98,7 +107,7 @@ pub struct Actor {
     sender: Sender,
     launcher: Launcher,
     handle: Handle,
-    gc_delay: Duration,
+    intervals: Intervals,
     started: Instant,
     shutdown: CancellationToken,
     ending: Option<Ending>,
@@ -118,7 +127,7 @@ impl Actor {
         sender: Sender,
         launcher: Launcher,
         notices: mpsc::Receiver<Notice>,
-        gc_delay: Duration,
+        intervals: Intervals,
         started: Instant,
         shutdown: CancellationToken,
     ) -> (Handle, tokio::task::JoinHandle<Option<Ending>>) {
@@ -130,7 +139,7 @@ impl Actor {
             sender,
             launcher,
             handle: handle.clone(),
-            gc_delay,
+            intervals,
             started,
             shutdown,
             ending: None,
@@ -145,6 +154,9 @@ impl Actor {
     ) -> Option<Ending> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heartbeats =
+            tokio::time::interval(self.intervals.heartbeat.max(Duration::from_millis(1)));
+        heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.ending.is_none() {
             tokio::select! {
                 biased;
@@ -155,6 +167,7 @@ impl Actor {
                     None => break,
                 },
                 _ = ticks.tick() => {}
+                _ = heartbeats.tick() => self.send_heartbeats(),
             }
             self.agent.tick(now(self.started));
             self.carry_out();
@@ -196,8 +209,17 @@ impl Actor {
             }
             Input::Exited(address) => self.agent.peer_exited(now, address),
             Input::Master(master) => self.agent.master_changed(now, master),
-            Input::Unregister => self.agent.unregister(),
+            Input::Unregister => self.agent.unregister(now),
             Input::Look(look) => look(&mut self.agent),
+        }
+    }
+
+    /// An executor whose stream stays silent knows that the connection is dead.
+    fn send_heartbeats(&mut self) {
+        let kind = Some(event::Type::Heartbeat as i32);
+        let heartbeat = Event { r#type: kind, ..Default::default() };
+        for stream in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.event(stream, &heartbeat);
         }
     }
 
@@ -275,7 +297,7 @@ impl Actor {
     }
 
     fn forget(&self, run: Run) {
-        let (delay, work_dir) = (self.gc_delay, self.agent.settings.work_dir.clone());
+        let (delay, work_dir) = (self.intervals.gc_delay, self.agent.settings.work_dir.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             for directory in [run.sandbox(&work_dir), run.meta(&work_dir)] {

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::{self, Actor, Input};
+use super::actor::{self, Actor, Input, Intervals};
 use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
 use crate::checkpoint::{self, found, paths};
@@ -98,9 +98,17 @@ pub async fn run(
 
     let sender = Sender::new(endpoint);
     let mut exited = sender.exited();
+    let heartbeat = values.duration("http_heartbeat_interval").unwrap_or(Duration::from_secs(30));
     let gc_delay = values.duration("gc_delay").unwrap_or(Duration::from_secs(604_800));
-    let (handle, actor) =
-        Actor::start(agent, sender, launcher.clone(), ends, gc_delay, started, shutdown.clone());
+    let (handle, actor) = Actor::start(
+        agent,
+        sender,
+        launcher.clone(),
+        ends,
+        Intervals { gc_delay, heartbeat },
+        started,
+        shutdown.clone(),
+    );
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -129,12 +137,11 @@ pub async fn run(
         }
     });
     let mut leave = signal(SignalKind::user_defined1())?;
-    let (leaving, ended) = (handle.clone(), shutdown.clone());
+    let leaving = handle.clone();
     tokio::spawn(async move {
         if leave.recv().await.is_some() {
+            // The agent ends itself when nothing runs any more.
             leaving.send(Input::Unregister).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            ended.cancel();
         }
     });
 
