@@ -20,6 +20,7 @@ pub enum Code {
     AuthFailed = -115,
     NoWatcher = -121,
     ReconfigDisabled = -123,
+    QuotaExceeded = -125,
 }
 
 impl Code {

@@ -36,6 +36,8 @@ pub struct Config {
     pub purge_interval_hours: u64,
     /// Whether TTL nodes may be made.
     pub extended_types: bool,
+    /// Whether hard quotas are enforced.
+    pub enforce_quota: bool,
     /// Whether ACLs are ignored.
     pub skip_acl: bool,
     /// `user:hash` of the super user.
@@ -220,6 +222,7 @@ impl Config {
             snap_retain_count: values.number("autopurge.snapRetainCount", 3usize)?.max(3),
             purge_interval_hours: values.number("autopurge.purgeInterval", 0)?,
             extended_types: values.boolean("extendedTypesEnabled")?,
+            enforce_quota: values.boolean("enforceQuota")?,
             skip_acl: values.boolean("skipACL")?,
             super_digest: values
                 .text("DigestAuthenticationProvider.superDigest")

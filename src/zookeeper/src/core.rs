@@ -48,6 +48,8 @@ pub struct Settings {
     pub session_timeout_max_ms: i32,
     /// `extendedTypesEnabled`.
     pub extended_types: bool,
+    /// `enforceQuota`.
+    pub enforce_quota: bool,
     /// `skipACL`.
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.superDigest`.

@@ -97,6 +97,7 @@ impl Server {
             session_timeout_min_ms: config.session_timeout_min_ms,
             session_timeout_max_ms: config.session_timeout_max_ms,
             extended_types: config.extended_types,
+            enforce_quota: config.enforce_quota,
             skip_acl: config.skip_acl,
             super_digest: config.super_digest.clone(),
         };

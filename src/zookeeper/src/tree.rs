@@ -3,6 +3,8 @@
 //! Changes go through verbs that keep children, owners and digest in step. While an undo list is kept (multi), each
 //! verb notes what was there before.
 
+mod quota;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jute::records::{Acl, Stat, StatPersisted};
@@ -62,6 +64,8 @@ pub struct Tree {
     ephemerals: BTreeMap<i64, BTreeSet<String>>,
     digest: i64,
     undo: Option<Undo>,
+    /// Paths with a quota.
+    quotas: BTreeSet<String>,
 }
 
 /// `world:anyone` everything.
@@ -78,8 +82,13 @@ impl Default for Tree {
 impl Tree {
     /// A fresh server's tree: the root and `/zookeeper` with its two children.
     pub fn new() -> Self {
-        let mut tree =
-            Self { nodes: HashMap::new(), ephemerals: BTreeMap::new(), digest: 0, undo: None };
+        let mut tree = Self {
+            nodes: HashMap::new(),
+            ephemerals: BTreeMap::new(),
+            digest: 0,
+            undo: None,
+            quotas: BTreeSet::new(),
+        };
         let node = |children: &[&str]| Node {
             data: Some(Vec::new()),
             acl: open_acl(),
@@ -98,7 +107,13 @@ impl Tree {
 
     /// A tree without any znode, to load a snapshot into.
     pub fn empty() -> Self {
-        Self { nodes: HashMap::new(), ephemerals: BTreeMap::new(), digest: 0, undo: None }
+        Self {
+            nodes: HashMap::new(),
+            ephemerals: BTreeMap::new(),
+            digest: 0,
+            undo: None,
+            quotas: BTreeSet::new(),
+        }
     }
 
     fn key(path: &str) -> &str {
@@ -176,6 +191,7 @@ impl Tree {
 
     /// Puts a znode, or takes it away; parents are not touched.
     pub fn set(&mut self, path: &str, node: Option<Node>) {
+        self.note_quota(path, node.is_some());
         let before = match &node {
             Some(node) => {
                 self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
@@ -250,6 +266,7 @@ impl Tree {
         if self.nodes.contains_key(path) {
             return self.change(path, |node| node.acl = acl);
         }
+        let bytes = data.as_ref().map_or(0, Vec::len) as i64;
         let stat = StatPersisted {
             czxid: zxid,
             mzxid: zxid,
@@ -260,6 +277,7 @@ impl Tree {
             ..StatPersisted::default()
         };
         self.set(path, Some(Node { data, acl, stat, children: BTreeSet::new() }));
+        self.account(path, 1, bytes);
         true
     }
 
@@ -271,10 +289,10 @@ impl Tree {
             node.children.remove(&name);
             node.stat.pzxid = node.stat.pzxid.max(zxid);
         });
-        if !self.nodes.contains_key(path) {
-            return false;
-        }
+        let Some(node) = self.nodes.get(path) else { return false };
+        let bytes = node.data.as_ref().map_or(0, Vec::len) as i64;
         self.set(path, None);
+        self.account(path, -1, -bytes);
         true
     }
 
@@ -287,12 +305,19 @@ impl Tree {
         zxid: i64,
         time: i64,
     ) -> bool {
-        self.change(path, |node| {
+        let length = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len) as i64;
+        let mut grown = length(&data);
+        let changed = self.change(path, |node| {
+            grown -= length(&node.data);
             node.data = data;
             node.stat.version = version;
             node.stat.mzxid = zxid;
             node.stat.mtime = time;
-        })
+        });
+        if changed {
+            self.account(path, 0, grown);
+        }
+        changed
     }
 
     /// Replaces a znode's ACL.

@@ -49,6 +49,14 @@ impl Core {
         }
     }
 
+    fn check_quota(&self, path: &str, count: i64, bytes: i64) -> Result<(), Code> {
+        if self.settings.enforce_quota && self.tree.exceeds_quota(path, count, bytes) {
+            Err(Code::QuotaExceeded)
+        } else {
+            Ok(())
+        }
+    }
+
     fn fix_up(&self, from: ConnectionId, given: &[Acl]) -> Result<Vec<Acl>, Code> {
         acl::fix_up(given, self.ids(from)).ok_or(Code::InvalidAcl)
     }
@@ -83,6 +91,8 @@ impl Core {
                 }
                 let node = self.tree.get(path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::WRITE)?;
+                let length = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len) as i64;
+                self.check_quota(path, 0, length(data) - length(&node.data))?;
                 let version = check_version(node.stat.version, *version)?;
                 Ok(Txn::SetData { path: path.clone(), data: data.clone(), version })
             }
@@ -146,6 +156,8 @@ impl Core {
         if parent.is_ephemeral() {
             return Err(Code::NoChildrenForEphemerals);
         }
+        let bytes = create.data.as_ref().map_or(0, Vec::len) as i64;
+        self.check_quota(&path, 1, bytes)?;
         Ok(Txn::Create {
             opcode: create.opcode,
             path,

@@ -132,6 +132,7 @@ fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
     if tree.get("/").is_none() {
         return Err(wrong);
     }
+    tree.recount_quotas();
     Ok(State { tree, zxid, sessions, comparable_from: 0 })
 }
 
