@@ -9,13 +9,25 @@ interface Fields {
   cmd: string;
   image: string;
   network: "bridge" | "host";
-  containerPort: string;
+  containerPorts: string;
   cpus: string;
   mem: string;
   instances: string;
 }
 
-const EMPTY: Fields = { id: "", cmd: "", image: "", network: "bridge", containerPort: "", cpus: "0.1", mem: "32", instances: "1" };
+const EMPTY: Fields = { id: "", cmd: "", image: "", network: "bridge", containerPorts: "", cpus: "0.1", mem: "32", instances: "1" };
+
+/** `80, 53/udp`. */
+const PORTS = "\\s*\\d+(/(tcp|udp))?(\\s*,\\s*\\d+(/(tcp|udp))?)*\\s*";
+
+/** The mappings of a list of container ports; Marathon chooses the host's. */
+function portMappings(text: string): Record<string, unknown>[] {
+  return text
+    .split(",")
+    .map((one) => one.trim().split("/"))
+    .filter(([port]) => port)
+    .map(([port, protocol]) => ({ containerPort: Number(port), hostPort: 0, protocol: protocol ?? "tcp" }));
+}
 
 /** The app that the fields describe. */
 export function appOf(fields: Fields): Record<string, unknown> {
@@ -30,9 +42,7 @@ export function appOf(fields: Fields): Record<string, unknown> {
     const container: Record<string, unknown> = { type: "DOCKER", docker: { image: fields.image.trim() } };
     if (fields.network === "bridge") {
       app.networks = [{ mode: "container/bridge" }];
-      container.portMappings = fields.containerPort
-        ? [{ containerPort: Number(fields.containerPort), hostPort: 0, protocol: "tcp" }]
-        : [];
+      container.portMappings = portMappings(fields.containerPorts);
     } else {
       app.networks = [{ mode: "host" }];
     }
@@ -115,8 +125,8 @@ export function CreateApp(props: { onClose: () => void; onDone: () => void }): J
                 <option value="host">Host</option>
               </select>
             </label>
-            {field("containerPort", "Container port", {
-              wide: "half", type: "number", min: "0", max: "65535", disabled: !fields.image || fields.network !== "bridge",
+            {field("containerPorts", "Container ports, as 80, 53/udp", {
+              wide: "half", pattern: PORTS, disabled: !fields.image || fields.network !== "bridge",
             })}
           </div>
         ) : (

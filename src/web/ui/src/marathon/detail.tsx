@@ -89,7 +89,7 @@ export function Detail(props: { id: string }): JSX.Element {
               <div><dt>Memory each</dt><dd>{mebibytes(app.mem)}</dd></div>
               <div><dt>Version</dt><dd>{app.version}</dd></div>
               {app.container?.docker && <div><dt>Image</dt><dd>{app.container.docker.image}</dd></div>}
-              {app.cmd && <div><dt>Command</dt><dd><code>{app.cmd}</code></dd></div>}
+              {app.cmd && <div class="wide"><dt>Command</dt><dd><code>{app.cmd}</code></dd></div>}
             </dl>
           </Section>
           <Section title="Instances" count={app.tasks?.length ?? 0}>
