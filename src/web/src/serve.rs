@@ -77,9 +77,9 @@ pub async fn serve(
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
-            .title_case_headers(true)
-            .half_close(true)
-            .pipeline_flush(true);
+            // Neither half-closed connections nor flushing of pipelines: with the first, the end of a client that reads
+            // a stream goes unseen; with the second, what a client does not read is buffered without a limit.
+            .title_case_headers(true);
         let connection =
             http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let (shutdown, cut) = (shutdown.clone(), cut.clone());

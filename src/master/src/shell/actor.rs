@@ -151,6 +151,8 @@ pub struct Actor {
     log: Option<Log>,
     master: Option<Master>,
     streams: HashMap<StreamId, Stream>,
+    /// Streams that were ended here, which the core does not know yet.
+    cut_off: Vec<StreamId>,
     replies: Vec<Reply>,
     sender: Sender,
     handle: Handle,
@@ -179,6 +181,7 @@ impl Actor {
             log: None,
             master: None,
             streams: HashMap::new(),
+            cut_off: Vec::new(),
             replies: Vec::new(),
             sender,
             handle: handle.clone(),
@@ -230,6 +233,9 @@ impl Actor {
     fn tick(&mut self, batch_began: Instant) {
         let now = self.now();
         let Some(master) = &mut self.master else { return };
+        for stream in self.cut_off.drain(..) {
+            master.stream_closed(now, stream);
+        }
         let (rounds, began) = (master.allocator.rounds, Instant::now());
         master.tick(now);
         if master.allocator.rounds != rounds {
@@ -383,6 +389,8 @@ impl Actor {
         if stream.records.try_send(record).is_err() {
             tracing::warn!(stream = %id.0, "a framework that doesn't read its events is cut off");
             self.streams.remove(&id);
+            // Its connection may hang for long; for the master it is over now.
+            self.cut_off.push(id);
         }
     }
 }

@@ -1,0 +1,134 @@
+//! A whole master in this process: its sockets, its streams, what it refuses to start with.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use master::{Options, flags, run};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// Runs a master that keeps its registry in memory; its address.
+async fn start() -> (std::net::SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let values = flags(&["--registry=in_memory", "--ip=127.0.0.1"]);
+    let shutdown = CancellationToken::new();
+    let options = Options { flags: values, listener: Some(listener) };
+    tokio::spawn(run(options, shutdown.clone(), || {}));
+    (address, shutdown)
+}
+
+fn flags(arguments: &[&str]) -> mesos::flags::Values {
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+    flags::table().load(arguments, BTreeMap::<String, String>::new().into_iter()).unwrap()
+}
+
+async fn post(address: std::net::SocketAddr, stream: Option<&str>, call: &Value) -> TcpStream {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let body = call.to_string();
+    let stream = stream.map(|id| format!("Mesos-Stream-Id: {id}\r\n")).unwrap_or_default();
+    let head = format!(
+        "POST /api/v1/scheduler HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{stream}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(body.as_bytes()).await.unwrap();
+    connection
+}
+
+/// What comes until a text was seen.
+async fn read_until(connection: &mut TcpStream, text: &str) -> String {
+    let mut seen = Vec::new();
+    loop {
+        let so_far = String::from_utf8_lossy(&seen).into_owned();
+        if so_far.contains(text) {
+            return so_far;
+        }
+        let read = connection.read_buf(&mut seen);
+        let count = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
+        assert_ne!(count, 0, "the connection ended before '{text}': {so_far}");
+    }
+}
+
+async fn frameworks(address: std::net::SocketAddr) -> Value {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /frameworks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    connection.write_all(request).await.unwrap();
+    let mut reply = String::new();
+    connection.read_to_string(&mut reply).await.unwrap();
+    serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+fn subscribe() -> Value {
+    json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "nobody", "name": "n", "failover_timeout": 1000}}})
+}
+
+fn value_after<'a>(text: &'a str, name: &str, end: char) -> &'a str {
+    let rest = text.split_once(name).unwrap().1;
+    rest.split_once(end).unwrap().0.trim()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_framework_that_does_not_read_is_cut_off_and_the_master_goes_on() {
+    let (address, shutdown) = start().await;
+    let mut stream = post(address, None, &subscribe()).await;
+    let head = read_until(&mut stream, "HEARTBEAT").await.to_ascii_lowercase();
+    let stream_id = value_after(&head, "mesos-stream-id:", '\r').to_owned();
+    let framework = value_after(&head, "\"framework_id\":{\"value\":\"", '"').to_owned();
+    let tasks: Vec<Value> =
+        (0..2000).map(|number| json!({"task_id": {"value": format!("{number:0200}")}})).collect();
+    let call = json!({"type": "RECONCILE", "framework_id": {"value": framework}, "reconcile": {"tasks": tasks}});
+    let mut is_cut_off = false;
+    for _ in 0..100 {
+        let mut reply = post(address, Some(&stream_id), &call).await;
+        let status = read_until(&mut reply, "\r\n").await;
+        if !status.contains("202") {
+            is_cut_off = true;
+            break;
+        }
+    }
+    assert!(is_cut_off, "200,000 events were queued for a framework that reads none");
+    assert_eq!(frameworks(address).await["frameworks"][0]["connected"], false);
+    shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_framework_that_goes_away_counts_as_disconnected() {
+    let (address, shutdown) = start().await;
+    let mut stream = post(address, None, &subscribe()).await;
+    read_until(&mut stream, "HEARTBEAT").await;
+    assert_eq!(frameworks(address).await["frameworks"][0]["connected"], true);
+    drop(stream);
+    let gone = async {
+        while frameworks(address).await["frameworks"][0]["connected"] == true {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn what_is_not_built_is_refused_at_the_start() {
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["--zk=zk://127.0.0.1:1/mesos", "--quorum=2", "--work_dir=/nonexistent"],
+            "replication of the registry",
+        ),
+        (&["--zk=zk://127.0.0.1:1/mesos", "--work_dir=/nonexistent"], "--quorum"),
+        (
+            &["--registry=in_memory", "--authenticate_agents"],
+            "--authenticate_agents is not supported",
+        ),
+        (&["--ip=127.0.0.1"], "--work_dir"),
+    ];
+    for (arguments, expected) in cases {
+        let options = Options { flags: flags(arguments), listener: None };
+        let error = run(options, CancellationToken::new(), || {}).await.unwrap_err();
+        assert!(format!("{error:#}").contains(expected), "{arguments:?}: {error:#}");
+    }
+}
