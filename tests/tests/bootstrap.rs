@@ -102,7 +102,7 @@ impl Operator {
             .collect()
     }
 
-    fn see_a_page(&self, url: &str) {
+    fn see_a_page(url: &str) {
         let reply = wait::until(url, START, || http::get(url));
         assert_eq!(reply.status, 200, "{url}");
         assert!(reply.body.to_lowercase().contains("<!doctype html>"), "{url}: {}", reply.body);
@@ -135,8 +135,8 @@ fn three_hosts_become_a_cluster_and_stay_as_they_are() {
     assert!(run.stdout.contains(&mesos) && run.stdout.contains(&marathon), "{run:?}");
 
     // The same state as the guide's.
-    operator.see_a_page(&format!("{mesos}/"));
-    operator.see_a_page(&format!("{marathon}/ui/"));
+    Operator::see_a_page(&format!("{mesos}/"));
+    Operator::see_a_page(&format!("{marathon}/ui/"));
     let state = http::get_json(&format!("{mesos}/state")).expect("a state");
     let agents = state["slaves"].as_array().expect("agents");
     let mut names: Vec<&str> =
@@ -378,67 +378,53 @@ fn a_wrong_command_line_or_inventory_is_refused_before_any_connection() {
     }
 }
 
-#[test]
-fn refusals_name_host_and_remedy_and_change_nothing() {
-    need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
-    let operator = Operator::begin("bootstrap-refused", 2);
-    let broken = TempDir::new().expect("a directory");
-    likenesses(broken.path());
-    // All but one of the refusals come before a package is opened.
-    let rpms = packages().unwrap_or_else(|| broken.path().to_owned());
-    let incomplete = TempDir::new().expect("a directory");
-    for entry in std::fs::read_dir(&rpms).expect("packages").flatten() {
-        if !entry.file_name().to_string_lossy().starts_with("marathon-") {
-            let _size = std::fs::copy(entry.path(), incomplete.path().join(entry.file_name()))
-                .expect("a copy");
-        }
-    }
+/// A run that is refused.
+struct Refusal {
+    what: &'static str,
+    /// Options, separated by blanks.
+    options: String,
+    code: i32,
+    /// What the error names: host, reason, remedy.
+    named: Vec<String>,
+}
+
+fn refusal(what: &'static str, code: i32, options: String, named: &[&str]) -> Refusal {
+    Refusal { what, options, code, named: named.iter().map(|text| (*text).to_owned()).collect() }
+}
+
+/// What keeps an operator from logging in.
+fn refused_logins(operator: &Operator) -> Vec<Refusal> {
     let (first, second) = (operator.lab.ip("h1"), operator.lab.ip("h2"));
     // No host of the lab has this address.
     let nobody = format!("{}.250", first.rsplit_once('.').expect("an address").0);
-    let (both, one_missing) = (format!("{first},{second}"), format!("{first},{nobody}"));
-    let (rpms, incomplete) = (rpms.to_string_lossy(), incomplete.path().to_string_lossy());
-    let broken = broken.path().to_string_lossy();
-    let (key, known) = (operator.key.to_string_lossy(), operator.known_hosts.to_string_lossy());
-    let (swapped, empty) = (swapped(&operator), operator.file("empty", ""));
+    let (key, known) = (operator.key.display(), operator.known_hosts.display());
+    let (swapped, empty) = (swapped(operator), operator.file("empty", ""));
     let (wrong, right) = (operator.file("wrong", "not alice\n"), operator.file("right", "alice\n"));
-    operator.lab.ssh("h2", "systemd-run --quiet --unit squatter python3 -m http.server 5051");
-    wait::until("the squatter", START, || http::get(&format!("http://{second}:5051/")));
-
-    let with_key = ["--key", &key, "--known-hosts", &known];
-    let cases: Vec<(&str, Vec<&str>, i32, Vec<&str>)> = vec![
-        (
+    let both = format!("--hosts {first},{second}");
+    vec![
+        refusal(
             "a host key that is another's",
-            vec!["--hosts", &both, "--key", &key, "--known-hosts", &swapped],
             4,
-            vec![&first, &second, "not the one on file", "SHA256:", "ssh-keygen -R"],
+            format!("{both} --key {key} --known-hosts {swapped}"),
+            &[&first, &second, "not the one on file", "SHA256:", "ssh-keygen -R"],
         ),
-        (
+        refusal(
             "a host key that is not known",
-            vec!["--hosts", &both, "--key", &key, "--known-hosts", &empty],
             4,
-            vec![&first, &second, "not known", "SHA256:", "ssh-keyscan"],
+            format!("{both} --key {key} --known-hosts {empty}"),
+            &[&first, &second, "not known", "SHA256:", "ssh-keyscan"],
         ),
-        (
+        refusal(
             "a host that is not there",
-            [&["--hosts", &one_missing, "--timeout", "3"][..], &with_key].concat(),
             4,
-            vec![&nobody, "can't be reached", "see that it is up"],
+            format!("--hosts {first},{nobody} --timeout 3 --key {key} --known-hosts {known}"),
+            &[&nobody, "can't be reached", "see that it is up"],
         ),
-        (
+        refusal(
             "a wrong password",
-            vec![
-                "--hosts",
-                &both,
-                "--user",
-                "alice",
-                "--password-file",
-                &wrong,
-                "--known-hosts",
-                &known,
-            ],
             4,
-            vec![
+            format!("{both} --user alice --password-file {wrong} --known-hosts {known}"),
+            &[
                 &first,
                 &second,
                 "refuses to log alice in",
@@ -446,38 +432,41 @@ fn refusals_name_host_and_remedy_and_change_nothing() {
                 "--password-file",
             ],
         ),
-        (
+        refusal(
             "a user who can't become root",
-            vec![
-                "--hosts",
-                &both,
-                "--user",
-                "alice",
-                "--password-file",
-                &right,
-                "--known-hosts",
-                &known,
-            ],
             5,
-            vec![&first, "alice can't become root", "NOPASSWD"],
+            format!("{both} --user alice --password-file {right} --known-hosts {known}"),
+            &[&first, "alice can't become root", "NOPASSWD"],
         ),
-        (
+    ]
+}
+
+/// What hosts, packages and roles are not fit for; `incomplete` and `broken` hold packages.
+fn unfit(operator: &Operator, incomplete: &Path, broken: &Path) -> Vec<Refusal> {
+    let (first, second) = (operator.lab.ip("h1"), operator.lab.ip("h2"));
+    let (key, known) = (operator.key.display(), operator.known_hosts.display());
+    let (incomplete, broken) = (incomplete.display(), broken.display());
+    let login = format!("--key {key} --known-hosts {known}");
+    operator.lab.ssh("h2", "systemd-run --quiet --unit squatter python3 -m http.server 5051");
+    wait::until("the squatter", START, || http::get(&format!("http://{second}:5051/")));
+    vec![
+        refusal(
             "a missing package",
-            [&["--hosts", &both, "--packages", &incomplete][..], &with_key].concat(),
             5,
-            vec![&first, "the package marathon is missing", "make rpm"],
+            format!("--hosts {first},{second} --packages {incomplete} {login}"),
+            &[&first, "the package marathon is missing", "make rpm"],
         ),
-        (
+        refusal(
             "packages that the host's rpm does not take",
-            [&["--hosts", &first, "--packages", &broken][..], &with_key].concat(),
             5,
-            vec![&first, "can't be read by the host's rpm", "not an rpm package", "make rpm"],
+            format!("--hosts {first} --packages {broken} {login}"),
+            &[&first, "can't be read by the host's rpm", "not an rpm package", "make rpm"],
         ),
-        (
+        refusal(
             "a port in use",
-            [&["--hosts", &both][..], &with_key].concat(),
             5,
-            vec![
+            format!("--hosts {first},{second} {login}"),
+            &[
                 &second,
                 "port 5051 is in use",
                 "python3",
@@ -485,24 +474,44 @@ fn refusals_name_host_and_remedy_and_change_nothing() {
                 "systemctl stop squatter.service",
             ],
         ),
-        (
+        refusal(
             "more masters than can be",
-            [&["--hosts", &both, "--masters", &both][..], &with_key].concat(),
             2,
-            vec!["2 masters", "not built yet", "--masters"],
+            format!("--hosts {first},{second} --masters {first},{second} {login}"),
+            &["2 masters", "not built yet", "--masters"],
         ),
-    ];
-    let before = operator.listings(2);
-    for (what, arguments, code, named) in cases {
-        let mut all = vec!["bootstrap"];
-        if !arguments.contains(&"--packages") {
-            all.extend(["--packages", &rpms]);
+    ]
+}
+
+#[test]
+fn refusals_name_host_and_remedy_and_change_nothing() {
+    need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
+    let operator = Operator::begin("bootstrap-refused", 2);
+    let [broken, incomplete] = [(), ()].map(|()| TempDir::new().expect("a directory"));
+    likenesses(broken.path());
+    // All but one of the refusals come before a package is opened.
+    let rpms = packages().unwrap_or_else(|| broken.path().to_owned());
+    for entry in std::fs::read_dir(&rpms).expect("packages").flatten() {
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with("marathon-") {
+            let copy = incomplete.path().join(name);
+            let _size = std::fs::copy(entry.path(), copy).expect("a copy");
         }
-        all.extend(&arguments);
-        let run = operator.meso(&all);
+    }
+    let mut refusals = refused_logins(&operator);
+    refusals.extend(unfit(&operator, incomplete.path(), broken.path()));
+    let before = operator.listings(2);
+    for Refusal { what, options, code, named } in refusals {
+        let mut arguments: Vec<&str> =
+            std::iter::once("bootstrap").chain(options.split(' ')).collect();
+        let rpms = rpms.to_string_lossy();
+        if !options.contains("--packages") {
+            arguments.extend(["--packages", &rpms]);
+        }
+        let run = operator.meso(&arguments);
         assert_eq!(run.code, Some(code), "{what}: {run:?}");
         for text in named {
-            assert!(run.stderr.contains(text), "{what}: '{text}' is not in {run:?}");
+            assert!(run.stderr.contains(&text), "{what}: '{text}' is not in {run:?}");
         }
         assert!(run.stderr.contains("next:"), "{what}: {run:?}");
         assert!(!run.stderr.contains("not alice"), "{what}: the password is shown: {run:?}");
