@@ -44,6 +44,8 @@ enum Command {
     Bootstrap(bootstrap::Options),
     /// Shows hosts, units, their health and who leads.
     Status(status::Options),
+    /// Runs a whole cluster on this machine, unprivileged, until Ctrl-C.
+    Up(up::Options),
     /// Prints a shell's completions.
     #[command(visible_alias = "completion")]
     Completions {
