@@ -2,6 +2,7 @@
 //! API. Whatever Docker does takes its time in tasks of its own: the agent is heard meanwhile.
 
 mod create;
+mod parameters;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

@@ -4,8 +4,12 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
+use mesos::resources::Resources;
 use mesos::v1;
+use mesos::v1::container_info::DockerInfo;
 use mesos::v1::container_info::docker_info::Network;
+
+use super::parameters::{self, Filled};
 
 use crate::executor::command::environment;
 
@@ -26,7 +30,10 @@ pub(super) fn container(
     let info = task.container.clone().unwrap_or_default();
     let docker = info.docker.clone().ok_or("No DockerInfo found in ContainerInfo")?;
     let command = task.command.clone().unwrap_or_default();
-    let resources = mesos::resources::Resources::from_protos(&task.resources);
+    let resources = Resources::from_protos(&task.resources);
+    if docker.network() == Network::Host && info.hostname.is_some() {
+        return Err("Unable to set hostname with host network mode".to_owned());
+    }
     let mut env: Vec<String> = variables
         .into_iter()
         .chain(environment(&command))
@@ -34,102 +41,29 @@ pub(super) fn container(
         .collect();
     env.push(format!("MESOS_SANDBOX={SANDBOX}"));
     env.push(format!("MESOS_CONTAINER_NAME={name}"));
-    let mut binds = vec![format!("{sandbox}:{SANDBOX}")];
-    for volume in &info.volumes {
-        let mode = if volume.mode() == v1::volume::Mode::Ro { "ro" } else { "rw" };
-        let host = volume
-            .host_path
-            .clone()
-            .ok_or("volumes without a host path are not supported by this agent yet")?;
-        let container = if volume.container_path.starts_with('/') {
-            volume.container_path.clone()
-        } else {
-            format!("{SANDBOX}/{}", volume.container_path)
-        };
-        let host = if host.starts_with('/') { host } else { format!("{sandbox}/{host}") };
-        binds.push(format!("{host}:{container}:{mode}"));
-    }
-    let network = match docker.network() {
-        Network::Host => "host".to_owned(),
-        Network::Bridge => "bridge".to_owned(),
-        Network::None => "none".to_owned(),
-        Network::User => info
-            .network_infos
-            .first()
-            .and_then(|network| network.name.clone())
-            .ok_or("User mode networking needs one named network")?,
-    };
-    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-    if matches!(docker.network(), Network::Bridge | Network::User) {
-        let own = resources.ports();
-        for mapping in &docker.port_mappings {
-            if !own.has(u64::from(mapping.host_port)) {
-                return Err(format!("Port [{}] not included in resources", mapping.host_port));
-            }
-            let key = format!(
-                "{}/{}",
-                mapping.container_port,
-                mapping.protocol.as_deref().unwrap_or("tcp").to_lowercase()
-            );
-            let binding =
-                PortBinding { host_ip: None, host_port: Some(mapping.host_port.to_string()) };
-            bindings.entry(key).or_default().get_or_insert_default().push(binding);
-        }
-    } else if !docker.port_mappings.is_empty() {
-        return Err(
-            "Port mappings are only supported for bridge and user-defined networks".to_owned()
-        );
-    }
-    let mut host = HostConfig {
+    let (binds, volume_driver) = volumes(&info.volumes, sandbox)?;
+    let bindings = port_bindings(&docker, &resources)?;
+    let host = HostConfig {
         binds: Some(binds),
+        volume_driver,
         privileged: Some(docker.privileged()),
         cpu_shares: Some(((resources.cpus() * 1024.0) as i64).max(2)),
         memory: Some((resources.mem().max(MEMORY_MIN) * 1_048_576.0) as i64),
-        network_mode: Some(network),
+        network_mode: Some(network(&info, &docker)?),
         port_bindings: Some(bindings.clone()),
         ..Default::default()
     };
-    let mut body = ContainerCreateBody {
+    let body = ContainerCreateBody {
         image: Some(docker.image.clone()),
         hostname: info.hostname.clone(),
         exposed_ports: Some(bindings.into_keys().collect()),
         ..Default::default()
     };
-    let mut labels: HashMap<String, String> = HashMap::new();
+    let mut filled = Filled { body, host, env, ..Filled::default() };
     for parameter in &docker.parameters {
-        let value = parameter.value.clone();
-        let pair = || {
-            value.split_once('=').map_or_else(
-                || (value.clone(), String::new()),
-                |(key, value)| (key.to_owned(), value.to_owned()),
-            )
-        };
-        match parameter.key.as_str() {
-            "label" | "l" => {
-                let (key, value) = pair();
-                labels.insert(key, value);
-            }
-            "env" | "e" => env.push(value.clone()),
-            "volume" | "v" => host.binds.get_or_insert_default().push(value.clone()),
-            "add-host" => host.extra_hosts.get_or_insert_default().push(value.clone()),
-            "dns" => host.dns.get_or_insert_default().push(value.clone()),
-            "dns-search" => host.dns_search.get_or_insert_default().push(value.clone()),
-            "cap-add" => host.cap_add.get_or_insert_default().push(value.clone()),
-            "cap-drop" => host.cap_drop.get_or_insert_default().push(value.clone()),
-            "hostname" | "h" => body.hostname = Some(value.clone()),
-            "user" | "u" => body.user = Some(value.clone()),
-            "workdir" | "w" => body.working_dir = Some(value.clone()),
-            "entrypoint" => body.entrypoint = Some(vec![value.clone()]),
-            "pid" => host.pid_mode = Some(value.clone()),
-            "ipc" => host.ipc_mode = Some(value.clone()),
-            "read-only" => host.readonly_rootfs = Some(value != "false"),
-            other => {
-                return Err(format!(
-                    "the Docker parameter '{other}' is not supported by this agent yet"
-                ));
-            }
-        }
+        parameters::apply(&mut filled, parameter)?;
     }
+    let Filled { mut body, host, env, labels } = filled;
     if command.shell() && command.value.is_some() {
         body.entrypoint = Some(vec!["/bin/sh".to_owned()]);
         body.cmd = Some(vec!["-c".to_owned(), command.value().to_owned()]);
@@ -140,6 +74,85 @@ pub(super) fn container(
     body.labels = (!labels.is_empty()).then_some(labels);
     body.host_config = Some(host);
     Ok(body)
+}
+
+/// Volumes as `docker run -v` would take them, the sandbox's first, and the driver of those that have one.
+fn volumes(volumes: &[v1::Volume], sandbox: &str) -> Result<(Vec<String>, Option<String>), String> {
+    let mut binds = vec![format!("{sandbox}:{SANDBOX}")];
+    let mut driver: Option<String> = None;
+    for volume in volumes {
+        let path = &volume.container_path;
+        let is_relative = !path.starts_with('/');
+        let inside = if is_relative { format!("{SANDBOX}/{path}") } else { path.clone() };
+        let named = volume.source.as_ref().and_then(|source| source.docker_volume.as_ref());
+        let outside = match (&volume.host_path, named) {
+            (Some(host), _) if host.starts_with('/') => host.clone(),
+            (Some(host), _) if is_relative => {
+                return Err(format!(
+                    "Both host_path '{host}' and container_path '{path}' of a volume are relative"
+                ));
+            }
+            (Some(host), _) => format!("{sandbox}/{host}"),
+            (None, Some(named)) => {
+                if let (Some(own), Some(other)) = (&driver, &named.driver)
+                    && own != other
+                {
+                    return Err(format!(
+                        "Only one volume driver is possible, not '{own}' and '{other}'"
+                    ));
+                }
+                driver = driver.or_else(|| named.driver.clone());
+                named.name.clone()
+            }
+            (None, None) => {
+                return Err(format!(
+                    "the volume at '{path}' has neither a host path nor a Docker volume, which is not supported by this agent yet"
+                ));
+            }
+        };
+        let mode = if volume.mode() == v1::volume::Mode::Ro { "ro" } else { "rw" };
+        binds.push(format!("{outside}:{inside}:{mode}"));
+    }
+    Ok((binds, driver))
+}
+
+fn network(info: &v1::ContainerInfo, docker: &DockerInfo) -> Result<String, String> {
+    Ok(match docker.network() {
+        Network::Host => "host".to_owned(),
+        Network::Bridge => "bridge".to_owned(),
+        Network::None => "none".to_owned(),
+        Network::User => match &info.network_infos[..] {
+            [only] => only.name.clone().ok_or("No network name found in NetworkInfo")?,
+            [] => return Err("No network info found in container info".to_owned()),
+            _ => return Err("Only a single network can be defined in Docker run".to_owned()),
+        },
+    })
+}
+
+fn port_bindings(
+    docker: &DockerInfo,
+    resources: &Resources,
+) -> Result<HashMap<String, Option<Vec<PortBinding>>>, String> {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    if docker.port_mappings.is_empty() {
+        return Ok(bindings);
+    }
+    if !matches!(docker.network(), Network::Bridge | Network::User) {
+        return Err(
+            "Port mappings are only supported for bridge and user-defined networks".to_owned()
+        );
+    }
+    let own = resources.ports();
+    for mapping in &docker.port_mappings {
+        if !own.has(u64::from(mapping.host_port)) {
+            return Err(format!("Port [{}] not included in resources", mapping.host_port));
+        }
+        let protocol = mapping.protocol.as_deref().unwrap_or("tcp").to_lowercase();
+        let key = format!("{}/{protocol}", mapping.container_port);
+        let binding = PortBinding { host_ip: None, host_port: Some(mapping.host_port.to_string()) };
+        bindings.entry(key).or_default().get_or_insert_default().push(binding);
+    }
+    Ok(bindings)
 }
 
 #[cfg(test)]
@@ -194,5 +207,23 @@ mod tests {
             refused(r#"{"image":"i","parameters":[{"key":"frobnicate","value":"x"}]}"#)
                 .contains("frobnicate")
         );
+    }
+
+    #[test]
+    fn volumes_are_where_the_original_puts_them() {
+        let of = |text: &str| {
+            let info = task(&format!(
+                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","volumes":{text},"docker":{{"image":"i"}}}}}}"#
+            ));
+            container(&info, "/s", "n", Vec::new()).map(|body| body.host_config.unwrap())
+        };
+        let host = of(r#"[{"container_path":"data","host_path":"/h","mode":"RO"},{"container_path":"/c","host_path":"sub","mode":"RW"},{"container_path":"/v","mode":"RW","source":{"type":"DOCKER_VOLUME","docker_volume":{"name":"vol","driver":"rexray"}}}]"#).unwrap();
+        let expected =
+            ["/s:/mnt/mesos/sandbox", "/h:/mnt/mesos/sandbox/data:ro", "/s/sub:/c:rw", "vol:/v:rw"];
+        assert_eq!(host.binds.unwrap(), expected);
+        assert_eq!(host.volume_driver.as_deref(), Some("rexray"));
+        assert_eq!(host.network_mode.as_deref(), Some("host"), "the default");
+        let both = of(r#"[{"container_path":"a","host_path":"b","mode":"RW"}]"#).unwrap_err();
+        assert!(both.contains("are relative"), "{both}");
     }
 }
