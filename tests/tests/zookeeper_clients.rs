@@ -77,14 +77,14 @@ impl Server {
         self.daemon.take().expect("a running server")
     }
 
-    fn client(&self, script: &str) -> Command {
+    fn client(script: &str) -> Command {
         let mut command = Command::new(python().expect("checked before"));
         command.arg(root().join("tests/clients").join(script));
         command
     }
 
     fn kazoo(&self, arguments: &[&str]) -> Command {
-        let mut command = self.client("zookeeper_kazoo.py");
+        let mut command = Self::client("zookeeper_kazoo.py");
         command.arg(self.port.to_string()).args(arguments);
         command
     }
@@ -145,7 +145,7 @@ fn random_operations_give_the_same_on_ours_and_on_the_original() {
     let seeds = std::env::var("MESO_SEEDS").unwrap_or_else(|_| "1 2".to_owned());
     for seed in seeds.split_whitespace() {
         let (ours, original) = (Server::started(Kind::Ours), Server::started(Kind::Original));
-        let mut command = ours.client("zookeeper_differential.py");
+        let mut command = Server::client("zookeeper_differential.py");
         command.args([&ours.port.to_string(), &original.port.to_string(), seed, "1000"]);
         run(&mut command).expect("no difference");
     }
@@ -330,7 +330,7 @@ fn garbage_on_the_port_harms_nobody_else() {
 fn a_client_that_asks_and_never_reads_does_not_grow_the_server() {
     need!(python().is_some(), "{NO_VENV}");
     let mut server = Server::started(Kind::Ours);
-    run(server.client("zookeeper_deaf.py").arg(server.port.to_string())).expect("a deaf client");
+    run(Server::client("zookeeper_deaf.py").arg(server.port.to_string())).expect("a deaf client");
     let daemon = server.daemon();
     let resident = resident_kb(&daemon);
     assert!(resident < 200 * 1024, "{resident} kB");
