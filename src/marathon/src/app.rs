@@ -204,6 +204,60 @@ impl Default for UpgradeStrategy {
     }
 }
 
+/// What happens to instances whose agent can't be reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum UnreachableStrategy {
+    /// After these times.
+    #[serde(rename_all = "camelCase")]
+    After {
+        /// Seconds until another is launched in its place.
+        #[serde(default)]
+        inactive_after_seconds: u32,
+        /// Seconds until it is forgotten, and killed should it return.
+        #[serde(default)]
+        expunge_after_seconds: u32,
+    },
+    /// `disabled`: nothing.
+    Disabled(Disabled),
+}
+
+/// The word `disabled`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Disabled {
+    /// The only one.
+    Disabled,
+}
+
+impl UnreachableStrategy {
+    /// Milliseconds until another is launched; `None` means never.
+    pub fn inactive_after_ms(&self) -> Option<i64> {
+        match self {
+            Self::After { inactive_after_seconds, .. } => {
+                Some(i64::from(*inactive_after_seconds) * 1000)
+            }
+            Self::Disabled(_) => None,
+        }
+    }
+
+    /// Milliseconds until it is forgotten; `None` means never.
+    pub fn expunge_after_ms(&self) -> Option<i64> {
+        match self {
+            Self::After { expunge_after_seconds, .. } => {
+                Some(i64::from(*expunge_after_seconds) * 1000)
+            }
+            Self::Disabled(_) => None,
+        }
+    }
+}
+
+impl Default for UnreachableStrategy {
+    fn default() -> Self {
+        Self::After { inactive_after_seconds: 0, expunge_after_seconds: 0 }
+    }
+}
+
 /// An app, in the canonical form of 1.8.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -220,6 +274,7 @@ pub struct App {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Value>,
     /// How many.
     pub instances: u32,
@@ -232,8 +287,10 @@ pub struct App {
     /// GPUs of each.
     pub gpus: u32,
     /// Where they may run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<Vec<String>>,
     /// Files to fetch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fetch: Vec<Fetch>,
     /// Pause before a failed one is launched again.
     pub backoff_seconds: f64,
@@ -245,11 +302,13 @@ pub struct App {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
     /// Checks of health.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub health_checks: Vec<HealthCheck>,
     /// How long an instance may take to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_kill_grace_period_seconds: Option<f64>,
     /// Apps that must run first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<String>,
     /// How versions change.
     pub upgrade_strategy: UpgradeStrategy,
@@ -267,6 +326,8 @@ pub struct App {
     pub require_ports: bool,
     /// Who goes first when there are too many.
     pub kill_selection: String,
+    /// What happens to instances whose agent can't be reached.
+    pub unreachable_strategy: UnreachableStrategy,
     /// When it became this.
     pub version: String,
 }
@@ -300,6 +361,7 @@ impl Default for App {
             port_definitions: Vec::new(),
             require_ports: false,
             kill_selection: "YOUNGEST_FIRST".to_owned(),
+            unreachable_strategy: UnreachableStrategy::default(),
             version: String::new(),
         }
     }
@@ -373,19 +435,7 @@ pub fn normalise(update: &Map<String, Value>) -> Result<Map<String, Value>, Refu
             _ => value.is_object(),
         };
         if !fits {
-            let name_of_kind = if *kind == "number"
-                || *kind == "string"
-                || *kind == "array"
-                || *kind == "object"
-            {
-                *kind
-            } else {
-                "value"
-            };
-            return Err(Refusal::shape(
-                &format!("/{name}"),
-                &format!("error.expected.js{name_of_kind}"),
-            ));
+            return Err(Refusal::shape(&format!("/{name}"), &format!("error.expected.js{kind}")));
         }
     }
     for name in NOT_BUILT {
@@ -556,6 +606,17 @@ impl App {
         if self.cmd.is_some() && self.args.is_some() {
             wrong("/", "AppDefinition must not contain both 'cmd' and 'args'.");
         }
+        if let UnreachableStrategy::After { inactive_after_seconds, expunge_after_seconds } =
+            self.unreachable_strategy
+            && inactive_after_seconds > expunge_after_seconds
+        {
+            wrong(
+                "/unreachableStrategy/inactiveAfterSeconds",
+                &format!(
+                    "inactiveAfterSeconds ({inactive_after_seconds}) must not be greater than expungeAfterSeconds ({expunge_after_seconds})"
+                ),
+            );
+        }
         let has_image = self.container.as_ref().is_some_and(|container| container.docker.is_some());
         if self.cmd.as_deref().is_none_or(str::is_empty)
             && self.args.as_ref().is_none_or(Vec::is_empty)
@@ -640,6 +701,8 @@ impl App {
             instances: 0,
             version: String::new(),
             upgrade_strategy: UpgradeStrategy::default(),
+            unreachable_strategy: UnreachableStrategy::default(),
+            kill_selection: String::new(),
             ..app.clone()
         };
         stripped(self) == stripped(other)

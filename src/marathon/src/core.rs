@@ -7,6 +7,8 @@ pub mod api;
 mod instances;
 pub mod matching;
 mod offers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -80,9 +82,9 @@ pub struct Instance {
     /// Whether it is being killed.
     #[serde(skip)]
     pub killed_at: Option<Duration>,
-    /// Whether Mesos has told of it since this Marathon leads.
-    #[serde(skip)]
-    pub confirmed: bool,
+    /// Since when its agent can't be reached (ms since 1970).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable_ms: Option<i64>,
 }
 
 impl Instance {
@@ -101,6 +103,35 @@ struct Known {
     versions: Vec<App>,
     #[serde(default)]
     last_failure: Option<Failure>,
+    /// The version before which every instance is old, whatever it runs: set by a restart.
+    #[serde(default)]
+    restarted_at: String,
+    /// The version in which only the number of instances changed last.
+    #[serde(default)]
+    scaled_at: String,
+    /// The version in which anything else changed last.
+    #[serde(default)]
+    changed_at: String,
+}
+
+impl Known {
+    /// How many instances may run at a time: more than wanted only while others are being replaced.
+    fn capacity(&self, replacing: bool) -> usize {
+        let target = self.app.instances as usize;
+        if !replacing {
+            return target;
+        }
+        let over = 1.0 + self.app.upgrade_strategy.maximum_over_capacity;
+        let capacity = (target as f64 * over).floor() as usize;
+        // Where none may go and none may be added, nothing would ever be replaced.
+        if capacity <= self.must_stay() { capacity + 1 } else { capacity }
+    }
+
+    /// How many instances must stay healthy while others are being replaced.
+    fn must_stay(&self) -> usize {
+        let part = self.app.upgrade_strategy.minimum_health_capacity;
+        (f64::from(self.app.instances) * part).ceil() as usize
+    }
 }
 
 /// A change under way.
@@ -116,6 +147,12 @@ pub struct Deployment {
     pub action: &'static str,
     /// What was before, for taking it back.
     before: Option<App>,
+}
+
+impl Deployment {
+    fn step(&self) -> Value {
+        json!({"actions": [{"action": self.action, "app": self.app}]})
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -190,7 +227,12 @@ impl Marathon {
             let unreadable = |error: serde_json::Error| tracing::error!(key, %error, "stored value can't be read; it is left alone");
             match key.split_once('/') {
                 Some(("apps", _)) => match serde_json::from_slice::<Known>(&value) {
-                    Ok(known) => drop(marathon.apps.insert(known.app.id.clone(), known)),
+                    Ok(known) => {
+                        let newest = known.app.version.parse::<jiff::Timestamp>();
+                        let newest = newest.map_or(0, jiff::Timestamp::as_millisecond);
+                        marathon.last_version_ms = marathon.last_version_ms.max(newest);
+                        drop(marathon.apps.insert(known.app.id.clone(), known));
+                    }
                     Err(error) => unreadable(error),
                 },
                 Some(("instances", _)) => match serde_json::from_slice::<Instance>(&value) {
@@ -233,6 +275,7 @@ impl Marathon {
             object.insert("eventType".to_owned(), json!(kind));
             object.insert("timestamp".to_owned(), json!(timestamp(now.wall_ms)));
         }
+        api::shorten(&mut value);
         self.effects.push(Effect::Event(kind.to_owned(), value));
     }
 
@@ -262,6 +305,8 @@ impl Marathon {
     /// Does what is due. Called at least ten times a second and after every batch of input.
     pub fn tick(&mut self, now: Now) {
         self.reconcile_when_due(now);
+        self.expunge_unreachable(now);
+        self.kill_stuck(now);
         let ids: Vec<String> = self.apps.keys().cloned().collect();
         for id in &ids {
             self.converge(now, id);
@@ -275,8 +320,59 @@ impl Marathon {
         self.instances.values().filter(move |instance| instance.app_id == app)
     }
 
+    /// Forgets instances whose agent has been away for longer than their app puts up with.
+    fn expunge_unreachable(&mut self, now: Now) {
+        let expunged: Vec<String> = self
+            .instances
+            .values()
+            .filter(|instance| {
+                let Some(since) = instance.unreachable_ms else { return false };
+                let after = match self.apps.get(&instance.app_id) {
+                    Some(known) => known.app.unreachable_strategy.expunge_after_ms(),
+                    None => Some(0),
+                };
+                after.is_some_and(|after| now.wall_ms >= since + after)
+            })
+            .map(|instance| instance.task_id.clone())
+            .collect();
+        for task in expunged {
+            tracing::info!(task, "forgetting an instance whose agent can't be reached");
+            self.instances.remove(&task);
+            self.effects.push(Effect::Forget(format!("instances/{task}")));
+        }
+    }
+
+    /// Kills what was launched and does not get to run.
+    fn kill_stuck(&mut self, now: Now) {
+        let patience = self.settings.task_launch_timeout.as_millis() as i64;
+        let stuck: Vec<String> = self
+            .instances
+            .values()
+            .filter(|instance| {
+                matches!(instance.state.as_str(), "TASK_STAGING" | "TASK_STARTING")
+                    && now.wall_ms >= instance.staged_ms + patience
+            })
+            .map(|instance| instance.task_id.clone())
+            .collect();
+        for task in stuck {
+            self.kill(now, &task);
+        }
+    }
+
+    /// Whether an instance counts as one of those that its app should have.
+    fn counts(&self, now: Now, known: &Known, instance: &Instance) -> bool {
+        let inactive = instance.unreachable_ms.is_some_and(|since| {
+            let after = known.app.unreachable_strategy.inactive_after_ms();
+            after.is_some_and(|after| now.wall_ms >= since + after)
+        });
+        instance.killed_at.is_none() && !inactive
+    }
+
     /// Whether an instance would do as one of the app as it is now.
     fn is_current(&self, known: &Known, instance: &Instance) -> bool {
+        if instance.version < known.restarted_at {
+            return false;
+        }
         instance.version == known.app.version
             || known
                 .versions
@@ -295,23 +391,23 @@ impl Marathon {
         let Some(known) = self.apps.get(id) else { return };
         let target = known.app.instances as usize;
         let alive: Vec<&Instance> =
-            self.instances_of(id).filter(|instance| instance.killed_at.is_none()).collect();
+            self.instances_of(id).filter(|instance| self.counts(now, known, instance)).collect();
         let (current, old): (Vec<&Instance>, Vec<&Instance>) =
             alive.into_iter().partition(|instance| self.is_current(known, instance));
         let ready =
             current.iter().filter(|instance| Self::counts_as_ready(known, instance)).count();
         let mut kill: Vec<String> = Vec::new();
         if !old.is_empty() {
-            let strategy = known.app.upgrade_strategy;
-            let must_stay = (target as f64 * strategy.minimum_health_capacity).ceil() as usize;
-            let old_ready = old.iter().filter(|instance| instance.is_running()).count();
-            let mut spare = (ready + old_ready).saturating_sub(must_stay);
+            let is_useful =
+                |instance: &&Instance| instance.is_running() && instance.healthy != Some(false);
+            let old_ready = old.iter().copied().filter(is_useful).count();
+            let mut spare = (ready + old_ready).saturating_sub(known.must_stay());
             if target == 0 {
                 spare = old.len();
             }
             // Those that are of no use go first.
             let (useful, useless): (Vec<&Instance>, Vec<&Instance>) =
-                old.iter().partition(|instance| instance.is_running());
+                old.iter().copied().partition(is_useful);
             kill.extend(useless.iter().map(|instance| instance.task_id.clone()));
             kill.extend(useful.iter().take(spare).map(|instance| instance.task_id.clone()));
         }
@@ -340,19 +436,21 @@ impl Marathon {
             if self.delays.get(id).is_some_and(|delay| now.mono < delay.until) {
                 continue;
             }
-            let alive: Vec<&Instance> =
-                self.instances_of(id).filter(|instance| instance.killed_at.is_none()).collect();
+            let alive: Vec<&Instance> = self
+                .instances_of(id)
+                .filter(|instance| self.counts(now, known, instance))
+                .collect();
             let current = alive.iter().filter(|instance| self.is_current(known, instance)).count();
             let target = known.app.instances as usize;
-            let room = {
-                let over = (target as f64
-                    * (1.0 + known.app.upgrade_strategy.maximum_over_capacity))
-                    .floor() as usize;
-                let total = self.instances_of(id).count();
-                over.max(target.min(1))
-                    .max(if over == target && alive.len() > current { target } else { 0 })
-                    .saturating_sub(total)
-            };
+            // What is being killed still takes its place, so that no restart runs more than it may.
+            let inactive = self
+                .instances_of(id)
+                .filter(|instance| {
+                    instance.killed_at.is_none() && !self.counts(now, known, instance)
+                })
+                .count();
+            let taken = self.instances_of(id).count() - inactive;
+            let room = known.capacity(taken > current).saturating_sub(taken);
             let missing = target.saturating_sub(current).min(room);
             if missing > 0 {
                 wanted.insert(id.clone(), missing);
@@ -396,16 +494,31 @@ impl Marathon {
         version: String,
     ) -> String {
         let id = Uuid::new_v4().to_string();
-        self.deployments.push(Deployment {
-            id: id.clone(),
-            version: version.clone(),
-            app: app.to_owned(),
-            action,
-            before,
-        });
+        let deployment =
+            Deployment { id: id.clone(), version, app: app.to_owned(), action, before };
         self.delays.remove(app);
-        self.event(now, "deployment_info", json!({"plan": {"id": id, "version": version}, "currentStep": {"actions": [{"action": action, "app": app}]}}));
+        let (plan, step) = (self.plan(&deployment), deployment.step());
+        self.deployments.push(deployment);
+        self.event(now, "deployment_info", json!({"plan": plan, "currentStep": step}));
         id
+    }
+
+    /// A deployment as events tell it. The original leaves out both states of the group since 1.8, which its published
+    /// clients can't read; here they hold the one app that changes.
+    fn plan(&self, deployment: &Deployment) -> Value {
+        let group = |version: &str, app: Option<&App>| {
+            let apps: Vec<&App> = app.into_iter().collect();
+            json!({"id": "/", "apps": apps, "groups": [], "pods": [], "dependencies": [], "version": version})
+        };
+        let before = deployment.before.as_ref();
+        let after = self.apps.get(&deployment.app).map(|known| &known.app);
+        json!({
+            "id": deployment.id,
+            "version": deployment.version,
+            "original": group(before.map_or(&*deployment.version, |app| &app.version), before),
+            "target": group(&deployment.version, after),
+            "steps": [deployment.step()],
+        })
     }
 
     fn finish_deployments(&mut self, now: Now) {
@@ -429,7 +542,9 @@ impl Marathon {
         }
         for index in finished.into_iter().rev() {
             let deployment = self.deployments.remove(index);
-            self.event(now, "deployment_success", json!({"id": deployment.id, "plan": {"id": deployment.id, "version": deployment.version}}));
+            let (plan, step) = (self.plan(&deployment), deployment.step());
+            self.event(now, "deployment_step_success", json!({"plan": plan, "currentStep": step}));
+            self.event(now, "deployment_success", json!({"id": deployment.id, "plan": plan}));
         }
     }
 

@@ -169,6 +169,25 @@ const FLAGS: &[Flag] = &[
         Some("15000"),
         "How often Mesos sends heartbeats (ms).",
     ),
+    flag(
+        "mesos_authentication",
+        Boolean,
+        Some("false"),
+        "Whether Marathon shows Mesos its principal and secret.",
+    ),
+    flag("mesos_authentication_principal", Text, None, "Principal that Marathon registers with."),
+    flag(
+        "mesos_authentication_secret",
+        Secret,
+        None,
+        "The principal's secret, or file://path of it.",
+    ),
+    flag(
+        "mesos_authentication_secret_file",
+        Text,
+        None,
+        "File that holds the principal's secret; readable by its owner only.",
+    ),
     flag("mesos_leader_ui_url", Text, None, "URL of the Mesos UI that people are sent to."),
     flag("mesos_role", Text, Some("*"), "Role that Marathon registers in."),
     flag("mesos_user", Text, None, "User that tasks run as [default: that of this process]."),
@@ -203,6 +222,37 @@ const FLAGS: &[Flag] = &[
 
 /// Options that change nothing here: what they tune works otherwise, or has no limit of its own.
 const IGNORED: &[Flag] = &[
+    flag("accepted_resource_roles_default_behavior", Text, Some("any"), "Ignored: any."),
+    flag("backup_location", Text, None, "Refused when given: not supported by this Marathon yet."),
+    flag(
+        "default_accepted_resource_roles",
+        Text,
+        None,
+        "Refused when given: not supported by this Marathon yet.",
+    ),
+    flag("default_network_name", Text, None, "Refused when given: name the network in the app."),
+    flag("draining_seconds", Number, Some("0"), "Ignored."),
+    flag("gpu_scheduling_behavior", Text, Some("restricted"), "Ignored: GPUs are not supported."),
+    flag("graceful_shutdown_timeout", Number, Some("45000"), "Ignored."),
+    flag("https_address", Text, None, "Refused when given: HTTPS is not supported yet."),
+    flag("https_port", Port, Some("8443"), "Ignored: HTTPS is not supported by this Marathon yet."),
+    flag("internal_version_caching", Boolean, Some("true"), "Ignored."),
+    flag("kill_chunk_size", Number, Some("100"), "Ignored: kills are sent at once."),
+    flag("leader_proxy_max_open_connections", Number, Some("64"), "Ignored."),
+    flag("leader_proxy_ssl_ignore_hostname", Boolean, Some("false"), "Ignored: no HTTPS."),
+    flag("logstash", Text, None, "Refused when given: not supported by this Marathon yet."),
+    flag("maintenance_mode", Boolean, Some("true"), "Ignored."),
+    flag("max_apps", Number, None, "Refused when given: not supported by this Marathon yet."),
+    flag("max_concurrent_marathon_health_checks", Number, Some("256"), "Ignored."),
+    flag("max_parallel_offers", Number, None, "Ignored."),
+    flag("mesos_bridge_name", Text, Some("mesos-bridge"), "Ignored."),
+    flag("metrics_datadog", Boolean, Some("false"), "Ignored: no metrics are sent out."),
+    flag("metrics_name_prefix", Text, Some("marathon"), "Ignored: marathon."),
+    flag("metrics_prometheus", Boolean, Some("true"), "Ignored: always on."),
+    flag("metrics_statsd", Boolean, Some("false"), "Ignored: no metrics are sent out."),
+    flag("new_group_enforce_role", Text, Some("off"), "Ignored: off."),
+    flag("ssl_keystore_password", Secret, None, "Refused when given: HTTPS is not supported yet."),
+    flag("tracing", Boolean, Some("false"), "Ignored."),
     flag("assets_path", Text, None, "Ignored: the UI is part of the program."),
     flag("deprecated_features", Text, None, "Ignored."),
     flag("enable_features", Text, None, "Ignored: what is built is enabled."),
@@ -273,8 +323,20 @@ const IGNORED: &[Flag] = &[
 ];
 
 /// Options that would change what Marathon does, were they supported: refused rather than passed over.
-pub const REFUSED: &[&str] =
-    &["disable_http", "env_vars_prefix", "plugin_conf", "plugin_dir", "ssl_keystore_path"];
+pub const REFUSED: &[&str] = &[
+    "backup_location",
+    "default_accepted_resource_roles",
+    "default_network_name",
+    "disable_http",
+    "env_vars_prefix",
+    "https_address",
+    "logstash",
+    "max_apps",
+    "plugin_conf",
+    "plugin_dir",
+    "ssl_keystore_password",
+    "ssl_keystore_path",
+];
 
 #[cfg(test)]
 mod tests {

@@ -4,10 +4,15 @@
     reason = "an answer is made once a request; a box would only blur the code"
 )]
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{Instance, Known, Marathon, Now, offers, timestamp};
 use crate::app::{App, Refusal, absolute, normalise};
+
+/// Versions of an app that are kept.
+const VERSIONS_MAX: usize = 50;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +63,8 @@ impl Request {
     }
 
     fn flag(&self, name: &str, default: bool) -> bool {
-        self.parameter(name).map_or(default, |value| value == "true" || value.is_empty())
+        self.parameter(name)
+            .map_or(default, |value| value.is_empty() || value.eq_ignore_ascii_case("true"))
     }
 
     fn json(&self) -> Result<Value, Answer> {
@@ -81,7 +87,9 @@ impl Request {
 impl Marathon {
     /// Answers a request. Everything that it changes is in the effects before the answer may leave.
     pub fn request(&mut self, now: Now, request: &Request) -> Answer {
-        self.route(now, request).unwrap_or_else(|answer| answer)
+        let mut answer = self.route(now, request).unwrap_or_else(|answer| answer);
+        shorten(&mut answer.body);
+        answer
     }
 
     fn route(&mut self, now: Now, request: &Request) -> Result<Answer, Answer> {
@@ -133,16 +141,7 @@ impl Marathon {
         path: &str,
         request: &Request,
     ) -> Result<Answer, Answer> {
-        let (id, tail) = match path
-            .find("/tasks")
-            .or_else(|| path.find("/versions"))
-            .or_else(|| path.strip_suffix("/restart").map(str::len))
-        {
-            Some(place) if !self.apps.contains_key(path) => path.split_at(place),
-            _ => (path, ""),
-        };
-        let parts: Vec<&str> =
-            tail.trim_start_matches('/').split('/').filter(|part| !part.is_empty()).collect();
+        let (id, parts) = if self.apps.contains_key(path) { (path, vec![]) } else { parts(path) };
         match (method, parts.as_slice()) {
             ("GET", []) if id.ends_with("/*") => {
                 let prefix = id.trim_end_matches('*').to_owned();
@@ -156,7 +155,7 @@ impl Marathon {
             }
             ("GET", []) => Ok(Answer::new(200, json!({"app": self.info(self.known(id)?, true)}))),
             ("PUT", []) => self.update(now, id, request),
-            ("DELETE", []) => self.delete(now, id),
+            ("DELETE", []) => self.delete(now, id, request.flag("force", true)),
             ("POST", ["restart"]) => self.restart(now, id, request.flag("force", false)),
             ("GET", ["tasks"]) => {
                 self.known(id)?;
@@ -249,17 +248,32 @@ impl Marathon {
     fn put(&mut self, now: Now, mut app: App, action: &'static str, before: Option<App>) -> String {
         app.version = self.new_version(now);
         let (id, version) = (app.id.clone(), app.version.clone());
+        let used: BTreeSet<String> =
+            self.instances_of(&id).map(|instance| instance.version.clone()).collect();
         let known = self.apps.entry(id.clone()).or_default();
         known.versions.push(app.clone());
-        let surplus = known.versions.len().saturating_sub(50);
-        known.versions.drain(..surplus);
+        // What an instance runs is kept: it tells whether the instance must be replaced.
+        let mut surplus = known.versions.len().saturating_sub(VERSIONS_MAX);
+        known.versions.retain(|one| {
+            let goes = surplus > 0 && !used.contains(&one.version);
+            surplus -= usize::from(goes);
+            !goes
+        });
         known.app = app;
+        let is_scaling = action == "ScaleApplication";
+        if is_scaling || known.scaled_at.is_empty() {
+            known.scaled_at.clone_from(&version);
+        }
+        if !is_scaling || known.changed_at.is_empty() {
+            known.changed_at.clone_from(&version);
+        }
         self.store_app(&id);
         self.event(
             now,
             "api_post_event",
-            json!({"uri": format!("/v2/apps{id}"), "appDefinition": self.apps[&id].app}),
+            json!({"clientIp": "", "uri": format!("/v2/apps{id}"), "appDefinition": self.apps[&id].app}),
         );
+        self.event(now, "group_change_success", json!({"groupId": "/", "version": version}));
         self.deploy(now, &id, action, before, version)
     }
 
@@ -366,9 +380,9 @@ impl Marathon {
         Ok(Answer { status: 200, ..last })
     }
 
-    fn delete(&mut self, now: Now, id: &str) -> Result<Answer, Answer> {
+    fn delete(&mut self, now: Now, id: &str, force: bool) -> Result<Answer, Answer> {
         let before = self.known(id)?.app.clone();
-        self.check_lock(id, true)?;
+        self.check_lock(id, force)?;
         self.apps.remove(id);
         self.effects.push(super::Effect::Forget(format!(
             "apps/{}",
@@ -388,9 +402,10 @@ impl Marathon {
     fn restart(&mut self, now: Now, id: &str, force: bool) -> Result<Answer, Answer> {
         let app = self.known(id)?.app.clone();
         self.check_lock(id, force)?;
-        // Versions that run the same would count as current: forgetting them makes their instances old.
+        // Otherwise what runs the same would count as current.
+        let restarted_at = timestamp(now.wall_ms.max(self.last_version_ms + 1));
         if let Some(known) = self.apps.get_mut(id) {
-            known.versions.clear();
+            known.restarted_at = restarted_at;
         }
         let deployment = self.put(now, app.clone(), "RestartApplication", Some(app));
         let version = self.known(id)?.app.version.clone();
@@ -469,7 +484,7 @@ impl Marathon {
         }
         let undo = match (deployment.before, self.apps.contains_key(&deployment.app)) {
             (Some(before), _) => self.put(now, before, "RestartApplication", None),
-            (None, true) => return self.delete(now, &deployment.app),
+            (None, true) => return self.delete(now, &deployment.app, true),
             (None, false) => return Ok(Answer::new(202, Value::Null)),
         };
         Ok(Answer {
@@ -535,13 +550,10 @@ impl Marathon {
         let running = instances.iter().filter(|instance| instance.is_running()).count();
         let Value::Object(object) = &mut value else { return value };
         let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-        for (name, number) in [("cpus", app.cpus), ("mem", app.mem), ("disk", app.disk)] {
-            put(name, number_value(number));
-        }
         put("executor", json!(""));
         put(
             "versionInfo",
-            json!({"lastScalingAt": app.version, "lastConfigChangeAt": app.version}),
+            json!({"lastScalingAt": known.scaled_at, "lastConfigChangeAt": known.changed_at}),
         );
         put("tasksStaged", json!(instances.len() - running));
         put("tasksRunning", json!(running));
@@ -621,7 +633,9 @@ impl Marathon {
         for known in self.apps.values() {
             let alive = self
                 .instances_of(&known.app.id)
-                .filter(|instance| instance.killed_at.is_none() && self.is_current(known, instance))
+                .filter(|instance| {
+                    self.counts(now, known, instance) && self.is_current(known, instance)
+                })
                 .count();
             let missing = (known.app.instances as usize).saturating_sub(alive);
             if missing > 0 {
@@ -659,7 +673,30 @@ impl Marathon {
     }
 }
 
-/// A number as 1.8 prints it: `128`, `0.1`.
-fn number_value(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() < 1e15 { json!(number as i64) } else { json!(number) }
+/// Writes whole numbers as 1.8 does: `128` rather than `128.0`.
+pub(super) fn shorten(value: &mut Value) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(shorten),
+        Value::Object(object) => object.values_mut().for_each(shorten),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|one| one.fract() == 0.0 && one.abs() < 1e15);
+            if let Some(whole) = whole.filter(|_| number.is_f64()) {
+                *value = json!(whole as i64);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An app's id, and what of it is asked for: `/a/b/tasks/x` is `x` of the `tasks` of `/a/b`.
+fn parts(path: &str) -> (&str, Vec<&str>) {
+    let kept = |tail: &str| match tail.trim_start_matches('/').split_once('/') {
+        Some(("tasks" | "versions", one)) => !one.is_empty() && !one.contains('/'),
+        Some(_) => false,
+        None => matches!(tail, "/tasks" | "/versions" | "/restart"),
+    };
+    let places: Vec<usize> = path.match_indices('/').map(|(place, _)| place).collect();
+    let place = places.into_iter().filter(|place| *place > 0).find(|place| kept(&path[*place..]));
+    let (id, tail) = path.split_at(place.unwrap_or(path.len()));
+    (id, tail.split('/').filter(|part| !part.is_empty()).collect())
 }

@@ -27,9 +27,6 @@ impl Marathon {
                 }
                 self.mesos_leader = subscribed.master_info;
                 self.connected = true;
-                for instance in self.instances.values_mut() {
-                    instance.confirmed = false;
-                }
                 self.reconcile_due = Some(now.mono + self.settings.reconciliation_initial_delay);
             }
             event::Type::Offers => self.offers(now, event.offers.unwrap_or_default().offers),
@@ -99,7 +96,9 @@ impl Marathon {
             self.acknowledge(&status);
             return;
         };
-        instance.confirmed = true;
+        let may_return = state == TaskState::TaskUnreachable;
+        instance.unreachable_ms =
+            may_return.then(|| instance.unreachable_ms.unwrap_or(now.wall_ms));
         let app = instance.app_id.clone();
         let was_killed = instance.killed_at.is_some();
         let previous = std::mem::replace(&mut instance.state, state.as_str_name().to_owned());
@@ -125,11 +124,18 @@ impl Marathon {
             "appId": app,
             "slaveId": instance.agent_id,
             "host": instance.host,
+            "ipAddresses": instance.addresses.iter().map(|address| json!({"ipAddress": address, "protocol": "IPv4"})).collect::<Vec<_>>(),
             "ports": instance.ports,
             "version": instance.version,
         });
-        // TASK_LOST may mean a partition: the task may come back.
-        let may_return = state == TaskState::TaskUnreachable;
+        let changed = json!({
+            "instanceId": task_id.split("._app").next(),
+            "condition": condition(state),
+            "runSpecId": app,
+            "agentId": instance.agent_id,
+            "host": instance.host,
+            "runSpecVersion": instance.version,
+        });
         if is_over(state) {
             let failure = json!({
                 "appId": app,
@@ -153,13 +159,22 @@ impl Marathon {
                 known.last_failure = Some(Failure(failure));
                 self.store_app(&app);
             }
-        } else if !may_return {
+        } else {
             self.store_instance(&task_id);
         }
         if previous != state.as_str_name() || is_over(state) {
+            self.event(now, "instance_changed_event", changed);
             self.event(now, "status_update_event", told);
         }
         // Only now that it is stored.
         self.acknowledge(&status);
     }
+}
+
+/// A task's state as Marathon names it: `TASK_RUNNING` is `Running`.
+fn condition(state: TaskState) -> String {
+    let name = state.as_str_name().trim_start_matches("TASK_");
+    let mut letters = name.chars();
+    let first = letters.next().into_iter();
+    first.chain(letters.map(|letter| letter.to_ascii_lowercase())).collect()
 }

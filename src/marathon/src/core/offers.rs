@@ -138,7 +138,7 @@ impl Marathon {
             addresses: Vec::new(),
             attributes: attributes.clone(),
             killed_at: None,
-            confirmed: true,
+            unreachable_ms: None,
         };
         // Stored before Mesos hears of it: a Marathon that dies in between asks for it when it is back.
         self.instances.insert(task_id.clone(), instance);

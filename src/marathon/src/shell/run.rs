@@ -59,6 +59,30 @@ struct Plan {
     silence_max: Duration,
     address: SocketAddr,
     hostname: String,
+    credentials: Option<(String, String)>,
+}
+
+/// Principal and secret for Mesos, where it is to be shown any.
+fn credentials(values: &Values) -> anyhow::Result<Option<(String, String)>> {
+    if !values.boolean("mesos_authentication") {
+        return Ok(None);
+    }
+    let principal = values
+        .text("mesos_authentication_principal")
+        .context("--mesos_authentication needs --mesos_authentication_principal")?;
+    let secret = match values.text("mesos_authentication_secret_file") {
+        Some(file) => {
+            let path = file.trim_start_matches("file://");
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("--mesos_authentication_secret_file: {path}"))?;
+            text.trim_end().to_owned()
+        }
+        None => values
+            .text("mesos_authentication_secret")
+            .context("--mesos_authentication needs --mesos_authentication_secret_file")?
+            .to_owned(),
+    };
+    Ok(Some((principal.to_owned(), secret)))
 }
 
 /// Checks all options before anything is touched.
@@ -127,6 +151,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         checkpoint: Some(values.boolean("checkpoint")),
         role: Some(role.clone()),
         hostname: Some(hostname.clone()),
+        principal: values.text("mesos_authentication_principal").map(str::to_owned),
         webui_url: Some(
             values
                 .text("webui_url")
@@ -159,6 +184,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
             * u32::try_from(number("mesos_heartbeat_failure_threshold").max(1)).unwrap_or(5),
         address: SocketAddr::new(ip, port),
         hostname,
+        credentials: credentials(values)?,
     })
 }
 
@@ -254,7 +280,7 @@ async fn lead(
         let subscription = Subscription {
             leader: detector::detect(plan.master, plan.session_timeout),
             framework,
-            credentials: None,
+            credentials: plan.credentials,
             silence_max: plan.silence_max,
         };
         scheduler::start(subscription, handle.clone(), calls)?;
