@@ -191,6 +191,7 @@ fn three_hosts_become_a_cluster_and_stay_as_they_are() {
         assert_eq!(wait_for_tasks(&marathon, app, ids.len()), *ids, "{app} outlives the restart");
     }
     status_tells_of_hosts_and_leader(&operator, &hosts, &master);
+    a_unit_that_fails_is_told_with_its_journal(&operator, &bootstrap);
 }
 
 /// Starts an app in Docker and one without, on both agents; task ids by app.
@@ -288,6 +289,20 @@ fn status_tells_of_hosts_and_leader(operator: &Operator, hosts: &str, master: &s
         (&bad[0]["unit"], &bad[0]["state"]),
         (&"mesos-slave.service".into(), &"inactive".into())
     );
+}
+
+fn a_unit_that_fails_is_told_with_its_journal(operator: &Operator, bootstrap: &[&str]) {
+    operator.lab.ssh("h2", "echo x > /etc/mesos-slave/nonsense; echo > /etc/mesos-slave/hostname");
+    let run = operator.meso_with_key(bootstrap);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    for text in ["can't restart mesos-slave.service", "unknown flag 'nonsense'", "journalctl -u"] {
+        assert!(run.stderr.contains(text), "'{text}' is not in {run:?}");
+    }
+    // With the cause gone, the next run goes on: it does not wait for systemd to try again.
+    operator.lab.ssh("h2", "rm /etc/mesos-slave/nonsense");
+    let run = operator.meso_with_key(bootstrap);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains("start mesos-slave.service: it failed"), "{run:?}");
 }
 
 #[test]
