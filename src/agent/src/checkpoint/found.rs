@@ -93,6 +93,9 @@ impl Reader<'_> {
             container: name(&latest),
         };
         let meta = run.meta(self.work_dir);
+        if !meta.is_dir() {
+            return Ok(None); // Collected as garbage.
+        }
         let mut tasks = Vec::new();
         for directory in list(&meta.join("tasks"))? {
             tasks.extend(self.lenient(task(&directory))?.flatten());

@@ -1,6 +1,7 @@
 //! Where an agent keeps what: sandboxes and checkpoints (Mesos' `slave/paths.cpp`).
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Beside `task.info`: the whole task, as long as no update says that its executor has got it. The original has no
 /// such file, and ignores it.
@@ -60,4 +61,43 @@ pub fn framework(root: &Path, agent_id: &str, framework: &str) -> PathBuf {
 /// `…/executors/<executor>`.
 pub fn executor(root: &Path, agent_id: &str, framework_id: &str, executor: &str) -> PathBuf {
     framework(root, agent_id, framework_id).join("executors").join(executor)
+}
+
+/// Removes the directory of a run, and its executor's with it if there was no later run.
+///
+/// # Errors
+/// What the system says, with the path; what is gone already is no error.
+pub fn remove_run(directory: &Path) -> io::Result<()> {
+    let is_latest = directory.parent().is_some_and(|runs| {
+        fs::read_link(runs.join("latest")).is_ok_and(|latest| latest == directory)
+    });
+    let executor = directory.ancestors().nth(2).filter(|_| is_latest);
+    let removed = executor.unwrap_or(directory);
+    match fs::remove_dir_all(removed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("{}: {error}", removed.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_run_keeps_its_executor() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let executor = directory.path().join("executors/e");
+        let (first, second) = (executor.join("runs/1"), executor.join("runs/2"));
+        for run in [&first, &second] {
+            fs::create_dir_all(run.join("tasks")).unwrap();
+        }
+        std::os::unix::fs::symlink(&second, executor.join("runs/latest")).unwrap();
+        remove_run(&first).unwrap();
+        assert!(!first.exists() && second.exists());
+        remove_run(&second).unwrap();
+        assert!(!executor.exists());
+        remove_run(&second).unwrap();
+    }
 }

@@ -13,8 +13,8 @@ use mesos::v1::executor::{Call, Event, event};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::Batch;
 use crate::checkpoint::paths::Run;
+use crate::checkpoint::{self, Batch};
 use crate::containerizer::launcher::{Launcher, Notice};
 use crate::core::{Agent, CallError, Effect, Ending, Now, StreamId};
 
@@ -300,10 +300,12 @@ impl Actor {
         let (delay, work_dir) = (self.intervals.gc_delay, self.agent.settings.work_dir.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            for directory in [run.sandbox(&work_dir), run.meta(&work_dir)] {
-                if let Err(error) = tokio::fs::remove_dir_all(&directory).await {
-                    tracing::debug!(directory = %directory.display(), %error, "not removed");
-                }
+            let removed = tokio::task::spawn_blocking(move || {
+                [run.sandbox(&work_dir), run.meta(&work_dir)]
+                    .map(|directory| checkpoint::paths::remove_run(&directory))
+            });
+            for error in removed.await.into_iter().flatten().filter_map(Result::err) {
+                tracing::warn!(%error, "a sandbox was not removed");
             }
         });
     }
