@@ -36,6 +36,10 @@ pub struct Config {
     pub purge_interval_hours: u64,
     /// Whether TTL nodes may be made.
     pub extended_types: bool,
+    /// Time between looks for containers and TTL nodes that are to be deleted, in ms.
+    pub container_check_ms: i64,
+    /// How many of them are deleted a minute at most.
+    pub container_max_per_minute: usize,
     /// Whether hard quotas are enforced.
     pub enforce_quota: bool,
     /// Whether ACLs are ignored.
@@ -222,6 +226,8 @@ impl Config {
             snap_retain_count: values.number("autopurge.snapRetainCount", 3usize)?.max(3),
             purge_interval_hours: values.number("autopurge.purgeInterval", 0)?,
             extended_types: values.boolean("extendedTypesEnabled")?,
+            container_check_ms: values.number("znode.container.checkIntervalMs", 60_000)?,
+            container_max_per_minute: values.number("znode.container.maxPerMinute", 10_000)?,
             enforce_quota: values.boolean("enforceQuota")?,
             skip_acl: values.boolean("skipACL")?,
             super_digest: values

@@ -6,6 +6,7 @@
 mod apply;
 mod connect;
 mod read;
+mod sweep;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +51,10 @@ pub struct Settings {
     pub extended_types: bool,
     /// `enforceQuota`.
     pub enforce_quota: bool,
+    /// `znode.container.checkIntervalMs`.
+    pub container_check_ms: i64,
+    /// `znode.container.maxPerMinute`.
+    pub container_max_per_minute: usize,
     /// `skipACL`.
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.superDigest`.
@@ -125,6 +130,8 @@ pub struct Core {
     /// How long requests took, for `srvr`.
     pub latency: Latency,
     effects: Vec<Effect>,
+    /// When to look for containers and TTL nodes that have outlived their use.
+    next_sweep_ms: i64,
 }
 
 /// What a core begins with.
@@ -156,6 +163,7 @@ impl Core {
         let next_session = ((((now_ms as u64) << 24) >> 8) as i64 | (1 << 56)).max(known + 1);
         Self {
             sessions,
+            next_sweep_ms: now_ms + settings.container_check_ms,
             settings,
             tree: state.tree,
             zxid: state.zxid,
@@ -372,8 +380,9 @@ impl Core {
         }
     }
 
-    /// Ends sessions that have been silent for too long.
+    /// Ends sessions that have been silent for too long, and znodes that have outlived their use.
     pub fn tick(&mut self, now_ms: i64, wall_ms: i64) {
+        self.sweep(now_ms, wall_ms);
         let ended: Vec<(i64, Option<ConnectionId>)> = self
             .sessions
             .iter()

@@ -98,6 +98,8 @@ impl Server {
             session_timeout_max_ms: config.session_timeout_max_ms,
             extended_types: config.extended_types,
             enforce_quota: config.enforce_quota,
+            container_check_ms: config.container_check_ms,
+            container_max_per_minute: config.container_max_per_minute,
             skip_acl: config.skip_acl,
             super_digest: config.super_digest.clone(),
         };

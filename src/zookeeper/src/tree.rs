@@ -14,6 +14,11 @@ use crate::path;
 /// A container's owner field.
 pub const CONTAINER_OWNER: i64 = i64::MIN;
 
+/// The time to live that an owner field holds, if it does.
+pub fn ttl_ms(owner: i64) -> Option<i64> {
+    (owner as u64 >> 56 == 0xff).then_some(owner & 0xff_ffff_ffff)
+}
+
 /// One znode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -31,12 +36,7 @@ impl Node {
     /// Whether it ends with a session. Containers and TTL nodes use the owner field for something else.
     pub fn is_ephemeral(&self) -> bool {
         let owner = self.stat.ephemeral_owner;
-        owner != 0 && owner != CONTAINER_OWNER && !self.is_ttl()
-    }
-
-    /// Whether it may be deleted some time after its last change.
-    pub fn is_ttl(&self) -> bool {
-        (self.stat.ephemeral_owner as u64) >> 56 == 0xff
+        owner != 0 && owner != CONTAINER_OWNER && ttl_ms(owner).is_none()
     }
 
     /// What clients are told: `cversion` counts deletions too, containers have no owner.
@@ -61,7 +61,8 @@ type Undo = Vec<(String, Option<Node>)>;
 #[derive(Debug, Clone)]
 pub struct Tree {
     nodes: HashMap<String, Node>,
-    ephemerals: BTreeMap<i64, BTreeSet<String>>,
+    /// Paths by what the owner field holds, if anything.
+    owned: BTreeMap<i64, BTreeSet<String>>,
     digest: i64,
     undo: Option<Undo>,
     /// Paths with a quota.
@@ -84,7 +85,7 @@ impl Tree {
     pub fn new() -> Self {
         let mut tree = Self {
             nodes: HashMap::new(),
-            ephemerals: BTreeMap::new(),
+            owned: BTreeMap::new(),
             digest: 0,
             undo: None,
             quotas: BTreeSet::new(),
@@ -109,7 +110,7 @@ impl Tree {
     pub fn empty() -> Self {
         Self {
             nodes: HashMap::new(),
-            ephemerals: BTreeMap::new(),
+            owned: BTreeMap::new(),
             digest: 0,
             undo: None,
             quotas: BTreeSet::new(),
@@ -145,12 +146,28 @@ impl Tree {
 
     /// Paths that end with a session.
     pub fn ephemerals(&self, session: i64) -> impl Iterator<Item = &String> {
-        self.ephemerals.get(&session).into_iter().flatten()
+        self.owned.get(&session).into_iter().flatten()
     }
 
     /// Ephemeral paths of all sessions.
-    pub fn all_ephemerals(&self) -> &BTreeMap<i64, BTreeSet<String>> {
-        &self.ephemerals
+    pub fn all_ephemerals(&self) -> impl Iterator<Item = (i64, &BTreeSet<String>)> {
+        let owned = self.owned.iter().map(|(owner, paths)| (*owner, paths));
+        owned.filter(|(owner, _)| *owner != CONTAINER_OWNER && ttl_ms(*owner).is_none())
+    }
+
+    /// Containers that have had children and have none now, and TTL nodes without children whose time is over.
+    pub fn outlived(&self, wall_ms: i64) -> impl Iterator<Item = &String> {
+        let is_over = move |node: &Node| match ttl_ms(node.stat.ephemeral_owner) {
+            Some(ttl_ms) => wall_ms.saturating_sub(node.stat.mtime) > ttl_ms,
+            None => node.stat.ephemeral_owner == CONTAINER_OWNER && node.stat.cversion > 0,
+        };
+        self.owned
+            .iter()
+            .filter(|(owner, _)| **owner == CONTAINER_OWNER || ttl_ms(**owner).is_some())
+            .flat_map(|(_, paths)| paths)
+            .filter(move |path| {
+                self.nodes.get(*path).is_some_and(|node| node.children.is_empty() && is_over(node))
+            })
     }
 
     /// Znodes below a path, itself not counted. Below "" is "/" too, as in the original.
@@ -195,8 +212,8 @@ impl Tree {
         let before = match &node {
             Some(node) => {
                 self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
-                if node.is_ephemeral() {
-                    self.ephemerals
+                if node.stat.ephemeral_owner != 0 {
+                    self.owned
                         .entry(node.stat.ephemeral_owner)
                         .or_default()
                         .insert(path.to_owned());
@@ -209,11 +226,11 @@ impl Tree {
             self.digest = self.digest.wrapping_sub(Self::digest_of(path, before));
             let owner = before.stat.ephemeral_owner;
             if node.as_ref().is_none_or(|node| node.stat.ephemeral_owner != owner)
-                && let Some(paths) = self.ephemerals.get_mut(&owner)
+                && let Some(paths) = self.owned.get_mut(&owner)
             {
                 paths.remove(path);
                 if paths.is_empty() {
-                    self.ephemerals.remove(&owner);
+                    self.owned.remove(&owner);
                 }
             }
         }
@@ -383,7 +400,7 @@ mod tests {
             }
             tree.roll_back();
             prop_assert_eq!(tree.digest(), before.digest());
-            prop_assert_eq!(tree.all_ephemerals(), before.all_ephemerals());
+            prop_assert_eq!(&tree.owned, &before.owned);
             prop_assert_eq!(tree.walk(), before.walk());
         }
     }

@@ -183,7 +183,7 @@ fn server(core: &Core, with_clients: bool, now: Now) -> String {
 fn monitor(core: &Core, now: Now) -> String {
     let (_, _, watches) = core.watch_counts();
     let tree = core.tree();
-    let ephemerals: usize = tree.all_ephemerals().values().map(BTreeSet::len).sum();
+    let ephemerals: usize = tree.all_ephemerals().map(|(_, paths)| paths.len()).sum();
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let lines: [(&str, String); 18] = [
         ("zk_version", VERSION.to_owned()),
@@ -246,7 +246,7 @@ fn dump(core: &Core, now: Now) -> String {
             let _ = writeln!(text, "\t0x{session:x}");
         }
     }
-    let ephemerals = core.tree().all_ephemerals();
+    let ephemerals: Vec<_> = core.tree().all_ephemerals().collect();
     let _ =
         write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", ephemerals.len());
     for (session, paths) in ephemerals {
