@@ -12,6 +12,7 @@ pub const SCRIPT: &str = include_str!("facts/facts.sh");
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileFact {
     /// Permission bits.
+    #[serde(serialize_with = "crate::templates::octal")]
     pub mode: u32,
     /// Owner's name.
     pub owner: String,

@@ -14,9 +14,15 @@ pub struct File {
     /// Content.
     pub content: String,
     /// Permission bits.
+    #[serde(serialize_with = "octal")]
     pub mode: u32,
     /// Owner and group.
     pub owner: &'static str,
+}
+
+/// Permission bits as people know them.
+pub(crate) fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{mode:04o}"))
 }
 
 /// Who a file is for.

@@ -143,6 +143,17 @@ fn fresh_hosts_get_everything_masters_first() {
 }
 
 #[test]
+fn a_plan_reads_the_same_for_people_and_programs() {
+    let mut hosts = three();
+    assert!(hosts[0].1.tools.remove("docker"));
+    let older = PackageFact { version: "0-9".into(), installed_us: 1 };
+    hosts[1].1.packages.insert("mesos".into(), older);
+    let plan = plan(&hosts, &brought()).unwrap();
+    insta::assert_snapshot!(crate::show::plan(&plan, crate::show::Style::plain()));
+    insta::assert_json_snapshot!(plan.hosts[1]);
+}
+
+#[test]
 fn one_host_is_everything() {
     insta::assert_snapshot!(show(
         &plan(&[(host("h1", true, true), fresh(1))], &brought()).unwrap()
