@@ -5,6 +5,10 @@
 //! is tried before the first of them starts. They end in the order in which they depend on each other, tasks included.
 
 mod daemons;
+mod leftovers;
+mod ports;
+mod ready;
+mod sample;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,16 +19,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
 
 use crate::problem::Problem;
-use daemons::{Cluster, Ports};
-
-/// How long the daemons may take until they work together.
-const START: Duration = Duration::from_secs(60);
-const SAMPLE: &str = "/hello";
+use daemons::Cluster;
+use ports::Ports;
 
 /// Where the cluster lives.
 #[derive(Debug, Args)]
@@ -52,6 +51,16 @@ pub struct Options {
     no_app: bool,
 }
 
+impl Options {
+    /// The address in URLs.
+    fn shown_host(&self) -> String {
+        match self.bind {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        }
+    }
+}
+
 /// Runs the cluster until SIGINT or SIGTERM; a second one ends at once.
 ///
 /// # Errors
@@ -71,61 +80,46 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let directory = directory(options.dir.as_deref())?;
     let log = directory.join("meso.log");
     log_to(&log)?;
-    let ports = Ports {
-        zookeeper: options.zookeeper_port,
-        master: options.master_port,
-        agent: options.agent_port,
-        marathon: options.marathon_port,
-    };
     let progress = progress();
     let stopped = web::daemon::cancelled_by_signals()?;
     progress.set_message("starting the daemons");
-    let mut cluster = Cluster::start(&directory, options.bind, ports).await?;
-
-    let (master, marathon) = (
-        format!("http://{}:{}", options.bind, ports.master),
-        format!("http://{}:{}", options.bind, ports.marathon),
-    );
+    let ports = Ports::hold(&options).await?;
+    // What a run that was killed left behind would keep its tasks' ports and its sandboxes.
+    leftovers::end(&directory, true).await;
+    let mut cluster = Cluster::start(&directory, &options, ports).await?;
     let ready = async {
-        progress.set_message("waiting for the agent to register");
-        eventually("an agent registered", &format!("{master}/state"), |state| {
-            state["activated_slaves"].as_f64() == Some(1.0)
-        })
-        .await?;
-        progress.set_message("waiting for Marathon to lead");
-        eventually("Marathon leading", &format!("{marathon}/v2/info"), |info| {
-            info["frameworkId"].is_string()
-        })
-        .await?;
-        if !options.no_app {
-            progress.set_message("starting the sample app");
-            sample(&marathon).await?;
-        }
-        anyhow::Ok(())
+        progress.set_message("waiting for the agent to register and Marathon to lead");
+        ready::wait(&options).await?;
+        progress.set_message("starting the sample app");
+        if options.no_app { Ok(None) } else { sample::create(&options, &directory).await }
     };
     let started = tokio::select! {
         started = ready => started.with_context(|| format!("the daemons' log is {}", log.display())),
         failed = cluster.failed() => Err(failed),
-        () = stopped.cancelled() => Ok(()),
+        () = stopped.cancelled() => Ok(None),
     };
     progress.finish_and_clear();
-    if started.is_ok() && !stopped.is_cancelled() {
-        greet(&master, &marathon, &directory, cluster.has_docker(), !options.no_app)?;
-        tokio::select! {
-            () = stopped.cancelled() => {}
-            failed = cluster.failed() => {
-                cluster.stop().await;
-                return Err(failed);
+    let ended = match started {
+        Ok(app) if !stopped.is_cancelled() => {
+            greet(&options, &directory, cluster.has_docker(), app)?;
+            tokio::select! {
+                () = stopped.cancelled() => Ok(()),
+                failed = cluster.failed() => Err(failed),
             }
         }
-    }
-    say("stopping: tasks, Marathon, agent, master, ZooKeeper")?;
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    say("stopping: Marathon, agent with its tasks, master, ZooKeeper")?;
     let again = web::daemon::cancelled_by_signals()?;
     tokio::select! {
-        () = cluster.stop() => {}
-        () = again.cancelled() => bail!("ended at once, as asked twice: tasks may be left running"),
+        () = cluster.stop() => leftovers::end(&directory, false).await,
+        () = again.cancelled() => {
+            leftovers::end(&directory, true).await;
+            bail!("ended at once, as asked twice");
+        }
     }
-    started
+    ended
 }
 
 fn directory(given: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -181,70 +175,24 @@ fn say(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{text}")
 }
 
-/// Reads JSON until it is as wanted.
-async fn eventually(
-    what: &str,
-    url: &str,
-    wanted: impl Fn(&Value) -> bool,
-) -> anyhow::Result<Value> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-    let deadline = Instant::now() + START;
-    loop {
-        let seen = match client.get(url).send().await {
-            Ok(answer) => answer.json::<Value>().await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match seen {
-            Ok(value) if wanted(&value) => return Ok(value),
-            _ if Instant::now() < deadline => sleep(Duration::from_millis(100)).await,
-            Ok(_) => bail!("not seen within {START:?}: {what} ({url} says otherwise)"),
-            Err(error) => bail!("not seen within {START:?}: {what} ({error})"),
-        }
-    }
-}
-
-/// Makes the sample app, unless an earlier run did, and waits until it runs.
-async fn sample(marathon: &str) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-    let has_python = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|directory| directory.join("python3").is_file())
-    });
-    let cmd = if has_python {
-        "echo \"<h1>Hello from $MESOS_TASK_ID</h1>\" > index.html && exec python3 -m http.server $PORT0"
-    } else {
-        "while sleep 5; do echo \"Hello from $MESOS_TASK_ID\"; done"
-    };
-    let app = json!({"id": SAMPLE, "cmd": cmd, "cpus": 0.1, "mem": 32, "instances": 1, "portDefinitions": [{"port": 0, "name": "http"}]});
-    let answer = client.post(format!("{marathon}/v2/apps")).json(&app).send().await?;
-    // 409: it is there from an earlier run.
-    if !answer.status().is_success() && answer.status() != reqwest::StatusCode::CONFLICT {
-        bail!("Marathon refuses the sample app: {}", answer.text().await.unwrap_or_default());
-    }
-    eventually("the sample app running", &format!("{marathon}/v2/apps{SAMPLE}"), |answer| {
-        let app = &answer["app"];
-        app["instances"] == 0 || app["tasksRunning"].as_u64().is_some_and(|running| running > 0)
-    })
-    .await?;
-    Ok(())
-}
-
 fn greet(
-    master: &str,
-    marathon: &str,
+    options: &Options,
     directory: &Path,
     docker: bool,
-    app: bool,
+    app: Option<&str>,
 ) -> std::io::Result<()> {
-    say(&format!("Mesos     {master}"))?;
-    say(&format!("Marathon  {marathon}"))?;
+    let host = options.shown_host();
+    say(&format!("Mesos     http://{host}:{}", options.master_port))?;
+    say(&format!("Marathon  http://{host}:{}", options.marathon_port))?;
     say(&format!(
         "Docker    {}",
         if docker { "yes" } else { "no daemon is in reach: apps run as plain processes" }
     ))?;
     say(&format!("Data      {} (log: meso.log)", directory.display()))?;
-    if app {
+    if let Some(app) = app {
         say(&format!(
-            "\nScale the sample app:\n  curl -X PUT -H 'Content-Type: application/json' -d '{{\"instances\":2}}' {marathon}/v2/apps{SAMPLE}"
+            "\nScale the sample app:\n  curl -X PUT -H 'Content-Type: application/json' -d '{{\"instances\":2}}' http://{host}:{}/v2/apps{app}",
+            options.marathon_port
         ))?;
     }
     say("\nCtrl-C ends it all.")

@@ -6,26 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::{Kind, Problem};
+use super::Options;
+use super::ports::Ports;
 
 /// Where the Docker daemon listens.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// How long one daemon may take to end.
 const STOP: Duration = Duration::from_secs(20);
-
-/// A port for each daemon.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ports {
-    pub(super) zookeeper: u16,
-    pub(super) master: u16,
-    pub(super) agent: u16,
-    pub(super) marathon: u16,
-}
 
 struct Daemon {
     name: &'static str,
@@ -41,32 +32,19 @@ pub(super) struct Cluster {
     docker: bool,
 }
 
-/// Takes a port before anything starts.
-async fn listen(bind: IpAddr, port: u16, who: &str, option: &str) -> Result<TcpListener, Problem> {
-    TcpListener::bind(SocketAddr::new(bind, port)).await.map_err(|error| Problem {
-        kind: Kind::Preflight,
-        host: None,
-        what: format!("{who} cannot listen on {bind}:{port}"),
-        why: error.to_string(),
-        next: format!("end what listens there (ss -ltnp 'sport = :{port}' names it), or give another port by {option}"),
-    })
-}
-
 impl Cluster {
-    /// Takes all ports, prepares the directory, and starts the daemons.
+    /// Prepares the directory and starts the daemons on the ports that are held.
     pub(super) async fn start(
         directory: &Path,
-        bind: IpAddr,
+        options: &Options,
         ports: Ports,
     ) -> anyhow::Result<Self> {
-        let zookeeper = listen(bind, ports.zookeeper, "ZooKeeper", "--zookeeper-port").await?;
-        let master = listen(bind, ports.master, "the master", "--master-port").await?;
-        let agent = listen(bind, ports.agent, "the agent", "--agent-port").await?;
-        let marathon = listen(bind, ports.marathon, "Marathon", "--marathon-port").await?;
+        let bind = options.bind;
         let launcher = programs(directory)?;
         let docker = UnixStream::connect(DOCKER_SOCKET).is_ok();
         let ip = bind.to_string();
-        let zk = |path: &str| format!("zk://{}/{path}", SocketAddr::new(bind, ports.zookeeper));
+        let zk =
+            |path: &str| format!("zk://{}/{path}", SocketAddr::new(bind, options.zookeeper_port));
 
         let mut flags = vec![
             format!("--zk={}", zk("mesos")),
@@ -96,26 +74,29 @@ impl Cluster {
             format!("--master={}", zk("mesos")),
             format!("--zk={}", zk("marathon")),
             format!("--hostname={ip}"),
-            format!("--http_port={}", ports.marathon),
+            format!("--http_port={}", options.marathon_port),
             "--reconciliation_initial_delay=1000".to_owned(),
         ];
         let marathon_flags = marathon::flags::load(flags, []).context("Marathon's options")?;
 
         // The server binds its port by itself.
-        drop(zookeeper);
-        let server = zookeeper_server(directory, bind, ports.zookeeper).await?;
+        drop(ports.zookeeper);
+        let server = zookeeper_server(directory, bind, options.zookeeper_port).await?;
         let (fail, failures) = mpsc::channel(4);
         let mut cluster = Self { daemons: vec![], failures, docker };
         cluster.add(server.0, &fail, "ZooKeeper", async move { Ok(server.1.ended().await?) });
         let shutdown = CancellationToken::new();
-        let options = master::Options { flags: master_flags, listener: Some(master) };
+        let options = master::Options { flags: master_flags, listener: Some(ports.master) };
         cluster.add(shutdown.clone(), &fail, "the master", master::run(options, shutdown, || ()));
         let shutdown = CancellationToken::new();
-        let options =
-            agent::Options { flags: agent_flags, listener: Some(agent), end_containers: true };
+        let options = agent::Options {
+            flags: agent_flags,
+            listener: Some(ports.agent),
+            end_containers: true,
+        };
         cluster.add(shutdown.clone(), &fail, "the agent", agent::run(options, shutdown, || ()));
         let shutdown = CancellationToken::new();
-        let options = marathon::Options { flags: marathon_flags, listener: Some(marathon) };
+        let options = marathon::Options { flags: marathon_flags, listener: Some(ports.marathon) };
         cluster.add(shutdown.clone(), &fail, "Marathon", marathon::run(options, shutdown, || ()));
         Ok(cluster)
     }

@@ -57,7 +57,8 @@ fn processes(directory: &Path) -> Vec<Pid> {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
             let works_below = std::fs::read_link(entry.path().join("cwd"))
                 .is_ok_and(|path| path.starts_with(directory));
-            let is_ours = user.is_root() || entry.metadata().is_ok_and(|of| of.uid() == user.as_raw());
+            let is_ours =
+                user.is_root() || entry.metadata().is_ok_and(|of| of.uid() == user.as_raw());
             (works_below && is_ours && pid != own).then_some(pid)
         })
         .collect()

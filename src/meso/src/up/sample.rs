@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_page_is_served_by_what_is_installed() {
-        let by = |installed: &'static str| command("127.0.0.1", move |program| program == installed);
+        let by =
+            |installed: &'static str| command("127.0.0.1", move |program| program == installed);
         assert!(by("python3").ends_with("python3 -m http.server --bind 127.0.0.1 $PORT0"));
         assert!(by("busybox").ends_with("busybox httpd -f -p 127.0.0.1:$PORT0"));
         assert!(by("nothing").starts_with("while true"));
