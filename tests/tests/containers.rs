@@ -151,12 +151,12 @@ impl Host {
         reply["data"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// A file's content once it has some.
-    fn written(&self, path: &str) -> String {
+    /// Waits until a file has this content.
+    fn wait_for_content(&self, path: &str, expected: &str) {
         wait::until(path, LIMIT, || {
             let content = self.file(path);
-            if content.is_empty() { Err("empty".to_owned()) } else { Ok(content) }
-        })
+            if content == expected { Ok(()) } else { Err(content) }
+        });
     }
 }
 
@@ -190,8 +190,8 @@ fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
         page("").and_then(|body| if body == "hello\n" { Ok(()) } else { Err(body) })
     });
     assert_eq!(page("hostname").expect("the volume's file").trim(), "h1");
-    assert_eq!(host.written(&format!("{sandbox}/stdout")), "to stdout\n");
-    assert_eq!(host.written(&format!("{sandbox}/stderr")), "to stderr\n");
+    host.wait_for_content(&format!("{sandbox}/stdout"), "to stdout\n");
+    host.wait_for_content(&format!("{sandbox}/stderr"), "to stderr\n");
     let format = "{{.Config.Labels.made}} {{.HostConfig.CpuShares}} {{.HostConfig.Memory}} {{.Id}}";
     let inspect = || host.lab.ssh("h1", &format!("docker inspect -f '{format}' mesos-{web}"));
     let before = inspect();
@@ -228,14 +228,19 @@ fn the_agents_own_containers_are_limited_and_end_whole() {
     );
     host.run(
         "other",
-        &json!({"command": {"shell": true, "user": "ops", "value": "id -un; sleep 5002"}}),
+        &json!({"command": {"shell": true, "user": "ops", "value": "id -un; stat -c %U hostname; sleep 5002", "uris": [{"value": "/etc/hostname"}]}}),
     );
+    let shadow = json!({"command": {"shell": true, "user": "ops", "value": "sleep 5002", "uris": [{"value": "file:///etc/shadow"}]}});
+    host.run("thief", &shadow);
+    let refused = host.wait_for("thief", "TASK_FAILED");
+    assert_eq!(refused["reason"], "REASON_CONTAINER_LAUNCH_FAILED");
+    assert!(refused.to_string().contains("Permission denied"), "{refused}");
     for task in ["tree", "other"] {
         host.wait_for(task, "TASK_RUNNING");
     }
     let (tree, _) = host.container("tree");
     let (_, sandbox) = host.container("other");
-    assert_eq!(host.written(&format!("{sandbox}/stdout")), "ops\n");
+    host.wait_for_content(&format!("{sandbox}/stdout"), "ops\nops\n");
     let read =
         |file: &str| host.lab.ssh("h1", &format!("cat /sys/fs/cgroup/{file}")).trim().to_owned();
     // The task's and its executor's.

@@ -63,7 +63,8 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         None => None,
     };
-    if options.iter().any(|option| option == "--wait") {
+    let waits = options.iter().any(|option| option == "--wait");
+    if waits {
         let mut told = [0];
         let count = std::io::stdin().read(&mut told)?;
         ensure!(count == 1 && told[0] == GO, "the agent is gone: not started");
@@ -72,7 +73,9 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let [name, rest @ ..] = argv {
         command.arg0(OsString::from(name)).args(rest);
     }
-    command.stdin(Stdio::null());
+    if waits {
+        command.stdin(Stdio::null());
+    }
     if let Some(user) = user {
         become_user(&user).with_context(|| format!("cannot become '{}'", user.name))?;
         command.env("HOME", &user.dir).env("USER", &user.name);

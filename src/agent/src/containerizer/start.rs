@@ -35,8 +35,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     check(config, launch)?;
     let user = user(launch)?;
     prepare_sandbox(launch, user.as_ref())?;
+    let name = user.as_ref().map(|user| user.name.as_str());
+    let fetcher = fetch::Fetcher { sandbox: &launch.sandbox, user: name };
     for uri in &launch.uris {
-        if let Err(reason) = fetch::fetch(uri, &launch.sandbox).await {
+        if let Err(reason) = fetcher.fetch(uri).await {
             if let Ok(mut stderr) = output(launch, "stderr") {
                 // The task's owner looks there; the update says it too.
                 let _ = writeln!(stderr, "Failed to fetch {reason}");
@@ -44,9 +46,6 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
             let container = &launch.run.container;
             return Err(format!("Failed to fetch all URIs for container '{container}': {reason}"));
         }
-    }
-    if let Some(user) = user.as_ref().filter(|_| !launch.uris.is_empty()) {
-        give(&launch.sandbox, user).map_err(at(&launch.sandbox))?;
     }
     let docker = launch.container.as_ref().and_then(|container| container.docker.as_ref());
     if let (Program::DockerExecutor, Some(docker)) = (&launch.program, docker) {
@@ -137,17 +136,6 @@ fn prepare_sandbox(launch: &Launch, user: Option<&User>) -> Result<(), String> {
     for path in [sandbox.clone(), sandbox.join("stdout"), sandbox.join("stderr")] {
         chown(&path, Some(user.uid), Some(user.gid))
             .map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Gives a directory and all in it to a user; links are not followed.
-fn give(path: &Path, user: &User) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), user)?;
-        }
     }
     Ok(())
 }
