@@ -222,6 +222,73 @@ class Generator:
         return opcode, body, description
 
 
+def corners(side):
+    """What a random stream seldom finds: outcomes by name."""
+    found = {}
+
+    def note(name, call):
+        try:
+            found[name] = call()
+        except Closed:
+            found[name] = "closed"
+
+    def raw(opcode, body=b"", xid=None, port=None):
+        """On a connection of its own: the reply, and whether the connection lives on."""
+        connection = Connection(side.port)
+        zxid, err, data, _ = connection.call(opcode, body, xid)
+        try:
+            connection.call(PING, xid=PING_XID)
+            lives = True
+        except Closed:
+            lives = False
+        if lives:
+            connection.call(CLOSE)
+        connection.close()
+        return zxid, err, data, lives
+
+    def attach(**options):
+        connection = Connection(side.port, **options)
+        answer = connection.timeout_ms, connection.session == 0, connection.password == b"\0" * 16
+        if connection.session:
+            connection.call(CLOSE)
+        connection.close()
+        return answer
+
+    some = side.connections[0]
+    for opcode in (4711, 0, 10, -1):
+        # The original's reply may be lost with the connection.
+        note(f"opcode {opcode}", lambda opcode=opcode: raw(opcode)[3] and "lives on")
+        found[f"opcode {opcode}"] = found[f"opcode {opcode}"] or "closed"
+    note("sasl", lambda: raw(102, buffer(b"")))
+    note("reconfig", lambda: raw(16, text("server.1=a:1:2") + text("") + text("") + i64(-1)))
+    note("auth of an unknown scheme", lambda: raw(AUTH, i32(0) + text("nosuch") + buffer(b"x"), AUTH_XID))
+    note("auth as world", lambda: raw(AUTH, i32(0) + text("world") + buffer(b"anyone"), AUTH_XID))
+    note("auth without a colon", lambda: raw(AUTH, i32(0) + text("digest") + buffer(b"abc"), AUTH_XID))
+    note("check that fails", lambda: raw(CHECK, text("/none") + i32(0)))
+    note("check of no watch", lambda: raw(CHECK_WATCHES, text("/none") + i32(3)))
+    note("check of an unknown kind", lambda: raw(CHECK_WATCHES, text("/none") + i32(9)))
+    note("removal of an unknown kind", lambda: raw(REMOVE_WATCHES, text("/none") + i32(9)))
+    note("a read in a multi", lambda: raw(MULTI, i32(GET) + flag(False) + i32(-1) + text("/") + flag(False) + i32(-1) + flag(True) + i32(-1)))
+    note("a multi without an end", lambda: raw(MULTI, i32(CHECK) + flag(False) + i32(-1) + text("/") + i32(0)))
+    note("an empty multi", lambda: raw(MULTI, i32(-1) + flag(True) + i32(-1)))
+    note("trailing bytes", lambda: raw(GET, text("/zookeeper") + flag(False) + b"more"))
+    note("ephemerals of nobody", lambda: raw(EPHEMERALS, text("")))
+    note("znodes below", lambda: raw(COUNT, text("/zookeeper")))
+    note("a client from the future", lambda: attach(last_zxid=1 << 40))
+    note("a wrong password", lambda: attach(session=some.session, password=b"x" * 16))
+    note("an unknown session", lambda: attach(session=77, password=b"x" * 16))
+    note("a short timeout", lambda: attach(timeout_ms=1))
+    note("a long timeout", lambda: attach(timeout_ms=10**9))
+    for path in ("/zookeeper/quota/d", "/zookeeper/quota/d/zookeeper_limits", "/zookeeper/quota/d/zookeeper_stats"):
+        data = b"count=3,bytes=10=;byteHardLimit=1000;countHardLimit=500" if path.endswith("limits") else b"count=0,bytes=0"
+        note(f"create {path}", lambda path=path, data=data: raw(CREATE, text(path) + buffer(data) + acls(OPEN) + i32(0)))
+    # The owner's connection is cut by the original where a wrong password is tried: begin anew.
+    for index in range(CONNECTIONS):
+        side.connections[index].close()
+        side.open(index)
+    return found
+
+
 def differ(seed, step, what, first, second):
     print(f"seed {seed}, step {step}: {what}\n  first:  {first}\n  second: {second}", flush=True)
     sys.exit(1)
@@ -235,6 +302,10 @@ def is_later_rule(opcode, outcomes):
 def main():
     ports, seed, count = sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4])
     first, second = (Side(int(port)) for port in ports)
+    found = [corners(side) for side in (first, second)]
+    for name in found[0]:
+        if found[0][name] != found[1][name]:
+            differ(seed, "before the first", name, found[0][name], found[1][name])
     generator = Generator(seed)
     last_zxid = 0
     errors = {}

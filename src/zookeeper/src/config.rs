@@ -200,9 +200,7 @@ impl Config {
         };
         let ip = match values.text("clientPortAddress") {
             None => IpAddr::from([0, 0, 0, 0]),
-            Some(text) => text.parse().map_err(|_| {
-                values.error("clientPortAddress", format!("'{text}' is no address"))
-            })?,
+            Some(text) => address(&values, text)?,
         };
         let words = values
             .text("4lw.commands.whitelist")
@@ -222,7 +220,7 @@ impl Config {
             connections_max: values.number("maxCnxns", 0)?,
             words,
             snap_count: values.number("snapCount", 100_000u64)?.max(2),
-            frame_max: values.number("jute.maxbuffer", 0xf_ffff)?,
+            frame_max: frame_max(&values)?,
             snap_retain_count: values.number("autopurge.snapRetainCount", 3usize)?.max(3),
             purge_interval_hours: values.number("autopurge.purgeInterval", 0)?,
             extended_types: values.boolean("extendedTypesEnabled")?,
@@ -240,6 +238,28 @@ impl Config {
                 .map(|key| (*key).to_owned())
                 .collect(),
         })
+    }
+}
+
+/// The address of a host or address that is given as text.
+fn address(values: &Values, text: &str) -> Result<IpAddr, ConfigError> {
+    use std::net::ToSocketAddrs as _;
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let found = (bare, 0).to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.map(|address| address.ip()).ok_or_else(|| {
+        values.error("clientPortAddress", format!("'{text}' is no address and can't be resolved"))
+    })
+}
+
+/// A number of bytes, in any of the forms that Java's `Integer.decode` takes.
+fn frame_max(values: &Values) -> Result<usize, ConfigError> {
+    const KEY: &str = "jute.maxbuffer";
+    let Some(text) = values.text(KEY) else { return Ok(0xf_ffff) };
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let number = hex.map_or_else(|| text.parse(), |hex| u32::from_str_radix(hex, 16));
+    match number {
+        Ok(number @ 1..=0x7fff_ffff) => Ok(number as usize),
+        _ => Err(values.error(KEY, format!("'{text}' is not a number of bytes"))),
     }
 }
 
@@ -331,6 +351,10 @@ mod tests {
             (
                 format!("{base}minSessionTimeout=9\nmaxSessionTimeout=8"),
                 "zoo.cfg:3: minSessionTimeout: must not be greater than maxSessionTimeout",
+            ),
+            (
+                format!("{base}jute.maxbuffer=-1"),
+                "zoo.cfg:3: jute.maxbuffer: '-1' is not a number of bytes",
             ),
             (format!("{base}server.0=h:1:2"), "zoo.cfg:3: server.0: ids go from 1 to 255"),
             (format!("{base}server.1=h:1"), "zoo.cfg:3: server.1: 'h:1' is not host:port:port"),

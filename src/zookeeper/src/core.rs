@@ -313,7 +313,7 @@ impl Core {
             Ok(request) => request,
             Err(_) => {
                 // A write that can't be read takes a number like any that fails.
-                let is_write = matches!(opcode, 1 | 2 | 5 | 7 | 14 | 15 | 19 | 21);
+                let is_write = matches!(opcode, 1 | 2 | 5 | 7 | 13 | 14 | 15 | 16 | 19 | 21);
                 if is_write {
                     self.fail(session, xid, wall_ms, Code::MarshallingError);
                 }
@@ -338,11 +338,19 @@ impl Core {
             self.close(from);
             return;
         }
+        if request == Request::Sasl {
+            // Not configured: the original answers with no token, outside the order of transactions.
+            let mut body = Writer::new();
+            body.buffer(None);
+            self.reply(from, xid, 0, Ok(body));
+            return;
+        }
         let result = match request {
             Request::Create(_)
             | Request::Delete { .. }
             | Request::SetData { .. }
             | Request::SetAcl { .. }
+            | Request::Check { .. }
             | Request::Multi(_) => self.write(from, session, xid, wall_ms, request),
             Request::Reconfig => {
                 self.fail(session, xid, wall_ms, Code::ReconfigDisabled);

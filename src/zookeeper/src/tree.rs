@@ -209,28 +209,26 @@ impl Tree {
     /// Puts a znode, or takes it away; parents are not touched.
     pub fn set(&mut self, path: &str, node: Option<Node>) {
         self.note_quota(path, node.is_some());
-        let before = match &node {
-            Some(node) => {
-                self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
-                if node.stat.ephemeral_owner != 0 {
-                    self.owned
-                        .entry(node.stat.ephemeral_owner)
-                        .or_default()
-                        .insert(path.to_owned());
-                }
-                self.nodes.insert(path.to_owned(), node.clone())
-            }
+        let owner = node.as_ref().map_or(0, |node| node.stat.ephemeral_owner);
+        if let Some(node) = &node {
+            self.digest = self.digest.wrapping_add(Self::digest_of(path, node));
+        }
+        if owner != 0 {
+            self.owned.entry(owner).or_default().insert(path.to_owned());
+        }
+        let before = match node {
+            Some(node) => self.nodes.insert(path.to_owned(), node),
             None => self.nodes.remove(path),
         };
         if let Some(before) = &before {
             self.digest = self.digest.wrapping_sub(Self::digest_of(path, before));
-            let owner = before.stat.ephemeral_owner;
-            if node.as_ref().is_none_or(|node| node.stat.ephemeral_owner != owner)
-                && let Some(paths) = self.owned.get_mut(&owner)
+            let former = before.stat.ephemeral_owner;
+            if former != owner
+                && let Some(paths) = self.owned.get_mut(&former)
             {
                 paths.remove(path);
                 if paths.is_empty() {
-                    self.owned.remove(&owner);
+                    self.owned.remove(&former);
                 }
             }
         }

@@ -64,6 +64,11 @@ impl Table {
         }
     }
 
+    /// Whether nobody watches anything.
+    pub fn is_empty(&self) -> bool {
+        self.by_path.is_empty()
+    }
+
     /// Whether a connection watches a path.
     pub fn has(&self, path: &str, connection: ConnectionId) -> bool {
         self.by_path.get(path).is_some_and(|watchers| watchers.contains_key(&connection))

@@ -1,5 +1,7 @@
 //! Applying transactions to the tree, and telling watches.
 
+use std::collections::BTreeSet;
+
 use jute::Writer;
 use jute::records::Acl;
 use jute::request::opcode;
@@ -83,34 +85,41 @@ impl Core {
     }
 
     fn delete(&mut self, path: &str, zxid: i64) {
-        let acl = self.tree.get(path).map(|node| node.acl.clone());
+        let is_watched = !(self.data_watches.is_empty() && self.child_watches.is_empty());
+        let node = if is_watched { self.tree.get(path) } else { None };
+        let acl = node.map(|node| node.acl.clone()).unwrap_or_default();
         if self.tree.delete(path, zxid) {
-            self.tell_those_who_may_read(path, Event::Deleted, &acl.unwrap_or_default());
+            let mut told = self.data_watches.trigger(path, false);
+            told.extend(self.child_watches.trigger(path, false));
+            self.tell_those_who_may_read(&told, path, Event::Deleted, &acl);
             self.tell(path::parent(path), Event::ChildrenChanged);
         }
     }
 
     /// Tells those who watch a znode that is there.
     fn tell(&mut self, path: &str, event: Event) {
-        let acl = self.tree.get(path).map(|node| node.acl.clone());
-        self.tell_those_who_may_read(path, event, &acl.unwrap_or_default());
-    }
-
-    /// One event a connection; a watch of one that may not read the znode fires too, but is not told.
-    fn tell_those_who_may_read(&mut self, path: &str, event: Event, acl: &[Acl]) {
         let path = if path.is_empty() { "/" } else { path };
         let told = match event {
-            Event::Created | Event::DataChanged => self.data_watches.trigger(path, false),
             Event::ChildrenChanged => self.child_watches.trigger(path, true),
-            Event::Deleted => {
-                let mut told = self.data_watches.trigger(path, false);
-                told.extend(self.child_watches.trigger(path, false));
-                told
-            }
+            _ => self.data_watches.trigger(path, false),
         };
+        if !told.is_empty() {
+            let acl = self.tree.get(path).map(|node| node.acl.clone()).unwrap_or_default();
+            self.tell_those_who_may_read(&told, path, event, &acl);
+        }
+    }
+
+    /// One event a connection; a watch of one that may not read the znode has fired too, but is not told.
+    fn tell_those_who_may_read(
+        &mut self,
+        told: &BTreeSet<ConnectionId>,
+        path: &str,
+        event: Event,
+        acl: &[Acl],
+    ) {
         for connection in told {
-            if self.settings.skip_acl || acl::is_allowed(acl, perms::READ, self.ids(connection)) {
-                self.send_event(connection, path, event);
+            if self.settings.skip_acl || acl::is_allowed(acl, perms::READ, self.ids(*connection)) {
+                self.send_event(*connection, path, event);
             }
         }
     }

@@ -6,7 +6,6 @@ use jute::{Code, Writer};
 use super::apply::Event;
 use super::{ConnectionId, Core};
 use crate::acl::{self, perms};
-use crate::path;
 use crate::tree::Node;
 use crate::watch::Mode;
 
@@ -28,11 +27,7 @@ impl Core {
     ) -> Result<Writer, Code> {
         let mut body = Writer::new();
         match request {
-            Request::Ping | Request::Sasl => {
-                if request == Request::Sasl {
-                    body.buffer(None);
-                }
-            }
+            Request::Ping => {}
             Request::Sync { path } => {
                 body.string(&path);
             }
@@ -79,15 +74,6 @@ impl Core {
                 };
                 body.vector(&shown, |writer, entry| entry.write(writer));
                 node.stat().write(&mut body);
-            }
-            Request::Check { path, version } => {
-                if !path::is_valid(&path) {
-                    return Err(Code::BadArguments);
-                }
-                let node = self.readable(from, &path)?;
-                if version != -1 && version != node.stat.version {
-                    return Err(Code::BadVersion);
-                }
             }
             Request::MultiRead(operations) => {
                 for operation in operations {
