@@ -353,6 +353,41 @@ pub fn differences(recorded: Option<&Reply>, ours: Option<&Reply>, mode: Mode) -
     found
 }
 
+/// A recorded stream's records.
+///
+/// # Panics
+/// When the recording can't be read.
+#[must_use]
+pub fn records(file: &str) -> Vec<Value> {
+    let path = directory().expect("checked before").join(file);
+    let stream = std::fs::read(path).expect("the recorded stream");
+    let mut rest = stream.as_slice();
+    let mut records = Vec::new();
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let length: usize = String::from_utf8_lossy(&rest[..end]).parse().expect("a length");
+        let record = &rest[end + 1..(end + 1 + length).min(rest.len())];
+        // The recording may end inside of a record.
+        if let Ok(record) = serde_json::from_slice(record) {
+            records.push(record);
+        }
+        rest = rest.get(end + 1 + length..).unwrap_or_default();
+    }
+    records
+}
+
+/// What keeps an event of ours from looking like any that was recorded; nothing when it looks like one.
+#[must_use]
+pub fn unlike(recorded: &[Value], ours: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let alike: Vec<Value> =
+        recorded.iter().filter(|event| event["type"] == ours["type"]).cloned().collect();
+    if alike.is_empty() {
+        return vec![format!("there is no {} in the recording", ours["type"])];
+    }
+    compare_arrays("", &alike, std::slice::from_ref(ours), Mode::Shape, &mut found);
+    found
+}
+
 /// JSON, also inside of a callback.
 fn json(body: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(body).ok()?;

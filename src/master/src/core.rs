@@ -8,6 +8,7 @@ pub mod allocator;
 mod calls;
 mod frameworks;
 pub mod model;
+mod notices;
 mod offers;
 mod operator;
 mod registration;
@@ -51,6 +52,8 @@ pub enum Effect {
     Relink(Upid),
     /// Send an event to a framework.
     Event(StreamId, Box<Event>),
+    /// Send an event to all who subscribed to the operator API.
+    Notify(Box<v1::master::Event>),
     /// End a framework's stream.
     Close(StreamId),
     /// Put [`Master::registry`] on disk before carrying out what follows.
@@ -136,6 +139,9 @@ pub struct Master {
     /// When agents and frameworks are next looked over for what is due.
     scan_due: Duration,
     agents_by_pid: HashMap<Upid, String>,
+    /// How many subscribed to the operator API, and when they next hear that the master lives.
+    operators: usize,
+    notice_due: Duration,
     recovery_due: Option<Duration>,
     effects: Vec<Effect>,
 }
@@ -179,6 +185,8 @@ impl Master {
             candidates: BTreeSet::new(),
             scan_due: now.mono,
             agents_by_pid: HashMap::new(),
+            operators: 0,
+            notice_due: now.mono,
             recovery_due,
             effects: Vec::new(),
         };

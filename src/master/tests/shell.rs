@@ -24,15 +24,24 @@ async fn start() -> (std::net::SocketAddr, CancellationToken) {
 
 fn flags(arguments: &[&str]) -> mesos::flags::Values {
     let arguments = arguments.iter().map(|argument| (*argument).to_owned());
-    flags::table().load(arguments, BTreeMap::<String, String>::new().into_iter()).unwrap()
+    flags::table().load(arguments, BTreeMap::<String, String>::new()).unwrap()
 }
 
 async fn post(address: std::net::SocketAddr, stream: Option<&str>, call: &Value) -> TcpStream {
+    post_to(address, "/api/v1/scheduler", stream, call).await
+}
+
+async fn post_to(
+    address: std::net::SocketAddr,
+    path: &str,
+    stream: Option<&str>,
+    call: &Value,
+) -> TcpStream {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let body = call.to_string();
     let stream = stream.map(|id| format!("Mesos-Stream-Id: {id}\r\n")).unwrap_or_default();
     let head = format!(
-        "POST /api/v1/scheduler HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{stream}Content-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{stream}Content-Length: {}\r\n\r\n",
         body.len()
     );
     connection.write_all(head.as_bytes()).await.unwrap();
@@ -131,4 +140,27 @@ async fn what_is_not_built_is_refused_at_the_start() {
         let error = run(options, CancellationToken::new(), || {}).await.unwrap_err();
         assert!(format!("{error:#}").contains(expected), "{arguments:?}: {error:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_hear_what_comes_and_goes() {
+    let (address, shutdown) = start().await;
+    let mut events = post_to(address, "/api/v1", None, &json!({"type": "SUBSCRIBE"})).await;
+    let first = read_until(&mut events, "HEARTBEAT").await;
+    assert!(
+        first.contains("\"get_frameworks\":{\"frameworks\":[],\"completed_frameworks\":[]}"),
+        "{first}"
+    );
+    let mut stream = post(address, None, &subscribe()).await;
+    let head = read_until(&mut stream, "HEARTBEAT").await.to_ascii_lowercase();
+    let framework = value_after(&head, "\"framework_id\":{\"value\":\"", '"').to_owned();
+    let added = read_until(&mut events, "FRAMEWORK_ADDED").await;
+    assert!(added.contains("{\"type\":\"FRAMEWORK_ADDED"), "{added}");
+    drop(stream);
+    read_until(&mut events, "FRAMEWORK_UPDATED").await;
+    let teardown = json!({"type": "TEARDOWN", "teardown": {"framework_id": {"value": framework}}});
+    let mut reply = post_to(address, "/api/v1", None, &teardown).await;
+    read_until(&mut reply, "200 OK").await;
+    read_until(&mut events, "FRAMEWORK_REMOVED").await;
+    shutdown.cancel();
 }

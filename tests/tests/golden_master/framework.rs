@@ -61,7 +61,8 @@ impl Framework {
     pub fn start(port: u16) -> Self {
         let (events, received) = mpsc::channel();
         let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info()}});
-        let stream = subscribe(port, &call, events);
+        let stream = subscribe(port, "/api/v1/scheduler", &call, events);
+        assert!(!stream.is_empty(), "the reply has no Mesos-Stream-Id");
         let next = |kind: &str| -> Value {
             loop {
                 let event =
@@ -90,7 +91,7 @@ impl Framework {
                 agent,
                 &json!({
                     "states": [["TASK_STARTING", 0], ["TASK_RUNNING", 0.1]],
-                    "extra": {"message": "said", "labels": {"labels": [{"key": "sk", "value": "sv"}]}},
+                    "extra": {"message": "said", "data": "YmxvYg==", "labels": {"labels": [{"key": "sk", "value": "sv"}]}},
                 })
             ),
             task("t-hold-2", agent, &json!({"states": [["TASK_RUNNING", 0]]})),
@@ -149,13 +150,13 @@ impl Framework {
     }
 }
 
-/// Opens a stream of events, and has them sent on; the stream's id.
-fn subscribe(port: u16, call: &Value, events: mpsc::Sender<Value>) -> String {
+/// Opens a stream of events, and has them sent on; the stream's id, if it has one.
+pub fn subscribe(port: u16, path: &str, call: &Value, events: mpsc::Sender<Value>) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the master listens");
     let body = call.to_string();
     write!(
         stream,
-        "POST /api/v1/scheduler HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .expect("a request is sent");
@@ -173,7 +174,6 @@ fn subscribe(port: u16, call: &Value, events: mpsc::Sender<Value>) -> String {
             value.trim().clone_into(&mut id);
         }
     }
-    assert!(!id.is_empty(), "the reply has no Mesos-Stream-Id");
     std::thread::spawn(move || {
         let mut records = Vec::new();
         loop {

@@ -121,6 +121,9 @@ fn our_master_answers_what_the_original_answered() {
     let site = Site::start();
     let mut names = site.names();
     let mut framework = None;
+    let (heard, events) = std::sync::mpsc::channel();
+    let call = serde_json::json!({"type": "SUBSCRIBE"});
+    framework::subscribe(site.port, "/api/v1", &call, heard);
     let mut report = Vec::new();
     let mut matching = 0;
     let exchanges: Vec<Exchange> = golden::load("core")
@@ -150,6 +153,23 @@ fn our_master_answers_what_the_original_answered() {
             }
             (false, None) => report.push(format!("{}: {}", exchange.name, differing.join("; "))),
         }
+    }
+    let recorded = golden::records("core/operator-events-json.recordio");
+    let mut kinds = std::collections::BTreeSet::new();
+    for event in events.try_iter() {
+        kinds.insert(event["type"].as_str().unwrap_or_default().to_owned());
+        let mut differing = golden::unlike(&recorded, &event);
+        differing.retain(|text| !not_yet::is_tolerated(text));
+        if !differing.is_empty() {
+            report.push(format!("event {}: {}", event["type"], differing.join("; ")));
+        }
+    }
+    let expected = recorded
+        .iter()
+        .map(|event| event["type"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    if kinds != expected {
+        report.push(format!("events heard: {kinds:?}, recorded: {expected:?}"));
     }
     for name in not_yet::names() {
         if !exchanges.iter().any(|exchange| exchange.name == name) {

@@ -187,7 +187,8 @@ impl Master {
             }
         };
         let executor = task.executor.as_ref().map(|executor| executor.executor_id.clone());
-        known.tasks.insert(task.task_id.value.clone(), staging(framework, &task, executor));
+        let id = task.task_id.value.clone();
+        known.tasks.insert(id.clone(), staging(framework, &task, executor));
         let message = internal::RunTaskMessage {
             framework_id: None,
             framework: known.info.clone(),
@@ -198,6 +199,7 @@ impl Master {
         };
         let to = on.pid.clone();
         self.send(&to, &message);
+        self.notify_task_added(framework, &id);
     }
 
     fn launch_group(
@@ -243,6 +245,7 @@ impl Master {
                 staging(framework, task, Some(executor.executor_id.clone())),
             );
         }
+        let ids: Vec<String> = tasks.iter().map(|task| task.task_id.value.clone()).collect();
         let message = internal::RunTaskGroupMessage {
             framework: known.info.clone(),
             executor,
@@ -252,6 +255,9 @@ impl Master {
         };
         let to = on.pid.clone();
         self.send(&to, &message);
+        for id in ids {
+            self.notify_task_added(framework, &id);
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl Master {
             }
         } else if is(&m::StatusUpdateMessage::full_name()) {
             self.count("master/messages_status_update");
-            self.status_update(now, m::StatusUpdateMessage::decode(body)?);
+            self.status_update(m::StatusUpdateMessage::decode(body)?);
         } else if is(&m::ExitedExecutorMessage::full_name()) {
             self.count("master/messages_exited_executor");
             self.exited_executor(&m::ExitedExecutorMessage::decode(body)?);
@@ -142,6 +142,7 @@ impl Master {
             framework.executors.retain(|(agent, _), _| agent != id);
         }
         self.allocator.remove_agent(id);
+        self.notify_agent_removed(id);
         if let Some(agent) = self.agents.swap_remove(id)
             && self.agents_by_pid.get(&agent.pid).is_some_and(|own| own == id)
         {

@@ -195,6 +195,7 @@ impl Master {
         self.allocator.set_framework(id, roles, suppressed);
         self.allocation_wanted = true;
         self.tell_agents_of_framework(id);
+        self.notify_framework(id, false);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use mesos::v1::scheduler::{Event, call, event};
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 
 use super::model::{Connection, Framework, Now, StreamId, roles_of};
+use super::updates::Cause;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
 
 /// What a scheduler hears that another took over from.
@@ -62,7 +63,8 @@ impl Master {
         info.id = Some(v1::FrameworkId { value: id.clone() });
         let roles = roles_of(&info);
         let pid = if let Connection::Pid(pid) = &connection { Some(pid.clone()) } else { None };
-        if self.frameworks.contains_key(&id) {
+        let is_new = !self.frameworks.contains_key(&id);
+        if !is_new {
             self.rescind_offers_of_framework(&id, false);
             self.replace_connection(&id, &connection);
         }
@@ -98,6 +100,7 @@ impl Master {
         }
         self.allocator.set_framework(&id, roles, suppressed);
         self.allocation_wanted = true;
+        self.notify_framework(&id, is_new);
         id
     }
 
@@ -238,6 +241,7 @@ impl Master {
         }
         self.allocator.deactivate_framework(id);
         self.rescind_offers_of_framework(id, false);
+        self.notify_framework(id, false);
     }
 
     /// A framework is removed for good: its tasks are killed, its id can't be used again.
@@ -271,9 +275,23 @@ impl Master {
                     &mesos::resources::Resources::from_protos(&task.resources),
                     None,
                 );
+                let message = format!("Framework {id} removed");
+                let cause = Cause {
+                    state: v1::TaskState::TaskKilled,
+                    reason: v1::task_status::Reason::FrameworkRemoved,
+                    message: &message,
+                };
+                let agent = task.agent_id.value.clone();
+                let status = self.own_status(now, id, &task.task_id.value, Some(&agent), cause);
                 task.set_state(v1::TaskState::TaskKilled);
+                self.count("master/tasks_killed");
+                self.notify_task_updated(id, &status, v1::TaskState::TaskKilled);
+                task.statuses.push(status);
             }
             framework.completed.push_back(task);
+        }
+        while framework.completed.len() > self.settings.max_completed_tasks {
+            framework.completed.pop_front();
         }
         for ((agent, _), executor) in std::mem::take(&mut framework.executors) {
             let role =
@@ -293,6 +311,7 @@ impl Master {
         framework.active = false;
         framework.unregistered = now.wall;
         self.allocator.remove_framework(id);
+        self.notify_framework_removed(&framework.info);
         self.completed_frameworks.insert(id.to_owned(), framework);
         while self.completed_frameworks.len() > self.settings.max_completed_frameworks {
             self.completed_frameworks.shift_remove_index(0);

@@ -117,12 +117,16 @@ impl Master {
             offers: BTreeSet::new(),
             info,
         };
-        if before.is_none() {
+        let is_new = before.is_none();
+        if is_new {
             self.next_observer += 1;
         }
         self.agents.insert(id.clone(), agent);
         self.allocator.add_agent(&id, total, used);
         self.apply_deactivation(&id);
+        if is_new {
+            self.notify_agent_added(&id);
+        }
         self.candidates.insert(id);
     }
 
@@ -175,7 +179,11 @@ impl Master {
                 continue;
             };
             framework.unreachable.swap_remove(&task.task_id.value);
-            framework.tasks.insert(task.task_id.value.clone(), task);
+            let (framework, task_id) = (framework.id.clone(), task.task_id.value.clone());
+            let known = self.frameworks.get_mut(&framework);
+            if known.is_some_and(|known| known.tasks.insert(task_id.clone(), task).is_none()) {
+                self.notify_task_added(&framework, &task_id);
+            }
         }
         for executor in message.executor_infos {
             // A command task's executor is the agent's own; its resources are the task's.
@@ -280,6 +288,7 @@ impl Master {
                 heartbeat_due: now.mono,
             },
         );
+        self.notify_framework(id, true);
     }
 
     /// Tasks that we know on an agent and it does not: their launch was lost on the way.

@@ -22,6 +22,7 @@ impl Master {
             self.rescind_old_offers(now);
             self.give_recovered_agents_up(now);
             self.finish_draining(now);
+            self.notify_heartbeat(now);
         }
         if self.allocation_wanted || now.mono >= self.allocation_due {
             self.allocation_wanted = false;

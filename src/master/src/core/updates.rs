@@ -53,7 +53,7 @@ impl Master {
         );
     }
 
-    fn own_status(
+    pub(super) fn own_status(
         &self,
         now: Now,
         framework: &str,
@@ -111,6 +111,7 @@ impl Master {
             let status = self.own_status(now, framework, task, Some(&agent), cause);
             ended.state = status.state;
             push_status(&mut ended, status.clone());
+            self.notify_task_updated(framework, &status, ended.state());
             self.send_update(framework, status);
         }
         self.complete(framework, ended);
@@ -153,6 +154,7 @@ impl Master {
         status.unreachable_time = Some(time);
         lost.state = status.state;
         push_status(&mut lost, status.clone());
+        self.notify_task_updated(framework, &status, lost.state());
         self.send_update(framework, status);
         if let Some(known) = self.frameworks.get_mut(framework) {
             known.unreachable.insert(task.to_owned(), lost);
@@ -176,7 +178,7 @@ impl Master {
     }
 
     /// An agent reports a task's state.
-    pub(super) fn status_update(&mut self, now: Now, message: internal::StatusUpdateMessage) {
+    pub(super) fn status_update(&mut self, message: internal::StatusUpdateMessage) {
         let update = message.update;
         let agent = update
             .slave_id
@@ -209,6 +211,7 @@ impl Master {
             .latest_state
             .and_then(|state| TaskState::try_from(state).ok())
             .unwrap_or_else(|| status.state());
+        let shown = known.tasks.contains_key(&task_id).then_some(latest);
         if let Some(task) = known.tasks.get_mut(&task_id) {
             let was_over = is_terminal(task.state());
             if !was_over {
@@ -227,7 +230,9 @@ impl Master {
                 self.allocator.recover(&framework, &role, &agent, &resources, None);
             }
         }
-        let _ = now;
+        if let Some(state) = shown {
+            self.notify_task_updated(&framework, &status, state);
+        }
         self.send_update(&framework, status);
     }
 

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use indexmap::IndexMap;
 use mesos::content::ContentType;
 use mesos::internal::Registry;
 use mesos::internal::state::{self, Operation, operation};
+use mesos::json::{self, Dialect};
 use mesos::libprocess::inbound::Header;
 use mesos::libprocess::outbound::Sender;
 use mesos::v1;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::model::{Now, StreamId};
 use crate::core::{CallError, Effect, Master, Settings};
+use crate::view::operator;
 
 /// Inputs that may wait for the core; senders wait beyond that.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -41,6 +44,8 @@ pub enum Input {
     Message(Header, Bytes),
     /// A framework subscribes; its stream is answered.
     Subscribe(ContentType, Box<Call>, oneshot::Sender<Option<Subscription>>),
+    /// Somebody subscribes to the operator API's events.
+    Observe(ContentType, oneshot::Sender<Option<Subscription>>),
     /// A framework calls.
     Call(Option<String>, Box<Call>, oneshot::Sender<Option<Result<(), CallError>>>),
     /// A framework's stream was closed by it.
@@ -110,6 +115,13 @@ impl Handle {
         answer.await.ok().flatten()
     }
 
+    /// A subscription to the operator API's events; `None` when this master doesn't lead.
+    pub async fn observe(&self, content: ContentType) -> Option<Subscription> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Observe(content, reply)).await;
+        answer.await.ok().flatten()
+    }
+
     /// A framework's call; `None` when this master doesn't lead.
     pub async fn call(&self, stream: Option<String>, call: Call) -> Option<Result<(), CallError>> {
         let (reply, answer) = oneshot::channel();
@@ -151,6 +163,9 @@ pub struct Actor {
     log: Option<Log>,
     master: Option<Master>,
     streams: HashMap<StreamId, Stream>,
+    /// Streams of the operator API, oldest first.
+    observers: IndexMap<StreamId, Stream>,
+    observers_max: usize,
     /// Streams that were ended here, which the core does not know yet.
     cut_off: Vec<StreamId>,
     replies: Vec<Reply>,
@@ -168,6 +183,7 @@ impl Actor {
     pub fn start(
         settings: Settings,
         info: v1::MasterInfo,
+        observers_max: usize,
         registry_directory: Option<PathBuf>,
         sender: Sender,
         shutdown: CancellationToken,
@@ -181,6 +197,8 @@ impl Actor {
             log: None,
             master: None,
             streams: HashMap::new(),
+            observers: IndexMap::new(),
+            observers_max,
             cut_off: Vec::new(),
             replies: Vec::new(),
             sender,
@@ -262,27 +280,42 @@ impl Actor {
             (Input::Message(..), None) => {}
             (Input::Subscribe(content, call, reply), Some(master)) => {
                 let stream = StreamId(uuid::Uuid::new_v4());
-                let (records, receiver) = mpsc::channel(STREAM_MAX);
-                let (open, closed) = oneshot::channel::<Infallible>();
-                let handle = self.handle.clone();
-                self.streams.insert(stream, Stream { records, content });
+                let (sending, subscription) = open(&self.handle, stream, content);
+                self.streams.insert(stream, sending);
                 master.subscribe(now, stream, call.subscribe.unwrap_or_default());
                 // If nobody waits any more, what is given back here is dropped: the stream counts as closed.
-                drop(reply.send(Some(Subscription { stream, records: receiver, open })));
-                tokio::spawn(async move {
-                    let Err(_) = closed.await;
-                    handle.send(Input::Closed(stream)).await;
-                });
+                drop(reply.send(Some(subscription)));
             }
             (Input::Subscribe(_, _, reply), None) => drop(reply.send(None)),
+            (Input::Observe(content, reply), Some(master)) => {
+                let id = StreamId(uuid::Uuid::new_v4());
+                let (stream, subscription) = open(&self.handle, id, content);
+                let events = master.subscribe_operator(now);
+                for event in &events {
+                    // There is room for two records in a new stream.
+                    drop(stream.records.try_send(operator_record(content, event)));
+                }
+                // As the original, the oldest makes room.
+                if self.observers.len() >= self.observers_max
+                    && self.observers.shift_remove_index(0).is_some()
+                {
+                    master.operator_closed();
+                }
+                self.observers.insert(id, stream);
+                drop(reply.send(Some(subscription)));
+            }
+            (Input::Observe(_, reply), None) => drop(reply.send(None)),
             (Input::Call(stream, call, reply), Some(master)) => {
                 drop(reply.send(Some(master.call(now, stream.as_deref(), *call))))
             }
             (Input::Call(_, _, reply), None) => drop(reply.send(None)),
             (Input::Closed(stream), master) => {
                 self.streams.remove(&stream);
-                if let Some(master) = master {
-                    master.stream_closed(now, stream);
+                let observed = self.observers.shift_remove(&stream).is_some();
+                match master {
+                    Some(master) if observed => master.operator_closed(),
+                    Some(master) => master.stream_closed(now, stream),
+                    None => {}
                 }
             }
             (Input::Exited(address), Some(master)) => master.peer_exited(now, address),
@@ -351,6 +384,7 @@ impl Actor {
                     self.sender.link(&to);
                 }
                 Effect::Event(stream, event) => self.event(stream, &event),
+                Effect::Notify(event) => self.notify(&event),
                 Effect::Close(stream) => drop(self.streams.remove(&stream)),
                 Effect::Abort(reason) => {
                     self.failure = Some(reason);
@@ -383,6 +417,27 @@ impl Actor {
         Ok(())
     }
 
+    fn notify(&mut self, event: &v1::master::Event) {
+        let mut encoded: [Option<Bytes>; 2] = [None, None];
+        let mut cut = 0;
+        self.observers.retain(|id, stream| {
+            let slot = usize::from(stream.content == ContentType::Protobuf);
+            let content = stream.content;
+            let record = encoded[slot].get_or_insert_with(|| operator_record(content, event)).clone();
+            let reads = stream.records.try_send(record).is_ok();
+            if !reads {
+                tracing::warn!(stream = %id.0, "a subscriber that doesn't read its events is cut off");
+                cut += 1;
+            }
+            reads
+        });
+        for _ in 0..cut {
+            if let Some(master) = &mut self.master {
+                master.operator_closed();
+            }
+        }
+    }
+
     fn event(&mut self, id: StreamId, event: &v1::scheduler::Event) {
         let Some(stream) = self.streams.get(&id) else { return };
         let record = mesos::recordio::encode(&stream.content.encode(event));
@@ -393,4 +448,30 @@ impl Actor {
             self.cut_off.push(id);
         }
     }
+}
+
+/// A new stream: the side that the actor fills, and the side that is sent.
+fn open(handle: &Handle, stream: StreamId, content: ContentType) -> (Stream, Subscription) {
+    let (records, receiver) = mpsc::channel(STREAM_MAX);
+    let (open, closed) = oneshot::channel::<Infallible>();
+    let handle = handle.clone();
+    tokio::spawn(async move {
+        let Err(_) = closed.await;
+        handle.send(Input::Closed(stream)).await;
+    });
+    (Stream { records, content }, Subscription { stream, records: receiver, open })
+}
+
+fn operator_record(content: ContentType, event: &v1::master::Event) -> Bytes {
+    let encoded = match content {
+        ContentType::Protobuf => content.encode(event),
+        ContentType::Json => {
+            let mut value = json::to_value(event, Dialect::V1);
+            if let Some(subscribed) = value.get_mut("subscribed") {
+                operator::with_empty_lists(subscribed);
+            }
+            value.to_string().into()
+        }
+    };
+    mesos::recordio::encode(&encoded)
 }

@@ -1,5 +1,6 @@
 //! `POST /api/v1`: the operator API.
 
+use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -7,6 +8,7 @@ use mesos::content::ContentType;
 use mesos::json::{self, Dialect};
 use mesos::v1;
 use mesos::v1::master::{Call, Response as Answer, call, response};
+use tokio_stream::StreamExt as _;
 use web::respond;
 
 use super::http::{App, bad_request};
@@ -173,6 +175,13 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
             let id = call.mark_agent_gone.unwrap_or_default().agent_id.value;
             app.change(move |master, now| master.mark_agent_gone(now, &id)).await
         }
+        T::Subscribe => match app.handle.observe(accepted).await {
+            Some(subscription) => {
+                let records = subscription.records().map(Ok::<Bytes, std::convert::Infallible>);
+                respond::body(StatusCode::OK, accepted.as_str(), Body::from_stream(records))
+            }
+            None => app.not_recovered(),
+        },
         T::Teardown => app.teardown(call.teardown.unwrap_or_default().framework_id.value).await,
         other => respond::text(
             StatusCode::NOT_IMPLEMENTED,

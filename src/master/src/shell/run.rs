@@ -62,8 +62,16 @@ pub async fn run(
 
     let sender = Sender::new(address);
     let mut exited = sender.exited();
-    let (handle, actor) =
-        Actor::start(plan.settings, info.clone(), plan.registry, sender, shutdown.clone());
+    let observers_max =
+        values.number("max_operator_event_stream_subscribers").unwrap_or_default() as usize;
+    let (handle, actor) = Actor::start(
+        plan.settings,
+        info.clone(),
+        observers_max.max(1),
+        plan.registry,
+        sender,
+        shutdown.clone(),
+    );
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {

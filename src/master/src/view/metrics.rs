@@ -37,7 +37,8 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> 
         put(name, 0.0);
     }
     put("master/event_queue_dispatches", queued as f64);
-    put("master/operator_event_stream_subscribers", 0.0);
+    let observers = master.map_or(0, Master::operators);
+    put("master/operator_event_stream_subscribers", observers as f64);
     let Some(master) = master else { return all };
     put("registrar/log/ensemble_size", 1.0);
     put("registrar/log/recovered", 1.0);

@@ -55,6 +55,26 @@ fn framework(master: &Master, framework: &Framework) -> response::get_frameworks
     }
 }
 
+/// One agent as `GET_AGENTS` shows it.
+pub fn one_agent(master: &Master, id: &str) -> Option<response::get_agents::Agent> {
+    master.agents.get(id).map(|known| agent(master, known, &Used::of(master)))
+}
+
+/// One framework as events show it: without what it holds, with all its times.
+pub fn one_framework(master: &Master, id: &str) -> Option<response::get_frameworks::Framework> {
+    let known = master.frameworks.get(id)?;
+    Some(response::get_frameworks::Framework {
+        framework_info: known.info.clone(),
+        active: known.active,
+        connected: known.is_connected(),
+        recovered: known.connection == Connection::Recovered,
+        registered_time: time(known.registered),
+        reregistered_time: time(known.reregistered),
+        unregistered_time: Some(v1::TimeInfo { nanoseconds: (known.unregistered * 1e9) as i64 }),
+        ..Default::default()
+    })
+}
+
 /// `GET_AGENTS`.
 pub fn agents(master: &Master) -> response::GetAgents {
     let used = Used::of(master);

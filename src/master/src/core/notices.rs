@@ -1,0 +1,123 @@
+//! What subscribers of the operator API hear: tasks, agents and frameworks as they come, change and go.
+//!
+//! Nothing is put together while nobody listens.
+
+use mesos::v1;
+use mesos::v1::master::{Event, event};
+
+use super::model::Now;
+use super::{Effect, HEARTBEAT_SECONDS, Master};
+use crate::view::operator as shown;
+
+fn notice(kind: event::Type) -> Event {
+    Event { r#type: Some(kind as i32), ..Default::default() }
+}
+
+impl Master {
+    /// What a new subscriber hears first. From now on [`Effect::Notify`] is for it, too.
+    pub fn subscribe_operator(&mut self, now: Now) -> [Event; 2] {
+        if self.operators == 0 {
+            self.notice_due = now.mono + std::time::Duration::from_secs_f64(HEARTBEAT_SECONDS);
+        }
+        self.operators += 1;
+        let subscribed = event::Subscribed {
+            get_state: Some(shown::state(self)),
+            heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
+        };
+        [
+            Event { subscribed: Some(subscribed), ..notice(event::Type::Subscribed) },
+            notice(event::Type::Heartbeat),
+        ]
+    }
+
+    /// A subscriber is gone.
+    pub fn operator_closed(&mut self) {
+        self.operators = self.operators.saturating_sub(1);
+    }
+
+    /// How many listen.
+    pub fn operators(&self) -> usize {
+        self.operators
+    }
+
+    fn notify(&mut self, event: impl FnOnce(&Self) -> Option<Event>) {
+        if self.operators > 0
+            && let Some(event) = event(self)
+        {
+            self.effects.push(Effect::Notify(Box::new(event)));
+        }
+    }
+
+    pub(super) fn notify_heartbeat(&mut self, now: Now) {
+        if now.mono >= self.notice_due {
+            self.notice_due = now.mono + std::time::Duration::from_secs_f64(HEARTBEAT_SECONDS);
+            self.notify(|_| Some(notice(event::Type::Heartbeat)));
+        }
+    }
+
+    pub(super) fn notify_task_added(&mut self, framework: &str, task: &str) {
+        self.notify(|master| {
+            let task = master.frameworks.get(framework)?.tasks.get(task)?.clone();
+            Some(Event {
+                task_added: Some(event::TaskAdded { task }),
+                ..notice(event::Type::TaskAdded)
+            })
+        });
+    }
+
+    pub(super) fn notify_task_updated(
+        &mut self,
+        framework: &str,
+        status: &v1::TaskStatus,
+        state: v1::TaskState,
+    ) {
+        self.notify(|_| {
+            let updated = event::TaskUpdated {
+                framework_id: v1::FrameworkId { value: framework.to_owned() },
+                status: status.clone(),
+                state: state as i32,
+            };
+            Some(Event { task_updated: Some(updated), ..notice(event::Type::TaskUpdated) })
+        });
+    }
+
+    pub(super) fn notify_agent_added(&mut self, id: &str) {
+        self.notify(|master| {
+            let agent = shown::one_agent(master, id)?;
+            Some(Event {
+                agent_added: Some(event::AgentAdded { agent }),
+                ..notice(event::Type::AgentAdded)
+            })
+        });
+    }
+
+    pub(super) fn notify_agent_removed(&mut self, id: &str) {
+        self.notify(|_| {
+            let agent_id = v1::AgentId { value: id.to_owned() };
+            Some(Event {
+                agent_removed: Some(event::AgentRemoved { agent_id }),
+                ..notice(event::Type::AgentRemoved)
+            })
+        });
+    }
+
+    pub(super) fn notify_framework(&mut self, id: &str, is_new: bool) {
+        self.notify(|master| {
+            let framework = shown::one_framework(master, id)?;
+            Some(if is_new {
+                let added = Some(event::FrameworkAdded { framework });
+                Event { framework_added: added, ..notice(event::Type::FrameworkAdded) }
+            } else {
+                let updated = Some(event::FrameworkUpdated { framework });
+                Event { framework_updated: updated, ..notice(event::Type::FrameworkUpdated) }
+            })
+        });
+    }
+
+    pub(super) fn notify_framework_removed(&mut self, info: &v1::FrameworkInfo) {
+        self.notify(|_| {
+            let removed = Some(event::FrameworkRemoved { framework_info: info.clone() });
+            Some(Event { framework_removed: removed, ..notice(event::Type::FrameworkRemoved) })
+        });
+    }
+}
