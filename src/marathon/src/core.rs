@@ -123,6 +123,16 @@ struct Delay {
     until: Duration,
 }
 
+/// A stored value that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{key}: stored by another version, or damaged: {source}; nothing is launched or killed until it is put right"
+)]
+pub struct Unreadable {
+    key: String,
+    source: serde_json::Error,
+}
+
 /// What an operator chose.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -169,7 +179,13 @@ pub struct Marathon {
 
 impl Marathon {
     /// What was stored: keys and values as [`Effect::Store`] gave them.
-    pub fn load(settings: Settings, stored: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+    ///
+    /// # Errors
+    /// When a value can't be read.
+    pub fn load(
+        settings: Settings,
+        stored: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Self, Unreadable> {
         let mut marathon = Self {
             settings,
             framework_id: None,
@@ -186,30 +202,36 @@ impl Marathon {
             effects: Vec::new(),
         };
         for (key, value) in stored {
-            let unreadable = |error: serde_json::Error| tracing::error!(key, %error, "stored value can't be read; it is left alone");
-            match key.split_once('/') {
-                Some(("apps", _)) => match serde_json::from_slice::<Known>(&value) {
-                    Ok(known) => {
-                        let newest = known.app.version.parse::<jiff::Timestamp>();
-                        let newest = newest.map_or(0, jiff::Timestamp::as_millisecond);
-                        marathon.last_version_ms = marathon.last_version_ms.max(newest);
-                        drop(marathon.apps.insert(known.app.id.clone(), known));
-                    }
-                    Err(error) => unreadable(error),
-                },
-                Some(("instances", _)) => match serde_json::from_slice::<Instance>(&value) {
-                    Ok(instance) => {
-                        drop(marathon.instances.insert(instance.task_id.clone(), instance))
-                    }
-                    Err(error) => unreadable(error),
-                },
-                _ if key == "framework-id" => {
-                    marathon.framework_id = Some(String::from_utf8_lossy(&value).into_owned())
+            let Some((kind, _)) = key.split_once('/') else {
+                if key == "framework-id" {
+                    marathon.framework_id = Some(String::from_utf8_lossy(&value).into_owned());
                 }
-                _ => {}
-            }
+                continue;
+            };
+            // Without its app an instance would be killed, so nothing is done where anything can't be read.
+            marathon.take_stored(kind, &value).map_err(|source| Unreadable { key, source })?;
         }
-        marathon
+        marathon.deployments.sort_by(|one, other| one.version.cmp(&other.version));
+        Ok(marathon)
+    }
+
+    fn take_stored(&mut self, kind: &str, value: &[u8]) -> serde_json::Result<()> {
+        match kind {
+            "apps" => {
+                let known: Known = serde_json::from_slice(value)?;
+                let newest = known.app.version.parse::<jiff::Timestamp>();
+                let newest = newest.map_or(0, jiff::Timestamp::as_millisecond);
+                self.last_version_ms = self.last_version_ms.max(newest);
+                self.apps.insert(known.app.id.clone(), known);
+            }
+            "instances" => {
+                let instance: Instance = serde_json::from_slice(value)?;
+                self.instances.insert(instance.task_id.clone(), instance);
+            }
+            "deployments" => self.deployments.push(serde_json::from_slice(value)?),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// What is to be done since the last call.

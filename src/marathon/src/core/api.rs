@@ -288,7 +288,9 @@ impl Marathon {
             return Ok(());
         }
         if force {
-            self.deployments.retain(|deployment| deployment.app != id);
+            while let Some(place) = self.deployment_of(id) {
+                self.end_deployment(place);
+            }
             return Ok(());
         }
         let deployments: Vec<Value> = locked.iter().map(|id| json!({"id": id})).collect();
@@ -483,7 +485,7 @@ impl Marathon {
         let place = self.deployments.iter().position(|deployment| deployment.id == id);
         let place = place
             .ok_or_else(|| Answer::message(404, format!("DeploymentPlan {id} does not exist")))?;
-        let deployment = self.deployments.remove(place);
+        let deployment = self.end_deployment(place);
         if force {
             return Ok(Answer::new(202, Value::Null));
         }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Instance, Marathon, Now};
+use super::{Effect, Instance, Marathon, Now};
 use crate::app::App;
 
 /// A change under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Deployment {
     /// Its id.
     pub id: String,
@@ -18,7 +19,7 @@ pub(super) struct Deployment {
     /// Of which app.
     pub app: String,
     /// `StartApplication`, `ScaleApplication`, `RestartApplication`, `StopApplication`.
-    pub action: &'static str,
+    pub action: String,
     /// What was before, for taking it back.
     pub(super) before: Option<App>,
 }
@@ -39,10 +40,18 @@ impl Marathon {
         version: String,
     ) -> String {
         let id = Uuid::new_v4().to_string();
-        let deployment =
-            Deployment { id: id.clone(), version, app: app.to_owned(), action, before };
+        let deployment = Deployment {
+            id: id.clone(),
+            version,
+            app: app.to_owned(),
+            action: action.to_owned(),
+            before,
+        };
         self.delays.remove(app);
         let (plan, step) = (self.plan(&deployment), deployment.step());
+        if let Ok(bytes) = serde_json::to_vec(&deployment) {
+            self.effects.push(Effect::Store(format!("deployments/{id}"), bytes));
+        }
         self.deployments.push(deployment);
         self.event(now, "deployment_info", json!({"plan": plan, "currentStep": step}));
         id
@@ -86,11 +95,23 @@ impl Marathon {
             }
         }
         for index in finished.into_iter().rev() {
-            let deployment = self.deployments.remove(index);
+            let deployment = self.end_deployment(index);
             let (plan, step) = (self.plan(&deployment), deployment.step());
             self.event(now, "deployment_step_success", json!({"plan": plan, "currentStep": step}));
             self.event(now, "deployment_success", json!({"id": deployment.id, "plan": plan}));
         }
+    }
+
+    /// Ends the deployment at this place: its app is free.
+    pub(super) fn end_deployment(&mut self, index: usize) -> Deployment {
+        let deployment = self.deployments.remove(index);
+        self.effects.push(Effect::Forget(format!("deployments/{}", deployment.id)));
+        deployment
+    }
+
+    /// The place of a deployment of this app.
+    pub(super) fn deployment_of(&self, app: &str) -> Option<usize> {
+        self.deployments.iter().position(|deployment| deployment.app == app)
     }
 
     pub(super) fn locked_by(&self, app: &str) -> BTreeSet<String> {

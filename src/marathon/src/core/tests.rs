@@ -8,7 +8,8 @@ use mesos::v1::TaskState;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use self::world::World;
+use self::world::{World, settings};
+use super::Marathon;
 use super::api::Request;
 
 fn web(instances: u32) -> Value {
@@ -249,9 +250,30 @@ fn another_marathon_goes_on_where_this_one_stopped() {
     let update = next.ask("PUT", "/v2/apps/web", &json!({"instances": 1}));
     assert!(update.body["version"].as_str() > version.as_str(), "{} {version}", update.body);
 
+    let mut damaged = world.stored.clone();
+    damaged.insert("apps/web".to_owned(), b"{".to_vec());
+    let error = Marathon::load(settings(), damaged).unwrap_err();
+    assert!(error.to_string().starts_with("apps/web: "), "{error}");
+
     let mut orphaned = world.stored.clone();
     orphaned.remove("apps/web");
     assert_eq!(World::with(orphaned).killed, before, "tasks of an app that is gone");
+}
+
+#[test]
+fn deployments_go_on_under_another_marathon() {
+    let mut world = World::new();
+    let deployment = world.create(&web(1)).deployment;
+    let mut next = World::with(world.stored.clone());
+    assert_eq!(next.get("/v2/deployments")[0]["id"].as_str(), deployment.as_deref());
+    assert_eq!(next.ask("PUT", "/v2/apps/web", &json!({"instances": 2})).status, 409);
+    next.settle();
+    assert_eq!(next.get("/v2/deployments"), json!([]));
+    assert!(
+        !next.stored.keys().any(|key| key.starts_with("deployments/")),
+        "{:?}",
+        next.stored.keys()
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::events::Bus;
 use super::http::{App, now_ms, router};
 use super::proxy::Proxy;
 use super::scheduler::{self, Subscription};
-use super::store::Store;
+use super::store::{self, Store};
 use crate::core::{Marathon, Settings};
 use crate::flags;
 
@@ -49,7 +49,9 @@ impl Ended {
 
 /// Exit codes of the original.
 const NOT_BOUND: u8 = 111;
+const ZOOKEEPER_UNREACHABLE: u8 = 100;
 const LEADERSHIP_LOST: u8 = 103;
+const STATE_UNREADABLE: u8 = 107;
 
 struct Plan {
     settings: Settings,
@@ -272,10 +274,15 @@ async fn lead(
     }
     tracing::info!("elected: loading the state");
     let leading = async {
-        let store = Store::open(plan.zk.clone(), plan.session_timeout).await?;
-        let stored = store.load().await?;
+        let unreachable =
+            |error: anyhow::Error| Ended::new(ZOOKEEPER_UNREACHABLE, format!("{error:#}"));
+        let store =
+            Store::open(plan.zk.clone(), plan.session_timeout).await.map_err(unreachable)?;
+        let stored = store.load().await.map_err(unreachable)?;
         tracing::info!(values = stored.len(), "state loaded");
-        let core = Marathon::load(plan.settings, stored);
+        let place = format!("{}/{}", plan.zk, store::DIRECTORY);
+        let core = Marathon::load(plan.settings, stored)
+            .map_err(|error| Ended::new(STATE_UNREADABLE, format!("{place}/{error}")))?;
         let (actor, handle, calls, framework) = Actor::new(core, store, bus);
         let subscription = Subscription {
             leader: detector::detect(plan.master, plan.session_timeout),

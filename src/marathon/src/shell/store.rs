@@ -1,6 +1,6 @@
 //! What Marathon keeps in ZooKeeper: one znode a value, below `<zk path>/meso`.
 //!
-//! Keys are `apps/<id>`, `instances/<id>` and `framework-id`. The place is not that of the original (`state`), whose
+//! Keys are `apps/<id>`, `instances/<id>`, `deployments/<id>` and `framework-id`. The place is not that of the original (`state`), whose
 //! values are protobuf of another schema: a Marathon of either kind never misreads the other's.
 
 use std::time::Duration;
@@ -10,8 +10,10 @@ use election::session;
 use mesos::zk_url::ZkUrl;
 use zookeeper_client::{Client, CreateMode, Error};
 
+/// Where all of it is, below the path of `--zk`.
+pub(super) const DIRECTORY: &str = "meso";
 /// Directories of keys.
-const DIRECTORIES: [&str; 2] = ["apps", "instances"];
+const DIRECTORIES: [&str; 3] = ["apps", "deployments", "instances"];
 /// How long a write is tried while ZooKeeper can't be reached.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -26,7 +28,7 @@ impl Store {
     /// Connects, and makes the directories where missing.
     pub(super) async fn open(zk: ZkUrl, session_timeout: Duration) -> anyhow::Result<Self> {
         let client = session::connect_for_ever(&zk, session_timeout).await;
-        let base = zk.child("meso");
+        let base = zk.child(DIRECTORY);
         for directory in DIRECTORIES {
             let path = format!("{base}/{directory}");
             session::make_path(&client, &zk, &path)

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::core::api::{Answer, Request};
 use crate::core::{Effect, Marathon, Now, Settings};
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         role: "*".to_owned(),
         user: "root".to_owned(),
@@ -43,7 +43,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn with(stored: BTreeMap<String, Vec<u8>>) -> Self {
-        let marathon = Marathon::load(settings(), stored.clone());
+        let marathon = Marathon::load(settings(), stored.clone()).unwrap();
         let mut world = Self {
             marathon,
             now: Now { wall_ms: 1_767_323_045_678, mono: Duration::from_secs(1) },
