@@ -77,7 +77,8 @@ class Side:
         if opcode == GET:
             return reader.buffer(), self.stat(reader)
         if opcode == GET_ACL:
-            return reader.vector(reader.acl), self.stat(reader)
+            # `auth` becomes the connection's ids, in the order of a Java set.
+            return sorted(reader.vector(reader.acl)), self.stat(reader)
         if opcode == CHILDREN:
             return sorted(reader.vector(reader.text))
         if opcode == CHILDREN2:
