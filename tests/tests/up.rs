@@ -154,6 +154,18 @@ fn what_a_killed_run_left_behind_does_not_outlive_the_next() {
 }
 
 #[test]
+fn a_directory_is_for_one_cluster() {
+    let up = Up::new();
+    let _daemon = up.start();
+    let ids = wait_for_tasks(&up.marathon(""), "/hello", 1);
+    let output = up.command().output().expect("meso runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(errors.contains("a cluster runs in this directory already"), "{errors}");
+    assert_eq!(wait_for_tasks(&up.marathon(""), "/hello", 1), ids, "the first goes on");
+}
+
+#[test]
 fn a_taken_port_is_named_before_anything_starts() {
     let up = Up::new();
     let held = std::net::TcpListener::bind(("127.0.0.1", up.ports[3])).expect("a free port");

@@ -19,6 +19,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use tracing_subscriber::EnvFilter;
 
 use crate::problem::Problem;
@@ -78,6 +80,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .into());
     }
     let directory = directory(options.dir.as_deref())?;
+    let _lock = lock(&directory)?;
     let log = directory.join("meso.log");
     log_to(&log)?;
     let progress = progress();
@@ -142,6 +145,22 @@ fn directory(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(std::fs::canonicalize(&directory).map_err(unusable)?)
 }
 
+/// Keeps a second `meso up` away from the directory, and from the tasks of the first.
+fn lock(directory: &Path) -> anyhow::Result<Flock<std::fs::File>> {
+    let path = directory.join("lock");
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => Problem::usage(
+            "a cluster runs in this directory already",
+            format!("{} is locked by another meso up", path.display()),
+            "stop that one, or give another directory by --dir, and other ports",
+        )
+        .into(),
+        error => anyhow::Error::from(error).context(format!("cannot lock {}", path.display())),
+    })
+}
+
 /// Sends the daemons' logs to a file: the terminal is for the person.
 fn log_to(path: &Path) -> anyhow::Result<()> {
     let file = std::fs::File::options()
@@ -196,4 +215,27 @@ fn greet(
         ))?;
     }
     say("\nCtrl-C ends it all.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_directory_is_private_and_taken_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = directory(Some(&scratch.path().join("a/b"))).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let held = lock(&path).unwrap();
+        assert!(lock(&path).unwrap_err().to_string().contains("already"));
+        drop(held);
+        lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(directory(Some(file.path())).is_err());
+    }
 }

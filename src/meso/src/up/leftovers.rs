@@ -1,18 +1,26 @@
-//! Ending what still runs below the directory: the agent's own end reaches its containers' process trees, but not a
-//! task that moved to a session of its own and lost its parents.
+//! Ending what is left of the directory's tasks: the agent's own end reaches its containers' process trees, but not a
+//! process that moved to a session of its own and lost its parents.
+//!
+//! Tasks and their executors are told by what the agent put into their environment, wherever they work now; a person's
+//! shell that happens to be in the directory is none.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 
 /// How long processes may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long the kernel may take to end them.
 const KILL_MAX: Duration = Duration::from_secs(5);
 
-/// Ends every process of this user that works below `directory`; at once, or after a request and a while.
+/// Variables that name a task's sandbox.
+const SANDBOX: [&[u8]; 2] = [b"MESOS_SANDBOX=", b"MESOS_DIRECTORY="];
+
+/// Ends every process whose sandbox lies below `directory`; at once, or after a request and a while.
 pub(super) async fn end(directory: &Path, at_once: bool) {
     if !at_once {
         gone(directory, Signal::SIGTERM, GRACE).await;
@@ -45,21 +53,21 @@ async fn gone(directory: &Path, signal: Signal, limit: Duration) -> bool {
     }
 }
 
-/// Processes of this user whose working directory lies below `directory`, ours excepted.
+/// Processes whose sandbox lies below `directory`, as far as this user may look at them.
 fn processes(directory: &Path) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let own = Pid::this();
-    let user = Uid::effective();
     entries
         .flatten()
         .filter_map(|entry| {
-            use std::os::unix::fs::MetadataExt as _;
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
-            let works_below = std::fs::read_link(entry.path().join("cwd"))
-                .is_ok_and(|path| path.starts_with(directory));
-            let is_ours =
-                user.is_root() || entry.metadata().is_ok_and(|of| of.uid() == user.as_raw());
-            (works_below && is_ours && pid != own).then_some(pid)
+            let environment = std::fs::read(entry.path().join("environ")).ok()?;
+            let is_task = environment.split(|byte| *byte == 0).any(|variable| {
+                let sandbox = SANDBOX.iter().find_map(|name| variable.strip_prefix(*name));
+                sandbox
+                    .is_some_and(|path| Path::new(OsStr::from_bytes(path)).starts_with(directory))
+            });
+            (is_task && pid != own).then_some(pid)
         })
         .collect()
 }
@@ -70,20 +78,26 @@ mod tests {
     use std::process::Command;
 
     #[tokio::test]
-    async fn what_works_below_is_ended_and_nothing_else() {
-        let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let start = |script: &str, place: &Path| {
-            Command::new("sh").args(["-c", script]).current_dir(place).spawn().unwrap()
+    async fn tasks_of_the_directory_are_ended_and_nothing_else() {
+        let (ours, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let start = |script: &str, sandbox: Option<&Path>, place: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).current_dir(place);
+            command.envs(sandbox.map(|sandbox| ("MESOS_SANDBOX", sandbox.join("s"))));
+            command.spawn().unwrap()
         };
-        let mut deaf = start("trap '' TERM; while :; do sleep 60; done", inside.path());
-        let mut other = start("exec sleep 60", outside.path());
-        let directory = inside.path().canonicalize().unwrap();
-        let reaped = std::thread::spawn(move || deaf.wait().unwrap());
-        end(&directory, true).await;
-        assert!(processes(&directory).is_empty());
+        let deaf = "trap '' TERM; while :; do sleep 60; done";
+        let mut task = start(deaf, Some(ours.path()), Path::new("/"));
+        let mut shell = start("exec sleep 60", None, ours.path());
+        let mut other = start("exec sleep 60", Some(others.path()), Path::new("/"));
+        let reaped = std::thread::spawn(move || task.wait().unwrap());
+        end(ours.path(), true).await;
+        assert!(processes(ours.path()).is_empty());
         assert!(!reaped.join().unwrap().success());
-        assert!(other.try_wait().unwrap().is_none());
-        other.kill().unwrap();
-        other.wait().unwrap();
+        for kept in [&mut shell, &mut other] {
+            assert!(kept.try_wait().unwrap().is_none());
+            kept.kill().unwrap();
+            kept.wait().unwrap();
+        }
     }
 }
