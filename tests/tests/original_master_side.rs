@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use end_to_end::cluster::Cluster;
 use end_to_end::daemon::Daemon;
+use end_to_end::golden::{self, Mode, Names};
 use end_to_end::programs::original_mesos;
 use end_to_end::{http, need, ports, wait};
 use nix::sys::signal::Signal;
@@ -149,6 +150,7 @@ fn a_driver_that_ends_takes_its_framework_along() {
 
 #[test]
 fn of_two_masters_one_leads_and_the_other_takes_over() {
+    need!(golden::directory().is_some(), "../shared/reference/mesos-golden is missing");
     need!(original_mesos().is_some(), "../shared/oracle is missing or can't be built");
     let mut mixed = Mixed::start();
     let [second_port] = ports::free();
@@ -179,6 +181,25 @@ fn of_two_masters_one_leads_and_the_other_takes_over() {
     });
     let health = http::get(&second_url("/health")).expect("the second master answers");
     assert_eq!(health.status, 200, "what is not the leader's business is answered here");
+
+    // What the original's follower answered, ours does, too.
+    let mut names = Names::default();
+    names.add("master0.example:5050", format!("127.0.0.1:{}", mixed.cluster.master_port));
+    let mut replayed = 0;
+    for exchange in golden::load("ha") {
+        let Some(what) = exchange.name.strip_prefix("three/follower/") else { continue };
+        // We are no collection of processes; which metrics there are is compared where one leads.
+        if matches!(what, "__processes__" | "metrics/snapshot") {
+            continue;
+        }
+        let mode = if what == "flags" { Mode::Shape } else { Mode::Values };
+        let ours =
+            golden::replay(&exchange, second_port, &names).expect("the second master answers");
+        let differing = golden::differences(exchange.reply.as_ref(), ours.as_ref(), mode);
+        assert!(differing.is_empty(), "{what}: {differing:?}");
+        replayed += 1;
+    }
+    assert!(replayed > 10, "{replayed} exchanges with a follower");
 
     // The second has a registry of its own that knows nothing of the agent: it is admitted all the same.
     mixed.cluster.master.take().expect("a running master").kill();

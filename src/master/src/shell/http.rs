@@ -128,7 +128,11 @@ async fn answer(app: App, request: Request) -> Response {
     }
     let Some(methods) = legacy::methods(local) else { return respond::not_found() };
     if !app.leads() {
-        return app.to_leader(&parts.uri);
+        // A registrar has nothing to hide: one that has recovered nothing yet shows that.
+        if local.starts_with("/registrar(1)/") {
+            return respond::json("{}");
+        }
+        return app.to_leader(local, query);
     }
     if !methods.is_empty() && !methods.contains(&parts.method.as_str()) {
         return respond::method_not_allowed(methods, &parts.method);
@@ -181,12 +185,13 @@ impl App {
         Some(format!("//{}:{}", leader.hostname(), leader.port))
     }
 
-    fn to_leader(&self, uri: &http::Uri) -> Response {
+    /// Where the leader has the same, under its process' name as the original writes it.
+    fn to_leader(&self, local: &str, query: Option<&str>) -> Response {
         match self.leader_location() {
-            Some(location) => respond::temporary_redirect(&format!(
-                "{location}{}",
-                uri.path_and_query().map_or("/", |path| path.as_str())
-            )),
+            Some(location) => {
+                let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+                respond::temporary_redirect(&format!("{location}/master{local}{query}"))
+            }
             None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
         }
     }
