@@ -146,7 +146,7 @@ fn random_operations_give_the_same_on_ours_and_on_the_original() {
     for seed in seeds.split_whitespace() {
         let (ours, original) = (Server::started(Kind::Ours), Server::started(Kind::Original));
         let mut command = Server::client("zookeeper_differential.py");
-        command.args([&ours.port.to_string(), &original.port.to_string(), seed, "1000"]);
+        command.args([&ours.port.to_string(), &original.port.to_string(), seed, "2000"]);
         run(&mut command).expect("no difference");
     }
 }

@@ -61,6 +61,24 @@ pub struct Settings {
     pub super_digest: Option<String>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// Short times, everything allowed.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            tick_ms: 10,
+            session_timeout_min_ms: 20,
+            session_timeout_max_ms: 200,
+            extended_types: true,
+            enforce_quota: true,
+            container_check_ms: 100,
+            container_max_per_minute: 10_000,
+            skip_acl: false,
+            super_digest: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Session {
     timeout_ms: i32,

@@ -123,7 +123,39 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::password;
+    use super::*;
+    use crate::core::{Effect, Settings, State};
+
+    /// A core with one session in its data, and a connection that asks for a session.
+    fn connected(known: i64, now_ms: i64) -> (Core, i64) {
+        let state = State { sessions: [(known, 100)].into(), ..State::default() };
+        let mut core = Core::new(Settings::for_tests(), state, now_ms);
+        core.opened(now_ms, ConnectionId(1), "127.0.0.1:1", "127.0.0.1");
+        let mut request = Writer::new();
+        request.int(0).long(0).int(100).long(0).buffer(Some(&[0; 16])).boolean(false);
+        core.frame(now_ms, now_ms, ConnectionId(1), request.as_bytes());
+        let effects = core.take_effects();
+        let Some(Effect::Append(entry)) = effects.first() else { panic!("{effects:?}") };
+        assert!(matches!(effects.get(1), Some(Effect::Send(..))), "logged before it is answered");
+        (core, entry.session)
+    }
+
+    #[test]
+    fn a_clock_that_went_back_gives_no_session_id_twice() {
+        let known = 0x0123_4567_89ab_cdef;
+        assert_eq!(connected(known, 5).1, known + 1);
+    }
+
+    #[test]
+    fn silent_sessions_end_after_their_timeout() {
+        let (mut core, session) = connected(7, 1000);
+        core.tick(1100, 1100);
+        assert!(core.session_ends().any(|(id, _)| id == session), "at its timeout it still lives");
+        core.tick(1111, 1111);
+        assert!(core.session_ends().all(|(id, _)| id != session));
+        let effects = core.take_effects();
+        assert!(effects.contains(&Effect::Close(ConnectionId(1))), "{effects:?}");
+    }
 
     #[test]
     fn passwords_are_the_originals() {

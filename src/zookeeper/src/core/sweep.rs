@@ -55,18 +55,7 @@ mod tests {
 
     #[test]
     fn containers_end_after_their_children_and_ttl_nodes_after_their_time() {
-        let settings = Settings {
-            tick_ms: 10,
-            session_timeout_min_ms: 20,
-            session_timeout_max_ms: 200,
-            extended_types: true,
-            enforce_quota: false,
-            container_check_ms: 100,
-            container_max_per_minute: 10_000,
-            skip_acl: false,
-            super_digest: None,
-        };
-        let mut core = Core::new(settings, State::default(), 0);
+        let mut core = Core::new(Settings::for_tests(), State::default(), 0);
         create(&mut core, opcode::CREATE_CONTAINER, "/c", 0);
         create(&mut core, opcode::CREATE_CONTAINER, "/used", 0);
         create(&mut core, opcode::CREATE, "/used/child", 0);
