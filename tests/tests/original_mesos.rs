@@ -9,7 +9,6 @@ use end_to_end::cluster::Cluster;
 use end_to_end::daemon::Daemon;
 use end_to_end::programs::{original_mesos, python, root};
 use end_to_end::{http, need, wait};
-use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const WHY: &str = "a real Mesos 1.11 (../shared/oracle) can't be built here";
@@ -52,8 +51,8 @@ fn start_original_agent(cluster: &mut Cluster) {
             .arg("--executor_reregistration_timeout=10secs")
             .arg(format!("--port={}", cluster.agent_port))
             .arg(format!("--launcher_dir={}", original.join("bin").display()))
-            .arg(format!("--work_dir={}", directory(cluster, "original-agent").display()))
-            .arg(format!("--runtime_dir={}", directory(cluster, "original-agent-run").display())),
+            .arg(format!("--work_dir={}", directory(cluster, "agent").display()))
+            .arg(format!("--runtime_dir={}", directory(cluster, "agent-runtime").display())),
     ));
 }
 
@@ -128,8 +127,15 @@ fn until_released(cluster: &Cluster) -> (String, PathBuf, PathBuf) {
     (command, pid, release)
 }
 
-fn agent_id(cluster: &Cluster) -> Value {
-    http::get_json(&cluster.agent_url("/state")).expect("the agent's state")["id"].clone()
+fn agent_id(cluster: &Cluster) -> String {
+    wait::until("the agent's id", LIMIT, || {
+        let state = http::get_json(&cluster.agent_url("/state"))?;
+        state["id"]
+            .as_str()
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| state.to_string())
+    })
 }
 
 #[test]
@@ -218,6 +224,45 @@ fn the_original_driver_runs_a_task_on_our_master_and_agent() {
     cluster.start_agent();
     wait_for_registered_again(&cluster);
     assert!(lives(task), "the task went on");
+    std::fs::write(release, "").expect("the file that the task waits for");
+    assert!(driver.wait_for_end(LIMIT).success(), "{}", driver.output());
+    let output = driver.output();
+    assert!(output.contains("TASK_FINISHED") && !output.contains("TASK_LOST"), "{output}");
+}
+
+#[test]
+fn our_agent_takes_over_an_originals_disk_and_task_and_gives_them_back() {
+    need!(original_mesos().is_some(), "{WHY}");
+    let mut cluster = Cluster::new();
+    cluster.start_zookeeper();
+    start_original_master(&mut cluster);
+    start_original_agent(&mut cluster);
+    cluster.wait_for_agent();
+    let (command, pid, release) = until_released(&cluster);
+    let mut driver = start_driver(&cluster, &command, &[]);
+    wait_for_state(&driver, "TASK_RUNNING");
+    let (task, id) = (pid_in(&pid), agent_id(&cluster));
+
+    cluster.agent.take().expect("a running agent").kill();
+    cluster.start_agent();
+    wait_for_registered_again(&cluster);
+    assert_eq!(agent_id(&cluster), id);
+    assert!(lives(task), "the task went on");
+
+    cluster.agent.take().expect("a running agent").kill();
+    start_original_agent(&mut cluster);
+    wait_for_registered_again(&cluster);
+    wait::until("the original agent to be back", LIMIT, || {
+        let state = http::get_json(&cluster.agent_url("/state"))?;
+        let executors = &state["frameworks"][0]["executors"];
+        if state["id"] == *id && executors[0]["tasks"][0]["state"] == "TASK_RUNNING" {
+            Ok(())
+        } else {
+            Err(executors.to_string())
+        }
+    });
+    assert!(lives(task), "the task went on");
+
     std::fs::write(release, "").expect("the file that the task waits for");
     assert!(driver.wait_for_end(LIMIT).success(), "{}", driver.output());
     let output = driver.output();
