@@ -123,7 +123,6 @@ impl Master {
         }
         self.agents.insert(id.clone(), agent);
         self.allocator.add_agent(&id, total, used);
-        self.apply_deactivation(&id);
         if is_new {
             self.notify_agent_added(&id);
         }
@@ -185,6 +184,10 @@ impl Master {
                 self.notify_task_added(&framework, &task_id);
             }
         }
+        // An executor that the agent does not report has ended: what it held is free.
+        for framework in self.frameworks.values_mut() {
+            framework.executors.retain(|(on, _), _| *on != id);
+        }
         for executor in message.executor_infos {
             // A command task's executor is the agent's own; its resources are the task's.
             let Some(framework) =
@@ -208,6 +211,7 @@ impl Master {
             message.resource_version_uuid,
             &used,
         );
+        self.apply_deactivation(&id);
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.reregistered = now.wall;
         }

@@ -95,3 +95,25 @@ fn agents_that_do_not_come_back_to_a_new_leader_are_unreachable() {
     assert!(test.master.recovered_agents.is_empty());
     assert_eq!(test.master.registry.unreachable.as_ref().unwrap().slaves.len(), 1);
 }
+
+#[test]
+fn an_executor_that_a_returning_agent_does_not_report_holds_nothing_any_more() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    let executor = v1::ExecutorInfo {
+        executor_id: v1::ExecutorId { value: "e".to_owned() },
+        command: Some(v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() }),
+        resources: resources("cpus:1;mem:128"),
+        ..Default::default()
+    };
+    let custom = v1::TaskInfo { command: None, executor: Some(executor), ..task("t1") };
+    test.launch(stream, vec![custom]);
+    assert_eq!(test.master.frameworks["M-0000"].executors.len(), 1);
+    let slave = v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() };
+    test.message(&agent_pid(), &internal::ReregisterSlaveMessage { slave, ..Default::default() });
+    let framework = &test.master.frameworks["M-0000"];
+    assert!(framework.executors.is_empty() && framework.tasks.is_empty());
+    assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskLost)]);
+    assert_eq!(test.offer().resources[0].scalar.unwrap().value, 4.0, "all of the agent is offered");
+}
