@@ -182,7 +182,13 @@ fn recover(
     let rebooted = std::fs::read_to_string(&boot_path).is_ok_and(|before| before.trim() != boot_id);
     let recovered = found::Reader { work_dir, is_strict: values.boolean("strict") }
         .read(rebooted)
-        .context("the checkpoint of the agent before can't be read")?;
+        .with_context(|| {
+            let latest = paths::meta(work_dir).join("slaves/latest");
+            format!(
+                "the checkpoint of the agent before can't be read; restore it, or start as a new agent, which ends the tasks of the old one, after: rm -f {}",
+                latest.display()
+            )
+        })?;
     checkpoint::replace(&boot_path, boot_id.as_bytes())
         .with_context(|| format!("cannot write {}", boot_path.display()))?;
     let Some(recovered) = recovered else { return Ok(()) };
