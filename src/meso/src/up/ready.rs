@@ -12,7 +12,7 @@ const START_MAX: Duration = Duration::from_secs(90);
 /// How long one answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// A client of the daemons' APIs.
 pub(super) fn client() -> anyhow::Result<reqwest::Client> {
@@ -47,7 +47,8 @@ pub(super) async fn wait(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-async fn json(client: &reqwest::Client, url: &str) -> Option<Value> {
+/// A JSON answer; `None` for any other.
+pub(super) async fn json(client: &reqwest::Client, url: &str) -> Option<Value> {
     let response = client.get(url).send().await.ok()?.error_for_status().ok()?;
     response.json().await.ok()
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
@@ -11,6 +12,8 @@ use super::{Options, ready};
 const ID: &str = "/hello";
 /// Says that the app was created here once: who destroys it does not want it back.
 const MARK: &str = "sample-created";
+/// How long its first instance may take to run.
+const DEPLOY_MAX: Duration = Duration::from_secs(30);
 
 /// Creates the app on a directory's first run; its id, if it exists.
 ///
@@ -25,7 +28,11 @@ pub(super) async fn create(
     let mark = directory.join(MARK);
     if mark.exists() {
         let found = client.get(format!("{apps}{ID}")).send().await.context("Marathon")?;
-        return Ok(found.status().is_success().then_some(ID));
+        if !found.status().is_success() {
+            return Ok(None);
+        }
+        settled(&client, &format!("{apps}{ID}")).await;
+        return Ok(Some(ID));
     }
     let app = json!({
         "id": ID,
@@ -42,7 +49,22 @@ pub(super) async fn create(
         bail!("Marathon refuses the sample app: {status} {body}");
     }
     fs::write(&mark, "").with_context(|| format!("{} can't be written", mark.display()))?;
+    settled(&client, &format!("{apps}{ID}")).await;
     Ok(Some(ID))
+}
+
+/// Waits until the app is deployed: until then Marathon refuses to scale it. One that never gets there is for a person to
+/// look at, on a cluster that runs.
+async fn settled(client: &reqwest::Client, url: &str) {
+    let deadline = Instant::now() + DEPLOY_MAX;
+    while Instant::now() < deadline {
+        let app = ready::json(client, url).await.unwrap_or_default();
+        if app["app"]["deployments"].as_array().is_some_and(Vec::is_empty) {
+            return;
+        }
+        tokio::time::sleep(ready::LOOK).await;
+    }
+    tracing::warn!("the sample app is not deployed after {} s", DEPLOY_MAX.as_secs());
 }
 
 /// Serves a page that says which task it comes from, or else prints it for ever.
