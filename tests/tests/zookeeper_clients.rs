@@ -162,10 +162,7 @@ fn hand_over(from: Kind, to: Kind, further: &str) {
     assert_eq!(server.dump(), written, "{from:?} wrote, {to:?} read");
     run(&mut server.kazoo(&["behaviour"])).expect("kazoo's checks on the other's data");
     let before = server.dump();
-    let daemon = server.daemon();
-    let output = daemon.output();
-    assert!(!output.contains("digest differs"), "{output}");
-    daemon.kill();
+    server.daemon().kill();
     // And back.
     server.start(from);
     assert_eq!(server.dump(), before, "{to:?} wrote, {from:?} read");
