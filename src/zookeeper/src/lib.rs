@@ -12,6 +12,7 @@ pub mod config;
 pub mod core;
 pub mod disk;
 pub mod path;
+pub mod quorum;
 pub mod server;
 pub mod tree;
 pub mod watch;

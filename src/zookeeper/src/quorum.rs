@@ -1,0 +1,12 @@
+//! The ensemble: election of a leader and Zab, on the original's wire.
+//!
+//! [`member`] is one member's decisions without I/O, made of [`election`], [`leader`] and [`follower`]. Invariants: at
+//! most one leader serves an epoch; what was acknowledged to a client is in every later leader's log; all members apply
+//! the same transactions in the same order.
+
+pub mod election;
+pub mod follower;
+pub mod leader;
+pub mod member;
+pub mod packet;
+pub mod zab;
