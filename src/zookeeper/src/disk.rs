@@ -1,8 +1,10 @@
 //! The data directory: the original's transaction logs and snapshots, in its `version-2`.
 
+pub mod epoch;
 pub mod load;
 pub mod log;
 pub mod snapshot;
+pub mod truncate;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,8 +5,10 @@
 //! the same transactions in the same order.
 
 pub mod election;
+pub(crate) mod elections;
 pub mod follower;
 pub mod leader;
 pub mod member;
+pub(crate) mod net;
 pub mod packet;
 pub mod zab;

@@ -178,7 +178,6 @@ impl Simulation {
             let Some(member) = &mut node.member else { return };
             let outputs = member.take_outputs();
             let notifications = member.take_notifications();
-            node.tree.extend(member.take_kept());
             let is_done = outputs.is_empty();
             for (to, notification) in notifications {
                 for _ in 0..1 + u64::from(self.random.percent(5)) {
@@ -189,21 +188,16 @@ impl Simulation {
                     }
                 }
             }
+            let gave_up = outputs.iter().any(|output| matches!(output, Output::GiveUp(_)));
             for output in outputs {
                 if !self.calm && self.random.below(3000) == 0 {
                     self.crash(id);
                     return;
                 }
-                if let Output::GiveUp(_) = output {
-                    self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().look(now_ms);
-                    for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
-                        if learner == id || leader == id {
-                            self.cut(learner, leader);
-                        }
-                    }
-                    break;
-                }
                 self.output(id, output);
+            }
+            if gave_up {
+                self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().look(now_ms);
             }
             if is_done {
                 return;
@@ -262,6 +256,16 @@ impl Simulation {
                 }
                 let end = self.nodes[&id].tree.len();
                 self.check(id, end);
+            }
+            Output::Lost => {
+                self.flush(id);
+                let node = self.nodes.get_mut(&id).unwrap();
+                node.tree.extend(node.member.as_mut().unwrap().take_kept());
+                for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
+                    if learner == id || leader == id {
+                        self.cut(learner, leader);
+                    }
+                }
             }
             Output::GiveUp(_) | Output::Pass(..) => {}
         }

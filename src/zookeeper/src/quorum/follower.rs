@@ -37,6 +37,7 @@ pub struct Follower {
     delivered: i64,
     /// The last zxid whose acknowledgement was sent.
     acknowledged: i64,
+    gave_up: bool,
     outputs: Vec<Output>,
 }
 
@@ -65,6 +66,7 @@ impl Follower {
             pending: VecDeque::new(),
             delivered: last,
             acknowledged: last,
+            gave_up: false,
             outputs: vec![Output::Send(leader, hello)],
         }
     }
@@ -99,6 +101,7 @@ impl Follower {
     }
 
     fn give_up(&mut self, reason: impl Into<String>) {
+        self.gave_up = true;
         self.outputs.push(Output::GiveUp(reason.into()));
     }
 
@@ -110,6 +113,9 @@ impl Follower {
 
     /// A packet of the leader.
     pub fn packet(&mut self, now_ms: i64, packet: Packet) {
+        if self.gave_up {
+            return;
+        }
         self.heard_ms = now_ms;
         match (self.phase, packet.kind) {
             (Phase::Discovery, kind::LEADERINFO) => self.leader_info(now_ms, packet.zxid >> 32),
@@ -217,7 +223,7 @@ impl Follower {
         let limit =
             if self.phase == Phase::Broadcast { self.limits.sync_ms } else { self.limits.init_ms };
         let since = if self.phase == Phase::Broadcast { self.heard_ms } else { self.since_ms };
-        if now_ms - since > limit {
+        if now_ms - since > limit && !self.gave_up {
             self.give_up(format!("server {}, the leader, is silent for too long", self.leader));
         }
     }

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use super::packet::{LEARNER_VERSION, Packet, kind};
 use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
 
+/// Transactions of one epoch; the rest of the 32 bits is for what is under way.
+const EPOCH_MAX: i64 = 0xfff0_0000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Waiting for a quorum to say what epochs it has promised.
@@ -317,7 +320,11 @@ impl Leader {
         for id in to {
             self.send(id, Packet::with(kind::PROPOSAL, proposal.zxid, proposal.data.to_vec()));
         }
+        let used = proposal.zxid & 0xffff_ffff;
         self.outputs.push(Output::Log(proposal));
+        if used >= EPOCH_MAX {
+            self.give_up("the numbers of this epoch are used up");
+        }
     }
 
     fn forwarding(&self) -> impl Iterator<Item = i64> + '_ {

@@ -98,12 +98,17 @@ impl Member {
 
     /// What to do since the last call, in order.
     pub fn take_outputs(&mut self) -> Vec<Output> {
-        match &mut self.role {
-            Role::Leading(leader) => self.outputs.extend(leader.take_outputs()),
-            Role::Following(follower) => self.outputs.extend(follower.take_outputs()),
-            Role::Looking | Role::Joining(..) => {}
-        }
-        let outputs = std::mem::take(&mut self.outputs);
+        self.collect();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Takes over what the role wants, and what that means for the next election.
+    fn collect(&mut self) {
+        let (outputs, is_follower) = match &mut self.role {
+            Role::Leading(leader) => (leader.take_outputs(), false),
+            Role::Following(follower) => (follower.take_outputs(), true),
+            Role::Looking | Role::Joining(..) => return,
+        };
         for output in &outputs {
             match output {
                 Output::SaveAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
@@ -112,14 +117,12 @@ impl Member {
                     self.election.set_epoch(*epoch);
                 }
                 // A leader's own are in it since they were proposed.
-                Output::Log(proposal) if matches!(self.role, Role::Following(_)) => {
-                    self.history.push(proposal.clone());
-                }
+                Output::Log(proposal) if is_follower => self.history.push(proposal.clone()),
                 Output::Truncate(zxid) => self.history.truncate(*zxid),
                 _ => {}
             }
         }
-        outputs
+        self.outputs.extend(outputs);
     }
 
     /// Notifications of the election to send.
@@ -129,11 +132,13 @@ impl Member {
 
     /// Begins to look for a leader. What was logged is applied: see [`Member::take_kept`].
     pub fn look(&mut self, now_ms: i64) {
+        self.collect();
+        self.outputs.retain(|output| !matches!(output, Output::GiveUp(_)));
         if let Role::Following(follower) = &mut self.role {
             self.kept.extend(follower.take_pending());
         }
         self.role = Role::Looking;
-        self.outputs.clear();
+        self.outputs.push(Output::Lost);
         self.election.start(now_ms, self.history.last(), self.epochs.current);
     }
 

@@ -37,8 +37,10 @@ pub enum Output {
     Commit(i64),
     /// Serve clients; of a leader, from this zxid on.
     Serve(i64),
-    /// Look for a leader again.
+    /// This member should look for a leader again, and why.
     GiveUp(String),
+    /// It looks for a leader: nobody is served, and what was logged is applied.
+    Lost,
     /// A packet about sessions and requests, for the tree's side: from whom and what.
     Pass(i64, Packet),
 }
