@@ -11,4 +11,6 @@ pub mod leader;
 pub mod member;
 pub(crate) mod net;
 pub mod packet;
+#[cfg(test)]
+mod simulation;
 pub mod zab;

@@ -72,12 +72,9 @@ impl Core {
             return;
         }
         self.touch(session, now_ms);
-        let request = match Request::decode(frame).map(|framed| framed.request) {
-            Ok(Ok(request)) => request,
-            _ => {
-                self.fail(session, cxid, wall_ms, Code::MarshallingError);
-                return;
-            }
+        let Ok(Ok(request)) = Request::decode(frame).map(|framed| framed.request) else {
+            self.fail(session, cxid, wall_ms, Code::MarshallingError);
+            return;
         };
         match request {
             Request::CloseSession => {

@@ -58,16 +58,15 @@ pub fn can_truncate(snapshots: &Path, logs: &Path, zxid: i64) -> Result<bool, Di
     Ok(has_snapshot || first == Some(1))
 }
 
+/// Entries as they are in the log, with their zxids.
+pub type Encoded = Vec<(i64, Vec<u8>)>;
+
 /// What the logs hold behind the newest snapshot, whose zxid comes first, if it ends with `zxid`. Before a snapshot
 /// there may be a gap: a leader may have sent it.
 ///
 /// # Errors
 /// When the logs can't be read.
-pub fn last_entries(
-    snapshots: &Path,
-    logs: &Path,
-    zxid: i64,
-) -> Result<(i64, Vec<(i64, Vec<u8>)>), DiskError> {
+pub fn last_entries(snapshots: &Path, logs: &Path, zxid: i64) -> Result<(i64, Encoded), DiskError> {
     let base = numbered(snapshots, "snapshot")?.last().map_or(0, |(taken, _)| *taken);
     let files = numbered(logs, "log")?;
     let begin = files.iter().rposition(|(first, _)| *first <= base + 1).unwrap_or(0);

@@ -10,7 +10,6 @@ use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
 
 /// What a member does.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Role {
     Looking,
     Leading(Leader),

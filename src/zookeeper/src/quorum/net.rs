@@ -159,11 +159,9 @@ async fn next_tree(
         let begin = seen.max(STREAM_END.len()) - STREAM_END.len();
         let may_end =
             buffer[begin..].windows(STREAM_END.len()).any(|word| word == STREAM_END.as_bytes());
-        if may_end {
-            if let Some((state, length)) = snapshot::decode_stream(buffer, zxid) {
-                buffer.advance(length);
-                return Ok(state);
-            }
+        if may_end && let Some((state, length)) = snapshot::decode_stream(buffer, zxid) {
+            buffer.advance(length);
+            return Ok(state);
         }
         seen = buffer.len();
         if stream.read_buf(buffer).await? == 0 {

@@ -101,10 +101,10 @@ impl History {
     /// Adds what was logged.
     pub fn push(&mut self, proposal: Proposal) {
         self.recent.push_back(proposal);
-        if self.recent.len() > self.max {
-            if let Some(oldest) = self.recent.pop_front() {
-                self.base = oldest.zxid;
-            }
+        if self.recent.len() > self.max
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.base = oldest.zxid;
         }
     }
 
@@ -129,7 +129,7 @@ impl History {
             Ok(index) => index + 1,
             Err(0) if zxid == self.base => 0,
             // The first zxid of an epoch is a leader's that had everything before it, committed.
-            Err(index) if zxid > self.base && zxid & 0xffff_ffff == 0 => index,
+            Err(index) if zxid > self.base && zxid.trailing_zeros() >= 32 => index,
             Err(_) => return None,
         };
         Some(self.recent.range(index..))

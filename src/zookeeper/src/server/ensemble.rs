@@ -307,13 +307,13 @@ impl Actor {
             for (to, notification) in quorum.member.take_notifications() {
                 quorum.elections.send(to, notification.encode(&quorum.ensemble.text()));
             }
-            if let Some(leader) = quorum.member.dials().filter(|_| !quorum.is_dialling) {
-                if let Some(peer) = quorum.ensemble.peers.get(&leader).cloned() {
-                    quorum.is_dialling = true;
-                    quorum.next_number += 2;
-                    let (number, events) = (quorum.next_number, quorum.events.clone());
-                    net::dial(&quorum.runtime, leader, peer, number, events);
-                }
+            if let Some(leader) = quorum.member.dials().filter(|_| !quorum.is_dialling)
+                && let Some(peer) = quorum.ensemble.peers.get(&leader).cloned()
+            {
+                quorum.is_dialling = true;
+                quorum.next_number += 2;
+                let (number, events) = (quorum.next_number, quorum.events.clone());
+                net::dial(&quorum.runtime, leader, peer, number, events);
             }
             if !is_idle {
                 continue;

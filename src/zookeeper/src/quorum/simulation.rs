@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zookeeper::quorum::member::Member;
-use zookeeper::quorum::packet::{Notification, Packet, kind};
-use zookeeper::quorum::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+use super::member::Member;
+use super::packet::{Notification, Packet, kind};
+use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
 
 const LIMITS: Limits = Limits { tick_ms: 100, init_ms: 1500, sync_ms: 800 };
 /// Short, so that learners are often too far behind for a DIFF.
@@ -180,7 +180,7 @@ impl Simulation {
             let notifications = member.take_notifications();
             let is_done = outputs.is_empty();
             for (to, notification) in notifications {
-                for _ in 0..1 + u64::from(self.random.percent(5)) {
+                for _ in 0..=u64::from(self.random.percent(5)) {
                     let delay_ms = 1 + self.random.below(60) as i64;
                     if !self.is_blocked(id, to) && (self.calm || !self.random.percent(10)) {
                         let notification = notification.clone();
