@@ -42,6 +42,16 @@ pub enum DiskError {
         /// The last one before.
         last: i64,
     },
+    /// A leader's transaction is of a kind that this server does not know.
+    #[error(
+        "transaction 0x{zxid:x} can't be read: {reason}; update this server, or leave it out of the ensemble"
+    )]
+    Transaction {
+        /// Its number.
+        zxid: i64,
+        /// What is wrong.
+        reason: String,
+    },
     /// There are logs but nothing to replay them on.
     #[error("no valid snapshot found in {}, but there are transaction logs: data would be lost; restore a snapshot, or set snapshot.trust.empty=true to begin with the logs alone", path.display())]
     NoSnapshot {

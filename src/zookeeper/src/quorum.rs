@@ -1,6 +1,7 @@
 //! The ensemble: election of a leader and Zab, on the original's wire.
 //!
-//! [`member`] is one member's decisions without I/O, made of [`election`], [`leader`] and [`follower`]. Invariants: at
+//! [`net`] and [`elections`] carry what members say to the server's one thread, whose member-to-disk-and-core side is
+//! `server::ensemble`. [`member`] is one member's decisions without I/O, made of [`election`], [`leader`] and [`follower`]. Invariants: at
 //! most one leader serves an epoch; what was acknowledged to a client is in every later leader's log; all members apply
 //! the same transactions in the same order.
 

@@ -70,6 +70,18 @@ impl Core {
         (self.tree, self.zxid, self.sessions) = (fresh.tree, fresh.zxid, fresh.sessions);
     }
 
+    /// Begins to follow a leader whose first number is `zxid`: everything before it is in the tree.
+    pub fn follow(&mut self, zxid: i64) {
+        self.mode = "follower";
+        // Clients that come from the leader may have seen it.
+        self.zxid = self.zxid.max(zxid);
+    }
+
+    /// Puts the ensemble's configuration where clients look for it.
+    pub fn show_configuration(&mut self, text: &str) {
+        self.tree.set_data("/zookeeper/config", Some(text.as_bytes().to_vec()), -1, 0, 0);
+    }
+
     /// There is no leader: clients are sent away.
     pub fn without_leader(&mut self) {
         self.mode = "looking";

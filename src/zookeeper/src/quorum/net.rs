@@ -50,6 +50,12 @@ impl Events {
     pub(super) async fn send(&self, event: Event) -> bool {
         self.0.send(Input::Member(event)).await.is_ok()
     }
+
+    /// Has the server's thread look around.
+    pub(crate) async fn wake(&self) {
+        // An error means that it has ended already.
+        let _ = self.0.send(Input::Tick).await;
+    }
 }
 
 /// The way to a member. Dropping it closes the connection.

@@ -97,6 +97,12 @@ pub(super) async fn start(
     let (electing, learning) = (shutdown.clone(), shutdown.clone());
     let accept = elections.clone().accept(election);
     tokio::spawn(async move { electing.run_until_cancelled(accept).await });
+    // The thread of the core looks at `shutdown` when something comes in.
+    let (ending, last) = (shutdown.clone(), events.clone());
+    tokio::spawn(async move {
+        ending.cancelled().await;
+        last.wake().await;
+    });
     let accept = net::accept(learners, events.clone());
     tokio::spawn(async move { learning.run_until_cancelled(accept).await });
     actor.core.set_server_id(ensemble.id);
@@ -428,7 +434,7 @@ impl Actor {
                 let trust = self.config.trust_empty_snapshot;
                 self.core.restore(load::load(&self.snapshots, &self.logs, trust)?);
             }
-            Output::Deliver(proposal) => self.deliver(&proposal),
+            Output::Deliver(proposal) => self.deliver(&proposal)?,
             Output::Commit(zxid) => {
                 quorum.committed = zxid;
                 while quorum.held.front().is_some_and(|(needed, _)| *needed <= zxid) {
@@ -449,7 +455,7 @@ impl Actor {
                 quorum.held.clear();
                 quorum.deferred.clear();
                 for proposal in quorum.member.take_kept() {
-                    self.deliver(&proposal);
+                    self.deliver(&proposal)?;
                 }
                 (quorum.proposed, quorum.committed) = (self.core.zxid(), self.core.zxid());
             }
@@ -462,21 +468,24 @@ impl Actor {
         Ok(())
     }
 
-    fn deliver(&mut self, proposal: &Proposal) {
-        match Entry::decode(&proposal.data) {
-            Ok(entry) => self.core.deliver(&entry),
-            Err(error) => tracing::error!("zxid 0x{:x} can't be read: {error}", proposal.zxid),
-        }
+    /// What can't be read ends the server: what comes after it must not be applied without it.
+    fn deliver(&mut self, proposal: &Proposal) -> Result<(), DiskError> {
+        let zxid = proposal.zxid;
+        let entry = Entry::decode(&proposal.data)
+            .map_err(|error| DiskError::Transaction { zxid, reason: error.to_string() })?;
+        self.core.deliver(&entry);
+        Ok(())
     }
 
     fn serve_clients(&mut self, quorum: &mut Quorum, zxid: i64) {
+        self.core.show_configuration(&quorum.ensemble.text());
         if quorum.member.leading().is_some() {
             tracing::info!("leading epoch {}", zxid >> 32);
             self.core.lead(self.now_ms(), zxid);
             (quorum.proposed, quorum.committed) = (zxid, zxid);
         } else {
             tracing::info!("following server {:?}", quorum.member.leader().unwrap_or_default());
-            self.core.mode = "follower";
+            self.core.follow(zxid);
             (quorum.proposed, quorum.committed) = (0, 0);
         }
     }
