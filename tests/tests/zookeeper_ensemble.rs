@@ -97,16 +97,10 @@ impl Ensemble {
         leader
     }
 
-    fn client(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(python().expect("kazoo"));
-        command.arg(root().join("tests/clients/zookeeper_ensemble.py")).args(arguments);
-        command
-    }
-
     /// Writes while leaders are killed and started again, `rounds` times; who led.
     fn survive(&mut self, rounds: usize) -> Vec<Kind> {
         let hosts = self.clients.map(|port| format!("127.0.0.1:{port}")).join(",");
-        let mut command = self.client(&["write", &hosts]);
+        let mut command = client(&["write", &hosts]);
         let writer = Daemon::start("writer", self.directory.path(), &mut command);
         let written = |writer: &Daemon| writer.output().lines().count();
         let mut led = Vec::new();
@@ -124,7 +118,7 @@ impl Ensemble {
         let log = self.path("writer.log");
         for port in self.clients {
             let host = format!("127.0.0.1:{port}");
-            let count = run(&mut self.client(&["check", &host, log.to_str().expect("a path")]))
+            let count = run(&mut client(&["check", &host, log.to_str().expect("a path")]))
                 .unwrap_or_else(|error| panic!("{error}"));
             assert!(
                 count.trim().parse::<usize>().is_ok_and(|count| count > 200 * rounds),
@@ -133,6 +127,12 @@ impl Ensemble {
         }
         led
     }
+}
+
+fn client(arguments: &[&str]) -> Command {
+    let mut command = Command::new(python().expect("kazoo"));
+    command.arg(root().join("tests/clients/zookeeper_ensemble.py")).args(arguments);
+    command
 }
 
 #[test]

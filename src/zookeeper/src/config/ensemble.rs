@@ -170,6 +170,7 @@ mod tests {
             ("1", "server.1=a:1:2\nserver.01=b:1:2", "is there twice"),
             ("1", "server.1=a:1:2\nserver.2=b:1:2:observer", "observers are not supported"),
             ("1", "server.1=a:1:2\nserver.2=b:1:2\nweight.1=2", "weighted quorums are not"),
+            ("1", "server.1=a:1:2\nserver.2=b:1:2\nsyncLimit=0", "syncLimit is not set"),
             ("1", "server.1=a:1:2\nserver.2=:1:2", "is not host:port:port"),
         ] {
             let error = parse(id, lines).unwrap_err();
