@@ -48,14 +48,23 @@ pub fn remove_newer_snapshots(snapshots: &Path, zxid: i64) -> Result<(), DiskErr
     sync(snapshots)
 }
 
-/// Whether there is still something to load after a cut behind `zxid`: a snapshot, or logs from the beginning.
+/// Whether what is left after a cut behind `zxid` ends with exactly that: it does not where a leader's tree was taken
+/// over that holds more.
 ///
 /// # Errors
 /// When the directories can't be read.
 pub fn can_truncate(snapshots: &Path, logs: &Path, zxid: i64) -> Result<bool, DiskError> {
-    let has_snapshot = numbered(snapshots, "snapshot")?.iter().any(|(taken, _)| *taken <= zxid);
-    let first = numbered(logs, "log")?.first().map(|(first, _)| *first);
-    Ok(has_snapshot || first == Some(1))
+    let files = numbered(logs, "log")?;
+    let taken = numbered(snapshots, "snapshot")?.into_iter().map(|(taken, _)| taken);
+    match taken.filter(|taken| *taken <= zxid).max() {
+        Some(taken) if taken == zxid => return Ok(true),
+        None if files.first().is_none_or(|(first, _)| *first != 1) => return Ok(false),
+        _ => {}
+    }
+    let Some((_, path)) = files.iter().rev().find(|(first, _)| *first <= zxid) else {
+        return Ok(false);
+    };
+    Ok(log::read(path)?.entries.iter().any(|entry| entry.zxid == zxid))
 }
 
 /// Entries as they are in the log, with their zxids.
@@ -114,6 +123,8 @@ mod tests {
         assert_eq!(zxids(4), (2, vec![3, 4]));
         cut_logs(path, 3).unwrap();
         assert_eq!(zxids(3), (2, vec![3]));
-        assert!(can_truncate(path, path, 2).unwrap());
+        for (zxid, can) in [(1, true), (2, true), (3, true), (4, false), (0, true)] {
+            assert_eq!(can_truncate(path, path, zxid).unwrap(), can, "{zxid}");
+        }
     }
 }

@@ -10,6 +10,9 @@ use jute::Writer;
 use super::packet::{LEARNER_VERSION, Packet, kind};
 use super::zab::{Epochs, Limits, Membership, Output, Proposal};
 
+/// A zxid that is in no ensemble's log: epochs begin at 1.
+const NOWHERE: i64 = 1;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Discovery,
@@ -38,6 +41,8 @@ pub struct Follower {
     /// The last zxid whose acknowledgement was sent.
     acknowledged: i64,
     gave_up: bool,
+    /// It told the leader of a zxid that is in nobody's log, to be sent a whole tree.
+    wants_tree: bool,
     outputs: Vec<Output>,
 }
 
@@ -67,8 +72,14 @@ impl Follower {
             delivered: last,
             acknowledged: last,
             gave_up: false,
+            wants_tree: false,
             outputs: vec![Output::Send(leader, hello)],
         }
+    }
+
+    /// Asks for a whole tree: the log can't be cut to where the leader's goes on.
+    pub fn want_tree(&mut self) {
+        self.wants_tree = true;
     }
 
     /// What to do since the last call.
@@ -119,6 +130,9 @@ impl Follower {
         self.heard_ms = now_ms;
         match (self.phase, packet.kind) {
             (Phase::Discovery, kind::LEADERINFO) => self.leader_info(now_ms, packet.zxid >> 32),
+            (Phase::Synchronisation, kind::DIFF | kind::TRUNC) if self.wants_tree => {
+                self.give_up("the leader does not send its whole tree, which this server needs");
+            }
             (Phase::Synchronisation, kind::DIFF | kind::SNAP) => {}
             (Phase::Synchronisation, kind::TRUNC) => {
                 self.outputs.push(Output::Truncate(packet.zxid));
@@ -163,7 +177,8 @@ impl Follower {
         self.epoch = epoch;
         self.phase = Phase::Synchronisation;
         self.since_ms = now_ms;
-        self.send(Packet::with(kind::ACKEPOCH, self.last, current.to_be_bytes().to_vec()));
+        let last = if self.wants_tree { NOWHERE } else { self.last };
+        self.send(Packet::with(kind::ACKEPOCH, last, current.to_be_bytes().to_vec()));
     }
 
     fn proposal(&mut self, packet: Packet) {

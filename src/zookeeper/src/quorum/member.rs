@@ -29,6 +29,7 @@ pub struct Member {
     history: History,
     /// Logged but not committed when the last leader was lost: now part of the tree.
     kept: VecDeque<Proposal>,
+    wants_tree: bool,
     outputs: Vec<Output>,
 }
 
@@ -50,6 +51,7 @@ impl Member {
             role: Role::Looking,
             history,
             kept: VecDeque::new(),
+            wants_tree: false,
             outputs: Vec::new(),
         };
         member.look(now_ms);
@@ -171,14 +173,12 @@ impl Member {
     pub fn connected(&mut self, now_ms: i64, to: i64) {
         if self.dials() == Some(to) {
             let last = self.history.last();
-            self.role = Role::Following(Follower::new(
-                &self.members,
-                self.limits,
-                self.epochs,
-                to,
-                last,
-                now_ms,
-            ));
+            let (members, limits, epochs) = (&self.members, self.limits, self.epochs);
+            let mut follower = Follower::new(members, limits, epochs, to, last, now_ms);
+            if self.wants_tree {
+                follower.want_tree();
+            }
+            self.role = Role::Following(follower);
         }
     }
 
@@ -205,9 +205,17 @@ impl Member {
         }
     }
 
+    /// In place of a TRUNC packet that can't be followed, because what is on disk was never at that point. Nothing on
+    /// disk is given up until the leader's whole tree is here.
+    pub fn cannot_truncate(&mut self, now_ms: i64) {
+        self.wants_tree = true;
+        self.look(now_ms);
+    }
+
     /// A tree that a leader sent is in memory and on disk.
     pub fn restored(&mut self, zxid: i64, history: History) {
         self.history = history;
+        self.wants_tree = false;
         if let Role::Following(follower) = &mut self.role {
             follower.restored(zxid);
         }

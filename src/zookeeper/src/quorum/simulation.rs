@@ -301,7 +301,11 @@ impl Simulation {
                 let node = self.nodes.get_mut(&to).unwrap();
                 let (true, Some(member)) = (open, node.member.as_mut()) else { return };
                 let zxid = packet.zxid;
-                member.packet(now_ms, from, packet);
+                if packet.kind == kind::TRUNC && self.random.percent(30) {
+                    member.cannot_truncate(now_ms);
+                } else {
+                    member.packet(now_ms, from, packet);
+                }
                 if let Some(tree) = tree {
                     node.unsynced.clear();
                     node.log.clone_from(&tree);

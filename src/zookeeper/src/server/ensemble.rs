@@ -3,12 +3,12 @@
 //! A leader's tree is ahead of what is committed; what clients may only see of it then is held until it is. A
 //! follower's tree holds what is committed. Without a leader, clients are sent away.
 
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jute::Writer;
-use jute::request::opcode;
 use jute::txn::Entry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Permit;
 use super::{Actor, Input, ServerError, wall_ms};
 use crate::config;
-use crate::core::{ConnectionId, Effect, Forward, State, read_touched};
+use crate::core::{ConnectionId, Effect, State};
 use crate::disk::{DiskError, epoch, load, snapshot, truncate};
 use crate::quorum::elections::Elections;
 use crate::quorum::member::Member;
@@ -246,7 +246,15 @@ impl Actor {
                 tracing::info!("server {id} is to lead, but does not listen");
             }
             Event::Packet(from, number, packet) => {
-                if quorum.is_open(from, number) {
+                if !quorum.is_open(from, number) {
+                    return Ok(());
+                }
+                if packet.kind == kind::TRUNC
+                    && !truncate::can_truncate(&self.snapshots, &self.logs, packet.zxid)?
+                {
+                    tracing::info!("the log can't be cut behind zxid 0x{:x}", packet.zxid);
+                    quorum.member.cannot_truncate(now_ms);
+                } else {
                     quorum.member.packet(now_ms, from, packet);
                 }
             }
@@ -387,21 +395,6 @@ impl Actor {
         }
     }
 
-    fn forward(&mut self, quorum: &mut Quorum, forward: Forward) {
-        let Some(leader) = quorum.member.leader() else { return };
-        let packet = match forward {
-            Forward::Request(data, ids) => {
-                Packet { kind: kind::REQUEST, zxid: -1, data: Some(data), ids: Some(ids) }
-            }
-            Forward::Revalidate(session, timeout) => {
-                let mut data = Writer::new();
-                data.long(session).int(timeout);
-                Packet::with(kind::REVALIDATE, -1, data.into_bytes())
-            }
-        };
-        quorum.send(self.now_ms(), leader, packet.encode());
-    }
-
     fn output(&mut self, quorum: &mut Quorum, output: Output) -> Result<(), DiskError> {
         let now_ms = self.now_ms();
         match output {
@@ -425,9 +418,6 @@ impl Actor {
                 tracing::info!("cutting the log behind zxid 0x{zxid:x}, as the leader says");
                 self.flush(quorum)?;
                 self.wait_for_snapshot()?;
-                if !truncate::can_truncate(&self.snapshots, &self.logs, zxid)? {
-                    return Err(DiskError::NoSnapshot { path: self.snapshots.clone() });
-                }
                 truncate::cut_logs(&self.logs, zxid)?;
                 truncate::remove_newer_snapshots(&self.snapshots, zxid)?;
                 self.log.roll();
@@ -487,69 +477,6 @@ impl Actor {
             tracing::info!("following server {:?}", quorum.member.leader().unwrap_or_default());
             self.core.follow(zxid);
             (quorum.proposed, quorum.committed) = (0, 0);
-        }
-    }
-
-    /// What a learner asks its leader.
-    fn learner_packet(&mut self, quorum: &mut Quorum, from: i64, packet: Packet) {
-        let now_ms = self.now_ms();
-        let data = packet.data.as_deref().unwrap_or_default();
-        match packet.kind {
-            kind::PING => {
-                for (session, _) in read_touched(data) {
-                    self.core.heard(now_ms, session);
-                }
-            }
-            kind::REVALIDATE => {
-                let Some((session, _)) = read_touched(data).first().copied() else { return };
-                let is_valid = self.core.revalidate(now_ms, from, session);
-                let mut data = Writer::new();
-                data.long(session).boolean(is_valid);
-                let packet = Packet::with(kind::REVALIDATE, -1, data.into_bytes());
-                quorum.send(now_ms, from, packet.encode());
-            }
-            _ if quorum.is_quiet() => quorum.deferred.push_back(Deferred::Request(from, packet)),
-            _ => self.request(quorum, from, packet),
-        }
-    }
-
-    fn request(&mut self, quorum: &mut Quorum, from: i64, packet: Packet) {
-        let now_ms = self.now_ms();
-        let data = packet.data.unwrap_or_default();
-        if data.get(12..16) == Some(&opcode::SYNC.to_be_bytes()) {
-            let packet = Packet::bare(kind::SYNC, 0);
-            // What came before it becomes a proposal first.
-            let effects = self.core.take_effects();
-            self.member_effects(quorum, effects);
-            if quorum.proposed > quorum.committed {
-                quorum.held.push_back((quorum.proposed, Held::Packet(from, packet)));
-            } else {
-                quorum.send(now_ms, from, packet.encode());
-            }
-            return;
-        }
-        self.core.forwarded(now_ms, wall_ms(), from, &data, packet.ids.unwrap_or_default());
-    }
-
-    /// What a leader tells its follower.
-    fn leader_packet(&mut self, quorum: &mut Quorum, leader: i64, packet: Packet) {
-        let data = packet.data.as_deref().unwrap_or_default();
-        match packet.kind {
-            kind::PING => {
-                let mut data = Writer::new();
-                for (session, timeout) in self.core.take_touched() {
-                    data.long(session).int(timeout);
-                }
-                let reply = Packet::with(kind::PING, packet.zxid, data.into_bytes());
-                quorum.send(self.now_ms(), leader, reply.encode());
-            }
-            kind::REVALIDATE => {
-                let mut reader = jute::Reader::new(data);
-                if let (Ok(session), Ok(is_valid)) = (reader.long(), reader.boolean()) {
-                    self.core.validated(session, is_valid);
-                }
-            }
-            _ => self.core.synchronised(),
         }
     }
 }
