@@ -119,17 +119,7 @@ impl Server {
         })?;
         let listener = TcpListener::bind(config.client_address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let settings = Settings {
-            tick_ms: i64::from(config.tick_ms),
-            session_timeout_min_ms: config.session_timeout_min_ms,
-            session_timeout_max_ms: config.session_timeout_max_ms,
-            extended_types: config.extended_types,
-            enforce_quota: config.enforce_quota,
-            container_check_ms: config.container_check_ms,
-            container_max_per_minute: config.container_max_per_minute,
-            skip_acl: config.skip_acl,
-            super_digest: config.super_digest.clone(),
-        };
+        let settings = settings(&config);
         tracing::info!(
             "serving on {address}; last zxid 0x{:x}, {} znodes",
             state.zxid,
@@ -192,6 +182,21 @@ impl Server {
             task.await.map_err(|_| ServerError::Died)?;
         }
         Ok(outcome?)
+    }
+}
+
+/// What the core knows of the configuration.
+pub(crate) fn settings(config: &Config) -> Settings {
+    Settings {
+        tick_ms: i64::from(config.tick_ms),
+        session_timeout_min_ms: config.session_timeout_min_ms,
+        session_timeout_max_ms: config.session_timeout_max_ms,
+        extended_types: config.extended_types,
+        enforce_quota: config.enforce_quota,
+        container_check_ms: config.container_check_ms,
+        container_max_per_minute: config.container_max_per_minute,
+        skip_acl: config.skip_acl,
+        super_digest: config.super_digest.clone(),
     }
 }
 

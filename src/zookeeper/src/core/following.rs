@@ -348,3 +348,130 @@ pub(crate) fn read_touched(data: &[u8]) -> Vec<(i64, i32)> {
     }
     touched
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Effect, Settings};
+
+    const CLIENT: ConnectionId = ConnectionId(1);
+
+    fn settings() -> Settings {
+        let directory = std::path::Path::new("zoo.cfg");
+        let config = crate::Config::parse(directory, "dataDir=/d\nclientPort=1").unwrap();
+        crate::server::settings(&config)
+    }
+
+    /// A leader and a follower with a client, and what the client was sent.
+    struct Pair {
+        leader: Core,
+        follower: Core,
+        replies: Vec<(i32, i32)>,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let mut leader = Core::new(settings(), State::default(), 0);
+            let mut follower = Core::new(settings(), State::default(), 0);
+            leader.lead(0, 1 << 32);
+            follower.set_server_id(2);
+            follower.follow(1 << 32);
+            follower.opened(0, CLIENT, "c:1", "c");
+            let mut pair = Self { leader, follower, replies: Vec::new() };
+            let mut hello = Writer::new();
+            hello.int(0).long(0).int(30_000).long(0).buffer(Some(&[0; 16])).boolean(false);
+            pair.follower.follower_frame(CLIENT, hello.as_bytes());
+            pair.exchange();
+            pair.replies.clear();
+            pair
+        }
+
+        fn ask(&mut self, xid: i32, kind: i32, body: impl FnOnce(&mut Writer)) {
+            let mut frame = Writer::new();
+            frame.int(xid).int(kind);
+            body(&mut frame);
+            self.follower.follower_frame(CLIENT, frame.as_bytes());
+            self.collect();
+        }
+
+        fn collect(&mut self) {
+            for effect in self.follower.take_effects() {
+                if let Effect::Send(_, body) = effect {
+                    let mut reader = Reader::new(&body);
+                    let (xid, _, code) =
+                        (reader.int().unwrap(), reader.long().unwrap(), reader.int().unwrap());
+                    self.replies.push((xid, code));
+                }
+            }
+        }
+
+        /// Requests go to the leader, transactions come back.
+        fn exchange(&mut self) {
+            for forward in self.follower.take_forwards() {
+                if let Forward::Request(data, ids) = forward {
+                    self.leader.forwarded(0, 0, 2, &data, ids);
+                }
+            }
+            for effect in self.leader.take_effects() {
+                if let Effect::Append(entry) = effect {
+                    self.follower.deliver(&Entry::decode(&entry.encode()).unwrap());
+                }
+            }
+            self.collect();
+        }
+    }
+
+    fn create(path: &'static str) -> impl FnOnce(&mut Writer) {
+        move |body| {
+            body.string(path).buffer(None).int(1).int(31).string("world").string("anyone").int(0);
+        }
+    }
+
+    fn exists(path: &'static str) -> impl FnOnce(&mut Writer) {
+        move |body| {
+            body.string(path).boolean(false);
+        }
+    }
+
+    #[test]
+    fn reads_wait_for_writes_before_them_and_see_them() {
+        let mut pair = Pair::new();
+        pair.ask(1, opcode::EXISTS, exists("/a"));
+        assert_eq!(pair.replies, [(1, -101)]);
+        pair.replies.clear();
+        pair.ask(2, opcode::CREATE, create("/a"));
+        pair.ask(3, opcode::EXISTS, exists("/a"));
+        pair.ask(4, opcode::CREATE, create("/a"));
+        pair.ask(5, opcode::EXISTS, exists("/b"));
+        assert_eq!(pair.replies, []);
+        pair.exchange();
+        assert_eq!(pair.replies, [(2, 0), (3, 0), (4, -110), (5, -101)]);
+        assert_eq!(pair.follower.tree().digest(), pair.leader.tree().digest());
+    }
+
+    #[test]
+    fn a_sync_is_answered_when_the_leader_says_so() {
+        let mut pair = Pair::new();
+        pair.ask(1, opcode::SYNC, |body| {
+            body.string("/");
+        });
+        pair.ask(2, opcode::EXISTS, exists("/"));
+        assert_eq!(pair.replies, []);
+        pair.follower.synchronised();
+        pair.collect();
+        assert_eq!(pair.replies, [(1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn a_session_that_moved_is_told_so_and_cut_off() {
+        let mut pair = Pair::new();
+        let session = *pair.follower.sessions.keys().next().unwrap();
+        assert_eq!(session >> 56, 2);
+        assert!(pair.leader.revalidate(0, 3, session));
+        pair.ask(1, opcode::CREATE, create("/a"));
+        pair.exchange();
+        assert_eq!(pair.replies, [(1, Code::SessionMoved.number())]);
+        assert_eq!(pair.follower.connections().count(), 0);
+        assert!(!pair.leader.revalidate(0, 3, 77));
+    }
+}
