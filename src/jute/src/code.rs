@@ -18,6 +18,7 @@ pub enum Code {
     SessionExpired = -112,
     InvalidAcl = -114,
     AuthFailed = -115,
+    SessionMoved = -118,
     NoWatcher = -121,
     ReconfigDisabled = -123,
     QuotaExceeded = -125,

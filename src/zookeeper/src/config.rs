@@ -1,9 +1,13 @@
 //! `zoo.cfg` and `myid` (`QuorumPeerConfig`): a Java properties file.
 
-use std::collections::{BTreeMap, HashMap};
+mod ensemble;
+
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+pub use ensemble::{Ensemble, Peer};
 
 /// A server's configuration.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct Config {
     pub super_digest: Option<String>,
     /// Whether logs without a snapshot are trusted.
     pub trust_empty_snapshot: bool,
+    /// The ensemble that this server is a member of, if there is more than one server.
+    pub ensemble: Option<Ensemble>,
     /// Keys of features that are not built, and were given: said once at start.
     pub ignored: Vec<String>,
 }
@@ -208,8 +214,9 @@ impl Config {
             .split(',')
             .map(|word| word.trim().to_owned())
             .collect();
-        check_servers(&values, &data_dir)?;
+        let ensemble = ensemble::read(&values, &data_dir)?;
         Ok(Self {
+            ensemble,
             data_dir,
             data_log_dir,
             client_address: SocketAddr::new(ip, port),
@@ -263,60 +270,6 @@ fn frame_max(values: &Values) -> Result<usize, ConfigError> {
     }
 }
 
-/// `server.N` lines: one is the classic guide's, and means this server by itself; more are an ensemble.
-fn check_servers(values: &Values, data_dir: &Path) -> Result<(), ConfigError> {
-    let mut servers: BTreeMap<u64, &String> = BTreeMap::new();
-    for key in values.values.keys().filter(|key| key.starts_with("server.")) {
-        let id = key["server.".len()..]
-            .parse()
-            .map_err(|_| values.error(key, "the part behind 'server.' is not a number"))?;
-        if !(1..=255).contains(&id) {
-            return Err(values.error(key, "ids go from 1 to 255"));
-        }
-        let address = values.text(key).unwrap_or_default();
-        let ports: Vec<&str> = address.split(';').next().unwrap_or_default().rsplit(':').collect();
-        let has_ports = ports.len() >= 3
-            && ports.iter().filter(|part| part.parse::<u16>().is_ok()).count() >= 2;
-        if !has_ports {
-            return Err(values.error(key, format!("'{address}' is not host:port:port")));
-        }
-        servers.insert(id, key);
-    }
-    if servers.is_empty() {
-        return Ok(());
-    }
-    if servers.len() > 1 {
-        return Err(values.whole(format!(
-            "{} server lines: ensembles are not supported by this server yet; leave one server line, or none",
-            servers.len()
-        )));
-    }
-    let path = data_dir.join("myid");
-    let text = fs::read_to_string(&path).map_err(|source| {
-        let hint = format!(
-            "{source}; write this server's id into it: echo {} > {}",
-            servers.keys().next().unwrap_or(&1),
-            path.display()
-        );
-        ConfigError::Whole { path: path.clone(), reason: hint }
-    })?;
-    let first = text.lines().next().unwrap_or_default().trim();
-    let id: u64 = first.parse().map_err(|_| ConfigError::Whole {
-        path: path.clone(),
-        reason: format!("serverid {first} is not a number"),
-    })?;
-    match servers.get(&id) {
-        Some(_) => Ok(()),
-        None => Err(ConfigError::Whole {
-            path,
-            reason: format!(
-                "this server's id is {id}, but {} has no server.{id} line",
-                values.path.display()
-            ),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,8 +314,6 @@ mod tests {
         ] {
             assert_eq!(parse(&text).unwrap_err(), expected, "{text}");
         }
-        let two = parse(&format!("{base}server.1=h:1:2\nserver.2=g:1:2")).unwrap_err();
-        assert!(two.contains("ensembles are not supported by this server yet"), "{two}");
         let no_id = parse(&format!("{base}server.1=h:1:2")).unwrap_err();
         assert!(no_id.starts_with("/d/myid: ") && no_id.contains("echo 1 > /d/myid"), "{no_id}");
     }

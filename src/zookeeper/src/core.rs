@@ -5,6 +5,8 @@
 
 mod apply;
 mod connect;
+mod following;
+mod leading;
 mod read;
 mod sweep;
 mod write;
@@ -22,6 +24,8 @@ use crate::watch::Table;
 
 pub(crate) use apply::owner;
 pub use connect::password;
+pub use following::Forward;
+pub(crate) use following::read_touched;
 
 /// A connection of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +145,9 @@ pub struct Core {
     connections: BTreeMap<ConnectionId, Connection>,
     data_watches: Table,
     child_watches: Table,
+    ensemble: following::Ensemble,
+    /// What this server is, as `srvr` says it.
+    pub mode: &'static str,
     /// Requests and replies so far, for `srvr`.
     pub received: u64,
     /// See `received`.
@@ -189,6 +196,8 @@ impl Core {
             connections: BTreeMap::new(),
             data_watches: Table::default(),
             child_watches: Table::default(),
+            ensemble: following::Ensemble::default(),
+            mode: "standalone",
             received: 0,
             sent: 0,
             latency: Latency::default(),
@@ -276,6 +285,7 @@ impl Core {
 
     /// A client's connection is closed; its session lives on.
     pub fn closed(&mut self, id: ConnectionId) {
+        self.ensemble.closed(id);
         self.data_watches.remove_connection(id);
         self.child_watches.remove_connection(id);
         let session = self.connections.remove(&id).and_then(|connection| connection.session);

@@ -1,8 +1,10 @@
 //! The data directory: the original's transaction logs and snapshots, in its `version-2`.
 
+pub mod epoch;
 pub mod load;
 pub mod log;
 pub mod snapshot;
+pub mod truncate;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,16 @@ pub enum DiskError {
         first: i64,
         /// The last one before.
         last: i64,
+    },
+    /// A leader's transaction is of a kind that this server does not know.
+    #[error(
+        "transaction 0x{zxid:x} can't be read: {reason}; update this server, or leave it out of the ensemble"
+    )]
+    Transaction {
+        /// Its number.
+        zxid: i64,
+        /// What is wrong.
+        reason: String,
     },
     /// There are logs but nothing to replay them on.
     #[error("no valid snapshot found in {}, but there are transaction logs: data would be lost; restore a snapshot, or set snapshot.trust.empty=true to begin with the logs alone", path.display())]

@@ -1,4 +1,4 @@
-//! A ZooKeeper server, compatible with Apache's 3.8 on the wire and on disk. Standalone for now.
+//! A ZooKeeper server, compatible with Apache's 3.8 on the wire and on disk: alone, or in an ensemble.
 //!
 //! A request's way, module by module: [`server`] reads frames → [`core`] decodes, checks and numbers them, applies
 //! them to the [`tree`] and tells [`watch`]es → [`disk`] logs transactions, many with one sync → replies leave.
@@ -12,6 +12,7 @@ pub mod config;
 pub mod core;
 pub mod disk;
 pub mod path;
+pub mod quorum;
 pub mod server;
 pub mod tree;
 pub mod watch;

@@ -4,6 +4,7 @@
 //! batch; the transactions of a batch are written and synced together, and only then do its replies leave.
 
 pub mod connection;
+mod ensemble;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::core::{ConnectionId, Core, Effect, Settings};
 use crate::disk::{DiskError, load, log::Log, numbered, snapshot};
+use crate::quorum::net::{Event, Events};
 use crate::words;
 use connection::{Outgoing, Permit};
 
@@ -29,12 +31,14 @@ const QUEUE_MAX: usize = 4096;
 /// Requests taken as one batch.
 const BATCH_MAX: usize = 1024;
 
-enum Input {
+/// What the server's thread is told.
+pub(crate) enum Input {
     Opened(ConnectionId, SocketAddr, Outgoing),
     Frame(ConnectionId, bytes::Bytes, Permit),
     Closed(ConnectionId),
     Word([u8; 4], oneshot::Sender<Option<String>>),
     Tick,
+    Member(Event),
 }
 
 /// Why a server ended.
@@ -59,6 +63,29 @@ pub enum ServerError {
         /// What the system said.
         source: std::fs::TryLockError,
     },
+    /// A port for the other members.
+    #[error(
+        "cannot listen on {address} for the other servers: {source}; is another server running, and is this the host of this server's server.N line?"
+    )]
+    ListenForPeers {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The epochs on disk don't fit together.
+    #[error(
+        "acceptedEpoch is {accepted}, less than currentEpoch {current}: the data directory is damaged; empty it, and this server takes the data over from the others"
+    )]
+    Epochs {
+        /// The one.
+        accepted: i64,
+        /// The other.
+        current: i64,
+    },
+    /// The configuration does not name this server.
+    #[error("this server's id is not among the server.N lines")]
+    NoMember,
     /// The system gave no thread.
     #[error("no thread for the server: {0}")]
     Thread(io::Error),
@@ -92,24 +119,17 @@ impl Server {
         })?;
         let listener = TcpListener::bind(config.client_address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let settings = Settings {
-            tick_ms: i64::from(config.tick_ms),
-            session_timeout_min_ms: config.session_timeout_min_ms,
-            session_timeout_max_ms: config.session_timeout_max_ms,
-            extended_types: config.extended_types,
-            enforce_quota: config.enforce_quota,
-            container_check_ms: config.container_check_ms,
-            container_max_per_minute: config.container_max_per_minute,
-            skip_acl: config.skip_acl,
-            super_digest: config.super_digest.clone(),
-        };
+        let settings = settings(&config);
         tracing::info!(
             "serving on {address}; last zxid 0x{:x}, {} znodes",
             state.zxid,
             state.tree.node_count()
         );
         let is_fresh = state.zxid == 0;
-        let tick_every = Duration::from_millis(u64::from(config.tick_ms).clamp(10, 1000) / 2);
+        // An election is counted in less than ticks.
+        let tick_max_ms = if config.ensemble.is_some() { 100 } else { 1000 };
+        let tick_every =
+            Duration::from_millis(u64::from(config.tick_ms).clamp(10, tick_max_ms) / 2);
         let core = Core::new(settings, state, wall_ms());
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
         let mut actor = Actor {
@@ -125,12 +145,18 @@ impl Server {
             purged: None,
             snapshot_writer: None,
             permits: Vec::new(),
+            quorum: None,
             _locks: locks,
         };
         if is_fresh {
             tokio::task::block_in_place(|| {
                 actor.snapshot().and_then(|()| actor.wait_for_snapshot())
             })?;
+        }
+        if let Some(ensemble) = config.ensemble.clone() {
+            let events = Events(inputs.clone());
+            let quorum = ensemble::start(ensemble, &mut actor, events, shutdown.clone()).await?;
+            actor.quorum = Some(Box::new(quorum));
         }
         let ticks = tokio::spawn(tick(tick_every, inputs.clone(), shutdown.clone()));
         let acceptor = tokio::spawn(connection::accept(listener, inputs, config, shutdown.clone()));
@@ -156,6 +182,21 @@ impl Server {
             task.await.map_err(|_| ServerError::Died)?;
         }
         Ok(outcome?)
+    }
+}
+
+/// What the core knows of the configuration.
+pub(crate) fn settings(config: &Config) -> Settings {
+    Settings {
+        tick_ms: i64::from(config.tick_ms),
+        session_timeout_min_ms: config.session_timeout_min_ms,
+        session_timeout_max_ms: config.session_timeout_max_ms,
+        extended_types: config.extended_types,
+        enforce_quota: config.enforce_quota,
+        container_check_ms: config.container_check_ms,
+        container_max_per_minute: config.container_max_per_minute,
+        skip_acl: config.skip_acl,
+        super_digest: config.super_digest.clone(),
     }
 }
 
@@ -210,6 +251,7 @@ struct Actor {
     snapshot_writer: Option<JoinHandle<Result<(), DiskError>>>,
     /// Of the requests of this batch: given back when their replies are on their way.
     permits: Vec<(ConnectionId, Permit)>,
+    quorum: Option<Box<ensemble::Quorum>>,
     _locks: Vec<File>,
 }
 
@@ -223,10 +265,24 @@ impl Actor {
     fn run(&mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), DiskError> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            for input in batch.drain(..) {
-                self.input(input, queue.len());
+            match self.quorum.take() {
+                None => {
+                    for input in batch.drain(..) {
+                        self.input(input, queue.len());
+                    }
+                    self.carry_out()?;
+                }
+                Some(mut quorum) => {
+                    if quorum.shutdown.is_cancelled() {
+                        break;
+                    }
+                    for input in batch.drain(..) {
+                        self.member_input(&mut quorum, input, queue.len())?;
+                    }
+                    self.settle(&mut quorum)?;
+                    self.quorum = Some(quorum);
+                }
             }
-            self.carry_out()?;
         }
         self.wait_for_snapshot()
     }
@@ -245,6 +301,8 @@ impl Actor {
                 self.core.tick(self.now_ms(), wall_ms());
                 self.purge_when_due();
             }
+            // Only members are told of members.
+            Input::Member(_) => {}
             Input::Closed(id) => {
                 self.outgoing.remove(&id);
                 self.core.closed(id);

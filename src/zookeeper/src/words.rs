@@ -36,6 +36,9 @@ pub fn answer(word: &[u8; 4], config: &Config, core: &mut Core, now: Now) -> Opt
     if !config.words.iter().any(|allowed| allowed == "*" || allowed == word) {
         return Some(format!("{word} is not executed because it is not in the whitelist.\n"));
     }
+    if core.mode == "looking" && !matches!(*word, "ruok" | "conf" | "envi") {
+        return Some("This ZooKeeper instance is not currently serving requests\n".to_owned());
+    }
     Some(match *word {
         "ruok" => "imok".to_owned(),
         "isro" => "rw".to_owned(),
@@ -165,7 +168,7 @@ fn server(core: &Core, with_clients: bool, now: Now) -> String {
     let latency = &core.latency;
     let _ = write!(
         text,
-        "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: standalone\nNode count: {}\n",
+        "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: {}\nNode count: {}\n",
         latency.min_ms,
         decimal(latency.average_ms()),
         latency.max_ms,
@@ -175,6 +178,7 @@ fn server(core: &Core, with_clients: bool, now: Now) -> String {
         core.connections().count() + 1,
         now.waiting,
         core.zxid(),
+        core.mode,
         core.tree().node_count()
     );
     text
@@ -187,7 +191,7 @@ fn monitor(core: &Core, now: Now) -> String {
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let lines: [(&str, String); 18] = [
         ("zk_version", VERSION.to_owned()),
-        ("zk_server_state", "standalone".to_owned()),
+        ("zk_server_state", core.mode.to_owned()),
         ("zk_ephemerals_count", ephemerals.to_string()),
         ("zk_num_alive_connections", (core.connections().count() + 1).to_string()),
         ("zk_avg_latency", decimal(core.latency.average_ms())),
@@ -220,7 +224,7 @@ fn files_max() -> String {
 
 fn configuration(config: &Config) -> String {
     format!(
-        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId=0\n",
+        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
         config.client_address.port(),
         config.data_dir.join("version-2").display(),
         size(&config.data_dir),
@@ -229,7 +233,8 @@ fn configuration(config: &Config) -> String {
         config.tick_ms,
         config.connections_per_address_max,
         config.session_timeout_min_ms,
-        config.session_timeout_max_ms
+        config.session_timeout_max_ms,
+        config.ensemble.as_ref().map_or(0, |ensemble| ensemble.id)
     )
 }
 

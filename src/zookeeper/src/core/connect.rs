@@ -67,6 +67,7 @@ impl Core {
                 entry.connection = Some(from);
             }
         }
+        self.ensemble.owners.remove(&session);
         self.touch(session, now_ms);
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.session = Some(session);
@@ -74,7 +75,7 @@ impl Core {
         self.connect_reply(from, timeout_ms, session, &password(session), request.read_only);
     }
 
-    fn connect_reply(
+    pub(super) fn connect_reply(
         &mut self,
         to: ConnectionId,
         timeout_ms: i32,

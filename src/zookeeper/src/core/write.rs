@@ -170,7 +170,7 @@ impl Core {
     }
 
     /// What the reply to a transaction holds.
-    fn result(&self, txn: &Txn, body: &mut Writer) {
+    pub(super) fn result(&self, txn: &Txn, body: &mut Writer) {
         match txn {
             Txn::Create { opcode: kind, path, .. } => {
                 body.string(path);

@@ -11,7 +11,7 @@ use super::{DiskError, adler32, at};
 
 const MAGIC: i32 = 0x5a4b_4c47;
 const VERSION: i32 = 2;
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 const END: u8 = 0x42;
 /// Files grow by this much at a time, so that most syncs don't change their size.
 const GROWTH: u64 = if cfg!(test) { 8192 } else { 64 << 20 };
@@ -49,19 +49,28 @@ impl Log {
     /// # Errors
     /// When the disk refuses; what was half written is cut again.
     pub fn append(&mut self, entries: &[&Entry]) -> Result<(), DiskError> {
-        let Some(first) = entries.first() else { return Ok(()) };
+        let payloads: Vec<_> = entries.iter().map(|entry| (entry.zxid, entry.encode())).collect();
+        self.append_encoded(&payloads)
+    }
+
+    /// [`Log::append`] of entries as they are in the log, with their zxids.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_encoded(&mut self, entries: &[(i64, impl AsRef<[u8]>)]) -> Result<(), DiskError> {
+        let Some((first, _)) = entries.first() else { return Ok(()) };
         if self.current.as_ref().is_some_and(|current| current.written > FILE_MAX) {
             self.current = None;
         }
         let current = match &mut self.current {
             Some(current) => current,
-            None => self.current.insert(begin(&self.directory, first.zxid)?),
+            None => self.current.insert(begin(&self.directory, *first)?),
         };
         let mut batch = Vec::with_capacity(entries.len() * 128);
-        for entry in entries {
-            let payload = entry.encode();
+        for (_, payload) in entries {
+            let payload = payload.as_ref();
             let mut head = Writer::new();
-            head.long(adler32(&payload)).buffer(Some(&payload));
+            head.long(adler32(payload)).buffer(Some(payload));
             batch.extend_from_slice(head.as_bytes());
             batch.push(END);
         }
@@ -177,13 +186,13 @@ pub fn read(path: &Path) -> Result<Content, DiskError> {
     }
 }
 
-enum Found {
+pub(super) enum Found {
     Entry(Box<Entry>, usize),
     End,
     Broken(&'static str),
 }
 
-fn look(bytes: &[u8], offset: usize) -> Found {
+pub(super) fn look(bytes: &[u8], offset: usize) -> Found {
     let rest = &bytes[offset.min(bytes.len())..];
     let mut reader = Reader::new(rest);
     let Ok(checksum) = reader.long() else {

@@ -16,6 +16,8 @@ use crate::tree::{Node, Tree, open_acl};
 const MAGIC: i32 = 0x5a4b_534e;
 const VERSION: i32 = 2;
 const DIGEST_VERSION: i32 = 2;
+/// The last word of a tree on the wire.
+pub const STREAM_END: &str = "BenWasHere";
 /// The id that stands for everybody everything.
 const OPEN: i64 = -1;
 
@@ -23,6 +25,30 @@ const OPEN: i64 = -1;
 pub fn encode(tree: &Tree, zxid: i64, sessions: &[(i64, i32)]) -> Vec<u8> {
     let mut out = Writer::new();
     out.int(MAGIC).int(VERSION).long(-1);
+    content(&mut out, tree, sessions);
+    seal(&mut out);
+    out.long(zxid).int(DIGEST_VERSION).long(tree.digest());
+    seal(&mut out);
+    out.into_bytes()
+}
+
+/// What a leader sends behind a SNAP packet: the content without header and checksum, and a word at the end.
+pub fn encode_stream(tree: &Tree, sessions: &[(i64, i32)]) -> Vec<u8> {
+    let mut out = Writer::new();
+    content(&mut out, tree, sessions);
+    out.string(STREAM_END);
+    out.into_bytes()
+}
+
+/// Reads what [`encode_stream`] makes, and how long it is; `None` while it is not whole.
+pub fn decode_stream(bytes: &[u8], zxid: i64) -> Option<(State, usize)> {
+    let mut reader = Reader::new(bytes);
+    let state = read_content(&mut reader, zxid).ok()?;
+    let is_whole = reader.string().is_ok_and(|end| end == STREAM_END);
+    is_whole.then(|| (state, bytes.len() - reader.rest().len()))
+}
+
+fn content(out: &mut Writer, tree: &Tree, sessions: &[(i64, i32)]) {
     out.vector(sessions, |out, (id, timeout)| {
         out.long(*id).int(*timeout);
     });
@@ -42,13 +68,9 @@ pub fn encode(tree: &Tree, zxid: i64, sessions: &[(i64, i32)]) -> Vec<u8> {
     for (path, node) in &nodes {
         let acl = ids.get(node.acl.as_slice()).copied().unwrap_or(OPEN);
         out.string(path).buffer(node.data.as_deref()).long(acl);
-        node.stat.write(&mut out);
+        node.stat.write(out);
     }
     out.string("/");
-    seal(&mut out);
-    out.long(zxid).int(DIGEST_VERSION).long(tree.digest());
-    seal(&mut out);
-    out.into_bytes()
 }
 
 fn seal(out: &mut Writer) {
@@ -88,11 +110,15 @@ pub fn decode(bytes: &[u8], zxid: i64) -> Option<State> {
 }
 
 fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
-    let wrong = DecodeError::Short;
     if reader.int()? != MAGIC || reader.int()? != VERSION {
-        return Err(wrong);
+        return Err(DecodeError::Short);
     }
     let _database = reader.long()?;
+    read_content(reader, zxid)
+}
+
+fn read_content(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
+    let wrong = DecodeError::Short;
     let sessions = reader
         .vector(|reader| Ok((reader.long()?, reader.int()?)))?
         .unwrap_or_default()

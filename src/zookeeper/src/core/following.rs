@@ -1,0 +1,477 @@
+//! A follower's clients: reads are answered here, writes go to the leader and are answered when they come back as
+//! committed transactions.
+//!
+//! Requests of a connection are answered in order: what comes behind a write waits in the connection's queue.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use jute::records::{ConnectRequest, Id};
+use jute::request::{Request, opcode};
+use jute::txn::{Entry, Txn};
+use jute::{Code, Reader, Writer};
+
+use super::{ConnectionId, Core, State, password};
+
+/// Requests of one connection that may wait; a client that sends more is cut off.
+const QUEUE_MAX: usize = 10_000;
+
+/// What an ensemble adds to a server's state.
+#[derive(Debug, Default)]
+pub(super) struct Ensemble {
+    /// Which server has a session, as far as the leader knows.
+    pub(super) owners: HashMap<i64, i64>,
+    /// Sessions heard of since the leader last asked.
+    touched: BTreeSet<i64>,
+    queues: BTreeMap<ConnectionId, VecDeque<Queued>>,
+    /// Connections that wait for the leader's word on their session.
+    opening: HashMap<i64, Opening>,
+    syncs: VecDeque<ConnectionId>,
+    forwards: Vec<Forward>,
+}
+
+impl Ensemble {
+    pub(super) fn closed(&mut self, id: ConnectionId) {
+        self.queues.remove(&id);
+    }
+}
+
+#[derive(Debug)]
+enum Queued {
+    Write { cxid: i32 },
+    Sync { xid: i32, path: String },
+    Frame(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Opening {
+    connection: ConnectionId,
+    timeout_ms: i32,
+    read_only: Option<bool>,
+}
+
+/// What is to go to the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forward {
+    /// A request: session and frame, and whose it is.
+    Request(Vec<u8>, Vec<Id>),
+    /// Whether a session is still valid: session and timeout.
+    Revalidate(i64, i32),
+}
+
+impl Core {
+    /// Sessions that begin here have the server's id in front.
+    pub fn set_server_id(&mut self, id: i64) {
+        self.next_session = (self.next_session & ((1 << 56) - 1)) | (id << 56);
+    }
+
+    /// Replaces tree and sessions by what a leader sent or the disk holds.
+    pub fn restore(&mut self, state: State) {
+        let fresh = Self::new(self.settings.clone(), state, 0);
+        (self.tree, self.zxid, self.sessions) = (fresh.tree, fresh.zxid, fresh.sessions);
+    }
+
+    /// Begins to follow a leader whose first number is `zxid`: everything before it is in the tree.
+    pub fn follow(&mut self, zxid: i64) {
+        self.mode = "follower";
+        // Clients that come from the leader may have seen it.
+        self.zxid = self.zxid.max(zxid);
+    }
+
+    /// Puts the ensemble's configuration where clients look for it.
+    pub fn show_configuration(&mut self, text: &str) {
+        self.tree.set_data("/zookeeper/config", Some(text.as_bytes().to_vec()), -1, 0, 0);
+    }
+
+    /// There is no leader: clients are sent away.
+    pub fn without_leader(&mut self) {
+        self.mode = "looking";
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.close(id);
+        }
+        self.ensemble = Ensemble::default();
+    }
+
+    /// What is to go to the leader since the last call.
+    pub fn take_forwards(&mut self) -> Vec<Forward> {
+        std::mem::take(&mut self.ensemble.forwards)
+    }
+
+    /// Sessions and timeouts to tell the leader of.
+    pub fn take_touched(&mut self) -> Vec<(i64, i32)> {
+        let touched = std::mem::take(&mut self.ensemble.touched);
+        let known = touched
+            .into_iter()
+            .filter_map(|id| self.sessions.get(&id).map(|session| (id, session.timeout_ms)));
+        known.collect()
+    }
+
+    /// [`Core::frame`] of a server that follows.
+    pub fn follower_frame(&mut self, from: ConnectionId, frame: &[u8]) {
+        self.received += 1;
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        connection.received += 1;
+        let Some(session) = connection.session else {
+            self.open_session(from, frame);
+            return;
+        };
+        self.ensemble.touched.insert(session);
+        let Ok(framed) = Request::decode(frame) else {
+            self.close(from);
+            return;
+        };
+        if let Ok(Request::Auth { scheme, auth }) = &framed.request {
+            self.authenticate(from, framed.xid, scheme, auth);
+            return;
+        }
+        let queue = self.ensemble.queues.entry(from).or_default();
+        if queue.len() >= QUEUE_MAX {
+            tracing::warn!("a client with {QUEUE_MAX} requests outstanding is cut off");
+            self.close(from);
+            return;
+        }
+        let queued = match &framed.request {
+            Ok(request) if self.is_forwarded(request) => Queued::Write { cxid: framed.xid },
+            Ok(Request::Sync { path }) => Queued::Sync { xid: framed.xid, path: path.clone() },
+            _ => {
+                if self.ensemble.queues.get(&from).is_none_or(VecDeque::is_empty) {
+                    self.answer(from, session, frame);
+                } else if let Some(queue) = self.ensemble.queues.get_mut(&from) {
+                    queue.push_back(Queued::Frame(frame.to_vec()));
+                }
+                return;
+            }
+        };
+        if matches!(queued, Queued::Sync { .. }) {
+            self.ensemble.syncs.push_back(from);
+        }
+        self.ensemble.queues.entry(from).or_default().push_back(queued);
+        let mut data = Writer::new();
+        data.long(session).raw(frame);
+        let ids = self.ids(from).to_vec();
+        self.ensemble.forwards.push(Forward::Request(data.into_bytes(), ids));
+    }
+
+    fn is_forwarded(&self, request: &Request) -> bool {
+        match request {
+            // The original's leader does not survive a TTL node when it has them switched off.
+            Request::Create(create) if create.opcode == opcode::CREATE_TTL => {
+                self.settings.extended_types
+            }
+            Request::Create(_)
+            | Request::Delete { .. }
+            | Request::SetData { .. }
+            | Request::SetAcl { .. }
+            | Request::Multi(_)
+            | Request::CloseSession => true,
+            _ => false,
+        }
+    }
+
+    /// What is answered without the leader.
+    fn answer(&mut self, from: ConnectionId, session: i64, frame: &[u8]) {
+        let Ok(framed) = Request::decode(frame) else { return };
+        let xid = framed.xid;
+        let result = match framed.request {
+            Ok(Request::Unknown) => {
+                self.reply(from, xid, -1, Err(Code::Unimplemented));
+                self.close(from);
+                return;
+            }
+            Err(_) => Err(Code::MarshallingError),
+            Ok(_) if !self.sessions.contains_key(&session) => Err(Code::SessionExpired),
+            Ok(Request::Reconfig) => Err(Code::ReconfigDisabled),
+            Ok(Request::Create(_)) => Err(Code::Unimplemented),
+            Ok(request) => self.read(from, session, request),
+        };
+        self.reply(from, xid, self.zxid, result);
+    }
+
+    fn open_session(&mut self, from: ConnectionId, frame: &[u8]) {
+        let Ok(request) = ConnectRequest::decode(frame) else {
+            self.close(from);
+            return;
+        };
+        if request.last_zxid_seen > self.zxid {
+            tracing::info!("a client has seen a later zxid than ours 0x{:x}", self.zxid);
+            self.close(from);
+            return;
+        }
+        let timeout_ms = request
+            .timeout
+            .clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
+        let opening = Opening { connection: from, timeout_ms, read_only: request.read_only };
+        if request.session == 0 {
+            let session = self.next_session;
+            self.next_session += 1;
+            let mut data = Writer::new();
+            data.long(session).int(0).int(opcode::CREATE_SESSION).int(timeout_ms);
+            let ids = self.ids(from).to_vec();
+            self.ensemble.forwards.push(Forward::Request(data.into_bytes(), ids));
+            self.ensemble.opening.insert(session, opening);
+        } else if request.password == password(request.session) {
+            self.ensemble.forwards.push(Forward::Revalidate(request.session, timeout_ms));
+            self.ensemble.opening.insert(request.session, opening);
+        } else {
+            self.connect_reply(from, 0, 0, &[0; 16], request.read_only);
+            self.close(from);
+        }
+    }
+
+    /// The leader's word on a session.
+    pub fn validated(&mut self, session: i64, is_valid: bool) {
+        let Some(opening) = self.ensemble.opening.remove(&session) else { return };
+        let Opening { connection: from, timeout_ms, read_only } = opening;
+        let (true, Some(known)) = (is_valid, self.sessions.get_mut(&session)) else {
+            self.connect_reply(from, 0, 0, &[0; 16], read_only);
+            self.close(from);
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(&from) else { return };
+        connection.session = Some(session);
+        known.timeout_ms = timeout_ms;
+        let other = known.connection.replace(from).filter(|other| *other != from);
+        if let Some(other) = other {
+            self.close(other);
+            if let Some(known) = self.sessions.get_mut(&session) {
+                known.connection = Some(from);
+            }
+        }
+        self.connect_reply(from, timeout_ms, session, &password(session), read_only);
+    }
+
+    /// The leader has committed everything that it had when a client asked for it.
+    pub fn synchronised(&mut self) {
+        let Some(from) = self.ensemble.syncs.pop_front() else { return };
+        let Some(queue) = self.ensemble.queues.get_mut(&from) else { return };
+        if let Some(Queued::Sync { xid, path }) = queue.front() {
+            let (xid, mut body) = (*xid, Writer::new());
+            body.string(path);
+            queue.pop_front();
+            self.reply(from, xid, self.zxid, Ok(body));
+            self.answer_waiting(from);
+        }
+    }
+
+    fn answer_waiting(&mut self, from: ConnectionId) {
+        while let Some(queue) = self.ensemble.queues.get_mut(&from) {
+            if !matches!(queue.front(), Some(Queued::Frame(_))) {
+                return;
+            }
+            let Some(Queued::Frame(frame)) = queue.pop_front() else { return };
+            let Some(session) = self.connections.get(&from).and_then(|one| one.session) else {
+                return;
+            };
+            self.answer(from, session, &frame);
+        }
+    }
+
+    /// Applies a committed transaction, and answers the client that it is from, if it is here.
+    pub fn deliver(&mut self, entry: &Entry) {
+        self.zxid = entry.zxid;
+        let from = self.sessions.get(&entry.session).and_then(|session| session.connection);
+        let result = self.apply_and_tell(entry);
+        match entry.txn {
+            Txn::CreateSession { .. } => {
+                self.validated(entry.session, true);
+                return;
+            }
+            Txn::CloseSession { .. } => {
+                self.ensemble.opening.remove(&entry.session);
+            }
+            _ => {}
+        }
+        let Some(from) = from else { return };
+        let queue = self.ensemble.queues.get_mut(&from);
+        let is_ours = queue.is_some_and(|queue| match queue.front() {
+            Some(Queued::Write { cxid }) if *cxid == entry.cxid => {
+                queue.pop_front();
+                true
+            }
+            _ => false,
+        });
+        let ended = matches!(entry.txn, Txn::CloseSession { .. })
+            || result.as_ref().err() == Some(&Code::SessionMoved.number());
+        if is_ours {
+            // The leader's error may be one that this server never gives itself.
+            let mut frame = Writer::new();
+            frame.int(entry.cxid).long(entry.zxid).int(result.as_ref().err().copied().unwrap_or(0));
+            if let Ok(body) = result {
+                frame.raw(body.as_bytes());
+            }
+            self.send(from, frame.into_bytes());
+        }
+        if ended {
+            self.close(from);
+        } else if is_ours {
+            self.answer_waiting(from);
+        }
+    }
+
+    /// The result is what the reply holds.
+    fn apply_and_tell(&mut self, entry: &Entry) -> Result<Writer, i32> {
+        let (session, zxid, time) = (entry.session, entry.zxid, entry.time);
+        let mut body = Writer::new();
+        match &entry.txn {
+            Txn::Error { code } => return Err(*code),
+            Txn::Multi(txns) => {
+                let failed = txns.iter().any(|txn| matches!(txn, Txn::Error { .. }));
+                for txn in txns {
+                    if failed {
+                        let code = if let Txn::Error { code } = txn { *code } else { 0 };
+                        body.int(-1).boolean(false).int(code).int(code);
+                        continue;
+                    }
+                    self.apply(session, zxid, time, txn);
+                    let kind = match txn.kind() {
+                        opcode::CREATE_CONTAINER | opcode::CREATE_TTL => opcode::CREATE2,
+                        kind => kind,
+                    };
+                    body.int(kind).boolean(false).int(0);
+                    self.result(txn, &mut body);
+                }
+                body.int(-1).boolean(true).int(-1);
+            }
+            txn => {
+                self.apply(session, zxid, time, txn);
+                self.result(txn, &mut body);
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// Reads what a leader is told of sessions: ids and timeouts.
+pub(crate) fn read_touched(data: &[u8]) -> Vec<(i64, i32)> {
+    let (mut reader, mut touched) = (Reader::new(data), Vec::new());
+    while let (Ok(session), Ok(timeout)) = (reader.long(), reader.int()) {
+        touched.push((session, timeout));
+    }
+    touched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Effect, Settings};
+
+    const CLIENT: ConnectionId = ConnectionId(1);
+
+    fn settings() -> Settings {
+        let directory = std::path::Path::new("zoo.cfg");
+        let config = crate::Config::parse(directory, "dataDir=/d\nclientPort=1").unwrap();
+        crate::server::settings(&config)
+    }
+
+    /// A leader and a follower with a client, and what the client was sent.
+    struct Pair {
+        leader: Core,
+        follower: Core,
+        replies: Vec<(i32, i32)>,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let mut leader = Core::new(settings(), State::default(), 0);
+            let mut follower = Core::new(settings(), State::default(), 0);
+            leader.lead(0, 1 << 32);
+            follower.set_server_id(2);
+            follower.follow(1 << 32);
+            follower.opened(0, CLIENT, "c:1", "c");
+            let mut pair = Self { leader, follower, replies: Vec::new() };
+            let mut hello = Writer::new();
+            hello.int(0).long(0).int(30_000).long(0).buffer(Some(&[0; 16])).boolean(false);
+            pair.follower.follower_frame(CLIENT, hello.as_bytes());
+            pair.exchange();
+            pair.replies.clear();
+            pair
+        }
+
+        fn ask(&mut self, xid: i32, kind: i32, body: impl FnOnce(&mut Writer)) {
+            let mut frame = Writer::new();
+            frame.int(xid).int(kind);
+            body(&mut frame);
+            self.follower.follower_frame(CLIENT, frame.as_bytes());
+            self.collect();
+        }
+
+        fn collect(&mut self) {
+            for effect in self.follower.take_effects() {
+                if let Effect::Send(_, body) = effect {
+                    let mut reader = Reader::new(&body);
+                    let (xid, _, code) =
+                        (reader.int().unwrap(), reader.long().unwrap(), reader.int().unwrap());
+                    self.replies.push((xid, code));
+                }
+            }
+        }
+
+        /// Requests go to the leader, transactions come back.
+        fn exchange(&mut self) {
+            for forward in self.follower.take_forwards() {
+                if let Forward::Request(data, ids) = forward {
+                    self.leader.forwarded(0, 0, 2, &data, ids);
+                }
+            }
+            for effect in self.leader.take_effects() {
+                if let Effect::Append(entry) = effect {
+                    self.follower.deliver(&Entry::decode(&entry.encode()).unwrap());
+                }
+            }
+            self.collect();
+        }
+    }
+
+    fn create(path: &'static str) -> impl FnOnce(&mut Writer) {
+        move |body| {
+            body.string(path).buffer(None).int(1).int(31).string("world").string("anyone").int(0);
+        }
+    }
+
+    fn exists(path: &'static str) -> impl FnOnce(&mut Writer) {
+        move |body| {
+            body.string(path).boolean(false);
+        }
+    }
+
+    #[test]
+    fn reads_wait_for_writes_before_them_and_see_them() {
+        let mut pair = Pair::new();
+        pair.ask(1, opcode::EXISTS, exists("/a"));
+        assert_eq!(pair.replies, [(1, -101)]);
+        pair.replies.clear();
+        pair.ask(2, opcode::CREATE, create("/a"));
+        pair.ask(3, opcode::EXISTS, exists("/a"));
+        pair.ask(4, opcode::CREATE, create("/a"));
+        pair.ask(5, opcode::EXISTS, exists("/b"));
+        assert_eq!(pair.replies, []);
+        pair.exchange();
+        assert_eq!(pair.replies, [(2, 0), (3, 0), (4, -110), (5, -101)]);
+        assert_eq!(pair.follower.tree().digest(), pair.leader.tree().digest());
+    }
+
+    #[test]
+    fn a_sync_is_answered_when_the_leader_says_so() {
+        let mut pair = Pair::new();
+        pair.ask(1, opcode::SYNC, |body| {
+            body.string("/");
+        });
+        pair.ask(2, opcode::EXISTS, exists("/"));
+        assert_eq!(pair.replies, []);
+        pair.follower.synchronised();
+        pair.collect();
+        assert_eq!(pair.replies, [(1, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn a_session_that_moved_is_told_so_and_cut_off() {
+        let mut pair = Pair::new();
+        let session = *pair.follower.sessions.keys().next().unwrap();
+        assert_eq!(session >> 56, 2);
+        assert!(pair.leader.revalidate(0, 3, session));
+        pair.ask(1, opcode::CREATE, create("/a"));
+        pair.exchange();
+        assert_eq!(pair.replies, [(1, Code::SessionMoved.number())]);
+        assert_eq!(pair.follower.connections().count(), 0);
+        assert!(!pair.leader.revalidate(0, 3, 77));
+    }
+}

@@ -1,0 +1,245 @@
+//! A follower (`Learner`, `Follower`), without I/O: it takes over the leader's history, then logs what is proposed and
+//! applies what is committed, in order.
+//!
+//! The epoch in force is written only when the whole history is on disk, and acknowledged only then.
+
+use std::collections::VecDeque;
+
+use jute::Writer;
+
+use super::packet::{LEARNER_VERSION, Packet, kind};
+use super::zab::{Epochs, Limits, Membership, Output, Proposal};
+
+/// A zxid that is in no ensemble's log: epochs begin at 1.
+const NOWHERE: i64 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Discovery,
+    Synchronisation,
+    /// The epoch is acknowledged.
+    Acknowledged,
+    Broadcast,
+}
+
+/// The follower.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    leader: i64,
+    limits: Limits,
+    epochs: Epochs,
+    epoch: i64,
+    phase: Phase,
+    since_ms: i64,
+    heard_ms: i64,
+    /// The last zxid in the log, or on its way to it.
+    last: i64,
+    /// Proposals that are not committed.
+    pending: VecDeque<Proposal>,
+    /// The last zxid that is in the tree.
+    delivered: i64,
+    /// The last zxid whose acknowledgement was sent.
+    acknowledged: i64,
+    gave_up: bool,
+    /// It told the leader of a zxid that is in nobody's log, to be sent a whole tree.
+    wants_tree: bool,
+    outputs: Vec<Output>,
+}
+
+impl Follower {
+    /// A follower that is connected to the leader; `last` is the last zxid in its log and tree.
+    pub fn new(
+        members: &Membership,
+        limits: Limits,
+        epochs: Epochs,
+        leader: i64,
+        last: i64,
+        now_ms: i64,
+    ) -> Self {
+        let mut info = Writer::new();
+        info.long(members.id).int(LEARNER_VERSION).long(0);
+        let hello = Packet::with(kind::FOLLOWERINFO, epochs.accepted << 32, info.into_bytes());
+        Self {
+            leader,
+            limits,
+            epochs,
+            epoch: 0,
+            phase: Phase::Discovery,
+            since_ms: now_ms,
+            heard_ms: now_ms,
+            last,
+            pending: VecDeque::new(),
+            delivered: last,
+            acknowledged: last,
+            gave_up: false,
+            wants_tree: false,
+            outputs: vec![Output::Send(leader, hello)],
+        }
+    }
+
+    /// Asks for a whole tree: the log can't be cut to where the leader's goes on.
+    pub fn want_tree(&mut self) {
+        self.wants_tree = true;
+    }
+
+    /// What to do since the last call.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// The leader.
+    pub fn leader(&self) -> i64 {
+        self.leader
+    }
+
+    /// The epoch, once it is settled.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Whether clients are served.
+    pub fn serves(&self) -> bool {
+        self.phase == Phase::Broadcast
+    }
+
+    /// Takes the proposals that are logged but not committed: the tree of a member without a leader is as its log.
+    pub fn take_pending(&mut self) -> VecDeque<Proposal> {
+        std::mem::take(&mut self.pending)
+    }
+
+    fn send(&mut self, packet: Packet) {
+        self.outputs.push(Output::Send(self.leader, packet));
+    }
+
+    fn give_up(&mut self, reason: impl Into<String>) {
+        self.gave_up = true;
+        self.outputs.push(Output::GiveUp(reason.into()));
+    }
+
+    /// The tree that a SNAP packet announced is in memory and on disk.
+    pub fn restored(&mut self, zxid: i64) {
+        (self.last, self.delivered, self.acknowledged) = (zxid, zxid, zxid);
+        self.pending.clear();
+    }
+
+    /// A packet of the leader.
+    pub fn packet(&mut self, now_ms: i64, packet: Packet) {
+        if self.gave_up {
+            return;
+        }
+        self.heard_ms = now_ms;
+        match (self.phase, packet.kind) {
+            (Phase::Discovery, kind::LEADERINFO) => self.leader_info(now_ms, packet.zxid >> 32),
+            (Phase::Synchronisation, kind::DIFF | kind::TRUNC) if self.wants_tree => {
+                self.give_up("the leader does not send its whole tree, which this server needs");
+            }
+            (Phase::Synchronisation, kind::DIFF | kind::SNAP) => {}
+            (Phase::Synchronisation, kind::TRUNC) => {
+                self.outputs.push(Output::Truncate(packet.zxid));
+                self.restored(packet.zxid);
+            }
+            (Phase::Synchronisation, kind::NEWLEADER) if packet.zxid >> 32 == self.epoch => {
+                self.outputs.push(Output::SaveCurrentEpoch(self.epoch));
+                self.epochs.current = self.epoch;
+                self.phase = Phase::Acknowledged;
+                self.send(Packet::bare(kind::ACK, self.epoch << 32));
+                self.acknowledge_up_to(self.last);
+            }
+            (Phase::Acknowledged, kind::UPTODATE) => {
+                self.phase = Phase::Broadcast;
+                self.send(Packet::bare(kind::ACK, self.epoch << 32));
+                self.outputs.push(Output::Serve(self.epoch << 32));
+            }
+            (Phase::Discovery, _) => self.give_up(format!("packet {} out of turn", packet.kind)),
+            (_, kind::PROPOSAL) => self.proposal(packet),
+            (_, kind::COMMIT) => self.commit(packet.zxid),
+            (_, kind::PING | kind::REVALIDATE | kind::SYNC) => {
+                self.outputs.push(Output::Pass(self.leader, packet));
+            }
+            _ => self.give_up(format!("packet {} out of turn", packet.kind)),
+        }
+    }
+
+    fn leader_info(&mut self, now_ms: i64, epoch: i64) {
+        let current = match epoch.cmp(&self.epochs.accepted) {
+            std::cmp::Ordering::Greater => {
+                self.outputs.push(Output::SaveAcceptedEpoch(epoch));
+                self.epochs.accepted = epoch;
+                self.epochs.current as i32
+            }
+            // Promised before: that must not count twice.
+            std::cmp::Ordering::Equal => -1,
+            std::cmp::Ordering::Less => {
+                self.give_up(format!("the leader's epoch {epoch} is older than one promised"));
+                return;
+            }
+        };
+        self.epoch = epoch;
+        self.phase = Phase::Synchronisation;
+        self.since_ms = now_ms;
+        let last = if self.wants_tree { NOWHERE } else { self.last };
+        self.send(Packet::with(kind::ACKEPOCH, last, current.to_be_bytes().to_vec()));
+    }
+
+    fn proposal(&mut self, packet: Packet) {
+        if packet.zxid <= self.last {
+            self.give_up(format!("proposal 0x{:x} comes twice", packet.zxid));
+            return;
+        }
+        let data = packet.data.unwrap_or_default().into();
+        let proposal = Proposal { zxid: packet.zxid, data };
+        self.last = packet.zxid;
+        self.pending.push_back(proposal.clone());
+        self.outputs.push(Output::Log(proposal));
+    }
+
+    fn commit(&mut self, zxid: i64) {
+        match self.pending.pop_front() {
+            Some(proposal) if proposal.zxid == zxid => {
+                self.delivered = zxid;
+                self.outputs.push(Output::Deliver(proposal));
+            }
+            other => {
+                let head = other.map_or(-1, |proposal| proposal.zxid);
+                self.give_up(format!("commit 0x{zxid:x}, but 0x{head:x} is next"));
+            }
+        }
+    }
+
+    /// The log is on disk up to here.
+    pub fn logged(&mut self, zxid: i64) {
+        if matches!(self.phase, Phase::Acknowledged | Phase::Broadcast) {
+            self.acknowledge_up_to(zxid);
+        }
+    }
+
+    /// Acknowledges each proposal that is on disk. Of those before the epoch the leader needs only what is not
+    /// committed yet.
+    fn acknowledge_up_to(&mut self, zxid: i64) {
+        let from = self.acknowledged;
+        let fresh: Vec<i64> = self
+            .pending
+            .iter()
+            .map(|proposal| proposal.zxid)
+            .filter(|pending| (from + 1..=zxid).contains(pending))
+            .collect();
+        for pending in &fresh {
+            self.send(Packet::bare(kind::ACK, *pending));
+        }
+        // What was committed by others before our own sync still moves the leader's idea of us.
+        if fresh.last().copied().unwrap_or(from) < zxid && zxid > from {
+            self.send(Packet::bare(kind::ACK, zxid));
+        }
+        self.acknowledged = self.acknowledged.max(zxid);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now_ms: i64) {
+        let limit =
+            if self.phase == Phase::Broadcast { self.limits.sync_ms } else { self.limits.init_ms };
+        let since = if self.phase == Phase::Broadcast { self.heard_ms } else { self.since_ms };
+        if now_ms - since > limit && !self.gave_up {
+            self.give_up(format!("server {}, the leader, is silent for too long", self.leader));
+        }
+    }
+}

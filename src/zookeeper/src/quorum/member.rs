@@ -1,0 +1,258 @@
+//! One member of the ensemble, without I/O: it looks for a leader, then leads or follows, and looks again.
+
+use std::collections::VecDeque;
+
+use super::election::Election;
+use super::follower::Follower;
+use super::leader::Leader;
+use super::packet::{Notification, Packet, State};
+use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+
+/// What a member does.
+#[derive(Debug)]
+enum Role {
+    Looking,
+    Leading(Leader),
+    /// The leader is known; the connection to it is on its way.
+    Joining(i64, i64),
+    Following(Follower),
+}
+
+/// The member.
+#[derive(Debug)]
+pub struct Member {
+    members: Membership,
+    limits: Limits,
+    epochs: Epochs,
+    election: Election,
+    role: Role,
+    history: History,
+    /// Logged but not committed when the last leader was lost: now part of the tree.
+    kept: VecDeque<Proposal>,
+    wants_tree: bool,
+    outputs: Vec<Output>,
+}
+
+impl Member {
+    /// A member with what was on disk. It begins to look for a leader.
+    pub fn new(
+        members: Membership,
+        limits: Limits,
+        epochs: Epochs,
+        history: History,
+        now_ms: i64,
+    ) -> Self {
+        let election = Election::new(members.id, members.voters.clone());
+        let mut member = Self {
+            members,
+            limits,
+            epochs,
+            election,
+            role: Role::Looking,
+            history,
+            kept: VecDeque::new(),
+            wants_tree: false,
+            outputs: Vec::new(),
+        };
+        member.look(now_ms);
+        member
+    }
+
+    /// Its id.
+    pub fn id(&self) -> i64 {
+        self.members.id
+    }
+
+    /// The epochs as they are to be on disk.
+    pub fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+
+    /// The leader, if this member follows it, leads itself, or is about to.
+    pub fn leader(&self) -> Option<i64> {
+        match &self.role {
+            Role::Looking => None,
+            Role::Leading(_) => Some(self.members.id),
+            Role::Joining(leader, _) => Some(*leader),
+            Role::Following(follower) => Some(follower.leader()),
+        }
+    }
+
+    /// The leading part, while it leads.
+    pub fn leading(&self) -> Option<&Leader> {
+        if let Role::Leading(leader) = &self.role { Some(leader) } else { None }
+    }
+
+    /// Whether clients are served.
+    pub fn serves(&self) -> bool {
+        match &self.role {
+            Role::Looking | Role::Joining(..) => false,
+            Role::Leading(leader) => leader.serves(),
+            Role::Following(follower) => follower.serves(),
+        }
+    }
+
+    /// `mode` of the status words.
+    pub fn state(&self) -> State {
+        self.election.state()
+    }
+
+    /// What to do since the last call, in order.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        self.collect();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Takes over what the role wants, and what that means for the next election.
+    fn collect(&mut self) {
+        let (outputs, is_follower) = match &mut self.role {
+            Role::Leading(leader) => (leader.take_outputs(), false),
+            Role::Following(follower) => (follower.take_outputs(), true),
+            Role::Looking | Role::Joining(..) => return,
+        };
+        for output in &outputs {
+            match output {
+                Output::SaveAcceptedEpoch(epoch) => self.epochs.accepted = *epoch,
+                Output::SaveCurrentEpoch(epoch) => {
+                    self.epochs.current = *epoch;
+                    self.election.set_epoch(*epoch);
+                }
+                // A leader's own are in it since they were proposed.
+                Output::Log(proposal) if is_follower => self.history.push(proposal.clone()),
+                Output::Truncate(zxid) => self.history.truncate(*zxid),
+                _ => {}
+            }
+        }
+        self.outputs.extend(outputs);
+    }
+
+    /// Notifications of the election to send.
+    pub fn take_notifications(&mut self) -> Vec<(i64, Notification)> {
+        self.election.take_outgoing()
+    }
+
+    /// Begins to look for a leader. What was logged is applied: see [`Member::take_kept`].
+    pub fn look(&mut self, now_ms: i64) {
+        self.collect();
+        self.outputs.retain(|output| !matches!(output, Output::GiveUp(_)));
+        if let Role::Following(follower) = &mut self.role {
+            self.kept.extend(follower.take_pending());
+        }
+        self.role = Role::Looking;
+        self.outputs.push(Output::Lost);
+        self.election.start(now_ms, self.history.last(), self.epochs.current);
+    }
+
+    /// Proposals that a follower had logged when it lost its leader, to apply to the tree.
+    pub fn take_kept(&mut self) -> VecDeque<Proposal> {
+        std::mem::take(&mut self.kept)
+    }
+
+    fn decided(&mut self, now_ms: i64, leader: Option<i64>) {
+        let Some(leader) = leader else { return };
+        self.role = if leader == self.members.id {
+            let last = self.history.last();
+            Role::Leading(Leader::new(self.members.clone(), self.limits, self.epochs, last, now_ms))
+        } else {
+            Role::Joining(leader, now_ms)
+        };
+    }
+
+    /// A notification has come.
+    pub fn notification(&mut self, now_ms: i64, from: i64, notification: Notification) {
+        let leader = self.election.notification_from(now_ms, from, notification);
+        self.decided(now_ms, leader);
+    }
+
+    /// Whom to dial, while a connection to the leader is wanted.
+    pub fn dials(&self) -> Option<i64> {
+        if let Role::Joining(leader, _) = &self.role { Some(*leader) } else { None }
+    }
+
+    /// The connection to the leader is there.
+    pub fn connected(&mut self, now_ms: i64, to: i64) {
+        if self.dials() == Some(to) {
+            let last = self.history.last();
+            let (members, limits, epochs) = (&self.members, self.limits, self.epochs);
+            let mut follower = Follower::new(members, limits, epochs, to, last, now_ms);
+            if self.wants_tree {
+                follower.want_tree();
+            }
+            self.role = Role::Following(follower);
+        }
+    }
+
+    /// A connection for Zab has ended.
+    pub fn disconnected(&mut self, now_ms: i64, other: i64) {
+        match &mut self.role {
+            Role::Leading(leader) => leader.disconnected(other),
+            Role::Following(follower) if follower.leader() == other => {
+                tracing::info!("the connection to the leader, server {other}, has ended");
+                self.look(now_ms);
+            }
+            _ => {}
+        }
+    }
+
+    /// A packet has come.
+    pub fn packet(&mut self, now_ms: i64, from: i64, packet: Packet) {
+        match &mut self.role {
+            Role::Leading(leader) => leader.packet(now_ms, &self.history, from, packet),
+            Role::Following(follower) if follower.leader() == from => {
+                follower.packet(now_ms, packet);
+            }
+            _ => {}
+        }
+    }
+
+    /// In place of a TRUNC packet that can't be followed, because what is on disk was never at that point. Nothing on
+    /// disk is given up until the leader's whole tree is here.
+    pub fn cannot_truncate(&mut self, now_ms: i64) {
+        self.wants_tree = true;
+        self.look(now_ms);
+    }
+
+    /// A tree that a leader sent is in memory and on disk.
+    pub fn restored(&mut self, zxid: i64, history: History) {
+        self.history = history;
+        self.wants_tree = false;
+        if let Role::Following(follower) = &mut self.role {
+            follower.restored(zxid);
+        }
+    }
+
+    /// Proposes a transaction that the tree has applied.
+    pub fn propose(&mut self, proposal: Proposal) {
+        if let Role::Leading(leader) = &mut self.role {
+            self.history.push(proposal.clone());
+            leader.propose(proposal);
+        }
+    }
+
+    /// The log is on disk up to here.
+    pub fn logged(&mut self, zxid: i64) {
+        match &mut self.role {
+            Role::Leading(leader) => leader.logged(&self.history, zxid),
+            Role::Following(follower) => follower.logged(zxid),
+            _ => {}
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now_ms: i64) {
+        match &mut self.role {
+            Role::Looking => {
+                let leader = self.election.tick(now_ms);
+                self.decided(now_ms, leader);
+            }
+            Role::Leading(leader) => leader.tick(now_ms),
+            Role::Following(follower) => follower.tick(now_ms),
+            Role::Joining(leader, since) => {
+                if now_ms - *since > self.limits.init_ms.min(3000) {
+                    tracing::info!("server {leader} leads, but can't be reached");
+                    self.look(now_ms);
+                }
+            }
+        }
+    }
+}

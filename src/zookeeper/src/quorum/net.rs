@@ -1,0 +1,221 @@
+//! Connections for Zab: a learner's to its leader, packets both ways, trees behind SNAP packets.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::packet::{Notification, Packet, kind};
+use crate::config::Peer;
+use crate::core::State;
+use crate::disk::snapshot::{self, STREAM_END};
+use crate::server::Input;
+
+/// Packets that may wait for one member; one that reads more slowly is cut off.
+const OUTGOING_MAX: usize = 32 * 1024;
+/// How long a member may take to say who it is.
+pub(super) const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// Tries to reach a leader that may not listen yet.
+const DIALS: usize = 5;
+
+/// What the network tells the member's task.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A notification of the election.
+    Notification(i64, Notification),
+    /// A learner has connected, and this is what it said first.
+    Joined(i64, Link, Packet),
+    /// The leader has been reached.
+    Connected(i64, Link),
+    /// The leader has not been reached.
+    Unreachable(i64),
+    /// A packet on the connection of this number.
+    Packet(i64, u64, Packet),
+    /// A whole tree behind a SNAP packet.
+    Snapshot(i64, u64, Packet, State),
+    /// The connection of this number has ended.
+    Closed(i64, u64),
+}
+
+/// Where events go: the queue of the server's task.
+#[derive(Debug, Clone)]
+pub(crate) struct Events(pub(crate) mpsc::Sender<Input>);
+
+impl Events {
+    /// Waits for room; false when the server is ending.
+    pub(super) async fn send(&self, event: Event) -> bool {
+        self.0.send(Input::Member(event)).await.is_ok()
+    }
+
+    /// Has the server's thread look around.
+    pub(crate) async fn wake(&self) {
+        // An error means that it has ended already.
+        let _ = self.0.send(Input::Tick).await;
+    }
+}
+
+/// The way to a member. Dropping it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Tells this connection from earlier ones with the same member.
+    pub(crate) number: u64,
+    outgoing: mpsc::Sender<Bytes>,
+}
+
+impl Link {
+    /// Sends without waiting; false when the member reads too slowly or is gone.
+    pub(crate) fn send(&self, bytes: Vec<u8>) -> bool {
+        self.outgoing.try_send(bytes.into()).is_ok()
+    }
+}
+
+/// Accepts learners.
+pub(crate) async fn accept(listener: TcpListener, events: Events) {
+    let mut number = 0;
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a learner's connection is not accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Even numbers: those that were dialled are odd.
+        number += 2;
+        let events = events.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, number, events).await {
+                tracing::debug!("a learner at {from}: {error}");
+            }
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, number: u64, events: Events) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = BytesMut::new();
+    let hello = tokio::time::timeout(HELLO_LIMIT, next_packet(&mut stream, &mut buffer)).await??;
+    let id = hello.data.as_deref().and_then(|data| data.first_chunk::<8>());
+    let (kind::FOLLOWERINFO, Some(id)) = (hello.kind, id) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no follower"));
+    };
+    let id = i64::from_be_bytes(*id);
+    let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
+    if !events.send(Event::Joined(id, Link { number, outgoing }, hello)).await {
+        return Ok(());
+    }
+    exchange(stream, buffer, id, number, frames, events).await
+}
+
+/// Dials the leader in a task of its own and reports what became of it.
+pub(crate) fn dial(runtime: &Handle, id: i64, peer: Peer, number: u64, events: Events) {
+    runtime.spawn(async move {
+        for attempt in 0..DIALS {
+            if attempt > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let address = (peer.host.as_str(), peer.quorum_port);
+            let dialled = tokio::time::timeout(HELLO_LIMIT, TcpStream::connect(address)).await;
+            let Ok(Ok(stream)) = dialled else { continue };
+            let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
+            let link = Link { number, outgoing };
+            if stream.set_nodelay(true).is_err() || !events.send(Event::Connected(id, link)).await {
+                return;
+            }
+            if let Err(error) = exchange(stream, BytesMut::new(), id, number, frames, events).await
+            {
+                tracing::debug!("the connection to server {id}: {error}");
+            }
+            return;
+        }
+        events.send(Event::Unreachable(id)).await;
+    });
+}
+
+async fn next_packet(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<Packet> {
+    loop {
+        let decoded = Packet::decode(buffer)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if let Some((packet, length)) = decoded {
+            buffer.advance(length);
+            return Ok(packet);
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+async fn next_tree(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    zxid: i64,
+) -> io::Result<State> {
+    let mut seen = 0;
+    loop {
+        // Decoding is tried only where the last word may have come; data may hold it too.
+        let begin = seen.max(STREAM_END.len()) - STREAM_END.len();
+        let may_end =
+            buffer[begin..].windows(STREAM_END.len()).any(|word| word == STREAM_END.as_bytes());
+        if may_end && let Some((state, length)) = snapshot::decode_stream(buffer, zxid) {
+            buffer.advance(length);
+            return Ok(state);
+        }
+        seen = buffer.len();
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+async fn exchange(
+    stream: TcpStream,
+    mut buffer: BytesMut,
+    id: i64,
+    number: u64,
+    mut frames: mpsc::Receiver<Bytes>,
+    events: Events,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
+    let write = async {
+        let mut batch = BytesMut::new();
+        while let Some(frame) = frames.recv().await {
+            batch.extend_from_slice(&frame);
+            while batch.len() < 256 * 1024 {
+                let Ok(frame) = frames.try_recv() else { break };
+                batch.extend_from_slice(&frame);
+            }
+            writer.write_all(&batch).await?;
+            batch.clear();
+        }
+        Ok(())
+    };
+    let read = async {
+        loop {
+            let packet = next_packet(&mut reader, &mut buffer).await?;
+            let event = if packet.kind == kind::SNAP {
+                let state = next_tree(&mut reader, &mut buffer, packet.zxid).await?;
+                Event::Snapshot(id, number, packet, state)
+            } else {
+                Event::Packet(id, number, packet)
+            };
+            if !events.send(event).await {
+                return Ok(());
+            }
+        }
+    };
+    let ended: io::Result<()> = tokio::select! {
+        ended = write => ended,
+        ended = read => ended,
+    };
+    events.send(Event::Closed(id, number)).await;
+    ended
+}

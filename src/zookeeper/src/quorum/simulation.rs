@@ -1,0 +1,481 @@
+//! A deterministic simulation of an ensemble: the real decisions of every member on a virtual network and disk that
+//! lose, delay, duplicate, partition and crash. A failure prints its seed; `SEED=n` runs that one alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::member::Member;
+use super::packet::{Notification, Packet, kind};
+use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+
+const LIMITS: Limits = Limits { tick_ms: 100, init_ms: 1500, sync_ms: 800 };
+/// Short, so that learners are often too far behind for a DIFF.
+const HISTORY: usize = 6;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    Notification { from: i64, to: i64, notification: Notification },
+    Packet { from: i64, to: i64, connection: u64, packet: Packet, tree: Option<Vec<Proposal>> },
+    Closed { at: i64, other: i64 },
+    Flush { at: i64, life: u64 },
+    Tick,
+}
+
+#[derive(Default)]
+struct Node {
+    /// What survives a crash.
+    log: Vec<Proposal>,
+    epochs: Epochs,
+    /// Written but not synced.
+    unsynced: Vec<Proposal>,
+    /// What is in memory: every transaction applied, in order.
+    tree: Vec<Proposal>,
+    member: Option<Member>,
+    life: u64,
+    /// How many of the tree were seen to be committed.
+    committed: usize,
+}
+
+struct Simulation {
+    random: Random,
+    now_ms: i64,
+    sequence: u64,
+    events: BTreeMap<(i64, u64), Event>,
+    nodes: BTreeMap<i64, Node>,
+    blocked: BTreeSet<(i64, i64)>,
+    /// Connections for Zab, by learner and leader, with the time at which the last packet arrives each way.
+    connections: BTreeMap<(i64, i64), (u64, i64, i64)>,
+    next_connection: u64,
+    calm: bool,
+    leaders: BTreeMap<i64, i64>,
+    agreed: Vec<Proposal>,
+    acknowledged: usize,
+    values: u64,
+    crashes: u64,
+    snapshots: u64,
+    truncations: u64,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let count = [3, 3, 5][random.below(3) as usize];
+        let mut simulation = Self {
+            random,
+            now_ms: 0,
+            sequence: 0,
+            events: BTreeMap::new(),
+            nodes: (1..=count).map(|id| (id, Node::default())).collect(),
+            blocked: BTreeSet::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            calm: false,
+            leaders: BTreeMap::new(),
+            agreed: Vec::new(),
+            acknowledged: 0,
+            values: 0,
+            crashes: 0,
+            snapshots: 0,
+            truncations: 0,
+        };
+        for id in 1..=count {
+            simulation.start(id);
+        }
+        simulation.at(0, Event::Tick);
+        simulation
+    }
+
+    fn at(&mut self, delay_ms: i64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now_ms + delay_ms, self.sequence), event);
+    }
+
+    fn start(&mut self, id: i64) {
+        let voters = self.nodes.keys().copied().collect();
+        let members = Membership { id, voters, text: String::new() };
+        let now_ms = self.now_ms;
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.life += 1;
+        node.tree = node.log.clone();
+        node.committed = 0;
+        node.unsynced.clear();
+        let history = history(&node.log);
+        node.member = Some(Member::new(members, LIMITS, node.epochs, history, now_ms));
+        self.carry_out(id);
+    }
+
+    fn crash(&mut self, id: i64) {
+        self.crashes += 1;
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.member = None;
+        // Of what was not synced, any first part may have reached the disk.
+        let kept = self.random.below(node.unsynced.len() as u64 + 1) as usize;
+        let unsynced = std::mem::take(&mut node.unsynced);
+        node.log.extend(unsynced.into_iter().take(kept));
+        for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
+            if learner == id || leader == id {
+                self.cut(learner, leader);
+            }
+        }
+    }
+
+    fn cut(&mut self, learner: i64, leader: i64) {
+        if self.connections.remove(&(learner, leader)).is_none() {
+            return;
+        }
+        for (at, other) in [(learner, leader), (leader, learner)] {
+            let delay_ms = self.random.below(300) as i64;
+            self.at(delay_ms, Event::Closed { at, other });
+        }
+    }
+
+    fn is_blocked(&self, a: i64, b: i64) -> bool {
+        self.blocked.contains(&(a.min(b), a.max(b)))
+    }
+
+    fn send(&mut self, from: i64, to: i64, packet: Packet, tree: Option<Vec<Proposal>>) {
+        let delay_ms = 1 + self.random.below(20) as i64;
+        let now_ms = self.now_ms;
+        let key = if self.connections.contains_key(&(from, to)) { (from, to) } else { (to, from) };
+        let Some((connection, up_ms, down_ms)) = self.connections.get_mut(&key) else { return };
+        let last_ms = if key.0 == from { up_ms } else { down_ms };
+        *last_ms = (now_ms + delay_ms).max(*last_ms);
+        let (arrives_ms, connection) = (*last_ms, *connection);
+        self.at(arrives_ms - now_ms, Event::Packet { from, to, connection, packet, tree });
+    }
+
+    fn flush(&mut self, id: i64) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let unsynced = std::mem::take(&mut node.unsynced);
+        node.log.extend(unsynced);
+    }
+
+    /// What a server's shell does after each input.
+    fn carry_out(&mut self, id: i64) {
+        loop {
+            let now_ms = self.now_ms;
+            let node = self.nodes.get_mut(&id).unwrap();
+            let Some(member) = &mut node.member else { return };
+            let outputs = member.take_outputs();
+            let notifications = member.take_notifications();
+            let is_done = outputs.is_empty();
+            for (to, notification) in notifications {
+                for _ in 0..=u64::from(self.random.percent(5)) {
+                    let delay_ms = 1 + self.random.below(60) as i64;
+                    if !self.is_blocked(id, to) && (self.calm || !self.random.percent(10)) {
+                        let notification = notification.clone();
+                        self.at(delay_ms, Event::Notification { from: id, to, notification });
+                    }
+                }
+            }
+            let gave_up = outputs.iter().any(|output| matches!(output, Output::GiveUp(_)));
+            for output in outputs {
+                if !self.calm && self.random.below(3000) == 0 {
+                    self.crash(id);
+                    return;
+                }
+                self.output(id, output);
+            }
+            if gave_up {
+                self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().look(now_ms);
+            }
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    fn output(&mut self, id: i64, output: Output) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        match output {
+            Output::Send(to, packet) => self.send(id, to, packet, None),
+            Output::SendSnapshot(to) => {
+                self.snapshots += 1;
+                let tree = node.tree.clone();
+                let zxid = tree.last().map_or(0, |last| last.zxid);
+                self.send(id, to, Packet::bare(kind::SNAP, zxid), Some(tree));
+            }
+            Output::Drop(other) => {
+                self.cut(id, other);
+                self.cut(other, id);
+            }
+            Output::SaveAcceptedEpoch(epoch) => node.epochs.accepted = epoch,
+            Output::SaveCurrentEpoch(epoch) => {
+                self.flush(id);
+                self.nodes.get_mut(&id).unwrap().epochs.current = epoch;
+            }
+            Output::Log(proposal) => {
+                let life = node.life;
+                node.unsynced.push(proposal);
+                if node.unsynced.len() == 1 {
+                    let delay_ms = self.random.below(15) as i64;
+                    self.at(delay_ms, Event::Flush { at: id, life });
+                }
+            }
+            Output::Truncate(zxid) => {
+                self.truncations += 1;
+                self.flush(id);
+                let node = self.nodes.get_mut(&id).unwrap();
+                node.log.retain(|proposal| proposal.zxid <= zxid);
+                node.tree = node.log.clone();
+            }
+            Output::Deliver(proposal) => {
+                node.tree.push(proposal);
+                let end = node.tree.len();
+                self.check(id, end);
+            }
+            Output::Commit(zxid) => {
+                let end = node.tree.partition_point(|proposal| proposal.zxid <= zxid);
+                self.check(id, end);
+                self.acknowledged = self.acknowledged.max(end);
+            }
+            Output::Serve(zxid) => {
+                if node.member.as_ref().unwrap().leading().is_some() {
+                    let before = self.leaders.insert(zxid >> 32, id);
+                    assert!(before.is_none(), "epoch {} has two leaders", zxid >> 32);
+                }
+                let end = self.nodes[&id].tree.len();
+                self.check(id, end);
+            }
+            Output::Lost => {
+                self.flush(id);
+                let node = self.nodes.get_mut(&id).unwrap();
+                node.tree.extend(node.member.as_mut().unwrap().take_kept());
+                for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
+                    if learner == id || leader == id {
+                        self.cut(learner, leader);
+                    }
+                }
+            }
+            Output::GiveUp(_) | Output::Pass(..) => {}
+        }
+    }
+
+    /// A member takes the first `end` transactions of its tree for committed: everybody must agree.
+    fn check(&mut self, id: i64, end: usize) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let begin = node.committed.min(end);
+        for (index, proposal) in node.tree.iter().enumerate().take(end).skip(begin) {
+            match self.agreed.get(index) {
+                Some(agreed) => assert_eq!(agreed, proposal, "server {id} disagrees at {index}"),
+                None => self.agreed.push(proposal.clone()),
+            }
+        }
+        node.committed = end;
+    }
+
+    fn step(&mut self) {
+        let ((now_ms, _), event) = self.events.pop_first().unwrap();
+        self.now_ms = now_ms;
+        match event {
+            Event::Notification { from, to, notification } => {
+                if let Some(member) = self.nodes.get_mut(&to).unwrap().member.as_mut() {
+                    member.notification(now_ms, from, notification);
+                    self.carry_out(to);
+                }
+            }
+            Event::Packet { from, to, connection, packet, tree } => {
+                let open = [(from, to), (to, from)].into_iter().any(|key| {
+                    self.connections.get(&key).is_some_and(|(open, ..)| *open == connection)
+                });
+                let node = self.nodes.get_mut(&to).unwrap();
+                let (true, Some(member)) = (open, node.member.as_mut()) else { return };
+                let zxid = packet.zxid;
+                if packet.kind == kind::TRUNC && self.random.percent(30) {
+                    member.cannot_truncate(now_ms);
+                } else {
+                    member.packet(now_ms, from, packet);
+                }
+                if let Some(tree) = tree {
+                    node.unsynced.clear();
+                    node.log.clone_from(&tree);
+                    node.tree = tree;
+                    node.committed = 0;
+                    member.restored(zxid, history(&node.log));
+                }
+                self.carry_out(to);
+            }
+            Event::Closed { at, other } => {
+                let open = self.connections.contains_key(&(at, other))
+                    || self.connections.contains_key(&(other, at));
+                if let (false, Some(member)) =
+                    (open, self.nodes.get_mut(&at).unwrap().member.as_mut())
+                {
+                    member.disconnected(now_ms, other);
+                    self.carry_out(at);
+                }
+            }
+            Event::Flush { at, life } => {
+                if self.nodes[&at].life == life && self.nodes[&at].member.is_some() {
+                    self.flush(at);
+                    let node = self.nodes.get_mut(&at).unwrap();
+                    if let Some(zxid) = node.log.last().map(|last| last.zxid) {
+                        node.member.as_mut().unwrap().logged(zxid);
+                    }
+                    self.carry_out(at);
+                }
+            }
+            Event::Tick => self.tick(),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.at(25, Event::Tick);
+        let ids: Vec<i64> = self.nodes.keys().copied().collect();
+        for id in ids.iter().copied() {
+            let now_ms = self.now_ms;
+            let Some(member) = self.nodes.get_mut(&id).unwrap().member.as_mut() else {
+                if self.calm || self.random.percent(3) {
+                    self.start(id);
+                }
+                continue;
+            };
+            member.tick(now_ms);
+            self.carry_out(id);
+            self.dial(id);
+            self.propose(id);
+            if !self.calm && self.random.below(600) == 0 {
+                self.crash(id);
+            }
+        }
+        if self.calm {
+            return;
+        }
+        if self.random.percent(1) {
+            let pick = |random: &mut Random| ids[random.below(ids.len() as u64) as usize];
+            let (a, b) = (pick(&mut self.random), pick(&mut self.random));
+            self.blocked.insert((a.min(b), a.max(b)));
+        }
+        if self.random.percent(2) {
+            self.blocked.clear();
+        }
+        for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
+            if self.is_blocked(learner, leader) || self.random.below(2000) == 0 {
+                self.cut(learner, leader);
+            }
+        }
+    }
+
+    fn dial(&mut self, id: i64) {
+        let now_ms = self.now_ms;
+        let dials = self.nodes[&id].member.as_ref().and_then(Member::dials);
+        let Some(leader) = dials.filter(|leader| !self.is_blocked(id, *leader)) else { return };
+        if self.nodes[&leader].member.as_ref().is_none_or(|member| member.leading().is_none()) {
+            return;
+        }
+        self.next_connection += 1;
+        self.connections.insert((id, leader), (self.next_connection, now_ms, now_ms));
+        self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().connected(now_ms, leader);
+        self.carry_out(id);
+    }
+
+    fn propose(&mut self, id: i64) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(member) = node.member.as_mut() else { return };
+        let Some(leader) = member.leading().filter(|leader| leader.serves()) else { return };
+        if leader.wants_quiet() || !self.random.percent(40) {
+            return;
+        }
+        let epoch = leader.epoch() << 32;
+        for _ in 0..=self.random.below(3) {
+            self.values += 1;
+            let last = node.tree.last().map_or(0, |last| last.zxid).max(epoch);
+            let data: Arc<[u8]> = self.values.to_be_bytes().to_vec().into();
+            let proposal = Proposal { zxid: last + 1, data };
+            node.tree.push(proposal.clone());
+            member.propose(proposal);
+        }
+        self.carry_out(id);
+    }
+
+    /// Whether all are one ensemble again, with the same tree.
+    fn is_settled(&self) -> bool {
+        let trees: BTreeSet<usize> = self.nodes.values().map(|node| node.committed).collect();
+        self.nodes.values().all(|node| {
+            node.member.as_ref().is_some_and(Member::serves) && node.committed == node.tree.len()
+        }) && trees.len() == 1
+            && self.agreed.len() == *trees.first().unwrap()
+    }
+}
+
+fn history(log: &[Proposal]) -> History {
+    let begin = log.len().saturating_sub(HISTORY);
+    let base = if begin == 0 { 0 } else { log[begin - 1].zxid };
+    let mut history = History::new(base, HISTORY);
+    for proposal in &log[begin..] {
+        history.push(proposal.clone());
+    }
+    history
+}
+
+fn run(seed: u64) -> Simulation {
+    let mut simulation = Simulation::new(seed);
+    while simulation.now_ms < 10_000 {
+        simulation.step();
+    }
+    simulation.calm = true;
+    simulation.blocked.clear();
+    let limit_ms = simulation.now_ms + 60_000;
+    // Nothing is proposed by chance between the ticks in which all are level.
+    while !(simulation.is_settled() && simulation.agreed.len() >= simulation.acknowledged) {
+        simulation.step();
+        assert!(simulation.now_ms < limit_ms, "the ensemble does not come together again");
+    }
+    for (id, node) in &simulation.nodes {
+        assert_eq!(node.tree, simulation.agreed, "server {id} has lost or reordered writes");
+    }
+    simulation
+}
+
+#[test]
+fn ensembles_agree_whatever_happens() {
+    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        run(seed);
+        return;
+    }
+    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(2000);
+    let (mut acknowledged, mut crashes, mut epochs, mut snapshots, mut truncations) =
+        (0, 0, 0, 0, 0);
+    for seed in 0..count {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        match outcome {
+            Ok(simulation) => {
+                acknowledged += simulation.acknowledged;
+                crashes += simulation.crashes;
+                epochs += simulation.leaders.len();
+                snapshots += simulation.snapshots;
+                truncations += simulation.truncations;
+            }
+            Err(cause) => {
+                let text = cause.downcast_ref::<String>().cloned().unwrap_or_default();
+                panic!("SEED={seed} fails: {text}");
+            }
+        }
+    }
+    println!(
+        "{count} seeds: {acknowledged} writes, {crashes} crashes, {epochs} epochs, {snapshots} SNAP, {truncations} TRUNC"
+    );
+    // A simulation in which nothing happens would prove nothing.
+    assert!(acknowledged > 20 * count as usize && crashes > count && epochs > 2 * count as usize);
+    assert!(snapshots > count / 10 && truncations > 0);
+}

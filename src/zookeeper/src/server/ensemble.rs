@@ -1,0 +1,482 @@
+//! A member of an ensemble: what the member's decisions and the core want of each other, of the disk and the network.
+//!
+//! A leader's tree is ahead of what is committed; what clients may only see of it then is held until it is. A
+//! follower's tree holds what is committed. Without a leader, clients are sent away.
+
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jute::txn::Entry;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Permit;
+use super::{Actor, Input, ServerError, wall_ms};
+use crate::config;
+use crate::core::{ConnectionId, Effect, State};
+use crate::disk::{DiskError, epoch, load, snapshot, truncate};
+use crate::quorum::elections::Elections;
+use crate::quorum::member::Member;
+use crate::quorum::net::{self, Event, Events, Link};
+use crate::quorum::packet::{Packet, kind};
+use crate::quorum::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+
+/// Transactions kept for learners that missed a few (`commitLogCount`).
+const HISTORY_MAX: usize = 500;
+
+/// What may leave only when everything before it is committed.
+enum Held {
+    Effect(Effect),
+    Packet(i64, Packet),
+}
+
+/// What waits while nothing may be proposed.
+enum Deferred {
+    Frame(ConnectionId, Bytes, Permit),
+    Request(i64, Packet),
+}
+
+pub(super) struct Quorum {
+    ensemble: config::Ensemble,
+    member: Member,
+    elections: Elections,
+    events: Events,
+    runtime: Handle,
+    links: BTreeMap<i64, Link>,
+    is_dialling: bool,
+    next_number: u64,
+    unlogged: Vec<(i64, Arc<[u8]>)>,
+    proposed: i64,
+    committed: i64,
+    held: VecDeque<(i64, Held)>,
+    deferred: VecDeque<Deferred>,
+    ticked_ms: i64,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// Opens the ports and begins to look for a leader.
+pub(super) async fn start(
+    ensemble: config::Ensemble,
+    actor: &mut Actor,
+    events: Events,
+    shutdown: CancellationToken,
+) -> Result<Quorum, ServerError> {
+    let own = ensemble.peers.get(&ensemble.id).cloned().ok_or(ServerError::NoMember)?;
+    let bind = async |port| {
+        let failed = |source| ServerError::ListenForPeers {
+            address: format!("{}:{port}", own.host),
+            source,
+        };
+        TcpListener::bind((own.host.as_str(), port)).await.map_err(failed)
+    };
+    let (election, learners) = (bind(own.election_port).await?, bind(own.quorum_port).await?);
+    let zxid = actor.core.zxid();
+    let current = epoch::read(&actor.snapshots, epoch::CURRENT, zxid >> 32)?;
+    let accepted = epoch::read(&actor.snapshots, epoch::ACCEPTED, current)?;
+    if accepted < current {
+        return Err(ServerError::Epochs { accepted, current });
+    }
+    let tick_ms = i64::from(actor.config.tick_ms);
+    let limits = Limits {
+        tick_ms,
+        init_ms: tick_ms * i64::from(ensemble.init_limit),
+        sync_ms: tick_ms * i64::from(ensemble.sync_limit),
+    };
+    let members = Membership {
+        id: ensemble.id,
+        voters: ensemble.peers.keys().copied().collect(),
+        text: ensemble.text(),
+    };
+    let history = history(actor, zxid)?;
+    let runtime = Handle::current();
+    let elections = Elections::new(ensemble.clone(), events.clone(), runtime.clone());
+    let (electing, learning) = (shutdown.clone(), shutdown.clone());
+    let accept = elections.clone().accept(election);
+    tokio::spawn(async move { electing.run_until_cancelled(accept).await });
+    // The thread of the core looks at `shutdown` when something comes in.
+    let (ending, last) = (shutdown.clone(), events.clone());
+    tokio::spawn(async move {
+        ending.cancelled().await;
+        last.wake().await;
+    });
+    let accept = net::accept(learners, events.clone());
+    tokio::spawn(async move { learning.run_until_cancelled(accept).await });
+    actor.core.set_server_id(ensemble.id);
+    actor.core.without_leader();
+    let epochs = Epochs { accepted, current };
+    Ok(Quorum {
+        member: Member::new(members, limits, epochs, history, actor.now_ms()),
+        ensemble,
+        elections,
+        events,
+        runtime,
+        links: BTreeMap::new(),
+        is_dialling: false,
+        next_number: 1,
+        unlogged: Vec::new(),
+        proposed: zxid,
+        committed: zxid,
+        held: VecDeque::new(),
+        deferred: VecDeque::new(),
+        ticked_ms: 0,
+        shutdown,
+    })
+}
+
+fn history(actor: &Actor, zxid: i64) -> Result<History, DiskError> {
+    let (base, entries) = truncate::last_entries(&actor.snapshots, &actor.logs, zxid)?;
+    let mut history = History::new(base, HISTORY_MAX);
+    for (zxid, data) in entries {
+        history.push(Proposal { zxid, data: data.into() });
+    }
+    Ok(history)
+}
+
+impl Quorum {
+    fn leads(&self) -> bool {
+        self.member.leading().is_some() && self.member.serves()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.member.leading().is_some_and(crate::quorum::leader::Leader::wants_quiet)
+    }
+
+    fn send(&mut self, now_ms: i64, to: i64, bytes: Vec<u8>) {
+        let Some(link) = self.links.get(&to) else { return };
+        if !link.send(bytes) {
+            tracing::warn!("server {to} does not read what it is sent: cut off");
+            self.cut(now_ms, to);
+        }
+    }
+
+    fn cut(&mut self, now_ms: i64, other: i64) {
+        if self.links.remove(&other).is_some() {
+            self.member.disconnected(now_ms, other);
+        }
+    }
+
+    fn is_open(&self, other: i64, number: u64) -> bool {
+        self.links.get(&other).is_some_and(|link| link.number == number)
+    }
+}
+
+impl Actor {
+    /// Something has come in.
+    pub(super) fn member_input(
+        &mut self,
+        quorum: &mut Quorum,
+        input: Input,
+        waiting: usize,
+    ) -> Result<(), DiskError> {
+        match input {
+            Input::Opened(id, peer, outgoing) => {
+                // Without a leader the connection ends with `outgoing`.
+                if quorum.member.serves() {
+                    self.outgoing.insert(id, outgoing);
+                    self.core.opened(wall_ms(), id, &peer.to_string(), &peer.ip().to_string());
+                }
+            }
+            Input::Frame(id, frame, permit) => self.client_frame(quorum, id, frame, permit),
+            Input::Tick => self.member_tick(quorum),
+            Input::Member(event) => self.member_event(quorum, event)?,
+            other => self.input(other, waiting),
+        }
+        Ok(())
+    }
+
+    fn client_frame(
+        &mut self,
+        quorum: &mut Quorum,
+        id: ConnectionId,
+        frame: Bytes,
+        permit: Permit,
+    ) {
+        if quorum.is_quiet() {
+            quorum.deferred.push_back(Deferred::Frame(id, frame, permit));
+            return;
+        }
+        self.permits.push((id, permit));
+        if quorum.leads() {
+            self.core.frame(self.now_ms(), wall_ms(), id, &frame);
+        } else if quorum.member.serves() {
+            self.core.follower_frame(id, &frame);
+        }
+    }
+
+    /// Time has passed.
+    fn member_tick(&mut self, quorum: &mut Quorum) {
+        let now_ms = self.now_ms();
+        quorum.member.tick(now_ms);
+        if now_ms - quorum.ticked_ms < i64::from(self.config.tick_ms) / 2 {
+            return;
+        }
+        quorum.ticked_ms = now_ms;
+        if quorum.leads() && !quorum.is_quiet() {
+            self.core.tick(now_ms, wall_ms());
+        }
+        self.purge_when_due();
+    }
+
+    fn member_event(&mut self, quorum: &mut Quorum, event: Event) -> Result<(), DiskError> {
+        let now_ms = self.now_ms();
+        match event {
+            Event::Notification(from, notification) => {
+                quorum.member.notification(now_ms, from, notification);
+            }
+            Event::Joined(id, link, packet) => {
+                if quorum.member.leading().is_some() && quorum.ensemble.peers.contains_key(&id) {
+                    quorum.cut(now_ms, id);
+                    quorum.links.insert(id, link);
+                    quorum.member.packet(now_ms, id, packet);
+                }
+            }
+            Event::Connected(id, link) => {
+                quorum.is_dialling = false;
+                if quorum.member.dials() == Some(id) {
+                    quorum.links.insert(id, link);
+                    quorum.member.connected(now_ms, id);
+                }
+            }
+            Event::Unreachable(id) => {
+                quorum.is_dialling = false;
+                tracing::info!("server {id} is to lead, but does not listen");
+            }
+            Event::Packet(from, number, packet) => {
+                if !quorum.is_open(from, number) {
+                    return Ok(());
+                }
+                if packet.kind == kind::TRUNC
+                    && !truncate::can_truncate(&self.snapshots, &self.logs, packet.zxid)?
+                {
+                    tracing::info!("the log can't be cut behind zxid 0x{:x}", packet.zxid);
+                    quorum.member.cannot_truncate(now_ms);
+                } else {
+                    quorum.member.packet(now_ms, from, packet);
+                }
+            }
+            Event::Snapshot(from, number, packet, state) => {
+                if quorum.is_open(from, number) && quorum.member.leader() == Some(from) {
+                    let zxid = packet.zxid;
+                    quorum.member.packet(now_ms, from, packet);
+                    self.take_over(quorum, zxid, state)?;
+                }
+            }
+            Event::Closed(other, number) => {
+                if quorum.is_open(other, number) {
+                    quorum.cut(now_ms, other);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A leader's tree replaces everything here, on disk before anything is acknowledged. The logs are cut first: what
+    /// they have behind it must not be replayed on it.
+    fn take_over(&mut self, quorum: &mut Quorum, zxid: i64, state: State) -> Result<(), DiskError> {
+        tracing::info!("taking over the leader's tree at zxid 0x{zxid:x}");
+        // One that is being written may be of more than the leader has.
+        self.wait_for_snapshot()?;
+        quorum.unlogged.clear();
+        truncate::cut_logs(&self.logs, zxid)?;
+        let sessions: Vec<(i64, i32)> =
+            state.sessions.iter().map(|(id, timeout)| (*id, *timeout)).collect();
+        let bytes = snapshot::encode(&state.tree, zxid, &sessions);
+        snapshot::write(&self.snapshots, zxid, &bytes)?;
+        truncate::remove_newer_snapshots(&self.snapshots, zxid)?;
+        self.core.restore(state);
+        self.log.roll();
+        self.since_snapshot = 0;
+        quorum.member.restored(zxid, History::new(zxid, HISTORY_MAX));
+        Ok(())
+    }
+
+    /// Carries out what member and core want, until neither wants anything. The log is synced when all else is done.
+    pub(super) fn settle(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
+        loop {
+            let effects = self.core.take_effects();
+            let forwards = self.core.take_forwards();
+            let mut is_idle = effects.is_empty() && forwards.is_empty();
+            self.member_effects(quorum, effects);
+            for forward in forwards {
+                self.forward(quorum, forward);
+            }
+            let outputs = quorum.member.take_outputs();
+            is_idle &= outputs.is_empty();
+            let mut gave_up = false;
+            for output in outputs {
+                if let Output::GiveUp(reason) = &output {
+                    tracing::info!("looking for a leader: {reason}");
+                    gave_up = true;
+                } else {
+                    self.output(quorum, output)?;
+                }
+            }
+            if gave_up {
+                quorum.member.look(self.now_ms());
+            }
+            for (to, notification) in quorum.member.take_notifications() {
+                quorum.elections.send(to, notification.encode(&quorum.ensemble.text()));
+            }
+            if let Some(leader) = quorum.member.dials().filter(|_| !quorum.is_dialling)
+                && let Some(peer) = quorum.ensemble.peers.get(&leader).cloned()
+            {
+                quorum.is_dialling = true;
+                quorum.next_number += 2;
+                let (number, events) = (quorum.next_number, quorum.events.clone());
+                net::dial(&quorum.runtime, leader, peer, number, events);
+            }
+            if !is_idle {
+                continue;
+            }
+            if let Some(zxid) = self.flush(quorum)? {
+                quorum.member.logged(zxid);
+                continue;
+            }
+            if quorum.is_quiet() {
+                break;
+            }
+            let Some(deferred) = quorum.deferred.pop_front() else { break };
+            match deferred {
+                Deferred::Frame(id, frame, permit) => self.client_frame(quorum, id, frame, permit),
+                Deferred::Request(from, packet) => self.request(quorum, from, packet),
+            }
+        }
+        for (id, permit) in self.permits.drain(..) {
+            self.core.note_latency(id, permit.age());
+        }
+        if self.since_snapshot >= self.config.snap_count && quorum.proposed == quorum.committed {
+            self.snapshot()?;
+        }
+        Ok(())
+    }
+
+    /// The last zxid that is on disk now, if anything was written.
+    fn flush(&mut self, quorum: &mut Quorum) -> Result<Option<i64>, DiskError> {
+        let entries = std::mem::take(&mut quorum.unlogged);
+        self.log.append_encoded(&entries)?;
+        self.since_snapshot += entries.len() as u64;
+        Ok(entries.last().map(|(zxid, _)| *zxid))
+    }
+
+    /// Proposes what is to be logged. All else waits for it: events come before the transactions that they tell of.
+    fn member_effects(&mut self, quorum: &mut Quorum, effects: Vec<Effect>) {
+        let mut others = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Append(entry) if quorum.leads() => {
+                    quorum.proposed = entry.zxid;
+                    let data = entry.encode().into();
+                    quorum.member.propose(Proposal { zxid: entry.zxid, data });
+                }
+                Effect::Append(entry) => {
+                    tracing::error!("zxid 0x{:x} without leading: not logged", entry.zxid);
+                }
+                other => others.push(other),
+            }
+        }
+        for effect in others {
+            if quorum.leads() && quorum.proposed > quorum.committed {
+                quorum.held.push_back((quorum.proposed, Held::Effect(effect)));
+            } else {
+                self.perform(effect);
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(id, body) => self.send(id, body),
+            Effect::Close(id) => drop(self.outgoing.remove(&id)),
+            Effect::Append(_) => {}
+        }
+    }
+
+    fn output(&mut self, quorum: &mut Quorum, output: Output) -> Result<(), DiskError> {
+        let now_ms = self.now_ms();
+        match output {
+            Output::Send(to, packet) => quorum.send(now_ms, to, packet.encode()),
+            Output::SendSnapshot(to) => {
+                tracing::info!("sending server {to} the tree at zxid 0x{:x}", self.core.zxid());
+                let mut bytes = Packet::bare(kind::SNAP, self.core.zxid()).encode();
+                bytes.extend(snapshot::encode_stream(self.core.tree(), &self.core.sessions()));
+                quorum.send(now_ms, to, bytes);
+            }
+            Output::Drop(other) => quorum.cut(now_ms, other),
+            Output::SaveAcceptedEpoch(epoch) => {
+                epoch::write(&self.snapshots, epoch::ACCEPTED, epoch)?;
+            }
+            Output::SaveCurrentEpoch(epoch) => {
+                self.flush(quorum)?;
+                epoch::write(&self.snapshots, epoch::CURRENT, epoch)?;
+            }
+            Output::Log(proposal) => quorum.unlogged.push((proposal.zxid, proposal.data)),
+            Output::Truncate(zxid) => {
+                tracing::info!("cutting the log behind zxid 0x{zxid:x}, as the leader says");
+                self.flush(quorum)?;
+                self.wait_for_snapshot()?;
+                truncate::cut_logs(&self.logs, zxid)?;
+                truncate::remove_newer_snapshots(&self.snapshots, zxid)?;
+                self.log.roll();
+                let trust = self.config.trust_empty_snapshot;
+                self.core.restore(load::load(&self.snapshots, &self.logs, trust)?);
+            }
+            Output::Deliver(proposal) => self.deliver(&proposal)?,
+            Output::Commit(zxid) => {
+                quorum.committed = zxid;
+                while quorum.held.front().is_some_and(|(needed, _)| *needed <= zxid) {
+                    match quorum.held.pop_front() {
+                        Some((_, Held::Effect(effect))) => self.perform(effect),
+                        Some((_, Held::Packet(to, packet))) => {
+                            quorum.send(now_ms, to, packet.encode());
+                        }
+                        None => {}
+                    }
+                }
+            }
+            Output::Serve(zxid) => self.serve_clients(quorum, zxid),
+            Output::Lost => {
+                self.flush(quorum)?;
+                self.core.without_leader();
+                quorum.links.clear();
+                quorum.held.clear();
+                quorum.deferred.clear();
+                for proposal in quorum.member.take_kept() {
+                    self.deliver(&proposal)?;
+                }
+                (quorum.proposed, quorum.committed) = (self.core.zxid(), self.core.zxid());
+            }
+            Output::Pass(from, packet) if quorum.member.leading().is_some() => {
+                self.learner_packet(quorum, from, packet);
+            }
+            Output::Pass(leader, packet) => self.leader_packet(quorum, leader, packet),
+            Output::GiveUp(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What can't be read ends the server: what comes after it must not be applied without it.
+    fn deliver(&mut self, proposal: &Proposal) -> Result<(), DiskError> {
+        let zxid = proposal.zxid;
+        let entry = Entry::decode(&proposal.data)
+            .map_err(|error| DiskError::Transaction { zxid, reason: error.to_string() })?;
+        self.core.deliver(&entry);
+        Ok(())
+    }
+
+    fn serve_clients(&mut self, quorum: &mut Quorum, zxid: i64) {
+        self.core.show_configuration(&quorum.ensemble.text());
+        if quorum.member.leading().is_some() {
+            tracing::info!("leading epoch {}", zxid >> 32);
+            self.core.lead(self.now_ms(), zxid);
+            (quorum.proposed, quorum.committed) = (zxid, zxid);
+        } else {
+            tracing::info!("following server {:?}", quorum.member.leader().unwrap_or_default());
+            self.core.follow(zxid);
+            (quorum.proposed, quorum.committed) = (0, 0);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What members tell each other of their clients: requests, sessions, and how far a client wants to see.
+
+use jute::Writer;
+use jute::request::opcode;
+
+use super::{Actor, Deferred, Held, Quorum};
+use crate::core::{Forward, read_touched};
+use crate::quorum::packet::{Packet, kind};
+use crate::server::wall_ms;
+
+impl Actor {
+    pub(super) fn forward(&mut self, quorum: &mut Quorum, forward: Forward) {
+        let Some(leader) = quorum.member.leader() else { return };
+        let packet = match forward {
+            Forward::Request(data, ids) => {
+                Packet { kind: kind::REQUEST, zxid: -1, data: Some(data), ids: Some(ids) }
+            }
+            Forward::Revalidate(session, timeout) => {
+                let mut data = Writer::new();
+                data.long(session).int(timeout);
+                Packet::with(kind::REVALIDATE, -1, data.into_bytes())
+            }
+        };
+        quorum.send(self.now_ms(), leader, packet.encode());
+    }
+
+    /// What a learner asks its leader.
+    pub(super) fn learner_packet(&mut self, quorum: &mut Quorum, from: i64, packet: Packet) {
+        let now_ms = self.now_ms();
+        let data = packet.data.as_deref().unwrap_or_default();
+        match packet.kind {
+            kind::PING => {
+                for (session, _) in read_touched(data) {
+                    self.core.heard(now_ms, session);
+                }
+            }
+            kind::REVALIDATE => {
+                let Some((session, _)) = read_touched(data).first().copied() else { return };
+                let is_valid = self.core.revalidate(now_ms, from, session);
+                let mut data = Writer::new();
+                data.long(session).boolean(is_valid);
+                let packet = Packet::with(kind::REVALIDATE, -1, data.into_bytes());
+                quorum.send(now_ms, from, packet.encode());
+            }
+            _ if quorum.is_quiet() => quorum.deferred.push_back(Deferred::Request(from, packet)),
+            _ => self.request(quorum, from, packet),
+        }
+    }
+
+    pub(super) fn request(&mut self, quorum: &mut Quorum, from: i64, packet: Packet) {
+        let now_ms = self.now_ms();
+        let data = packet.data.unwrap_or_default();
+        if data.get(12..16) == Some(&opcode::SYNC.to_be_bytes()) {
+            let packet = Packet::bare(kind::SYNC, 0);
+            // What came before it becomes a proposal first.
+            let effects = self.core.take_effects();
+            self.member_effects(quorum, effects);
+            if quorum.proposed > quorum.committed {
+                quorum.held.push_back((quorum.proposed, Held::Packet(from, packet)));
+            } else {
+                quorum.send(now_ms, from, packet.encode());
+            }
+            return;
+        }
+        self.core.forwarded(now_ms, wall_ms(), from, &data, packet.ids.unwrap_or_default());
+    }
+
+    /// What a leader tells its follower.
+    pub(super) fn leader_packet(&mut self, quorum: &mut Quorum, leader: i64, packet: Packet) {
+        let data = packet.data.as_deref().unwrap_or_default();
+        match packet.kind {
+            kind::PING => {
+                let mut data = Writer::new();
+                for (session, timeout) in self.core.take_touched() {
+                    data.long(session).int(timeout);
+                }
+                let reply = Packet::with(kind::PING, packet.zxid, data.into_bytes());
+                quorum.send(self.now_ms(), leader, reply.encode());
+            }
+            kind::REVALIDATE => {
+                let mut reader = jute::Reader::new(data);
+                if let (Ok(session), Ok(is_valid)) = (reader.long(), reader.boolean()) {
+                    self.core.validated(session, is_valid);
+                }
+            }
+            _ => self.core.synchronised(),
+        }
+    }
+}
