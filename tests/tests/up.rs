@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use end_to_end::cluster::wait_for_tasks;
@@ -18,11 +19,20 @@ const START: Duration = Duration::from_secs(90);
 struct Up {
     directory: TempDir,
     ports: [u16; 4],
+    task_ports: String,
+}
+
+/// A range of ports that no other test's tasks get: the sample app really listens.
+fn task_ports() -> String {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let block = std::process::id() % 1000 * 20 + TAKEN.fetch_add(5, Ordering::Relaxed) % 20;
+    format!("{}-{}", 10_000 + block, 10_000 + block + 4)
 }
 
 impl Up {
     fn new() -> Self {
-        Self { directory: TempDir::new().expect("a temporary directory"), ports: ports::free() }
+        let directory = TempDir::new().expect("a temporary directory");
+        Self { directory, ports: ports::free(), task_ports: task_ports() }
     }
 
     fn data(&self) -> std::path::PathBuf {
@@ -38,7 +48,8 @@ impl Up {
             .arg(format!("--zookeeper-port={zookeeper}"))
             .arg(format!("--master-port={master}"))
             .arg(format!("--agent-port={agent}"))
-            .arg(format!("--marathon-port={marathon}"));
+            .arg(format!("--marathon-port={marathon}"))
+            .arg(format!("--task-ports={}", self.task_ports));
         command
     }
 

@@ -48,9 +48,21 @@ pub struct Options {
     /// Port of Marathon.
     #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
     marathon_port: u16,
+    /// Ports that tasks get.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "31000-32000", value_parser = task_ports)]
+    task_ports: String,
     /// Start no sample app.
     #[arg(long)]
     no_app: bool,
+}
+
+/// A range of ports, as `FIRST-LAST`.
+fn task_ports(text: &str) -> Result<String, String> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    match text.split_once('-').map(|(first, last)| (port(first), port(last))) {
+        Some((Some(first), Some(last))) if first <= last => Ok(format!("{first}-{last}")),
+        _ => Err("expecting two ports, the first not above the last, as 31000-32000".to_owned()),
+    }
 }
 
 impl Options {
@@ -231,6 +243,15 @@ mod tests {
         assert!(lock(&path).unwrap_err().to_string().contains("already"));
         drop(held);
         lock(&path).unwrap();
+    }
+
+    #[test]
+    fn ranges_of_ports_are_read_or_refused() {
+        assert_eq!(task_ports("31000-32000"), Ok("31000-32000".to_owned()));
+        assert_eq!(task_ports("5-5"), Ok("5-5".to_owned()));
+        for wrong in ["", "1", "0-5", "9-5", "1-70000", "1-2-3", "a-b"] {
+            assert!(task_ports(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

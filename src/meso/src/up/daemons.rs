@@ -62,6 +62,7 @@ impl Cluster {
             format!("--work_dir={}", directory.join("agent").display()),
             format!("--runtime_dir={}", directory.join("agent-runtime").display()),
             format!("--launcher_dir={}", launcher.display()),
+            format!("--resources=ports:[{}]", options.task_ports),
             "--launcher=posix".to_owned(),
             "--isolation=posix/cpu,posix/mem".to_owned(),
             "--no-systemd_enable_support".to_owned(),
