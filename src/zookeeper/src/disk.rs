@@ -32,6 +32,12 @@ pub enum DiskError {
         /// What is wrong.
         reason: String,
     },
+    /// A snapshot that can't be read, and that nothing newer replaces.
+    #[error("{} is compressed, which this server can't read yet; let the server that wrote it write a plain one (snapshot.compression.method unset)", path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Transactions are missing between what was read and the next log.
     #[error("{} begins with transaction 0x{first:x}, but the last one before it is 0x{last:x}: a log or snapshot between them is missing; restore it, or move this log and all later ones away to go on from what is before", path.display())]
     Gap {

@@ -17,7 +17,9 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
         fs::create_dir_all(directory).map_err(at("create", directory))?;
     }
     let mut state = None;
-    for (zxid, path) in numbered(snapshots, "snapshot")?.into_iter().rev() {
+    let plain = numbered(snapshots, "snapshot")?;
+    refuse_compressed(snapshots, plain.last().map_or(-1, |(zxid, _)| *zxid))?;
+    for (zxid, path) in plain.into_iter().rev() {
         let bytes = fs::read(&path).map_err(at("read", &path))?;
         state = snapshot::decode(&bytes, zxid);
         match &state {
@@ -72,6 +74,23 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
         tracing::warn!("the tree's digest differs from the logs' after {differing} transactions");
     }
     Ok(state)
+}
+
+/// Compressed snapshots can't be read; one that is newer than all others must not be passed over.
+fn refuse_compressed(snapshots: &Path, newest: i64) -> Result<(), DiskError> {
+    for entry in fs::read_dir(snapshots).map_err(at("read", snapshots))? {
+        let path = entry.map_err(at("read", snapshots))?.path();
+        let is_compressed =
+            path.extension().is_some_and(|extension| extension == "gz" || extension == "snappy");
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let zxid = name.strip_prefix("snapshot.").map(|hex| i64::from_str_radix(hex, 16));
+        if let (true, Some(Ok(zxid))) = (is_compressed, zxid)
+            && zxid > newest
+        {
+            return Err(DiskError::Compressed { path });
+        }
+    }
+    Ok(())
 }
 
 /// Whether transactions between one and the next are missing. A new epoch (the upper half) begins where it likes.
@@ -172,6 +191,21 @@ mod tests {
     fn a_missing_file_is_noticed() {
         let error = zxid(&directory(&[&[1, 2], &[5]])).unwrap_err();
         assert!(error.contains("log.5 begins with transaction 0x5"), "{error}");
+    }
+
+    #[test]
+    fn a_compressed_snapshot_is_not_passed_over() {
+        let directory = directory(&[&[1, 2]]);
+        fs::write(directory.path().join("snapshot.2.gz"), "").unwrap();
+        let error = zxid(&directory).unwrap_err();
+        assert!(error.contains("snapshot.2.gz is compressed"), "{error}");
+        crate::disk::snapshot::write(
+            directory.path(),
+            2,
+            &crate::disk::snapshot::encode(&crate::tree::Tree::new(), 2, &[]),
+        )
+        .unwrap();
+        assert_eq!(zxid(&directory), Ok(2));
     }
 
     #[test]
