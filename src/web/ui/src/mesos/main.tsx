@@ -1,7 +1,7 @@
 /** The master's page: cluster, agents, frameworks, tasks, sandboxes. */
 import { render } from "preact";
 import type { JSX } from "preact";
-import { get } from "../shared/api";
+import { Elsewhere, get } from "../shared/api";
 import { ago, mebibytes, number } from "../shared/format";
 import { Bar, Problem, Section, Table, TaskState } from "../shared/parts";
 import { usePolled, useRoute } from "../shared/poll";
@@ -10,9 +10,14 @@ import { Sandbox } from "./sandbox";
 import { sum } from "./state";
 import type { Agent, Framework, State, Task } from "./state";
 
-/** The leader's state: a master that doesn't lead shows who does. */
+/** The leader's state. A master that doesn't lead has its page replaced by the leader's. */
 async function read(): Promise<State> {
-  return get<State>("/state");
+  try {
+    return await get<State>("/state");
+  } catch (reason) {
+    if (reason instanceof Elsewhere) location.replace("/redirect");
+    throw reason;
+  }
 }
 
 function Summary(props: { state: State }): JSX.Element {

@@ -21,14 +21,18 @@ function detailsOf(refusal: Refusal): string {
   return (refusal.details ?? []).map((one) => `${one.path}: ${one.errors.join("; ")}`).join("\n");
 }
 
+/** Another daemon answers this: a page may not read from there, but may go there. */
+export class Elsewhere extends Error {}
+
 /** Calls the API; the answer's JSON, or undefined where it has none. */
 export async function call<T>(method: string, url: string, body?: unknown): Promise<T> {
-  const init: RequestInit = { method, headers: { Accept: "application/json" } };
+  const init: RequestInit = { method, headers: { Accept: "application/json" }, redirect: "manual" };
   if (body !== undefined) {
     init.headers = { ...init.headers, "Content-Type": "application/json" };
     init.body = JSON.stringify(body);
   }
   const answer = await fetch(url, init);
+  if (answer.type === "opaqueredirect") throw new Elsewhere("Another one leads.");
   const text = await answer.text();
   if (!answer.ok) {
     let refusal: Refusal = {};
