@@ -1,0 +1,100 @@
+//! How a replica comes to vote.
+//!
+//! EMPTY → STARTING → VOTING in two steps, when all of the expected group are on the way together (there never was a
+//! log); or, when a quorum votes already, RECOVERING → VOTING after what was agreed without it has been learned.
+//!
+//! An emptied replica has forgotten its promises and what it accepted. Before it votes again it therefore waits until
+//! no round that it may have answered can still be under way, takes over the highest promise of a quorum of the others
+//! (asked for with proposal 0, which promises nothing), and learns every position that they have.
+
+use std::time::Duration;
+
+use mesos::internal::log::metadata::Status;
+
+use crate::catch_up::Fill;
+use crate::message::Message;
+use crate::node::{Node, Work};
+use crate::round::Verdict;
+
+/// Least pause before the others are asked again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long answers are waited for before all are asked anew.
+const ANSWERS: Duration = Duration::from_secs(2);
+/// Longest that a message is taken to be under way.
+const TRANSIT: Duration = Duration::from_secs(2);
+
+impl Node {
+    pub(crate) fn advance_recovery(&mut self, now: Duration) {
+        let Some(round) = &self.round else { return };
+        let count = |status| round.count(status);
+        let (voting, starting) = (count(Status::Voting), count(Status::Starting));
+        let own = self.replica.status();
+        let promised = self.replica.promised();
+        let initialize = self.settings.auto_initialize;
+        if voting >= self.settings.quorum {
+            let settled = self.started + self.settings.round_limit + TRANSIT;
+            // Who is starting has never voted: there is nothing that it forgot.
+            if own != Status::Starting && now < settled {
+                self.round = None;
+                self.work = Work::Pausing(settled);
+                return;
+            }
+            let (begin, end) = round.range();
+            self.replica.update(Status::Recovering, promised);
+            self.work = Work::Probing { begin, end };
+            self.ask_promise(now, 0, None);
+        } else if initialize
+            && own == Status::Empty
+            && count(Status::Empty) + starting >= self.group_size()
+        {
+            self.replica.update(Status::Starting, promised);
+            self.begin(now);
+        } else if initialize && own == Status::Starting && starting + voting >= self.group_size() {
+            self.replica.update(Status::Voting, promised);
+            self.begin(now);
+        } else if round.answers.len() >= self.members.len() && now > round.since
+            || now >= round.since + ANSWERS
+        {
+            self.pause(now, PAUSE);
+        }
+    }
+
+    pub(crate) fn advance_probe(&mut self, now: Duration) {
+        let Work::Probing { begin, end } = self.work else { return };
+        let Some(round) = &self.round else { return };
+        if let Verdict::Rejected(promised) = round.promises(self.settings.quorum) {
+            self.round = None;
+            let fill = Fill::new(promised.saturating_add(1));
+            self.work = Work::CatchingUp { promised, begin, end, fill };
+            self.advance_fill(now);
+        } else if self.round_is_over(now) {
+            self.pause(now, PAUSE);
+        }
+    }
+
+    /// What recovery waits for, in words.
+    pub(crate) fn recovery_state(&self) -> String {
+        let status = self.replica.status().as_str_name();
+        if let Work::CatchingUp { end, .. } = &self.work {
+            return format!(
+                "the replica is {status} and learns what it missed, up to position {end}"
+            );
+        }
+        let answers = self.round.as_ref().filter(|round| round.request == Message::Recover);
+        let counts = answers.map_or_else(String::new, |round| {
+            let of = |status: Status| match round.count(status) {
+                0 => None,
+                count => Some(format!("{count} {}", status.as_str_name())),
+            };
+            let all = [Status::Voting, Status::Recovering, Status::Starting, Status::Empty];
+            format!(" ({})", all.into_iter().filter_map(of).collect::<Vec<_>>().join(", "))
+        });
+        let quorum = self.settings.quorum;
+        let first = if self.settings.auto_initialize {
+            format!("or all {} replicas without a log", self.group_size())
+        } else {
+            "and --no-log_auto_initialize forbids to begin a new log".to_owned()
+        };
+        format!("the replica is {status}: it needs {quorum} voting replicas, {first}{counts}")
+    }
+}
