@@ -28,11 +28,13 @@ mod records;
 mod recovery;
 mod replica;
 mod round;
+pub mod shell;
 
 pub mod store;
 
 pub use log::{Log, LogError, Opened};
 pub use node::{Event, Node, Output, Settings};
 pub use replica::Replica;
+pub use shell::ReplicatedLog;
 
 pub use store::Store;
