@@ -33,6 +33,7 @@ enum Input {
 #[derive(Debug, Clone)]
 pub struct ReplicatedLog {
     inputs: mpsc::Sender<Input>,
+    own: Upid,
 }
 
 impl std::fmt::Debug for Input {
@@ -76,7 +77,7 @@ impl ReplicatedLog {
         let task = Task {
             status: replica.status(),
             node: Node::new(settings, replica, Duration::ZERO),
-            own,
+            own: own.clone(),
             store,
             sender,
             started,
@@ -87,7 +88,7 @@ impl ReplicatedLog {
             told: None,
         };
         tokio::spawn(task.run(queue, members));
-        Ok(Self { inputs })
+        Ok(Self { inputs, own })
     }
 
     /// Asks for the right to write, however long it takes; the newest entry then.
@@ -114,7 +115,7 @@ impl ReplicatedLog {
     }
 
     /// Takes a libprocess message for one of the log's processes ([`crate::message::is_ours`]).
-    pub fn deliver(&self, header: Header, own: &Upid, body: &[u8]) {
+    pub fn deliver(&self, header: Header, body: &[u8]) {
         let message = match Message::decode(&header.name, body) {
             Ok(Some(message)) => message,
             Ok(None) => return,
@@ -123,7 +124,7 @@ impl ReplicatedLog {
                 return;
             }
         };
-        let to = Upid::new(header.to, own.address);
+        let to = Upid::new(header.to, self.own.address);
         let envelope = Envelope { from: header.from, to, message };
         if self.inputs.try_send(Input::Message(envelope)).is_err() {
             tracing::warn!("message dropped: {QUEUE_MAX} already wait for the replica");
