@@ -353,9 +353,11 @@ impl Node {
         };
         let answered = self.round.as_ref().map_or(0, |round| round.answers.len());
         let missing = if known < quorum {
-            format!("too few replicas: {known} of the {quorum} that --quorum needs are known")
+            format!("too few replicas: {known} known of the {quorum} that --quorum={quorum} needs")
         } else {
-            format!("{answered} of {known} known replicas answered, --quorum={quorum}")
+            format!(
+                "{answered} of {known} known replicas answered, --quorum={quorum} needs {quorum}"
+            )
         };
         Some(format!(
             "{work}; {missing} ({list}); {size} masters with their {REPLICA} are expected"
