@@ -73,6 +73,8 @@ pub(crate) enum Work {
     Writing(Action),
     /// Waiting before recovery or election begins anew.
     Pausing(Duration),
+    /// An emptied replica waits until nothing that it answered before can be under way.
+    Settling(Duration),
 }
 
 /// A replica with its coordinator.
@@ -207,7 +209,7 @@ impl Node {
     /// Lets time pass: call it some times a second.
     pub fn tick(&mut self, now: Duration) {
         match &self.work {
-            Work::Pausing(until) if now >= *until => self.begin(now),
+            Work::Pausing(until) | Work::Settling(until) if now >= *until => self.begin(now),
             _ => {}
         }
         if let Some(round) = &mut self.round
@@ -245,7 +247,7 @@ impl Node {
     /// Looks whether the current work can go on.
     pub(crate) fn advance(&mut self, now: Duration) {
         match &self.work {
-            Work::Idle | Work::Leading | Work::Pausing(_) => {}
+            Work::Idle | Work::Leading | Work::Pausing(_) | Work::Settling(_) => {}
             Work::Recovering => self.advance_recovery(now),
             Work::Probing { .. } => self.advance_probe(now),
             Work::CatchingUp { .. } | Work::Filling { .. } => self.advance_fill(now),
@@ -339,15 +341,14 @@ impl Node {
             ));
         }
         let work = match &self.work {
-            Work::Idle | Work::Leading => return None,
-            Work::Recovering
-            | Work::Probing { .. }
-            | Work::CatchingUp { .. }
-            | Work::Pausing(_)
-                if !self.votes() =>
-            {
-                self.recovery_state()
+            Work::Settling(until) => {
+                return Some(format!(
+                    "the replica is {} where others vote: it may have lost its disk, and takes part {until:?} after its start at the earliest",
+                    self.replica.status().as_str_name()
+                ));
             }
+            _ if !self.votes() => self.recovery_state(),
+            Work::Idle | Work::Leading => return None,
             Work::Writing(action) => format!("a write at position {} waits", action.position),
             _ => "the right to write the registry is being asked for".to_owned(),
         };

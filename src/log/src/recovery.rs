@@ -36,7 +36,7 @@ impl Node {
             // Who is starting has never voted: there is nothing that it forgot.
             if own != Status::Starting && now < settled {
                 self.round = None;
-                self.work = Work::Pausing(settled);
+                self.work = Work::Settling(settled);
                 return;
             }
             let (begin, end) = round.range();
@@ -96,5 +96,123 @@ impl Node {
             "and --no-log_auto_initialize forbids to begin a new log".to_owned()
         };
         format!("the replica is {status}: it needs {quorum} voting replicas, {first}{counts}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use mesos::internal::log::{PromiseResponse, RecoverResponse, promise_response};
+    use mesos::libprocess::Upid;
+
+    use super::*;
+    use crate::message::{Envelope, REPLICA};
+    use crate::{Replica, Settings};
+
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    fn upid(number: u16) -> Upid {
+        Upid::new(REPLICA, ([127, 0, 0, 1], number).into())
+    }
+
+    fn node() -> Node {
+        let settings = Settings {
+            own: upid(1),
+            quorum: 2,
+            auto_initialize: true,
+            round_limit: LIMIT,
+            seed: 1,
+        };
+        let mut node = Node::new(settings, Replica::default(), Duration::ZERO);
+        node.set_members(Duration::ZERO, BTreeSet::from([1, 2, 3].map(upid)));
+        node
+    }
+
+    /// Lets replicas 2 and 3 answer whatever the node asks of them, until it asks nothing more.
+    fn answer(node: &mut Node, now: Duration, with: &dyn Fn(&Message) -> Option<Message>) {
+        loop {
+            let asked = node.take().messages;
+            let mut answered = false;
+            for Envelope { from, to, message } in asked {
+                let reply = if to == upid(1) { None } else { with(&message) };
+                if let Some(message) = reply {
+                    answered = true;
+                    node.receive(now, Envelope { from: to, to: from, message });
+                }
+            }
+            if !answered {
+                return;
+            }
+        }
+    }
+
+    fn of_a_voter(message: &Message) -> Option<Message> {
+        match message {
+            Message::Recover => Some(Message::Recovered(RecoverResponse {
+                status: Status::Voting as i32,
+                begin: Some(0),
+                end: Some(0),
+            })),
+            Message::Promise(request) if request.position.is_none() => {
+                Some(Message::Promised(PromiseResponse {
+                    okay: false,
+                    r#type: Some(promise_response::Type::Reject as i32),
+                    proposal: 7,
+                    ..Default::default()
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_emptied_replica_waits_then_takes_over_the_promise_of_the_others() {
+        let mut node = node();
+        answer(&mut node, Duration::ZERO, &of_a_voter);
+        assert!(matches!(node.work, Work::Settling(_)));
+        let early = LIMIT;
+        node.tick(early);
+        answer(&mut node, early, &of_a_voter);
+        assert_eq!(node.replica.status(), Status::Empty);
+        assert!(node.complaint().unwrap().contains("may have lost its disk"));
+
+        let settled = LIMIT + TRANSIT;
+        node.tick(settled);
+        answer(&mut node, settled, &of_a_voter);
+        assert_eq!(node.replica.status(), Status::Recovering);
+        assert!(matches!(node.work, Work::CatchingUp { promised: 7, begin: 0, end: 0, .. }));
+    }
+
+    #[test]
+    fn a_new_log_begins_only_when_all_of_the_group_are_without_one() {
+        let status = |status: Status| {
+            move |message: &Message| {
+                let answer = RecoverResponse { status: status as i32, ..Default::default() };
+                (*message == Message::Recover).then_some(Message::Recovered(answer))
+            }
+        };
+        // Its own answer is missing: two of three are not all.
+        let mut two = node();
+        answer(&mut two, Duration::ZERO, &status(Status::Empty));
+        assert_eq!(two.replica.status(), Status::Empty);
+
+        let mut all = node();
+        let own = all.take().messages.into_iter().find(|envelope| envelope.to == upid(1)).unwrap();
+        let round = own.from.clone();
+        all.receive(Duration::ZERO, own);
+        for number in [2, 3] {
+            let message = status(Status::Empty)(&Message::Recover).unwrap();
+            all.receive(
+                Duration::ZERO,
+                Envelope { from: upid(number), to: round.clone(), message },
+            );
+        }
+        let output = all.take();
+        assert_eq!(all.replica.status(), Status::Empty, "its own answer is still under way");
+        for envelope in output.messages.into_iter().filter(|envelope| envelope.to == round) {
+            all.receive(Duration::ZERO, envelope);
+        }
+        assert_eq!(all.replica.status(), Status::Starting);
     }
 }

@@ -270,3 +270,123 @@ fn metadata(status: Status, promised: u64) -> Record {
 fn of(action: Action) -> Record {
     Record { r#type: record::Type::Action as i32, action: Some(action), ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesos::internal::log::action::{Append, Truncate};
+
+    use super::*;
+
+    fn voting() -> Replica {
+        let mut replica = Replica::default();
+        replica.update(Status::Voting, 0);
+        replica
+    }
+
+    fn append(proposal: u64, position: u64, bytes: &[u8]) -> WriteRequest {
+        WriteRequest {
+            proposal,
+            position,
+            r#type: Type::Append as i32,
+            append: Some(Append { bytes: bytes.to_vec(), cksum: None }),
+            ..Default::default()
+        }
+    }
+
+    fn truncation(position: u64, to: u64) -> Action {
+        Action {
+            position,
+            r#type: Some(Type::Truncate as i32),
+            truncate: Some(Truncate { to }),
+            ..Default::default()
+        }
+    }
+
+    fn implicit(proposal: u64) -> PromiseRequest {
+        PromiseRequest { proposal, position: None }
+    }
+
+    #[test]
+    fn who_does_not_vote_ignores() {
+        let mut replica = Replica::default();
+        let ignored = Some(promise_response::Type::Ignored as i32);
+        assert_eq!(replica.promise(&implicit(1)).r#type, ignored);
+        let answer = replica.write(&append(1, 0, b"x")).unwrap();
+        assert_eq!(answer.r#type, Some(write_response::Type::Ignored as i32));
+        assert!(replica.take_unwritten().is_empty());
+    }
+
+    #[test]
+    fn a_promise_is_given_once_and_on_record() {
+        let mut replica = voting();
+        assert!(replica.promise(&implicit(2)).okay);
+        assert_eq!(replica.take_unwritten().last().unwrap().metadata.unwrap().promised, 2);
+        for proposal in [0, 1, 2] {
+            let answer = replica.promise(&implicit(proposal));
+            assert!(!answer.okay && answer.proposal == 2);
+        }
+        assert!(!replica.write(&append(1, 3, b"x")).unwrap().okay);
+        assert!(replica.write(&append(2, 3, b"x")).unwrap().okay);
+        assert_eq!(replica.promise(&implicit(3)).position, Some(3));
+    }
+
+    #[test]
+    fn a_late_repetition_of_an_older_write_is_refused() {
+        let mut replica = voting();
+        replica.promise(&implicit(2));
+        assert!(replica.write(&append(2, 1, b"old")).unwrap().okay);
+        assert!(replica.write(&append(5, 1, b"new")).unwrap().okay);
+        assert!(!replica.write(&append(2, 1, b"old")).unwrap().okay);
+        assert_eq!(replica.newest(1), Some(&b"new"[..]));
+    }
+
+    #[test]
+    fn what_is_learned_stays() {
+        let mut replica = voting();
+        replica.write(&append(1, 1, b"agreed"));
+        let agreed = replica.action(1).unwrap().clone();
+        replica.learn(agreed);
+        assert_eq!(replica.write(&append(9, 1, b"other")), None);
+        assert_eq!(replica.newest(1), Some(&b"agreed"[..]));
+        // A proposer that asks gets to know it.
+        let answer = replica.promise(&PromiseRequest { proposal: 10, position: Some(1) });
+        assert_eq!(answer.action.unwrap().learned, Some(true));
+    }
+
+    #[test]
+    fn truncated_positions_are_gone_known_and_told_of() {
+        let mut replica = voting();
+        for position in 0..4 {
+            replica.write(&append(1, position, b"x"));
+        }
+        assert_eq!(replica.first_missing(0, 4), Some(0));
+        replica.learn(truncation(4, 3));
+        assert_eq!((replica.begin(), replica.end()), (3, 4));
+        assert_eq!((replica.action(2), replica.first_missing(0, 4)), (None, Some(3)));
+        let answer = replica.promise(&PromiseRequest { proposal: 1, position: Some(0) });
+        assert_eq!(answer.action.unwrap().nop, Some(Nop { tombstone: Some(true) }));
+        assert_eq!(replica.write(&append(9, 0, b"x")), None);
+        // Nobody can make it forget itself, or walk past the end of numbers.
+        replica.learn(truncation(5, u64::MAX));
+        assert_eq!(replica.begin(), 5);
+        replica.learn(truncation(u64::MAX, 5));
+        assert_eq!(replica.first_missing(0, u64::MAX), Some(6));
+    }
+
+    #[test]
+    fn records_and_a_snapshot_both_give_the_state_back() {
+        let mut replica = voting();
+        replica.promise(&implicit(4));
+        for position in 0..4 {
+            replica.write(&append(4, position, b"x"));
+        }
+        replica.learn(truncation(4, 3));
+        replica.promise(&PromiseRequest { proposal: 6, position: Some(7) });
+        let records = replica.take_unwritten();
+        for records in [records, replica.snapshot()] {
+            let mut restored = Replica::default();
+            records.into_iter().for_each(|record| restored.restore(record));
+            assert_eq!(restored, replica);
+        }
+    }
+}

@@ -114,6 +114,11 @@ impl ReplicatedLog {
         answer.await.map_err(|_| ENDED.to_owned())?
     }
 
+    /// Waits until the task has ended: the disk refused, and this replica doesn't speak any more.
+    pub async fn stopped(&self) {
+        self.inputs.closed().await;
+    }
+
     /// Takes a libprocess message for one of the log's processes ([`crate::message::is_ours`]).
     pub fn deliver(&self, header: Header, body: &[u8]) {
         let message = match Message::decode(&header.name, body) {

@@ -56,3 +56,53 @@ impl Store {
 fn encode(records: &[Record]) -> Vec<u8> {
     records.iter().flat_map(Record::encode_length_delimited_to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use mesos::internal::log::metadata::Status;
+    use mesos::internal::log::{WriteRequest, action};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn write(store: &mut Store, replica: &mut Replica, position: u64, bytes: usize) {
+        replica.write(&WriteRequest {
+            position,
+            r#type: action::Type::Append as i32,
+            append: Some(action::Append { bytes: vec![7; bytes], cksum: None }),
+            ..Default::default()
+        });
+        let batch = replica.take_unwritten();
+        store.write(&batch, replica).unwrap();
+    }
+
+    #[test]
+    fn the_replica_is_found_again_without_a_torn_batch() {
+        let directory = TempDir::new().unwrap();
+        let (mut store, mut replica, _) = Store::open(directory.path()).unwrap();
+        replica.update(Status::Voting, 0);
+        write(&mut store, &mut replica, 1, 10);
+        let whole = replica.clone();
+        write(&mut store, &mut replica, 2, 10);
+        let (_, found, cut) = Store::open(directory.path()).unwrap();
+        assert_eq!((found, cut), (replica, 0));
+
+        let path = directory.path().join(Store::FILE);
+        let content = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &content[..content.len() - 3]).unwrap();
+        let (_, found, cut) = Store::open(directory.path()).unwrap();
+        assert!(found == whole && cut > 0);
+    }
+
+    #[test]
+    fn a_long_file_is_replaced_by_the_state() {
+        let directory = TempDir::new().unwrap();
+        let (mut store, mut replica, _) = Store::open(directory.path()).unwrap();
+        replica.update(Status::Voting, 0);
+        for _ in 0..20 {
+            write(&mut store, &mut replica, 1, 600 << 10);
+        }
+        assert!(store.records.bytes() < REWRITE_BYTES + (1 << 20));
+        assert_eq!(Store::open(directory.path()).unwrap().1, replica);
+    }
+}

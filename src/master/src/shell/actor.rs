@@ -56,6 +56,8 @@ pub enum Input {
     Recovered(Result<Registry, String>, Instant),
     /// This master led and has lost it.
     Lost(String),
+    /// This master can't go on.
+    Failed(String),
     /// Somebody looks at the state.
     Look(Look),
     /// Somebody changes the state, and is answered when what comes of it is on disk.
@@ -324,6 +326,7 @@ impl Actor {
             (Input::Recovered(registry, began), None) => self.recovered(registry, began),
             (Input::Elected | Input::Recovered(..), Some(_)) => {}
             (Input::Lost(reason), _) => self.failure = Some(format!("Lost leadership: {reason}")),
+            (Input::Failed(reason), _) => self.failure = Some(reason),
             (Input::Look(look), master) => look(master.as_mut(), now),
             (Input::Change(change), master) => self.replies.push(change(master.as_mut(), now)),
         }

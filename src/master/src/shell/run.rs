@@ -76,6 +76,14 @@ pub async fn run(
         sender,
         shutdown.clone(),
     );
+    if let Some(log) = log.clone() {
+        let ending = handle.clone();
+        tokio::spawn(async move {
+            log.stopped().await;
+            let reason = "this master's replica of the log stopped: see the log before this";
+            ending.send(Input::Failed(reason.to_owned())).await;
+        });
+    }
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {
