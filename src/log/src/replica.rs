@@ -385,7 +385,9 @@ mod tests {
         let records = replica.take_unwritten();
         for records in [records, replica.snapshot()] {
             let mut restored = Replica::default();
-            records.into_iter().for_each(|record| restored.restore(record));
+            for record in records {
+                restored.restore(record);
+            }
             assert_eq!(restored, replica);
         }
     }

@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 enum Input {
-    Message(Envelope),
+    Message(Box<Envelope>),
     Elect(oneshot::Sender<Result<Option<Vec<u8>>, String>>),
     Append(Vec<u8>, oneshot::Sender<Result<(), String>>),
 }
@@ -131,7 +131,7 @@ impl ReplicatedLog {
         };
         let to = Upid::new(header.to, self.own.address);
         let envelope = Envelope { from: header.from, to, message };
-        if self.inputs.try_send(Input::Message(envelope)).is_err() {
+        if self.inputs.try_send(Input::Message(Box::new(envelope))).is_err() {
             tracing::warn!("message dropped: {QUEUE_MAX} already wait for the replica");
         }
     }
@@ -209,7 +209,7 @@ impl Task {
     fn input(&mut self, input: Input) {
         let now = self.now();
         match input {
-            Input::Message(envelope) => self.node.receive(now, envelope),
+            Input::Message(envelope) => self.node.receive(now, *envelope),
             Input::Elect(reply) => {
                 self.electing = Some(reply);
                 self.node.elect(now);

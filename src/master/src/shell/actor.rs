@@ -53,7 +53,7 @@ pub enum Input {
     /// This master leads now.
     Elected,
     /// The registry was read, or can't be; when reading it began.
-    Recovered(Result<Registry, String>, Instant),
+    Recovered(Result<Box<Registry>, String>, Instant),
     /// This master led and has lost it.
     Lost(String),
     /// This master can't go on.
@@ -350,12 +350,12 @@ impl Actor {
         }
     }
 
-    fn recovered(&mut self, registry: Result<Registry, String>, began: Instant) {
+    fn recovered(&mut self, registry: Result<Box<Registry>, String>, began: Instant) {
         match registry {
             Ok(registry) => {
                 tracing::info!("elected as the leading master");
                 let (settings, info, now) = (self.settings.clone(), self.info.clone(), self.now());
-                let mut master = Master::elected(settings, info, registry, now);
+                let mut master = Master::elected(settings, info, *registry, now);
                 let took = began.elapsed().as_secs_f64() * 1e3;
                 master.counters.insert("registrar/state_fetch_ms".to_owned(), took as u64);
                 self.master = Some(master);

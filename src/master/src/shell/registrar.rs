@@ -34,7 +34,7 @@ pub enum Registrar {
 /// How reading goes.
 pub(super) enum Recovery {
     /// It is done.
-    Done(Result<Registry, String>),
+    Done(Result<Box<Registry>, String>),
     /// Others must be asked.
     Asking(AskOthers),
 }
@@ -49,7 +49,7 @@ impl Registrar {
     /// Reads the newest registry, or begins to.
     pub(super) fn recover(&mut self) -> Recovery {
         match self {
-            Self::Memory => Recovery::Done(Ok(Registry::default())),
+            Self::Memory => Recovery::Done(Ok(Box::default())),
             Self::Disk { directory, log } => {
                 let opened = match Log::open(directory) {
                     Ok(opened) => opened,
@@ -91,7 +91,7 @@ impl Registrar {
 impl AskOthers {
     /// Becomes the log's coordinator and reads the newest registry. It is written back at once: only a quorum's
     /// acceptance shows that no other master writes meanwhile.
-    pub(super) async fn read(self) -> Result<Registry, String> {
+    pub(super) async fn read(self) -> Result<Box<Registry>, String> {
         let read = async {
             let registry = decode(self.log.elect().await?.as_deref())?;
             self.log.append(encode(registry.encode_to_vec())).await?;
@@ -123,10 +123,11 @@ fn encode(value: Vec<u8>) -> Vec<u8> {
     operation.encode_to_vec()
 }
 
-fn decode(last: Option<&[u8]>) -> Result<Registry, String> {
-    let Some(last) = last else { return Ok(Registry::default()) };
+fn decode(last: Option<&[u8]>) -> Result<Box<Registry>, String> {
+    let Some(last) = last else { return Ok(Box::default()) };
     let operation = Operation::decode(last)
         .map_err(|error| format!("the registry log's last entry: {error}"))?;
     let value = operation.snapshot.map(|snapshot| snapshot.entry.value).unwrap_or_default();
-    Registry::decode(value.as_slice()).map_err(|error| format!("the registry: {error}"))
+    let registry = Registry::decode(value.as_slice());
+    registry.map(Box::new).map_err(|error| format!("the registry: {error}"))
 }
