@@ -215,4 +215,16 @@ mod tests {
         }
         assert_eq!(all.replica.status(), Status::Starting);
     }
+
+    #[test]
+    fn too_many_and_too_few_replicas_are_told() {
+        let mut node = node();
+        node.set_members(Duration::ZERO, BTreeSet::new());
+        let few = node.complaint().unwrap();
+        assert!(few.contains("too few replicas: 1 known of the 2 that --quorum=2 needs"), "{few}");
+        node.set_members(Duration::ZERO, (1..=4).map(upid).collect());
+        let many = node.complaint().unwrap();
+        assert!(many.contains("--quorum=2 is too small for 4 replicas"), "{many}");
+        assert!(many.contains("start each master with --quorum=3"), "{many}");
+    }
 }
