@@ -109,7 +109,15 @@ impl Masters {
     }
 
     fn registry(&self, index: usize) -> String {
-        self.get(index, "/registrar(1)/registry").expect("the leader's registry").to_string()
+        // The original answers with an empty object while it still reads it.
+        wait::until("the leader's registry", LIMIT, || {
+            let registry = self.get(index, "/registrar(1)/registry")?;
+            if registry.get("master").is_some() {
+                Ok(registry.to_string())
+            } else {
+                Err(registry.to_string())
+            }
+        })
     }
 
     fn next_after(index: usize) -> usize {
