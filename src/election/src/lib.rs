@@ -13,6 +13,7 @@ pub mod contender;
 pub mod detector;
 pub mod group;
 pub mod latch;
+pub mod members;
 pub mod session;
 
 pub use address::MasterAddress;

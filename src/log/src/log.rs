@@ -1,10 +1,10 @@
-//! The log itself.
+//! The log of a master that runs alone: the last whole entry counts.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::format::{self, Found, HEADER, MAGIC, PAYLOAD_MAX};
+use crate::format::HEADER;
+use crate::records::Records;
 
 /// The file is rewritten with only its last record when it is larger than this and that record is less than half of it.
 const REWRITE_BYTES: u64 = 4 << 20;
@@ -36,6 +36,16 @@ pub enum LogError {
         /// Where the damaged record begins.
         offset: u64,
     },
+    /// A whole record has a content that can't be read.
+    #[error("{path} can't be read at byte {offset}: {reason}; restore it from a backup, or move it away: the replica catches up from the others then", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The entry is too long.
     #[error("an entry of {0} bytes is longer than the log takes")]
     TooLong(usize),
@@ -44,9 +54,7 @@ pub enum LogError {
 /// A log open for appending.
 #[derive(Debug)]
 pub struct Log {
-    path: PathBuf,
-    file: File,
-    length: u64,
+    records: Records,
 }
 
 /// What [`Log::open`] found.
@@ -61,62 +69,20 @@ pub struct Opened {
 }
 
 impl Log {
+    /// The file's name in its directory.
+    pub const FILE: &str = "log";
+
     /// Opens `<directory>/log`, made if missing.
     ///
     /// # Errors
     /// When the system refuses, or the file is damaged before its end.
     pub fn open(directory: &Path) -> Result<Opened, LogError> {
-        let path = directory.join("log");
-        let at = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| LogError::Io { action, path, source }
-        };
-        fs::create_dir_all(directory).map_err(at("create", directory))?;
-        // A rewrite that didn't come to its end never counted.
-        let _ = fs::remove_file(path.with_extension("new"));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(at("open", &path))?;
-        let content = fs::read(&path).map_err(at("read", &path))?;
-        if content.len() < MAGIC.len() && MAGIC.starts_with(&content) {
-            file.set_len(0).map_err(at("truncate", &path))?;
-            file.write_all(MAGIC).and_then(|()| file.sync_all()).map_err(at("write", &path))?;
-            sync_directory(directory).map_err(at("sync", directory))?;
-            return Ok(Opened {
-                log: Self { path, file, length: MAGIC.len() as u64 },
-                last: None,
-                cut_bytes: 0,
-            });
-        }
-        if !content.starts_with(MAGIC) {
-            return Err(LogError::Foreign { path });
-        }
-        let (mut offset, mut last) = (MAGIC.len(), None);
-        loop {
-            match format::look(&content, offset) {
-                Found::Record(payload, next) => {
-                    last = Some(payload);
-                    offset = next;
-                }
-                Found::End => break,
-                Found::Torn => {
-                    file.set_len(offset as u64)
-                        .and_then(|()| file.sync_all())
-                        .map_err(at("truncate", &path))?;
-                    break;
-                }
-                Found::Corrupt => return Err(LogError::Corrupt { path, offset: offset as u64 }),
-            }
-        }
-        let cut_bytes = (content.len() - offset) as u64;
-        Ok(Opened {
-            log: Self { path, file, length: offset as u64 },
-            last: last.map(<[u8]>::to_vec),
-            cut_bytes,
-        })
+        let mut last = None;
+        let (records, cut_bytes) = Records::open(directory, Self::FILE, |payload| {
+            last = Some(payload.to_vec());
+            Ok(())
+        })?;
+        Ok(Opened { log: Self { records }, last, cut_bytes })
     }
 
     /// Appends an entry; when this returns, it is on disk.
@@ -124,62 +90,28 @@ impl Log {
     /// # Errors
     /// When the disk refuses. What was half written is cut again, so that a later append may succeed.
     pub fn append(&mut self, payload: &[u8]) -> Result<(), LogError> {
-        if payload.len() > PAYLOAD_MAX {
-            return Err(LogError::TooLong(payload.len()));
+        let length = (HEADER + payload.len()) as u64;
+        if self.bytes() > REWRITE_BYTES && length < self.bytes() / 2 {
+            return self.records.rewrite(payload);
         }
-        let record = format::encode(payload);
-        if self.length > REWRITE_BYTES && (record.len() as u64) < self.length / 2 {
-            return self.rewrite(&record);
-        }
-        if let Err(source) = self.file.write_all(&record).and_then(|()| self.file.sync_data()) {
-            // If this fails too, the next open cuts the tail.
-            let _ = self.file.set_len(self.length);
-            return Err(LogError::Io { action: "append to", path: self.path.clone(), source });
-        }
-        self.length += record.len() as u64;
-        Ok(())
-    }
-
-    fn rewrite(&mut self, record: &[u8]) -> Result<(), LogError> {
-        let new = self.path.with_extension("new");
-        let replace = || -> io::Result<File> {
-            let mut file = OpenOptions::new().append(true).create_new(true).open(&new)?;
-            file.write_all(MAGIC)?;
-            file.write_all(record)?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            sync_directory(self.path.parent().unwrap_or(Path::new(".")))?;
-            Ok(file)
-        };
-        match replace() {
-            Ok(file) => {
-                self.file = file;
-                self.length = (MAGIC.len() + record.len()) as u64;
-                Ok(())
-            }
-            Err(source) => {
-                let _ = fs::remove_file(&new);
-                Err(LogError::Io { action: "rewrite", path: self.path.clone(), source })
-            }
-        }
+        self.records.append(payload)
     }
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.length
+        self.records.bytes()
     }
 
     /// Bytes that an entry takes beside its payload.
     pub const OVERHEAD: usize = HEADER;
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    use crate::format::MAGIC;
     use proptest::prelude::*;
     use tempfile::TempDir;
 

@@ -4,5 +4,6 @@ pub mod actor;
 pub mod http;
 mod legacy;
 pub mod operator_api;
+mod registrar;
 pub mod run;
 pub mod scheduler_api;

@@ -125,8 +125,8 @@ async fn a_framework_that_goes_away_counts_as_disconnected() {
 async fn what_is_not_built_is_refused_at_the_start() {
     let cases: &[(&[&str], &str)] = &[
         (
-            &["--zk=zk://127.0.0.1:1/mesos", "--quorum=2", "--work_dir=/nonexistent"],
-            "replication of the registry",
+            &["--zk=zk://127.0.0.1:1/mesos", "--quorum=0", "--work_dir=/nonexistent"],
+            "--quorum must be at least 1",
         ),
         (&["--zk=zk://127.0.0.1:1/mesos", "--work_dir=/nonexistent"], "--quorum"),
         (

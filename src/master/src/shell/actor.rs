@@ -3,26 +3,24 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
 use mesos::content::ContentType;
 use mesos::internal::Registry;
-use mesos::internal::state::{self, Operation, operation};
 use mesos::json::{self, Dialect};
 use mesos::libprocess::inbound::Header;
 use mesos::libprocess::outbound::Sender;
 use mesos::v1;
 use mesos::v1::scheduler::Call;
 use prost::Message as _;
-use replicated_log::Log;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::registrar::{Recovery, Registrar};
 use crate::core::model::{Now, StreamId};
 use crate::core::{CallError, Effect, Master, Settings};
 use crate::view::operator;
@@ -54,8 +52,12 @@ pub enum Input {
     Exited(SocketAddr),
     /// This master leads now.
     Elected,
+    /// The registry was read, or can't be; when reading it began.
+    Recovered(Result<Box<Registry>, String>, Instant),
     /// This master led and has lost it.
     Lost(String),
+    /// This master can't go on.
+    Failed(String),
     /// Somebody looks at the state.
     Look(Look),
     /// Somebody changes the state, and is answered when what comes of it is on disk.
@@ -159,8 +161,8 @@ struct Stream {
 pub struct Actor {
     settings: Settings,
     info: v1::MasterInfo,
-    registry_directory: Option<PathBuf>,
-    log: Option<Log>,
+    registrar: Registrar,
+    recovering: bool,
     master: Option<Master>,
     streams: HashMap<StreamId, Stream>,
     /// Streams of the operator API, oldest first.
@@ -184,7 +186,7 @@ impl Actor {
         settings: Settings,
         info: v1::MasterInfo,
         observers_max: usize,
-        registry_directory: Option<PathBuf>,
+        registrar: Registrar,
         sender: Sender,
         shutdown: CancellationToken,
     ) -> (Handle, tokio::task::JoinHandle<Option<String>>) {
@@ -193,8 +195,8 @@ impl Actor {
         let actor = Self {
             settings,
             info,
-            registry_directory,
-            log: None,
+            registrar,
+            recovering: false,
             master: None,
             streams: HashMap::new(),
             observers: IndexMap::new(),
@@ -236,7 +238,7 @@ impl Actor {
                 _ = ticks.tick() => batch_began = Instant::now(),
             }
             self.tick(batch_began);
-            self.carry_out();
+            self.carry_out().await;
             // What was not stored is not answered: then the master ends.
             if self.failure.is_none() {
                 self.replies.drain(..).for_each(|reply| reply());
@@ -320,21 +322,40 @@ impl Actor {
             }
             (Input::Exited(address), Some(master)) => master.peer_exited(now, address),
             (Input::Exited(_), None) => {}
-            (Input::Elected, None) => self.lead(now),
-            (Input::Elected, Some(_)) => {}
+            (Input::Elected, None) => self.lead(),
+            (Input::Recovered(registry, began), None) => self.recovered(registry, began),
+            (Input::Elected | Input::Recovered(..), Some(_)) => {}
             (Input::Lost(reason), _) => self.failure = Some(format!("Lost leadership: {reason}")),
+            (Input::Failed(reason), _) => self.failure = Some(reason),
             (Input::Look(look), master) => look(master.as_mut(), now),
             (Input::Change(change), master) => self.replies.push(change(master.as_mut(), now)),
         }
     }
 
-    fn lead(&mut self, now: Now) {
+    fn lead(&mut self) {
+        if std::mem::replace(&mut self.recovering, true) {
+            return;
+        }
         let began = Instant::now();
-        match self.recover() {
+        match self.registrar.recover() {
+            Recovery::Done(registry) => self.recovered(registry, began),
+            Recovery::Asking(others) => {
+                tracing::info!("elected as the leading master; reading the registry");
+                let handle = self.handle.clone();
+                tokio::spawn(async move {
+                    let registry = others.read().await;
+                    handle.send(Input::Recovered(registry, began)).await;
+                });
+            }
+        }
+    }
+
+    fn recovered(&mut self, registry: Result<Box<Registry>, String>, began: Instant) {
+        match registry {
             Ok(registry) => {
                 tracing::info!("elected as the leading master");
-                let mut master =
-                    Master::elected(self.settings.clone(), self.info.clone(), registry, now);
+                let (settings, info, now) = (self.settings.clone(), self.info.clone(), self.now());
+                let mut master = Master::elected(settings, info, *registry, now);
                 let took = began.elapsed().as_secs_f64() * 1e3;
                 master.counters.insert("registrar/state_fetch_ms".to_owned(), took as u64);
                 self.master = Some(master);
@@ -343,24 +364,7 @@ impl Actor {
         }
     }
 
-    fn recover(&mut self) -> Result<Registry, String> {
-        let Some(directory) = &self.registry_directory else { return Ok(Registry::default()) };
-        let opened = Log::open(directory).map_err(|error| error.to_string())?;
-        if opened.cut_bytes > 0 {
-            tracing::warn!(
-                bytes = opened.cut_bytes,
-                "an unfinished write at the end of the registry log was cut"
-            );
-        }
-        self.log = Some(opened.log);
-        let Some(last) = opened.last else { return Ok(Registry::default()) };
-        let operation = Operation::decode(last.as_slice())
-            .map_err(|error| format!("the registry log's last entry: {error}"))?;
-        let value = operation.snapshot.map(|snapshot| snapshot.entry.value).unwrap_or_default();
-        Registry::decode(value.as_slice()).map_err(|error| format!("the registry: {error}"))
-    }
-
-    fn carry_out(&mut self) {
+    async fn carry_out(&mut self) {
         let Some(master) = &mut self.master else { return };
         let effects = master.take_effects();
         // The registry holds all changes so far: of a batch, it is written once, before the first that waits for it.
@@ -370,7 +374,7 @@ impl Actor {
             match effect {
                 Effect::Store => {
                     if let Some(registry) = registry.take()
-                        && let Err(reason) = self.store(registry)
+                        && let Err(reason) = self.store(registry).await
                     {
                         self.failure = Some(format!("Registrar aborting: {reason}"));
                         return;
@@ -394,22 +398,9 @@ impl Actor {
         }
     }
 
-    fn store(&mut self, registry: Vec<u8>) -> Result<(), String> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        let entry = state::Entry {
-            name: "registry".to_owned(),
-            uuid: uuid::Uuid::new_v4().as_bytes().to_vec(),
-            value: registry,
-        };
-        let operation = Operation {
-            r#type: operation::Type::Snapshot as i32,
-            snapshot: Some(operation::Snapshot { entry }),
-            ..Default::default()
-        };
-        // A registry change is rare and everybody behind it must wait for it anyway.
+    async fn store(&mut self, registry: Vec<u8>) -> Result<(), String> {
         let began = Instant::now();
-        tokio::task::block_in_place(|| log.append(&operation.encode_to_vec()))
-            .map_err(|error| error.to_string())?;
+        self.registrar.store(registry).await?;
         if let Some(master) = &mut self.master {
             let took = began.elapsed().as_secs_f64() * 1e3;
             master.timings.entry("registrar/state_store_ms").or_default().add(took);

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mesos::flags::Values;
 use mesos::libprocess::inbound;
 use mesos::v1;
+use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
 use web::respond;
 
@@ -34,6 +35,7 @@ const COMPRESSED_MIN: u64 = 1024;
 #[derive(Clone)]
 pub(super) struct App {
     pub(super) handle: Handle,
+    pub(super) log: Option<ReplicatedLog>,
     pub(super) flags: Arc<Values>,
     pub(super) own_id: String,
     pub(super) leader: watch::Receiver<Option<v1::MasterInfo>>,
@@ -64,7 +66,8 @@ async fn messages(
     else {
         return next.run(request).await;
     };
-    let known = header.to == "master" || header.to.starts_with("slave-observer(");
+    let log = app.log.as_ref().filter(|_| replicated_log::message::is_ours(&header.to));
+    let known = log.is_some() || header.to == "master" || header.to.starts_with("slave-observer(");
     let body = match read(request.into_body()).await {
         Ok(body) => body,
         Err(response) => return response,
@@ -72,7 +75,10 @@ async fn messages(
     if !known {
         return respond::not_found();
     }
-    app.handle.send(Input::Message(header, body)).await;
+    match log {
+        Some(log) => log.deliver(header, &body),
+        None => app.handle.send(Input::Message(header, body)).await,
+    }
     respond::empty(StatusCode::ACCEPTED)
 }
 

@@ -1,5 +1,6 @@
 //! Putting a master together from its flags, and running it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,17 +8,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use election::contender::Candidacy;
-use election::{MasterAddress, contender, detector};
+use election::{MasterAddress, contender, detector, members};
 use mesos::flags::Values;
 use mesos::libprocess::outbound::Sender;
 use mesos::v1;
 use mesos::zk_url::ZkUrl;
+use replicated_log::{Log, ReplicatedLog, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Input};
 use super::http::{App, router};
+use super::registrar::Registrar;
 use crate::core::Settings;
 use crate::flags;
 
@@ -62,16 +65,25 @@ pub async fn run(
 
     let sender = Sender::new(address);
     let mut exited = sender.exited();
+    let (registrar, log) = registrar(plan.registry, plan.zk.as_ref(), &values, &sender)?;
     let observers_max =
         values.number("max_operator_event_stream_subscribers").unwrap_or_default() as usize;
     let (handle, actor) = Actor::start(
         plan.settings,
         info.clone(),
         observers_max.max(1),
-        plan.registry,
+        registrar,
         sender,
         shutdown.clone(),
     );
+    if let Some(log) = log.clone() {
+        let ending = handle.clone();
+        tokio::spawn(async move {
+            log.stopped().await;
+            let reason = "this master's replica of the log stopped: see the log before this";
+            ending.send(Input::Failed(reason.to_owned())).await;
+        });
+    }
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -120,6 +132,7 @@ pub async fn run(
     let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let app = App {
         handle,
+        log,
         flags: Arc::new(values),
         own_id: info.id.clone(),
         leader,
@@ -134,10 +147,81 @@ pub async fn run(
     }
 }
 
+/// Where the registry is to be kept.
+enum Place {
+    Memory,
+    Disk(PathBuf),
+    Replicated(PathBuf, usize),
+}
+
+/// The place for a quorum; one that holds the other kind's registry is refused rather than forgotten.
+fn place(directory: PathBuf, quorum: Option<usize>) -> anyhow::Result<Place> {
+    let file = directory.join(if quorum.is_some() { Log::FILE } else { Store::FILE });
+    ensure!(
+        !file.exists(),
+        "{} holds a registry written with {}: run with that again, or move the file away to go on without this registry",
+        file.display(),
+        if quorum.is_some() { "--quorum=1" } else { "--quorum above 1" }
+    );
+    Ok(match quorum {
+        Some(quorum) => Place::Replicated(directory, quorum),
+        None => Place::Disk(directory),
+    })
+}
+
+fn registrar(
+    place: Place,
+    zk: Option<&ZkUrl>,
+    values: &Values,
+    sender: &Sender,
+) -> anyhow::Result<(Registrar, Option<ReplicatedLog>)> {
+    let (directory, quorum, zk) = match (place, zk) {
+        (Place::Memory, _) => return Ok((Registrar::Memory, None)),
+        (Place::Disk(directory), _) => {
+            return Ok((Registrar::Disk { directory, log: None }, None));
+        }
+        (Place::Replicated(..), None) => bail!("--quorum above 1 needs --zk"),
+        (Place::Replicated(directory, quorum), Some(zk)) => (directory, quorum, zk),
+    };
+    let duration =
+        |name: &str, otherwise| values.duration(name).unwrap_or(Duration::from_secs(otherwise));
+    let store_timeout = duration("registry_store_timeout", 20);
+    let own = sender.upid(replicated_log::message::REPLICA);
+    let mut texts = members::join(
+        zk.clone(),
+        duration("zk_session_timeout", 10),
+        "log_replicas",
+        own.to_string(),
+    );
+    let (report, replicas) = watch::channel(BTreeSet::new());
+    tokio::spawn(async move {
+        loop {
+            let known =
+                texts.borrow_and_update().iter().filter_map(|text| text.parse().ok()).collect();
+            report.send_replace(known);
+            tokio::select! {
+                () = report.closed() => return,
+                changed = texts.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+    let settings = replicated_log::Settings {
+        own,
+        quorum,
+        auto_initialize: values.boolean("log_auto_initialize"),
+        round_limit: store_timeout,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+    };
+    let log = ReplicatedLog::start(&directory, settings, sender.clone(), replicas)?;
+    let fetch_timeout = duration("registry_fetch_timeout", 60);
+    let registrar = Registrar::Replicated { log: log.clone(), fetch_timeout, store_timeout };
+    Ok((registrar, Some(log)))
+}
+
 struct Plan {
     settings: Settings,
     zk: Option<ZkUrl>,
-    registry: Option<PathBuf>,
+    registry: Place,
     ip: IpAddr,
     port: u16,
     advertise_ip: Option<IpAddr>,
@@ -184,20 +268,20 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
             other.unwrap_or_default()
         ),
     };
+    let mut replicated = None;
     if zk.is_some() && !in_memory {
         let quorum = values.number("quorum").context(
             "Need to specify --quorum for replicated log based registry when using ZooKeeper",
         )?;
         ensure!(quorum >= 1, "--quorum must be at least 1");
-        ensure!(
-            quorum == 1,
-            "--quorum={quorum}: replication of the registry between masters is not supported by this master yet; run one master with --quorum=1"
-        );
+        replicated = usize::try_from(quorum).ok().filter(|quorum| *quorum > 1);
     }
-    let registry = match (in_memory, values.text("work_dir")) {
-        (true, _) => None,
-        (false, Some(directory)) => Some(PathBuf::from(directory).join("replicated_log")),
-        (false, None) => bail!("--work_dir needed for replicated log based registry"),
+    let registry = match (in_memory, values.text("work_dir"), replicated) {
+        (true, ..) => Place::Memory,
+        (false, Some(directory), quorum) => {
+            place(PathBuf::from(directory).join("replicated_log"), quorum)?
+        }
+        (false, None, _) => bail!("--work_dir needed for replicated log based registry"),
     };
     ensure!(
         !(values.is_given("ip") && values.is_given("ip_discovery_command")),
