@@ -366,13 +366,6 @@ impl Core {
             self.close(from);
             return;
         }
-        if request == Request::Sasl {
-            // Not configured: the original answers with no token, outside the order of transactions.
-            let mut body = Writer::new();
-            body.buffer(None);
-            self.reply(from, xid, 0, Ok(body));
-            return;
-        }
         let result = match request {
             Request::Create(_)
             | Request::Delete { .. }
@@ -386,7 +379,9 @@ impl Core {
             }
             request => self.read(from, session, request),
         };
-        self.reply(from, xid, self.zxid, result);
+        // Tokens are outside the order of transactions.
+        let zxid = if opcode == jute::request::opcode::SASL { 0 } else { self.zxid };
+        self.reply(from, xid, zxid, result);
     }
 
     /// Numbers a transaction, applies it and sends it to the log.

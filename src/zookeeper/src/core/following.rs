@@ -161,6 +161,7 @@ impl Core {
             | Request::Delete { .. }
             | Request::SetData { .. }
             | Request::SetAcl { .. }
+            | Request::Check { .. }
             | Request::Multi(_)
             | Request::CloseSession => true,
             _ => false,
