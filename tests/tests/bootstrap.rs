@@ -497,7 +497,7 @@ fn unfit(operator: &Operator, incomplete: &Path, broken: &Path) -> Vec<Refusal> 
             "more masters than can be",
             2,
             format!("--hosts {first},{second} --masters {first},{second} {login}"),
-            &["2 masters", "not built yet", "--masters"],
+            &["2 masters", "odd number", "--masters"],
         ),
     ]
 }

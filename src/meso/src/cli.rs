@@ -79,7 +79,7 @@ pub struct HostOptions {
     /// Hosts, as `[user@]host[:port]`, separated by commas.
     #[arg(long, value_name = "HOST,…", value_delimiter = ',', env = "MESO_HOSTS")]
     hosts: Vec<Target>,
-    /// Those that are masters [default: the first].
+    /// Those that are masters [default: the first; of five hosts or more the first three].
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
     masters: Vec<Target>,
     /// Those that are agents [default: all but the masters; a single host is both].

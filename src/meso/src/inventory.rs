@@ -255,13 +255,15 @@ fn listed(request: &Request) -> Result<Vec<Host>, Problem> {
     Ok(hosts)
 }
 
-/// One host: everything. More: the first is master, the others are agents.
-///
-/// One master at any size: masters don't replicate their registry yet, nor ZooKeeper servers their data.
+/// From so many hosts on, three are masters: fewer would leave too little to run tasks on.
+const HOSTS_FOR_THREE_MASTERS: usize = 5;
+
+/// One host: everything. More: the first one or three are masters, the others are agents.
 fn give_default_roles(hosts: &mut [Host]) {
     let only = hosts.len() == 1;
+    let masters = if hosts.len() < HOSTS_FOR_THREE_MASTERS { 1 } else { 3 };
     for (index, host) in hosts.iter_mut().enumerate() {
-        host.roles = Roles { master: index == 0, agent: index > 0 || only };
+        host.roles = Roles { master: index < masters, agent: index >= masters || only };
     }
 }
 
@@ -300,11 +302,15 @@ fn check_roles(hosts: &[Host]) -> Result<(), Problem> {
             "every host is an agent only",
             "name one host in --masters",
         )),
-        [_] => Ok(()),
-        [first, ..] => Err(Problem::usage(
-            format!("{} masters are asked for: {}", masters.len(), masters.join(", ")),
-            "more than one master needs a replicated registry (--quorum above 1) and a ZooKeeper ensemble, which are not built yet",
-            format!("use one: --masters {first}"),
+        all if all.len() % 2 == 1 => Ok(()),
+        all => Err(Problem::usage(
+            format!("{} masters are asked for: {}", all.len(), all.join(", ")),
+            format!(
+                "{} of {} must be up for the cluster to work, so that the last one adds nothing but a way to fail",
+                all.len() / 2 + 1,
+                all.len()
+            ),
+            format!("use an odd number, such as --masters {}", all[..all.len() - 1].join(",")),
         )),
     }
 }
@@ -344,7 +350,9 @@ mod tests {
             ("h1", "", "", Ok("h1=MA")),
             ("h1,h2", "", "", Ok("h1=M h2=A")),
             ("h1,h2,h3,h4", "", "", Ok("h1=M h2=A h3=A h4=A")),
+            ("h1,h2,h3,h4,h5", "", "", Ok("h1=M h2=M h3=M h4=A h5=A")),
             ("h1,h2,h3", "h2", "", Ok("h1=A h2=M h3=A")),
+            ("h1,h2,h3", "h1,h2,h3", "h3", Ok("h1=M h2=M h3=MA")),
             ("h1,h2,h3", "", "h1,h2", Ok("h1=A h2=A h3=M")),
             ("h1,h2", "h1", "h1,h2", Ok("h1=MA h2=A")),
             ("", "h1", "h2", Ok("h1=M h2=A")),
