@@ -13,9 +13,10 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(60);
 
 struct Masters {
+    // Dropped before the cluster, whose directory holds their logs.
+    running: [Option<Daemon>; 3],
     cluster: Cluster,
     ports: [u16; 3],
-    running: [Option<Daemon>; 3],
     /// Which of them are originals.
     originals: [bool; 3],
 }
