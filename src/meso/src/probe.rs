@@ -57,11 +57,11 @@ impl Probe<'_> {
             .unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    /// Status and body of a path.
+    /// Status and body of a path; a redirect is not followed.
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn get(&self, port: u16, path: &str) -> Result<(u16, Bytes), String> {
+    pub async fn get(&self, port: u16, path: &str) -> Result<Answer, String> {
         let asked = async {
             let stream = self.stream(port).await?;
             let (mut sender, connection) =
@@ -77,12 +77,14 @@ impl Probe<'_> {
                 .map_err(|error| error.to_string())?;
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = response.status().as_u16();
+            let location = response.headers().get("Location");
+            let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
             let body = Limited::new(response.into_body(), BODY_MAX)
                 .collect()
                 .await
                 .map_err(|error| error.to_string())?;
             driver.abort();
-            Ok((status, body.to_bytes()))
+            Ok(Answer { status, location, body: body.to_bytes() })
         };
         tokio::time::timeout(ANSWER, asked)
             .await
@@ -94,16 +96,17 @@ impl Probe<'_> {
     /// # Errors
     /// When there is no such answer.
     pub async fn json(&self, port: u16, path: &str) -> Result<Value, String> {
-        let (status, body) = self.get(port, path).await?;
-        if status != 200 {
-            return Err(format!(
-                "http://{}:{port}{path} answers with status {status}",
-                self.address
-            ));
+        let answer = self.get(port, path).await?;
+        self.json_of(port, path, &answer)
+    }
+
+    fn json_of(&self, port: u16, path: &str, answer: &Answer) -> Result<Value, String> {
+        let url = format!("http://{}:{port}{path}", self.address);
+        if answer.status != 200 {
+            return Err(format!("{url} answers with status {}", answer.status));
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            format!("http://{}:{port}{path} answers with what is no JSON: {error}", self.address)
-        })
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| format!("{url} answers with what is no JSON: {error}"))
     }
 
     /// ZooKeeper's mode: `standalone`, `leader` or `follower`.
@@ -129,12 +132,17 @@ impl Probe<'_> {
     /// # Errors
     /// When it knows none.
     pub async fn master(&self) -> Result<Leading, String> {
-        let (status, _) = self.get(5050, "/health").await?;
-        if status != 200 {
-            return Err(format!("/health answers with status {status}"));
+        let health = self.get(5050, "/health").await?;
+        if health.status != 200 {
+            return Err(format!("/health answers with status {}", health.status));
         }
-        let state = self.json(5050, "/state").await?;
-        leading(&state)
+        let answer = self.get(5050, "/state").await?;
+        // A master that follows sends those who ask to the leader.
+        if let (307, Some(location)) = (answer.status, &answer.location) {
+            let leader = authority(location).to_owned();
+            return Ok(Leading { leader, is_self: false, agents: Vec::new() });
+        }
+        leading(&self.json_of(5050, "/state", &answer)?)
     }
 
     /// An agent's own name, when it is well.
@@ -151,9 +159,9 @@ impl Probe<'_> {
     /// # Errors
     /// When none leads.
     pub async fn marathon(&self) -> Result<String, String> {
-        let (status, _) = self.get(8080, "/ping").await?;
-        if status != 200 {
-            return Err(format!("/ping answers with status {status}"));
+        let ping = self.get(8080, "/ping").await?;
+        if ping.status != 200 {
+            return Err(format!("/ping answers with status {}", ping.status));
         }
         let leader = self.json(8080, "/v2/leader").await.map_err(|_| "no leader yet".to_owned())?;
         let leader =
@@ -165,6 +173,23 @@ impl Probe<'_> {
             Err("it is not registered with a master yet".to_owned())
         }
     }
+}
+
+/// An answer over HTTP.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<String>,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// `host:port` of `//host:port/path` or `http://host:port/path`.
+fn authority(location: &str) -> &str {
+    let rest = location.split_once("//").map_or(location, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
 }
 
 /// What the leading master says.
@@ -200,6 +225,12 @@ fn leading(state: &Value) -> Result<Leading, String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_redirect_names_the_leader() {
+        assert_eq!(authority("//10.0.0.1:5050/state"), "10.0.0.1:5050");
+        assert_eq!(authority("http://h:5050"), "h:5050");
+    }
 
     #[test]
     fn a_state_tells_leader_and_agents() {
