@@ -174,6 +174,13 @@ fn a_replica_that_lost_its_disk_catches_up_before_it_counts() {
     let mut masters = Masters::start();
     masters.cluster.start_agent();
     let (leader, agent) = masters.wait_for_agent();
+    // The registry is on two disks as soon as an agent is registered. The one that is lost must not be the second of two.
+    for index in 0..3 {
+        wait::until("every replica to vote", LIMIT, || {
+            let output = masters.output(index);
+            if output.contains("to=\"VOTING\"") { Ok(()) } else { Err(output) }
+        });
+    }
 
     let emptied = Masters::next_after(leader);
     let earlier = masters.output(emptied).len();

@@ -85,6 +85,8 @@ pub struct Node {
     pub(crate) members: BTreeSet<Upid>,
     pub(crate) work: Work,
     pub(crate) round: Option<Round>,
+    /// The last round that was given up, for telling what is missing.
+    pub(crate) given_up: Option<Round>,
     /// The proposal of the last election.
     pub(crate) proposal: u64,
     /// Where the next action is written.
@@ -107,6 +109,7 @@ impl Node {
             replica,
             work: Work::Idle,
             round: None,
+            given_up: None,
             proposal: 0,
             index: 0,
             wants_lead: false,
@@ -305,7 +308,7 @@ impl Node {
 
     /// Begins anew after a random pause, so that two that disturb each other don't for ever.
     pub(crate) fn pause(&mut self, now: Duration, least: Duration) {
-        self.round = None;
+        self.given_up = self.round.take().or(self.given_up.take());
         self.work = Work::Pausing(now + self.jitter(least));
     }
 
@@ -352,7 +355,7 @@ impl Node {
             Work::Writing(action) => format!("a write at position {} waits", action.position),
             _ => "the right to write the registry is being asked for".to_owned(),
         };
-        let answered = self.round.as_ref().map_or(0, |round| round.answers.len());
+        let answered = self.asked().map_or(0, |round| round.answers.len());
         let missing = if known < quorum {
             format!("too few replicas: {known} known of the {quorum} that --quorum={quorum} needs")
         } else {
@@ -363,6 +366,11 @@ impl Node {
         Some(format!(
             "{work}; {missing} ({list}); {size} masters with their {REPLICA} are expected"
         ))
+    }
+
+    /// The round that shows best who answers: the one under way may have begun just now.
+    pub(crate) fn asked(&self) -> Option<&Round> {
+        self.given_up.as_ref().or(self.round.as_ref())
     }
 
     fn votes(&self) -> bool {

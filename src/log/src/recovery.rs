@@ -80,7 +80,7 @@ impl Node {
                 "the replica is {status} and learns what it missed, up to position {end}"
             );
         }
-        let answers = self.round.as_ref().filter(|round| round.request == Message::Recover);
+        let answers = self.asked().filter(|round| round.request == Message::Recover);
         let counts = answers.map_or_else(String::new, |round| {
             let of = |status: Status| match round.count(status) {
                 0 => None,
@@ -214,6 +214,28 @@ mod tests {
             all.receive(Duration::ZERO, envelope);
         }
         assert_eq!(all.replica.status(), Status::Starting);
+    }
+
+    #[test]
+    fn while_it_pauses_the_node_tells_what_the_others_said() {
+        let mut node = node();
+        let status = |status: Status| {
+            Message::Recovered(RecoverResponse { status: status as i32, ..Default::default() })
+        };
+        // A voter and one that never voted: no quorum, and no group without a log.
+        let own = node.take().messages.into_iter().find(|envelope| envelope.to == upid(1)).unwrap();
+        for (number, status) in
+            [(1, status(Status::Empty)), (2, status(Status::Voting)), (3, status(Status::Starting))]
+        {
+            let from = upid(number);
+            node.receive(
+                Duration::from_millis(1),
+                Envelope { from, to: own.from.clone(), message: status },
+            );
+        }
+        assert!(node.round.is_none(), "it pauses");
+        let told = node.complaint().unwrap();
+        assert!(told.contains("(1 VOTING, 1 STARTING, 1 EMPTY); 3 of 3 known"), "{told}");
     }
 
     #[test]
