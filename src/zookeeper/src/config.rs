@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 pub use ensemble::{Ensemble, Peer};
 
+use crate::quorum;
+
 /// A server's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -54,6 +56,8 @@ pub struct Config {
     pub trust_empty_snapshot: bool,
     /// The ensemble that this server is a member of, if there is more than one server.
     pub ensemble: Option<Ensemble>,
+    /// What protects the connections between its members.
+    pub quorum_security: quorum::security::Security,
     /// Keys of features that are not built, and were given: said once at start.
     pub ignored: Vec<String>,
 }
@@ -217,6 +221,7 @@ impl Config {
         let ensemble = ensemble::read(&values, &data_dir)?;
         Ok(Self {
             ensemble,
+            quorum_security: quorum::security::Security::default(),
             data_dir,
             data_log_dir,
             client_address: SocketAddr::new(ip, port),

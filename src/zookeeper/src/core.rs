@@ -267,9 +267,8 @@ impl Core {
         self.data_watches.counts()
     }
 
-    /// A client has connected from an address and port.
-    pub fn opened(&mut self, wall_ms: i64, id: ConnectionId, peer: &str, ip: &str) {
-        let ids = vec![Id { scheme: "ip".to_owned(), id: ip.to_owned() }];
+    /// A client has connected from an address and port, and its connection proves `ids`.
+    pub fn opened(&mut self, wall_ms: i64, id: ConnectionId, peer: &str, ids: Vec<Id>) {
         let connection = Connection {
             peer: peer.to_owned(),
             ids,

@@ -14,6 +14,7 @@ pub mod disk;
 pub mod path;
 pub mod quorum;
 pub mod server;
+mod stream;
 pub mod tree;
 pub mod watch;
 pub mod words;

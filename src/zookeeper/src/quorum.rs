@@ -12,6 +12,7 @@ pub mod leader;
 pub mod member;
 pub(crate) mod net;
 pub mod packet;
+pub mod security;
 #[cfg(test)]
 mod simulation;
 pub mod zab;

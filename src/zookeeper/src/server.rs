@@ -5,6 +5,7 @@
 
 pub mod connection;
 mod ensemble;
+pub mod peer;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,7 +25,8 @@ use crate::core::{ConnectionId, Core, Effect, Settings};
 use crate::disk::{DiskError, load, log::Log, numbered, snapshot};
 use crate::quorum::net::{Event, Events};
 use crate::words;
-use connection::{Outgoing, Permit};
+use connection::{Outgoing, Permit, Ports};
+use peer::Peer;
 
 /// Requests that may wait for the core; connections are not read beyond that.
 const QUEUE_MAX: usize = 4096;
@@ -33,7 +35,7 @@ const BATCH_MAX: usize = 1024;
 
 /// What the server's thread is told.
 pub(crate) enum Input {
-    Opened(ConnectionId, SocketAddr, Outgoing),
+    Opened(ConnectionId, Peer, Outgoing),
     Frame(ConnectionId, bytes::Bytes, Permit),
     Closed(ConnectionId),
     Word([u8; 4], oneshot::Sender<Option<String>>),
@@ -159,7 +161,7 @@ impl Server {
             actor.quorum = Some(Box::new(quorum));
         }
         let ticks = tokio::spawn(tick(tick_every, inputs.clone(), shutdown.clone()));
-        let acceptor = tokio::spawn(connection::accept(listener, inputs, config, shutdown.clone()));
+        let acceptor = tokio::spawn(Ports::new(inputs, config, shutdown.clone()).accept(listener));
         let (result, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("core".to_owned())
@@ -291,7 +293,7 @@ impl Actor {
         match input {
             Input::Opened(id, peer, outgoing) => {
                 self.outgoing.insert(id, outgoing);
-                self.core.opened(wall_ms(), id, &peer.to_string(), &peer.ip().to_string());
+                self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
             }
             Input::Frame(id, frame, permit) => {
                 self.core.frame(self.now_ms(), wall_ms(), id, &frame);

@@ -131,7 +131,7 @@ mod tests {
     fn connected(known: i64, now_ms: i64) -> (Core, i64) {
         let state = State { sessions: [(known, 100)].into(), ..State::default() };
         let mut core = Core::new(Settings::for_tests(), state, now_ms);
-        core.opened(now_ms, ConnectionId(1), "127.0.0.1:1", "127.0.0.1");
+        core.opened(now_ms, ConnectionId(1), "127.0.0.1:1", Vec::new());
         let mut request = Writer::new();
         request.int(0).long(0).int(100).long(0).buffer(Some(&[0; 16])).boolean(false);
         core.frame(now_ms, now_ms, ConnectionId(1), request.as_bytes());

@@ -377,7 +377,7 @@ mod tests {
             leader.lead(0, 1 << 32);
             follower.set_server_id(2);
             follower.follow(1 << 32);
-            follower.opened(0, CLIENT, "c:1", "c");
+            follower.opened(0, CLIENT, "c:1", Vec::new());
             let mut pair = Self { leader, follower, replies: Vec::new() };
             let mut hello = Writer::new();
             hello.int(0).long(0).int(30_000).long(0).buffer(Some(&[0; 16])).boolean(false);

@@ -86,7 +86,7 @@ impl Core {
             | Request::SetData { .. }
             | Request::SetAcl { .. }
             | Request::Multi(_) => {
-                self.opened(wall_ms, FORWARDED, "", "");
+                self.opened(wall_ms, FORWARDED, "", Vec::new());
                 if let Some(client) = self.connections.get_mut(&FORWARDED) {
                     client.ids = ids;
                 }

@@ -15,7 +15,9 @@ use tokio::task::AbortHandle;
 
 use super::net::{Event, Events, HELLO_LIMIT};
 use super::packet::{NOTIFICATION_MAX, Notification, decode_hello, hello};
+use super::security::Security;
 use crate::config::Ensemble;
+use crate::stream::Stream;
 
 /// One member's slot: what it is to hear next, and what carries it there.
 #[derive(Debug)]
@@ -30,19 +32,25 @@ struct Slot {
 pub(crate) struct Elections {
     ensemble: Ensemble,
     slots: Arc<Mutex<BTreeMap<i64, Slot>>>,
+    security: Security,
     events: Events,
     runtime: Handle,
 }
 
 impl Elections {
-    pub(crate) fn new(ensemble: Ensemble, events: Events, runtime: Handle) -> Self {
+    pub(crate) fn new(
+        ensemble: Ensemble,
+        security: Security,
+        events: Events,
+        runtime: Handle,
+    ) -> Self {
         let others = ensemble.peers.keys().filter(|id| **id != ensemble.id);
         let slots = others.map(|id| {
             let newest = watch::Sender::new(Bytes::new());
             (*id, Slot { newest, connection: None, dialling: None })
         });
         let slots = Arc::new(Mutex::new(slots.collect()));
-        Self { ensemble, slots, events, runtime }
+        Self { ensemble, slots, security, events, runtime }
     }
 
     /// Sends a notification when there is a connection, and sees to it that there will be one.
@@ -59,10 +67,8 @@ impl Elections {
 
     async fn dial(self, to: i64) {
         let Some(peer) = self.ensemble.peers.get(&to) else { return };
-        let address = (peer.host.as_str(), peer.election_port);
         let dialled = tokio::time::timeout(HELLO_LIMIT, async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            let mut stream = self.security.connect(&peer.host, peer.election_port).await?;
             let own = self.ensemble.peers.get(&self.ensemble.id).unwrap_or(peer);
             let address = if own.host.contains(':') {
                 format!("[{}]:{}", own.host, own.election_port)
@@ -70,6 +76,7 @@ impl Elections {
                 format!("{}:{}", own.host, own.election_port)
             };
             stream.write_all(&hello(self.ensemble.id, &address)).await?;
+            stream.flush().await?;
             Ok::<_, io::Error>(stream)
         });
         match dialled.await {
@@ -85,7 +92,7 @@ impl Elections {
     }
 
     /// Makes `stream` the connection with a member, in place of an earlier one.
-    fn keep(&self, with: i64, stream: TcpStream) {
+    fn keep(&self, with: i64, stream: Stream) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = slots.get_mut(&with) else { return };
         let task = exchange(with, stream, slot.newest.subscribe(), self.events.clone());
@@ -119,9 +126,9 @@ impl Elections {
         }
     }
 
-    async fn greet(self, mut stream: TcpStream) -> io::Result<()> {
+    async fn greet(self, stream: TcpStream) -> io::Result<()> {
         let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
-        stream.set_nodelay(true)?;
+        let mut stream = tokio::time::timeout(HELLO_LIMIT, self.security.accept(stream)).await??;
         let read = async {
             let mut head = [0; 20];
             stream.read_exact(&mut head).await?;
@@ -156,17 +163,18 @@ impl Elections {
 
 async fn exchange(
     with: i64,
-    stream: TcpStream,
+    stream: Stream,
     mut newest: watch::Receiver<Bytes>,
     events: Events,
 ) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+    let (mut reader, mut writer) = stream.split();
     let write = async {
         // The last one first: it may have been lost with the connection before.
         newest.mark_changed();
         while newest.changed().await.is_ok() {
             let notification = newest.borrow_and_update().clone();
             writer.write_all(&notification).await?;
+            writer.flush().await?;
         }
         Ok(())
     };

@@ -10,10 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::packet::{Notification, Packet, kind};
+use super::security::Security;
 use crate::config::Peer;
 use crate::core::State;
 use crate::disk::snapshot::{self, STREAM_END};
 use crate::server::Input;
+use crate::stream::Stream;
 
 /// Packets that may wait for one member; one that reads more slowly is cut off.
 const OUTGOING_MAX: usize = 32 * 1024;
@@ -74,7 +76,7 @@ impl Link {
 }
 
 /// Accepts learners.
-pub(crate) async fn accept(listener: TcpListener, events: Events) {
+pub(crate) async fn accept(listener: TcpListener, security: Security, events: Events) {
     let mut number = 0;
     loop {
         let (stream, from) = match listener.accept().await {
@@ -87,17 +89,22 @@ pub(crate) async fn accept(listener: TcpListener, events: Events) {
         };
         // Even numbers: those that were dialled are odd.
         number += 2;
-        let events = events.clone();
+        let (security, events) = (security.clone(), events.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, number, events).await {
+            if let Err(error) = serve(stream, number, security, events).await {
                 tracing::debug!("a learner at {from}: {error}");
             }
         });
     }
 }
 
-async fn serve(mut stream: TcpStream, number: u64, events: Events) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn serve(
+    stream: TcpStream,
+    number: u64,
+    security: Security,
+    events: Events,
+) -> io::Result<()> {
+    let mut stream = tokio::time::timeout(HELLO_LIMIT, security.accept(stream)).await??;
     let mut buffer = BytesMut::new();
     let hello = tokio::time::timeout(HELLO_LIMIT, next_packet(&mut stream, &mut buffer)).await??;
     let id = hello.data.as_deref().and_then(|data| data.first_chunk::<8>());
@@ -113,18 +120,31 @@ async fn serve(mut stream: TcpStream, number: u64, events: Events) -> io::Result
 }
 
 /// Dials the leader in a task of its own and reports what became of it.
-pub(crate) fn dial(runtime: &Handle, id: i64, peer: Peer, number: u64, events: Events) {
+pub(crate) fn dial(
+    runtime: &Handle,
+    id: i64,
+    peer: Peer,
+    number: u64,
+    security: Security,
+    events: Events,
+) {
     runtime.spawn(async move {
         for attempt in 0..DIALS {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            let address = (peer.host.as_str(), peer.quorum_port);
-            let dialled = tokio::time::timeout(HELLO_LIMIT, TcpStream::connect(address)).await;
-            let Ok(Ok(stream)) = dialled else { continue };
+            let dialled = security.connect(&peer.host, peer.quorum_port);
+            let stream = match tokio::time::timeout(HELLO_LIMIT, dialled).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!("server {id}, which is to lead, is not reached: {error}");
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
             let link = Link { number, outgoing };
-            if stream.set_nodelay(true).is_err() || !events.send(Event::Connected(id, link)).await {
+            if !events.send(Event::Connected(id, link)).await {
                 return;
             }
             if let Err(error) = exchange(stream, BytesMut::new(), id, number, frames, events).await
@@ -177,14 +197,14 @@ async fn next_tree(
 }
 
 async fn exchange(
-    stream: TcpStream,
+    stream: Stream,
     mut buffer: BytesMut,
     id: i64,
     number: u64,
     mut frames: mpsc::Receiver<Bytes>,
     events: Events,
 ) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+    let (mut reader, mut writer) = stream.split();
     let write = async {
         let mut batch = BytesMut::new();
         while let Some(frame) = frames.recv().await {
@@ -194,6 +214,7 @@ async fn exchange(
                 batch.extend_from_slice(&frame);
             }
             writer.write_all(&batch).await?;
+            writer.flush().await?;
             batch.clear();
         }
         Ok(())

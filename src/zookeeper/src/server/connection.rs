@@ -2,20 +2,23 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, tcp};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Input;
+use super::peer::Peer;
 use crate::config::Config;
 use crate::core::ConnectionId;
+use crate::stream::{ReadHalf, Stream, WriteHalf};
 
 /// Requests of one connection that may be under way; it is not read beyond that.
 const REQUESTS_MAX: usize = 64;
@@ -71,78 +74,125 @@ impl Outgoing {
     }
 }
 
-/// Accepts connections until `shutdown`, and waits for their end.
-pub(super) async fn accept(
-    listener: TcpListener,
+/// What all ports of clients have in common: the numbers of connections, and the bounds on them.
+#[derive(Debug, Clone)]
+pub(super) struct Ports {
     inputs: mpsc::Sender<Input>,
-    config: Config,
+    config: Arc<Config>,
+    next: Arc<AtomicU64>,
+    connections: TaskTracker,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     shutdown: CancellationToken,
-) {
-    let mut next = 0;
-    let connections = tokio_util::task::TaskTracker::new();
-    let by_address: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("connection not accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        {
-            let mut counts = by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            if config.connections_max > 0 && connections.len() >= config.connections_max {
-                tracing::warn!("too many connections: maxCnxns is {}", config.connections_max);
-                continue;
-            }
-            let count = counts.entry(peer.ip()).or_default();
-            if config.connections_per_address_max > 0
-                && *count >= config.connections_per_address_max
-            {
-                tracing::warn!(
-                    "too many connections from {}: maxClientCnxns is {}",
-                    peer.ip(),
-                    config.connections_per_address_max
-                );
-                continue;
-            }
-            *count += 1;
-        }
-        next += 1;
-        let (inputs, shutdown, counts, frame_max) =
-            (inputs.clone(), shutdown.clone(), by_address.clone(), config.frame_max);
-        connections.spawn(async move {
-            tokio::select! {
-                // Clients that go away are no event.
-                _ = serve(ConnectionId(next), stream, peer, inputs, frame_max) => {}
-                () = shutdown.cancelled() => {}
-            }
-            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = counts.get_mut(&peer.ip()) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&peer.ip());
-                }
-            }
-        });
-    }
-    connections.close();
-    connections.wait().await;
 }
 
-async fn serve(
+impl Ports {
+    pub(super) fn new(
+        inputs: mpsc::Sender<Input>,
+        config: Config,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            inputs,
+            config: Arc::new(config),
+            next: Arc::default(),
+            connections: TaskTracker::new(),
+            by_address: Arc::default(),
+            shutdown,
+        }
+    }
+
+    /// Accepts connections of one port until the shutdown, and waits for the end of all.
+    pub(super) async fn accept(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => self.admit(stream, Peer::plain(address)),
+                Err(error) => {
+                    tracing::warn!("connection not accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        self.connections.close();
+        self.connections.wait().await;
+    }
+
+    /// Serves a connection in a task of its own, unless there are too many.
+    fn admit(&self, stream: TcpStream, peer: Peer) {
+        let ip = peer.address.ip();
+        let Some(counted) = self.count(ip) else { return };
+        let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        let (inputs, shutdown, frame_max) =
+            (self.inputs.clone(), self.shutdown.clone(), self.config.frame_max);
+        self.connections.spawn(async move {
+            tokio::select! {
+                // Clients that go away are no event.
+                _ = open(id, stream, peer, inputs, frame_max) => {}
+                () = shutdown.cancelled() => {}
+            }
+            drop(counted);
+        });
+    }
+
+    fn count(&self, ip: IpAddr) -> Option<Counted> {
+        let (max, each_max) =
+            (self.config.connections_max, self.config.connections_per_address_max);
+        if max > 0 && self.connections.len() >= max {
+            tracing::warn!("too many connections: maxCnxns is {max}");
+            return None;
+        }
+        let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(ip).or_default();
+        if each_max > 0 && *count >= each_max {
+            tracing::warn!("too many connections from {ip}: maxClientCnxns is {each_max}");
+            return None;
+        }
+        *count += 1;
+        Some(Counted { ip, by_address: self.by_address.clone() })
+    }
+}
+
+/// A connection that counts among those of its address, until it is dropped.
+#[derive(Debug)]
+struct Counted {
+    ip: IpAddr,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// Opens a connection as its port wants it, then serves it.
+async fn open(
     id: ConnectionId,
-    mut stream: TcpStream,
-    peer: SocketAddr,
+    stream: TcpStream,
+    peer: Peer,
     inputs: mpsc::Sender<Input>,
     frame_max: usize,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    serve(id, stream.into(), peer, inputs, frame_max).await
+}
+
+async fn serve(
+    id: ConnectionId,
+    mut stream: Stream,
+    peer: Peer,
+    inputs: mpsc::Sender<Input>,
+    frame_max: usize,
+) -> io::Result<()> {
     let mut first = [0; 4];
     tokio::time::timeout(FIRST_FRAME, stream.read_exact(&mut first)).await??;
     if first.iter().all(u8::is_ascii_alphabetic) {
@@ -154,17 +204,18 @@ async fn serve(
         }
         return Ok(());
     }
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = stream.split();
     let (frames, outgoing) = mpsc::unbounded_channel();
     let (unread, cut) = (Arc::<Unread>::default(), CancellationToken::new());
     let to_client = Outgoing { frames, unread: unread.clone(), cut: cut.clone() };
+    let name = peer.name();
     if inputs.send(Input::Opened(id, peer, to_client)).await.is_err() {
         return Ok(());
     }
     // Whichever ends first ends the connection; what waits to be written when the core closes it is written first.
     let ended = tokio::select! {
         ended = write(writer, outgoing, &unread) => ended,
-        ended = read(reader, first, id, peer, &inputs, &unread, frame_max) => ended,
+        ended = read(reader, first, id, &name, &inputs, &unread, frame_max) => ended,
         () = cut.cancelled() => Ok(()),
     };
     let _ = inputs.send(Input::Closed(id)).await;
@@ -172,7 +223,7 @@ async fn serve(
 }
 
 async fn write(
-    mut writer: tcp::OwnedWriteHalf,
+    mut writer: WriteHalf,
     mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
     unread: &Unread,
 ) -> io::Result<()> {
@@ -190,6 +241,8 @@ async fn write(
         while !batch.is_empty() {
             tokio::time::timeout(WRITE_STALL, writer.write_buf(&mut batch)).await??;
         }
+        // Under TLS, what is written may still be here.
+        tokio::time::timeout(WRITE_STALL, writer.flush()).await??;
         if batch.capacity() > 2 * BATCH {
             batch = BytesMut::new();
         }
@@ -200,10 +253,10 @@ async fn write(
 }
 
 async fn read(
-    mut reader: tcp::OwnedReadHalf,
+    mut reader: ReadHalf,
     first: [u8; 4],
     id: ConnectionId,
-    peer: SocketAddr,
+    peer: &str,
     inputs: &mpsc::Sender<Input>,
     unread: &Unread,
     frame_max: usize,

@@ -93,7 +93,9 @@ pub(super) async fn start(
     };
     let history = history(actor, zxid)?;
     let runtime = Handle::current();
-    let elections = Elections::new(ensemble.clone(), events.clone(), runtime.clone());
+    let security = actor.config.quorum_security.clone();
+    let elections =
+        Elections::new(ensemble.clone(), security.clone(), events.clone(), runtime.clone());
     let (electing, learning) = (shutdown.clone(), shutdown.clone());
     let accept = elections.clone().accept(election);
     tokio::spawn(async move { electing.run_until_cancelled(accept).await });
@@ -103,7 +105,7 @@ pub(super) async fn start(
         ending.cancelled().await;
         last.wake().await;
     });
-    let accept = net::accept(learners, events.clone());
+    let accept = net::accept(learners, security, events.clone());
     tokio::spawn(async move { learning.run_until_cancelled(accept).await });
     actor.core.set_server_id(ensemble.id);
     actor.core.without_leader();
@@ -177,7 +179,7 @@ impl Actor {
                 // Without a leader the connection ends with `outgoing`.
                 if quorum.member.serves() {
                     self.outgoing.insert(id, outgoing);
-                    self.core.opened(wall_ms(), id, &peer.to_string(), &peer.ip().to_string());
+                    self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
                 }
             }
             Input::Frame(id, frame, permit) => self.client_frame(quorum, id, frame, permit),
@@ -327,7 +329,8 @@ impl Actor {
                 quorum.is_dialling = true;
                 quorum.next_number += 2;
                 let (number, events) = (quorum.next_number, quorum.events.clone());
-                net::dial(&quorum.runtime, leader, peer, number, events);
+                let security = self.config.quorum_security.clone();
+                net::dial(&quorum.runtime, leader, peer, number, security, events);
             }
             if !is_idle {
                 continue;
