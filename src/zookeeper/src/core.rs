@@ -429,7 +429,7 @@ impl Core {
     }
 
     fn close_session(&mut self, session: i64, cxid: i32, wall_ms: i64) {
-        let paths: Vec<String> = self.tree.ephemerals(session).cloned().collect();
+        let paths = self.tree.ephemerals(session);
         self.commit(session, cxid, wall_ms, Txn::CloseSession { paths });
     }
 

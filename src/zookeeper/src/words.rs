@@ -187,12 +187,11 @@ fn server(core: &Core, with_clients: bool, now: Now) -> String {
 fn monitor(core: &Core, now: Now) -> String {
     let (_, _, watches) = core.watch_counts();
     let tree = core.tree();
-    let ephemerals: usize = tree.all_ephemerals().map(|(_, paths)| paths.len()).sum();
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let lines: [(&str, String); 18] = [
         ("zk_version", VERSION.to_owned()),
         ("zk_server_state", core.mode.to_owned()),
-        ("zk_ephemerals_count", ephemerals.to_string()),
+        ("zk_ephemerals_count", tree.ephemeral_count().to_string()),
         ("zk_num_alive_connections", (core.connections().count() + 1).to_string()),
         ("zk_avg_latency", decimal(core.latency.average_ms())),
         ("zk_outstanding_requests", now.waiting.to_string()),
@@ -251,12 +250,12 @@ fn dump(core: &Core, now: Now) -> String {
             let _ = writeln!(text, "\t0x{session:x}");
         }
     }
-    let ephemerals: Vec<_> = core.tree().all_ephemerals().collect();
+    let ephemerals: Vec<_> = core.tree().ephemeral_owners().collect();
     let _ =
         write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", ephemerals.len());
-    for (session, paths) in ephemerals {
+    for session in ephemerals {
         let _ = writeln!(text, "0x{session:x}:");
-        for path in paths {
+        for path in core.tree().ephemerals(session) {
             let _ = writeln!(text, "\t{path}");
         }
     }

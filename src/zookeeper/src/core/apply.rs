@@ -46,32 +46,24 @@ impl Core {
                 for path in paths {
                     self.delete(path, zxid);
                 }
-                let others: Vec<String> = self.tree.ephemerals(session).cloned().collect();
-                for path in others {
+                for path in self.tree.ephemerals(session) {
                     self.delete(&path, zxid);
                 }
             }
             Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
                 let owner = owner(*opcode, *ephemeral, *ttl, session);
-                self.tree.create(
-                    path,
-                    data.clone(),
-                    acl.clone(),
-                    owner,
-                    *parent_cversion,
-                    zxid,
-                    time,
-                );
+                let (data, parent_cversion) = (data.as_deref(), *parent_cversion);
+                self.tree.create(path, data, acl, owner, parent_cversion, zxid, time);
                 self.tell(path, Event::Created);
                 self.tell(path::parent(path), Event::ChildrenChanged);
             }
             Txn::Delete { path } => self.delete(path, zxid),
             Txn::SetData { path, data, version } => {
-                self.tree.set_data(path, data.clone(), *version, zxid, time);
+                self.tree.set_data(path, data.as_deref(), *version, zxid, time);
                 self.tell(path, Event::DataChanged);
             }
             Txn::SetAcl { path, acl, version } => {
-                self.tree.set_acl(path, acl.clone(), *version);
+                self.tree.set_acl(path, acl, *version);
             }
             Txn::Multi(txns) => {
                 if txns.iter().all(|txn| !matches!(txn, Txn::Error { .. })) {
@@ -87,7 +79,7 @@ impl Core {
     fn delete(&mut self, path: &str, zxid: i64) {
         let is_watched = !(self.data_watches.is_empty() && self.child_watches.is_empty());
         let node = if is_watched { self.tree.get(path) } else { None };
-        let acl = node.map(|node| node.acl.clone()).unwrap_or_default();
+        let acl = node.map(|node| node.acl().clone()).unwrap_or_default();
         if self.tree.delete(path, zxid) {
             let mut told = self.data_watches.trigger(path, false);
             told.extend(self.child_watches.trigger(path, false));
@@ -104,7 +96,7 @@ impl Core {
             _ => self.data_watches.trigger(path, false),
         };
         if !told.is_empty() {
-            let acl = self.tree.get(path).map(|node| node.acl.clone()).unwrap_or_default();
+            let acl = self.tree.get(path).map(|node| node.acl().clone()).unwrap_or_default();
             self.tell_those_who_may_read(&told, path, event, &acl);
         }
     }

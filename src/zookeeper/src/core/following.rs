@@ -79,7 +79,7 @@ impl Core {
 
     /// Puts the ensemble's configuration where clients look for it.
     pub fn show_configuration(&mut self, text: &str) {
-        self.tree.set_data("/zookeeper/config", Some(text.as_bytes().to_vec()), -1, 0, 0);
+        self.tree.set_data("/zookeeper/config", Some(text.as_bytes()), -1, 0, 0);
     }
 
     /// There is no leader: clients are sent away.

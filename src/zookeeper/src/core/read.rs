@@ -10,11 +10,11 @@ use crate::tree::Node;
 use crate::watch::Mode;
 
 impl Core {
-    fn may(&self, from: ConnectionId, node: &Node, wanted: i32) -> bool {
-        self.settings.skip_acl || acl::is_allowed(&node.acl, wanted, self.ids(from))
+    fn may(&self, from: ConnectionId, node: Node<'_>, wanted: i32) -> bool {
+        self.settings.skip_acl || acl::is_allowed(node.acl(), wanted, self.ids(from))
     }
 
-    fn readable(&self, from: ConnectionId, path: &str) -> Result<&Node, Code> {
+    fn readable(&self, from: ConnectionId, path: &str) -> Result<Node<'_>, Code> {
         let node = self.tree.get(path).ok_or(Code::NoNode)?;
         if self.may(from, node, perms::READ) { Ok(node) } else { Err(Code::NoAuth) }
     }
@@ -39,7 +39,7 @@ impl Core {
                 if path.contains('\0') {
                     return Err(Code::BadArguments);
                 }
-                let stat = self.readable(from, &path).map(Node::stat);
+                let stat = self.readable(from, &path).map(|node| node.stat());
                 if watch && stat != Err(Code::NoAuth) {
                     self.data_watches.add(&path, from, Mode::Standard);
                 }
@@ -47,7 +47,7 @@ impl Core {
             }
             Request::GetData { path, watch } => {
                 let node = self.readable(from, &path)?;
-                body.buffer(node.data.as_deref());
+                body.buffer(node.data());
                 node.stat().write(&mut body);
                 if watch {
                     self.data_watches.add(&path, from, Mode::Standard);
@@ -55,8 +55,7 @@ impl Core {
             }
             Request::GetChildren { path, watch, with_stat } => {
                 let node = self.readable(from, &path)?;
-                let children: Vec<&String> = node.children.iter().collect();
-                body.vector(&children, |writer, name| {
+                body.vector(&node.children(), |writer, name| {
                     writer.string(name);
                 });
                 if with_stat {
@@ -72,9 +71,9 @@ impl Core {
                     return Err(Code::NoAuth);
                 }
                 let shown = if self.may(from, node, perms::ADMIN) {
-                    node.acl.clone()
+                    node.acl().to_vec()
                 } else {
-                    acl::masked(&node.acl)
+                    acl::masked(node.acl())
                 };
                 body.vector(&shown, |writer, entry| entry.write(writer));
                 node.stat().write(&mut body);
@@ -97,9 +96,10 @@ impl Core {
             }
             Request::GetEphemerals { prefix } => {
                 let everything = prefix.trim().is_empty() || prefix == "/";
-                let paths: Vec<&String> = self
+                let paths: Vec<String> = self
                     .tree
                     .ephemerals(session)
+                    .into_iter()
                     .filter(|path| everything || path.starts_with(&prefix))
                     .collect();
                 body.vector(&paths, |writer, path| {
@@ -179,7 +179,7 @@ impl Core {
         child: &[String],
     ) {
         for path in data {
-            match self.tree.get(path).map(|node| node.stat.mzxid) {
+            match self.tree.get(path).map(|node| node.persisted().mzxid) {
                 None => self.send_event(from, path, Event::Deleted),
                 Some(mzxid) if mzxid > relative_zxid => {
                     self.send_event(from, path, Event::DataChanged)
@@ -195,7 +195,7 @@ impl Core {
             }
         }
         for path in child {
-            match self.tree.get(path).map(|node| node.stat.pzxid) {
+            match self.tree.get(path).map(|node| node.persisted().pzxid) {
                 None => self.send_event(from, path, Event::Deleted),
                 Some(pzxid) if pzxid > relative_zxid => {
                     self.send_event(from, path, Event::ChildrenChanged)

@@ -14,7 +14,7 @@ impl Core {
         self.next_sweep_ms = now_ms + interval_ms;
         let per_minute = self.settings.container_max_per_minute as i64;
         let count = (per_minute.saturating_mul(interval_ms) / 60_000).max(1) as usize;
-        let due: Vec<String> = self.tree.outlived(wall_ms).take(count).cloned().collect();
+        let due: Vec<String> = self.tree.outlived(wall_ms).take(count).collect();
         for path in due {
             tracing::info!(
                 "deleting {path}: a container without children, or a TTL node after its time"

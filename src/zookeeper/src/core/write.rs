@@ -41,8 +41,8 @@ impl Core {
         }
     }
 
-    fn check_acl(&self, from: ConnectionId, node: &Node, wanted: i32) -> Result<(), Code> {
-        if self.settings.skip_acl || acl::is_allowed(&node.acl, wanted, self.ids(from)) {
+    fn check_acl(&self, from: ConnectionId, node: Node<'_>, wanted: i32) -> Result<(), Code> {
+        if self.settings.skip_acl || acl::is_allowed(node.acl(), wanted, self.ids(from)) {
             Ok(())
         } else {
             Err(Code::NoAuth)
@@ -79,8 +79,8 @@ impl Core {
                 let parent = self.tree.get(path::parent(path)).ok_or(Code::NoNode)?;
                 self.check_acl(from, parent, perms::DELETE)?;
                 let node = self.tree.get(path).ok_or(Code::NoNode)?;
-                check_version(node.stat.version, *version)?;
-                if !node.children.is_empty() {
+                check_version(node.persisted().version, *version)?;
+                if node.child_count() > 0 {
                     return Err(Code::NotEmpty);
                 }
                 Ok(Txn::Delete { path: path.clone() })
@@ -91,9 +91,9 @@ impl Core {
                 }
                 let node = self.tree.get(path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::WRITE)?;
-                let length = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len) as i64;
-                self.check_quota(path, 0, length(data) - length(&node.data))?;
-                let version = check_version(node.stat.version, *version)?;
+                let grown = data.as_ref().map_or(0, Vec::len) as i64 - node.data_length() as i64;
+                self.check_quota(path, 0, grown)?;
+                let version = check_version(node.persisted().version, *version)?;
                 Ok(Txn::SetData { path: path.clone(), data: data.clone(), version })
             }
             Request::SetAcl { path, acl, version } => {
@@ -103,7 +103,7 @@ impl Core {
                 let acl = self.fix_up(from, acl)?;
                 let node = self.tree.get(path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::ADMIN)?;
-                let version = check_version(node.stat.aversion, *version)?;
+                let version = check_version(node.persisted().aversion, *version)?;
                 Ok(Txn::SetAcl { path: path.clone(), acl, version })
             }
             Request::Check { path, version } => {
@@ -112,7 +112,7 @@ impl Core {
                 }
                 let node = self.tree.get(path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::READ)?;
-                let version = check_version(node.stat.version, *version)?;
+                let version = check_version(node.persisted().version, *version)?;
                 Ok(Txn::Check { path: path.clone(), version })
             }
             _ => Err(Code::MarshallingError),
@@ -140,7 +140,7 @@ impl Core {
         let acl = self.fix_up(from, &create.acl)?;
         let parent = self.tree.get(path::parent(&create.path)).ok_or(Code::NoNode)?;
         self.check_acl(from, parent, perms::CREATE)?;
-        let cversion = parent.stat.cversion;
+        let cversion = parent.persisted().cversion;
         let is_sequential = matches!(create.flags, 2 | 3 | 6);
         let path = if is_sequential {
             format!("{}{}", create.path, sequence(cversion))
@@ -254,21 +254,14 @@ impl Core {
         match txn {
             Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
                 let owner = super::apply::owner(*opcode, *ephemeral, *ttl, session);
-                self.tree.create(
-                    path,
-                    data.clone(),
-                    acl.clone(),
-                    owner,
-                    *parent_cversion,
-                    zxid,
-                    time,
-                );
+                let (data, parent_cversion) = (data.as_deref(), *parent_cversion);
+                self.tree.create(path, data, acl, owner, parent_cversion, zxid, time);
             }
             Txn::Delete { path } => {
                 self.tree.delete(path, zxid);
             }
             Txn::SetData { path, data, version } => {
-                self.tree.set_data(path, data.clone(), *version, zxid, time);
+                self.tree.set_data(path, data.as_deref(), *version, zxid, time);
             }
             _ => {}
         }

@@ -107,7 +107,7 @@ fn replay(state: &mut State, entry: Entry) -> bool {
         }
         Txn::CloseSession { paths } => {
             state.sessions.remove(&entry.session);
-            let own: Vec<String> = state.tree.ephemerals(entry.session).cloned().collect();
+            let own = state.tree.ephemerals(entry.session);
             for path in paths.iter().chain(&own) {
                 state.tree.delete(path, entry.zxid);
             }
@@ -128,16 +128,17 @@ fn apply(state: &mut State, entry: &Entry, txn: &Txn) {
     match txn {
         Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
             let owner = crate::core::owner(*opcode, *ephemeral, *ttl, entry.session);
-            state.tree.create(path, data.clone(), acl.clone(), owner, *parent_cversion, zxid, time);
+            let (data, parent_cversion) = (data.as_deref(), *parent_cversion);
+            state.tree.create(path, data, acl, owner, parent_cversion, zxid, time);
         }
         Txn::Delete { path } => {
             state.tree.delete(path, zxid);
         }
         Txn::SetData { path, data, version } => {
-            state.tree.set_data(path, data.clone(), *version, zxid, time);
+            state.tree.set_data(path, data.as_deref(), *version, zxid, time);
         }
         Txn::SetAcl { path, acl, version } => {
-            state.tree.set_acl(path, acl.clone(), *version);
+            state.tree.set_acl(path, acl, *version);
         }
         Txn::Multi(txns) if txns.iter().all(|txn| !matches!(txn, Txn::Error { .. })) => {
             for txn in txns {

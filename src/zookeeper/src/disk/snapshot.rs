@@ -1,6 +1,6 @@
 //! Snapshots (`FileSnap`, `SerializeUtils`): sessions, ACLs, znodes, a checksum over all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,8 +10,7 @@ use jute::{DecodeError, Reader, Writer};
 
 use super::{DiskError, adler32, at};
 use crate::core::State;
-use crate::path;
-use crate::tree::{Node, Tree, open_acl};
+use crate::tree::{Tree, open_acl};
 
 const MAGIC: i32 = 0x5a4b_534e;
 const VERSION: i32 = 2;
@@ -52,23 +51,25 @@ fn content(out: &mut Writer, tree: &Tree, sessions: &[(i64, i32)]) {
     out.vector(sessions, |out, (id, timeout)| {
         out.long(*id).int(*timeout);
     });
-    let nodes = tree.walk();
     let (mut ids, mut acls): (HashMap<&[Acl], i64>, Vec<&[Acl]>) = (HashMap::new(), Vec::new());
     let open = open_acl();
-    for (_, node) in &nodes {
-        if node.acl != open && !ids.contains_key(node.acl.as_slice()) {
-            acls.push(&node.acl);
-            ids.insert(&node.acl, acls.len() as i64);
+    let mut nodes = tree.walk();
+    while let Some((_, node)) = nodes.next() {
+        let acl: &[Acl] = node.acl();
+        if acl != open && !ids.contains_key(acl) {
+            acls.push(acl);
+            ids.insert(acl, acls.len() as i64);
         }
     }
     out.int(acls.len() as i32);
     for (index, acl) in acls.iter().enumerate() {
         out.long(index as i64 + 1).vector(acl, |out, entry| entry.write(out));
     }
-    for (path, node) in &nodes {
-        let acl = ids.get(node.acl.as_slice()).copied().unwrap_or(OPEN);
-        out.string(path).buffer(node.data.as_deref()).long(acl);
-        node.stat.write(out);
+    let mut nodes = tree.walk();
+    while let Some((path, node)) = nodes.next() {
+        let acl = ids.get(&**node.acl()).copied().unwrap_or(OPEN);
+        out.string(path).buffer(node.data()).long(acl);
+        node.persisted().write(out);
     }
     out.string("/");
 }
@@ -129,31 +130,21 @@ fn read_content(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError
         .unwrap_or_default()
         .into_iter()
         .collect();
-    let mut tree = Tree::empty();
-    let mut children: HashMap<String, BTreeSet<String>> = HashMap::new();
-    let mut nodes = Vec::new();
+    let (mut tree, open) = (Tree::empty(), open_acl());
     loop {
         let path = reader.string()?;
         if path == "/" {
             break;
         }
-        let data = reader.buffer()?.map(<[u8]>::to_vec);
+        let data = reader.buffer()?;
         let acl = match reader.long()? {
-            OPEN => open_acl(),
-            id => acls.get(&id).cloned().ok_or(wrong)?,
+            OPEN => &open,
+            id => acls.get(&id).ok_or(wrong)?,
         };
-        let stat = StatPersisted::read(reader)?;
-        if !path.is_empty() {
-            children
-                .entry(path::parent(&path).to_owned())
-                .or_default()
-                .insert(path::name(&path).to_owned());
+        // Parents come before their children; the original reads no others either.
+        if !tree.insert(&path, data, acl, StatPersisted::read(reader)?) {
+            return Err(wrong);
         }
-        nodes.push((path, Node { data, acl, stat, children: BTreeSet::new() }));
-    }
-    for (path, mut node) in nodes {
-        node.children = children.remove(&path).unwrap_or_default();
-        tree.set(&path, Some(node));
     }
     if tree.get("/").is_none() {
         return Err(wrong);
@@ -169,13 +160,13 @@ mod tests {
     #[test]
     fn a_snapshot_is_read_back_and_a_damaged_one_refused() {
         let mut tree = Tree::new();
-        tree.create("/a", None, vec![Acl::anyone(1)], 7, -1, 5, 6);
-        tree.create("/a/b", Some(vec![1, 2]), open_acl(), 0, -1, 6, 7);
+        tree.create("/a", None, &[Acl::anyone(1)], 7, -1, 5, 6);
+        tree.create("/a/b", Some(&[1, 2]), &open_acl(), 0, -1, 6, 7);
         let bytes = encode(&tree, 6, &[(7, 4000)]);
         let state = decode(&bytes, 6).unwrap();
         assert_eq!((state.tree.digest(), state.sessions[&7]), (tree.digest(), 4000));
-        assert_eq!(state.tree.walk(), tree.walk());
-        assert_eq!(state.tree.ephemerals(7).count(), 1);
+        assert_eq!(encode(&state.tree, 6, &[(7, 4000)]), bytes);
+        assert_eq!(state.tree.ephemerals(7), ["/a"]);
         for damage in [20, 60, bytes.len() / 2] {
             let mut bytes = bytes.clone();
             bytes[damage] ^= 0x10;

@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A packet on the connection of this number.
     Packet(i64, u64, Packet),
     /// A whole tree behind a SNAP packet.
-    Snapshot(i64, u64, Packet, State),
+    Snapshot(i64, u64, Packet, Box<State>),
     /// The connection of this number has ended.
     Closed(i64, u64),
 }
@@ -224,7 +224,7 @@ async fn exchange(
             let packet = next_packet(&mut reader, &mut buffer).await?;
             let event = if packet.kind == kind::SNAP {
                 let state = next_tree(&mut reader, &mut buffer, packet.zxid).await?;
-                Event::Snapshot(id, number, packet, state)
+                Event::Snapshot(id, number, packet, Box::new(state))
             } else {
                 Event::Packet(id, number, packet)
             };

@@ -264,7 +264,7 @@ impl Actor {
                 if quorum.is_open(from, number) && quorum.member.leader() == Some(from) {
                     let zxid = packet.zxid;
                     quorum.member.packet(now_ms, from, packet);
-                    self.take_over(quorum, zxid, state)?;
+                    self.take_over(quorum, zxid, *state)?;
                 }
             }
             Event::Closed(other, number) => {

@@ -90,25 +90,24 @@ impl Tree {
         }
         let Some(covering) = self.quota_over(path) else { return };
         let statistics = format!("{QUOTA}{covering}/{STATS}");
-        self.change(&statistics, |node| {
-            let mut track = Track::parse(node.data.as_deref());
+        let Some(id) = self.find(&statistics) else { return };
+        self.change(&statistics, id, |slot| {
+            let mut track = Track::parse(slot.data());
             track.count += count;
             track.bytes += bytes;
-            node.data = Some(track.text().into_bytes());
+            slot.set_data(Some(track.text().as_bytes()));
         });
     }
 
     fn recount(&mut self, subject: &str) {
-        let below = format!("{subject}/");
-        let covered = |path: &String| path == subject || path.starts_with(&below);
-        let sizes = self.nodes.iter().filter(|(path, _)| covered(path));
-        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), (_, node)| {
-            (count + 1, bytes + node.data.as_ref().map_or(0, Vec::len) as i64)
+        let statistics = format!("{QUOTA}{subject}/{STATS}");
+        let Some(id) = self.find(&statistics) else { return };
+        let covered = self.find(subject).into_iter().flat_map(|top| self.subtree(top));
+        let (count, bytes) = covered.fold((0, 0), |(count, bytes), id| {
+            (count + 1, bytes + self.nodes.get(id).data().map_or(0, <[u8]>::len) as i64)
         });
         let track = Track { count, bytes, count_hard: -1, bytes_hard: -1 };
-        self.change(&format!("{QUOTA}{subject}/{STATS}"), |node| {
-            node.data = Some(track.text().into_bytes());
-        });
+        self.change(&statistics, id, |slot| slot.set_data(Some(track.text().as_bytes())));
     }
 
     /// Counts anew what the quotas of a tree that was loaded cover.
@@ -123,7 +122,7 @@ impl Tree {
         let Some(covering) = self.quota_over(path) else { return false };
         let track = |name: &str| {
             let node = self.get(&format!("{QUOTA}{covering}/{name}"))?;
-            Some(Track::parse(node.data.as_deref()))
+            Some(Track::parse(node.data()))
         };
         let (Some(limits), Some(now)) = (track(LIMITS), track(STATS)) else { return false };
         let over = |limit: i64, value: i64| limit > -1 && value > limit;
@@ -137,12 +136,12 @@ mod tests {
     use crate::tree::open_acl;
 
     fn create(tree: &mut Tree, path: &str, data: &str) {
-        tree.create(path, Some(data.into()), open_acl(), 0, -1, 1, 1);
+        tree.create(path, Some(data.as_bytes()), &open_acl(), 0, -1, 1, 1);
     }
 
     fn statistics(tree: &Tree) -> String {
         let node = tree.get("/zookeeper/quota/a/zookeeper_stats").unwrap();
-        String::from_utf8(node.data.clone().unwrap()).unwrap()
+        String::from_utf8(node.data().unwrap().to_vec()).unwrap()
     }
 
     #[test]
@@ -161,7 +160,7 @@ mod tests {
         create(&mut tree, "/a/b", "345");
         assert_eq!(statistics(&tree), "count=2,bytes=5");
         assert!(!tree.exceeds_quota("/a/c", 1, 0) && tree.exceeds_quota("/a/c", 2, 0));
-        tree.set_data("/a/b", Some(Vec::new()), 1, 2, 2);
+        tree.set_data("/a/b", Some(&[]), 1, 2, 2);
         tree.begin();
         tree.delete("/a/b", 3);
         assert_eq!(statistics(&tree), "count=1,bytes=2");
