@@ -1,15 +1,29 @@
-//! `zoo.cfg` and `myid` (`QuorumPeerConfig`): a Java properties file.
+//! `zoo.cfg` and `myid` (`QuorumPeerConfig`), and what the packages' environment adds.
+//!
+//! [`keys`] lists every key. Bad values are refused with file and line; keys that nobody knows, and keys without an
+//! effect here, are named.
 
 mod ensemble;
+pub mod environment;
+pub mod keys;
+mod limits;
+mod properties;
+mod services;
+mod values;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use ensemble::{Ensemble, Peer};
+use environment::Environment;
+pub use limits::{Limits, SessionBucket};
+pub use services::{Admin, Metrics};
+use values::{Origin, Values};
 
-use crate::quorum;
+use crate::{disk, quorum};
 
 /// A server's configuration.
 #[derive(Debug, Clone)]
@@ -58,8 +72,26 @@ pub struct Config {
     pub ensemble: Option<Ensemble>,
     /// What protects the connections between its members.
     pub quorum_security: quorum::security::Security,
-    /// Keys of features that are not built, and were given: said once at start.
-    pub ignored: Vec<String>,
+    /// Connections that may wait to be accepted.
+    pub listen_backlog: u32,
+    /// Whether connections of clients have TCP keep-alive.
+    pub client_keep_alive: bool,
+    /// Time in which a new connection must ask for its session.
+    pub first_frame: Duration,
+    /// What clients may have under way.
+    pub limits: Limits,
+    /// How the log is written.
+    pub log: disk::log::Options,
+    /// The administrator's HTTP server, if there is to be one.
+    pub admin: Option<Admin>,
+    /// The metrics' HTTP server, if there is to be one.
+    pub metrics: Option<Metrics>,
+    /// What a person should know: keys without effect here, keys that nobody knows. Said once at start.
+    pub notices: Vec<String>,
+    /// The text of `zoo.cfg`, secrets masked.
+    pub initial: String,
+    /// All that was given, by key, secrets masked.
+    pub given: BTreeMap<String, String>,
 }
 
 /// Why a configuration can't be used.
@@ -85,6 +117,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A flag of the environment has no usable value.
+    #[error("{variable}: -Dzookeeper.{key}: {reason}")]
+    Flag {
+        /// The variable that holds it, and the file that set it.
+        variable: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Something is missing or does not fit together.
     #[error("{}: {reason}", path.display())]
     Whole {
@@ -95,100 +137,36 @@ pub enum ConfigError {
     },
 }
 
-/// Keys of features that are not built yet and without which the server still serves.
-const NOT_BUILT: &[&str] =
-    &["secureClientPort", "metricsProvider.className", "sslQuorum", "dynamicConfigFile"];
-
-struct Values {
-    path: PathBuf,
-    values: HashMap<String, (usize, String)>,
-}
-
-impl Values {
-    fn text(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(|(_, value)| value.as_str())
-    }
-
-    fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
-        let line = self.values.get(key).map_or(0, |(line, _)| *line);
-        ConfigError::Key {
-            path: self.path.clone(),
-            line,
-            key: key.to_owned(),
-            reason: reason.into(),
-        }
-    }
-
-    fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T, ConfigError> {
-        match self.text(key) {
-            None => Ok(default),
-            Some(text) => text
-                .parse()
-                .map_err(|_| self.error(key, format!("'{text}' is not a number that fits"))),
-        }
-    }
-
-    fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
-        match self.text(key).map(str::to_ascii_lowercase).as_deref() {
-            None | Some("false" | "no") => Ok(false),
-            Some("true" | "yes") => Ok(true),
-            Some(other) => Err(self.error(key, format!("'{other}' is neither true nor false"))),
-        }
-    }
-
-    fn whole(&self, reason: impl Into<String>) -> ConfigError {
-        ConfigError::Whole { path: self.path.clone(), reason: reason.into() }
-    }
-}
-
-/// Reads `key=value` lines with Java's rules: `#` and `!` comments, `:` or blank as separators, `\` at the end.
-fn properties(text: &str) -> HashMap<String, (usize, String)> {
-    let mut values = HashMap::new();
-    let mut lines = text.lines().enumerate();
-    while let Some((index, first)) = lines.next() {
-        let mut line = first.trim_start().to_owned();
-        if line.is_empty() || line.starts_with(['#', '!']) {
-            continue;
-        }
-        while line.ends_with('\\') {
-            line.pop();
-            let Some((_, next)) = lines.next() else { break };
-            line.push_str(next.trim_start());
-        }
-        let end = line.find(['=', ':', ' ', '\t']).unwrap_or(line.len());
-        let (key, rest) = line.split_at(end);
-        let rest = rest.trim_start();
-        let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim();
-        values.insert(key.to_owned(), (index + 1, value.to_owned()));
-    }
-    values
-}
-
 impl Config {
     /// Reads a `zoo.cfg`, and the `myid` that it needs where it has `server.N` lines.
     ///
     /// # Errors
     /// When a file can't be read, or what it says can't be used; the message names file, line and key.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub fn read(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        Self::parse_in(path, &text, environment)
+    }
+
+    /// [`Config::read`] for text already read, without an environment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse_in(path, text, &Environment::default())
     }
 
     /// [`Config::read`] for text already read.
     ///
     /// # Errors
     /// As there.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let values = Values { path: path.to_owned(), values: properties(text) };
-        let data_dir = PathBuf::from(
-            values
-                .text("dataDir")
-                .filter(|text| !text.is_empty())
-                .ok_or_else(|| values.whole("dataDir is not set"))?,
-        );
-        let data_log_dir =
-            values.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from);
+    pub fn parse_in(
+        path: &Path,
+        text: &str,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let mut values = Values::read(path, text, environment)?;
+        let (data_dir, data_log_dir) = directories(&mut values)?;
         let tick_ms: u32 = values.number("tickTime", 3000)?;
         if tick_ms == 0 {
             return Err(values.error("tickTime", "must not be 0"));
@@ -204,122 +182,183 @@ impl Config {
                 values.error("minSessionTimeout", "must not be greater than maxSessionTimeout")
             );
         }
-        let port: u16 = match values.text("clientPort") {
-            None => return Err(values.whole("clientPort is not set")),
-            Some(_) => values.number("clientPort", 0)?,
-        };
-        let ip = match values.text("clientPortAddress") {
-            None => IpAddr::from([0, 0, 0, 0]),
-            Some(text) => address(&values, text)?,
-        };
-        let words = values
-            .text("4lw.commands.whitelist")
-            .unwrap_or("srvr")
-            .split(',')
-            .map(|word| word.trim().to_owned())
-            .collect();
+        let client_address = client_address(&values)?;
         let ensemble = ensemble::read(&values, &data_dir)?;
+        let log = log_options(&values)?;
         Ok(Self {
             ensemble,
             quorum_security: quorum::security::Security::default(),
             data_dir,
             data_log_dir,
-            client_address: SocketAddr::new(ip, port),
+            client_address,
             tick_ms,
             session_timeout_min_ms,
             session_timeout_max_ms,
-            connections_per_address_max: values.number("maxClientCnxns", 60)?,
-            connections_max: values.number("maxCnxns", 0)?,
-            words,
+            connections_per_address_max: values.limit("maxClientCnxns", 60)?,
+            connections_max: values.limit("maxCnxns", 0)?,
+            words: words(&values),
             snap_count: values.number("snapCount", 100_000u64)?.max(2),
             frame_max: frame_max(&values)?,
-            snap_retain_count: values.number("autopurge.snapRetainCount", 3usize)?.max(3),
-            purge_interval_hours: values.number("autopurge.purgeInterval", 0)?,
+            snap_retain_count: values.limit("autopurge.snapRetainCount", 3)?.max(3),
+            purge_interval_hours: values.limit("autopurge.purgeInterval", 0)? as u64,
             extended_types: values.boolean("extendedTypesEnabled")?,
             container_check_ms: values.number("znode.container.checkIntervalMs", 60_000)?,
             container_max_per_minute: values.number("znode.container.maxPerMinute", 10_000)?,
             enforce_quota: values.boolean("enforceQuota")?,
-            skip_acl: values.boolean("skipACL")?,
+            skip_acl: values.yes_or_no("skipACL", false)?,
             super_digest: values
                 .text("DigestAuthenticationProvider.superDigest")
                 .map(str::to_owned),
             trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,
-            ignored: NOT_BUILT
-                .iter()
-                .filter(|key| values.text(key).is_some())
-                .map(|key| (*key).to_owned())
-                .collect(),
+            listen_backlog: match values.number("clientPortListenBacklog", -1i32)? {
+                // What Java takes when it is told nothing.
+                ..=0 => 50,
+                given => given.cast_unsigned(),
+            },
+            client_keep_alive: values.boolean("clientTcpKeepAlive")?,
+            first_frame: Duration::from_millis(
+                values.number("nio.sessionlessCnxnTimeout", 10_000)?,
+            ),
+            limits: Limits::read(&values)?,
+            log,
+            admin: Admin::read(&values)?,
+            metrics: Metrics::read(&values)?,
+            initial: masked_text(text),
+            given: given(&values),
+            notices: values.notices,
         })
     }
 }
 
-/// The address of a host or address that is given as text.
-fn address(values: &Values, text: &str) -> Result<IpAddr, ConfigError> {
+fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {
+    let given = |key: &str| values.text(key).filter(|text| !text.is_empty()).map(PathBuf::from);
+    let data = given("dataDir").ok_or_else(|| values.whole("dataDir is not set"))?;
+    let log = given("dataLogDir").unwrap_or_else(|| data.clone());
+    let may_make = values.boolean_or("datadir.autocreate", true)?;
+    let mut notices = Vec::new();
+    for (key, path) in [("dataDir", &data), ("dataLogDir", &log)] {
+        if !may_make && !path.join("version-2").is_dir() {
+            let missing = format!(
+                "{} is missing, and datadir.autocreate is off; make it",
+                path.join("version-2").display()
+            );
+            return Err(values.error(key, missing));
+        }
+        if path.is_relative() && values.text(key).is_some() {
+            notices.push(format!(
+                "{}: {key}: {} is relative: it depends on where the server is started",
+                values.path.display(),
+                path.display()
+            ));
+        }
+    }
+    values.notices.append(&mut notices);
+    Ok((data, log))
+}
+
+fn client_address(values: &Values) -> Result<SocketAddr, ConfigError> {
+    let port: u16 = values.number("clientPort", 0)?;
+    if values.text("clientPort").is_none() {
+        return Err(if values.text("clientPortAddress").is_some() {
+            values.whole("clientPortAddress is set but clientPort is not set")
+        } else {
+            values.whole("clientPort is not set")
+        });
+    }
+    let ip = values
+        .text("clientPortAddress")
+        .map_or(Ok(IpAddr::from([0, 0, 0, 0])), |_| address(values, "clientPortAddress"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// The address that a key gives by name or number.
+fn address(values: &Values, key: &str) -> Result<IpAddr, ConfigError> {
     use std::net::ToSocketAddrs as _;
+    let text = values.text(key).unwrap_or_default();
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     let found = (bare, 0).to_socket_addrs().ok().and_then(|mut found| found.next());
-    found.map(|address| address.ip()).ok_or_else(|| {
-        values.error("clientPortAddress", format!("'{text}' is no address and can't be resolved"))
+    found
+        .map(|address| address.ip())
+        .ok_or_else(|| values.error(key, format!("'{text}' is no address and can't be resolved")))
+}
+
+/// `srvr` is always answered (`FourLetterCommands`): the original's own scripts ask it.
+fn words(values: &Values) -> Vec<String> {
+    let given = values.text("4lw.commands.whitelist").unwrap_or_default();
+    let mut words: Vec<String> = given
+        .split(',')
+        .map(|word| word.trim().to_owned())
+        .filter(|word| !word.is_empty())
+        .collect();
+    words.push("srvr".to_owned());
+    if values.text("readonlymode.enabled") == Some("true") {
+        words.push("isro".to_owned());
+    }
+    words
+}
+
+fn log_options(values: &Values) -> Result<disk::log::Options, ConfigError> {
+    let kib = |key: &str, default: u64| Ok(values.number(key, default)?.saturating_mul(1024));
+    let standard = disk::log::Options::default();
+    Ok(disk::log::Options {
+        growth: kib("preAllocSize", standard.growth / 1024)?,
+        file_max: match kib("txnLogSizeLimitInKb", 0)? {
+            0 => standard.file_max,
+            limit => limit,
+        },
+        sync: values.yes_or_no("forceSync", true)?,
+        slow_sync: Duration::from_millis(values.number("fsync.warningthresholdms", 1000)?),
     })
 }
 
 /// A number of bytes, in any of the forms that Java's `Integer.decode` takes.
 fn frame_max(values: &Values) -> Result<usize, ConfigError> {
     const KEY: &str = "jute.maxbuffer";
-    let Some(text) = values.text(KEY) else { return Ok(0xf_ffff) };
-    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let number = hex.map_or_else(|| text.parse(), |hex| u32::from_str_radix(hex, 16));
-    match number {
+    match values.number(KEY, 0xf_ffff_i64) {
         Ok(number @ 1..=0x7fff_ffff) => Ok(number as usize),
-        _ => Err(values.error(KEY, format!("'{text}' is not a number of bytes"))),
+        _ => {
+            let text = values.text(KEY).unwrap_or_default();
+            Err(values.error(KEY, format!("'{text}' is not a number of bytes")))
+        }
     }
+}
+
+/// Whether a key's value is nobody's business.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    (key.contains("password") && !key.ends_with("path")) || key.ends_with("superdigest")
+}
+
+const MASK: &str = "***";
+
+fn masked_text(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    for line in text.lines() {
+        let key = line.split(['=', ':', ' ', '\t']).next().unwrap_or_default();
+        if is_secret(key.trim()) {
+            masked.push_str(&format!("{key}={MASK}"));
+        } else {
+            masked.push_str(line);
+        }
+        masked.push('\n');
+    }
+    masked
+}
+
+/// What was given under the names of the original's system properties.
+fn given(values: &Values) -> BTreeMap<String, String> {
+    let named = values.values.iter().filter_map(|(key, value)| {
+        let scope = keys::find(key).map(|key| key.scope);
+        let name = match (scope, &value.origin) {
+            (Some(keys::Scope::File), _) => return None,
+            (Some(keys::Scope::Bare), Origin::Flag(_)) => key.clone(),
+            _ => format!("zookeeper.{key}"),
+        };
+        let text = if is_secret(key) { MASK.to_owned() } else { value.text.clone() };
+        Some((name, text))
+    });
+    named.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(Path::new("zoo.cfg"), text).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_guides_configuration_is_read() {
-        let directory = tempfile::TempDir::new().unwrap();
-        fs::write(directory.path().join("myid"), "1\n").unwrap();
-        let config = parse(&format!("# comment\ntickTime=2000\ndataDir={}\nclientPort=2181\ninitLimit 5\nserver.1=10.0.0.1:2888:3888\n", directory.path().display())).unwrap();
-        assert_eq!(
-            (
-                config.client_address.port(),
-                config.session_timeout_min_ms,
-                config.session_timeout_max_ms
-            ),
-            (2181, 4000, 40000)
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_by_file_line_and_key() {
-        let base = "dataDir=/d\nclientPort=2181\n";
-        for (text, expected) in [
-            ("clientPort=1".to_owned(), "zoo.cfg: dataDir is not set"),
-            ("dataDir=/d".to_owned(), "zoo.cfg: clientPort is not set"),
-            (format!("{base}tickTime=0"), "zoo.cfg:3: tickTime: must not be 0"),
-            (format!("{base}tickTime=x"), "zoo.cfg:3: tickTime: 'x' is not a number that fits"),
-            (
-                format!("{base}minSessionTimeout=9\nmaxSessionTimeout=8"),
-                "zoo.cfg:3: minSessionTimeout: must not be greater than maxSessionTimeout",
-            ),
-            (
-                format!("{base}jute.maxbuffer=-1"),
-                "zoo.cfg:3: jute.maxbuffer: '-1' is not a number of bytes",
-            ),
-            (format!("{base}server.0=h:1:2"), "zoo.cfg:3: server.0: ids go from 1 to 255"),
-            (format!("{base}server.1=h:1"), "zoo.cfg:3: server.1: 'h:1' is not host:port:port"),
-        ] {
-            assert_eq!(parse(&text).unwrap_err(), expected, "{text}");
-        }
-        let no_id = parse(&format!("{base}server.1=h:1:2")).unwrap_err();
-        assert!(no_id.starts_with("/d/myid: ") && no_id.contains("echo 1 > /d/myid"), "{no_id}");
-    }
-}
+mod tests;

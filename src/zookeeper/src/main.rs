@@ -1,5 +1,9 @@
 //! `zookeeper-server`.
 
+mod manual;
+
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,52 +12,87 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use zookeeper::config::environment::Environment;
 use zookeeper::{Config, Server};
 
 /// A ZooKeeper server, compatible with Apache's 3.8.
+///
+/// Reads the original's zoo.cfg, and -Dzookeeper.KEY=VALUE flags of SERVER_JVMFLAGS and JVMFLAGS, from its environment
+/// and from /etc/default/zookeeper, /etc/sysconfig/zookeeper and java.env or zookeeper-env.sh beside zoo.cfg.
+/// The log goes to standard error; RUST_LOG says how much of it: error, warn, info, debug.
 #[derive(Debug, Parser)]
 #[command(name = "zookeeper-server", version = zookeeper::words::VERSION)]
 struct Arguments {
-    /// The configuration file. The word `start-foreground` in front of it is taken for compatibility.
+    /// The configuration file; $ZOOCFGDIR/$ZOOCFG if not given, which is /etc/zookeeper/conf/zoo.cfg by default.
+    /// The word start-foreground in front of it is taken for compatibility.
     #[arg(value_name = "ZOO.CFG", num_args = 0..=2)]
-    config: Vec<String>,
+    config: Vec<OsString>,
+    /// Checks the configuration, says what is wrong or without effect in it, and ends.
+    #[arg(long)]
+    check: bool,
+    /// Prints the keys of zoo.cfg, their defaults and what they do here.
+    #[arg(long)]
+    keys: bool,
+    /// Prints the man page.
+    #[arg(long)]
+    man: bool,
 }
-
-const DEFAULT_CONFIG: &str = "/etc/zookeeper/conf/zoo.cfg";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-    let path = arguments
-        .config
-        .iter()
-        .find(|word| *word != "start-foreground")
-        .map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
-    let ended = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run(path)));
+    let ended = if arguments.man {
+        manual::page().and_then(|page| print(&page))
+    } else if arguments.keys {
+        print(manual::keys().as_bytes())
+    } else {
+        serve(&arguments)
+    };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "zookeeper-server: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(path: PathBuf) -> anyhow::Result<()> {
-    let config = Config::read(&path)?;
-    for key in &config.ignored {
-        tracing::warn!("{}: {key} is not supported by this server yet: ignored", path.display());
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut environment = Environment::of_system();
+    let given = arguments.config.iter().find(|word| *word != "start-foreground");
+    let path = given.map_or_else(|| environment.config(), PathBuf::from);
+    environment.source_neighbours(&path);
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(environment.log_level().unwrap_or("info")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let config = Config::read(&path, &environment).context("not started")?;
+    if arguments.check {
+        let mut text = String::new();
+        for notice in &config.notices {
+            text.push_str(notice);
+            text.push('\n');
+        }
+        text.push_str(&format!("{} can be used\n", path.display()));
+        return print(text.as_bytes());
+    }
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(config))
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

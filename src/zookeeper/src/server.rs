@@ -137,7 +137,7 @@ impl Server {
         let mut actor = Actor {
             core,
             outgoing: HashMap::new(),
-            log: Log::new(logs.clone()),
+            log: Log::new(logs.clone(), config.log.clone()),
             snapshots,
             logs,
             since_snapshot: 0,

@@ -164,7 +164,9 @@ mod tests {
         for zxids in files {
             let entries: Vec<Entry> = zxids.iter().map(|zxid| entry(*zxid)).collect();
             let entries: Vec<&Entry> = entries.iter().collect();
-            log::Log::new(directory.path().to_owned()).append(&entries).unwrap();
+            log::Log::new(directory.path().to_owned(), log::Options::default())
+                .append(&entries)
+                .unwrap();
         }
         directory
     }
@@ -214,7 +216,9 @@ mod tests {
         let directory = directory(&[&[1, 2]]);
         cut(&directory, "log.1", 3);
         assert_eq!(zxid(&directory), Ok(1));
-        log::Log::new(directory.path().to_owned()).append(&[&entry(2)]).unwrap();
+        log::Log::new(directory.path().to_owned(), log::Options::default())
+            .append(&[&entry(2)])
+            .unwrap();
         assert_eq!(zxid(&directory), Ok(2));
     }
 

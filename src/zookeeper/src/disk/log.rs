@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jute::txn::Entry;
 use jute::{Reader, Writer};
@@ -18,10 +19,31 @@ const GROWTH: u64 = if cfg!(test) { 8192 } else { 64 << 20 };
 /// A new file is begun after this many bytes.
 const FILE_MAX: u64 = 512 << 20;
 
+/// How a log is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes that a file grows by at a time (`preAllocSize`).
+    pub growth: u64,
+    /// Bytes after which a new file is begun (`txnLogSizeLimitInKb`).
+    pub file_max: u64,
+    /// Whether entries are synced before they are acknowledged (`forceSync`).
+    pub sync: bool,
+    /// A sync that takes longer than this is told of (`fsync.warningthresholdms`).
+    pub slow_sync: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let slow_sync = Duration::from_secs(1);
+        Self { growth: GROWTH, file_max: FILE_MAX, sync: true, slow_sync }
+    }
+}
+
 /// The log being written.
 #[derive(Debug)]
 pub struct Log {
     directory: PathBuf,
+    options: Options,
     current: Option<Current>,
 }
 
@@ -35,8 +57,8 @@ struct Current {
 
 impl Log {
     /// A log in `directory`. The first entry begins a new file: what is there already is never appended to.
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, current: None }
+    pub fn new(directory: PathBuf, options: Options) -> Self {
+        Self { directory, options, current: None }
     }
 
     /// The next entry begins a new file.
@@ -59,7 +81,7 @@ impl Log {
     /// As there.
     pub fn append_encoded(&mut self, entries: &[(i64, impl AsRef<[u8]>)]) -> Result<(), DiskError> {
         let Some((first, _)) = entries.first() else { return Ok(()) };
-        if self.current.as_ref().is_some_and(|current| current.written > FILE_MAX) {
+        if self.current.as_ref().is_some_and(|current| current.written > self.options.file_max) {
             self.current = None;
         }
         let current = match &mut self.current {
@@ -74,7 +96,7 @@ impl Log {
             batch.extend_from_slice(head.as_bytes());
             batch.push(END);
         }
-        if let Err(source) = current.write(&batch) {
+        if let Err(source) = current.write(&batch, &self.options) {
             // If this fails too, the next start cuts the tail.
             let _ = current.file.set_len(current.written);
             current.allocated = current.written;
@@ -103,18 +125,29 @@ fn begin(directory: &Path, zxid: i64) -> Result<Current, DiskError> {
 }
 
 impl Current {
-    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
+    fn write(&mut self, batch: &[u8], options: &Options) -> io::Result<()> {
         use std::os::unix::fs::FileExt as _;
         let end = self.written + batch.len() as u64;
         if end + 4096 > self.allocated {
-            let size = end + GROWTH;
+            let size = end + options.growth;
             // Where the disk has no room for more, the entries themselves may still fit.
             if self.file.set_len(size).is_ok() {
                 self.allocated = size;
             }
         }
         self.file.write_all_at(batch, self.written)?;
-        self.file.sync_data()?;
+        if options.sync {
+            let began = Instant::now();
+            self.file.sync_data()?;
+            let took = began.elapsed();
+            if took > options.slow_sync {
+                tracing::warn!(
+                    "syncing {} took {} ms: writes wait for it; is the disk overloaded?",
+                    self.path.display(),
+                    took.as_millis()
+                );
+            }
+        }
         self.written = end;
         Ok(())
     }
@@ -257,7 +290,7 @@ mod tests {
 
     fn file_with(entries: i64) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::TempDir::new().unwrap();
-        let mut log = Log::new(directory.path().to_owned());
+        let mut log = Log::new(directory.path().to_owned(), Options::default());
         for zxid in 1..=entries {
             log.append(&[&entry(zxid)]).unwrap();
         }

@@ -100,7 +100,7 @@ mod tests {
     fn logs_are_cut_and_newer_snapshots_go() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path();
-        let mut log = log::Log::new(path.to_owned());
+        let mut log = log::Log::new(path.to_owned(), log::Options::default());
         for zxid in 1..=6 {
             if zxid == 4 {
                 log.roll();

@@ -1,0 +1,74 @@
+//! The two HTTP servers: the administrator's commands and the metrics.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{ConfigError, Values, address};
+
+/// The class that serves metrics over HTTP.
+const PROMETHEUS: &str = "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
+/// The classes that keep metrics for the commands alone, or not at all.
+const QUIET: [&str; 2] = [
+    "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
+    "org.apache.zookeeper.metrics.impl.NullMetricsProvider",
+];
+
+/// Where and how commands are answered (`JettyAdminServer`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The path that commands are below, without a slash at its end.
+    pub url: String,
+    /// How long a connection may be silent.
+    pub idle: Duration,
+}
+
+/// Where metrics are shown (`PrometheusMetricsProvider`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether those of the process are shown too.
+    pub with_process: bool,
+}
+
+impl Admin {
+    pub(super) fn read(values: &Values) -> Result<Option<Self>, ConfigError> {
+        let is_enabled = values.boolean_or("admin.enableServer", true)?;
+        let address = listen(values, "admin.serverAddress", "admin.serverPort", 8080)?;
+        let url = values.text("admin.commandURL").unwrap_or("/commands").trim_end_matches('/');
+        if !url.is_empty() && !url.starts_with('/') {
+            return Err(values.error("admin.commandURL", "must begin with a slash"));
+        }
+        let idle_ms: u32 = values.number("admin.idleTimeout", 30_000)?;
+        let idle = Duration::from_millis(u64::from(idle_ms));
+        Ok(is_enabled.then(|| Self { address, url: url.to_owned(), idle }))
+    }
+}
+
+impl Metrics {
+    pub(super) fn read(values: &Values) -> Result<Option<Self>, ConfigError> {
+        let address = listen(values, "metricsProvider.httpHost", "metricsProvider.httpPort", 7000)?;
+        let with_process = values.boolean_or("metricsProvider.exportJvmInfo", true)?;
+        match values.text("metricsProvider.className") {
+            None => Ok(None),
+            Some(name) if QUIET.contains(&name) => Ok(None),
+            Some(PROMETHEUS) => Ok(Some(Self { address, with_process })),
+            Some(name) => Err(values.error(
+                "metricsProvider.className",
+                format!("metrics provider class was not found: '{name}'; use {PROMETHEUS}"),
+            )),
+        }
+    }
+}
+
+fn listen(
+    values: &Values,
+    host: &str,
+    port: &str,
+    default: u16,
+) -> Result<SocketAddr, ConfigError> {
+    let ip = values.text(host).map_or(Ok(IpAddr::from([0, 0, 0, 0])), |_| address(values, host))?;
+    Ok(SocketAddr::new(ip, values.number(port, default)?))
+}
