@@ -12,6 +12,7 @@ mod services;
 mod values;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -336,7 +337,7 @@ fn masked_text(text: &str) -> String {
     for line in text.lines() {
         let key = line.split(['=', ':', ' ', '\t']).next().unwrap_or_default();
         if is_secret(key.trim()) {
-            masked.push_str(&format!("{key}={MASK}"));
+            let _ = write!(masked, "{key}={MASK}");
         } else {
             masked.push_str(line);
         }
@@ -347,7 +348,7 @@ fn masked_text(text: &str) -> String {
 
 /// What was given under the names of the original's system properties.
 fn given(values: &Values) -> BTreeMap<String, String> {
-    let named = values.values.iter().filter_map(|(key, value)| {
+    let named = values.given.iter().filter_map(|(key, value)| {
         let scope = keys::find(key).map(|key| key.scope);
         let name = match (scope, &value.origin) {
             (Some(keys::Scope::File), _) => return None,

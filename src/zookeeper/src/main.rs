@@ -82,8 +82,8 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
             text.push_str(notice);
             text.push('\n');
         }
-        text.push_str(&format!("{} can be used\n", path.display()));
-        return print(text.as_bytes());
+        print(text.as_bytes())?;
+        return print(format!("{} can be used\n", path.display()).as_bytes());
     }
     for notice in &config.notices {
         tracing::warn!("{notice}");

@@ -46,7 +46,7 @@ impl Ensemble {
 /// Reads the lines. One is the classic guide's, and means this server by itself; more are an ensemble.
 pub(super) fn read(values: &Values, data_dir: &Path) -> Result<Option<Ensemble>, ConfigError> {
     let mut peers = BTreeMap::new();
-    for key in values.values.keys().filter(|key| key.starts_with("server.")) {
+    for key in values.keys().filter(|key| key.starts_with("server.")) {
         let id: i64 = key["server.".len()..]
             .parse()
             .map_err(|_| values.error(key, "the part behind 'server.' is not a number"))?;
@@ -66,7 +66,7 @@ pub(super) fn read(values: &Values, data_dir: &Path) -> Result<Option<Ensemble>,
     if peers.len() == 1 {
         return Ok(None);
     }
-    for key in values.values.keys() {
+    for key in values.keys() {
         if key.starts_with("group.") || key.starts_with("weight.") {
             return Err(values.error(key, "weighted quorums are not supported by this server yet"));
         }

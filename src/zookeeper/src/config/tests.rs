@@ -71,7 +71,7 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
         (BASE, "server.1=h:1:2\nserver.2=h:1:2\nserver.1=i:1:2"),
     ] {
         let error = parse(&format!("{base}{lines}")).unwrap_err();
-        said.push_str(&format!("{}\n    {error}\n", lines.replace('\n', " | ")));
+        writeln!(said, "{}\n    {error}", lines.replace('\n', " | ")).unwrap();
     }
     insta::assert_snapshot!(said);
 }

@@ -27,7 +27,7 @@ pub(super) struct Value {
 pub(super) struct Values {
     /// The `zoo.cfg`.
     pub(super) path: PathBuf,
-    pub(super) values: HashMap<String, Value>,
+    pub(super) given: HashMap<String, Value>,
     /// What a person should know: keys without effect, unknown keys. In the order of the file.
     pub(super) notices: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl Values {
         text: &str,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
-        let mut read = Self { path: path.to_owned(), values: HashMap::new(), notices: Vec::new() };
+        let mut read = Self { path: path.to_owned(), given: HashMap::new(), notices: Vec::new() };
         for flag in environment.flags() {
             let prefixed = flag.key.strip_prefix("zookeeper.");
             let key = prefixed.unwrap_or(&flag.key).to_owned();
@@ -68,12 +68,12 @@ impl Values {
             }
             let value =
                 Value { text: flag.value.trim().to_owned(), origin: Origin::Flag(flag.origin) };
-            read.values.insert(key, value);
+            read.given.insert(key, value);
         }
         for property in properties::read(text) {
             let (key, line) = (property.key, property.line);
             let value = Value { text: property.value, origin: Origin::Line(line) };
-            let before = read.values.insert(key.clone(), value).map(|value| value.origin);
+            let before = read.given.insert(key.clone(), value).map(|value| value.origin);
             if let Some(Origin::Line(before)) = before {
                 let is_member =
                     ["server.", "group.", "weight."].iter().any(|start| key.starts_with(start));
@@ -92,15 +92,20 @@ impl Values {
         Ok(read)
     }
 
+    /// Everything that was given, in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.given.keys()
+    }
+
     /// A key's value as it is written.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(|value| value.text.as_str())
+        self.given.get(key).map(|value| value.text.as_str())
     }
 
     /// What is wrong with a key's value, and where it is.
     pub(super) fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
         let (key, reason) = (key.to_owned(), reason.into());
-        match self.values.get(key.as_str()).map(|value| &value.origin) {
+        match self.given.get(key.as_str()).map(|value| &value.origin) {
             Some(Origin::Line(line)) => {
                 ConfigError::Key { path: self.path.clone(), line: *line, key, reason }
             }
