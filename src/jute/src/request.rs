@@ -133,7 +133,12 @@ pub enum Request {
         mode: i32,
     },
     WhoAmI,
-    Reconfig,
+    Reconfig {
+        joining: Option<String>,
+        leaving: Option<String>,
+        members: Option<String>,
+        version: i64,
+    },
     CloseSession,
     Unknown,
 }
@@ -257,7 +262,14 @@ impl Request {
             o::GET_ALL_CHILDREN_NUMBER => Self::GetAllChildrenNumber { path: reader.string()? },
             o::ADD_WATCH => Self::AddWatch { path: reader.string()?, mode: reader.int()? },
             o::WHO_AM_I => Self::WhoAmI,
-            o::RECONFIG => Self::Reconfig,
+            o::RECONFIG => {
+                let mut text = || {
+                    let bytes = reader.buffer()?;
+                    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+                };
+                let (joining, leaving, members) = (text()?, text()?, text()?);
+                Self::Reconfig { joining, leaving, members, version: reader.long()? }
+            }
             o::CLOSE_SESSION => Self::CloseSession,
             _ => Self::Unknown,
         })

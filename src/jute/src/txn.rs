@@ -4,6 +4,9 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::records::Acl;
 use crate::request::opcode;
 
+/// The znode that holds the ensemble's configuration.
+pub const CONFIG_NODE: &str = "/zookeeper/config";
+
 /// What a transaction does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the log's")]
@@ -36,6 +39,10 @@ pub enum Txn {
         acl: Vec<Acl>,
         version: i32,
     },
+    /// The ensemble's configuration, as text: logged as data of `/zookeeper/config` under a type of its own.
+    Reconfig {
+        data: Option<Vec<u8>>,
+    },
     Check {
         path: String,
         version: i32,
@@ -56,6 +63,7 @@ impl Txn {
             Self::Delete { .. } => opcode::DELETE,
             Self::SetData { .. } => opcode::SET_DATA,
             Self::SetAcl { .. } => opcode::SET_ACL,
+            Self::Reconfig { .. } => opcode::RECONFIG,
             Self::Check { .. } => opcode::CHECK,
             Self::Multi(_) => opcode::MULTI,
             Self::Error { .. } => opcode::ERROR,
@@ -91,6 +99,9 @@ impl Txn {
             }
             Self::SetAcl { path, acl, version } => {
                 writer.string(path).vector(acl, |writer, acl| acl.write(writer)).int(*version);
+            }
+            Self::Reconfig { data } => {
+                writer.string(CONFIG_NODE).buffer(data.as_deref()).int(-1);
             }
             Self::Check { path, version } => {
                 writer.string(path).int(*version);
@@ -133,11 +144,17 @@ impl Txn {
                 Self::Create { opcode: kind, path, data, acl, ephemeral, parent_cversion, ttl }
             }
             opcode::DELETE | 20 => Self::Delete { path: reader.string()? },
-            opcode::SET_DATA | opcode::RECONFIG => Self::SetData {
+            opcode::SET_DATA => Self::SetData {
                 path: reader.string()?,
                 data: reader.buffer()?.map(<[u8]>::to_vec),
                 version: reader.int()?,
             },
+            opcode::RECONFIG => {
+                let _path = reader.string()?;
+                let data = reader.buffer()?.map(<[u8]>::to_vec);
+                let _version = reader.int()?;
+                Self::Reconfig { data }
+            }
             opcode::SET_ACL => Self::SetAcl {
                 path: reader.string()?,
                 acl: reader.vector(Acl::read)?.unwrap_or_default(),

@@ -3,7 +3,7 @@
 //! [`keys`] lists every key. Bad values are refused with file and line; keys that nobody knows, and keys without an
 //! effect here, are named.
 
-mod ensemble;
+pub(crate) mod ensemble;
 pub mod environment;
 pub mod keys;
 mod limits;
@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use ensemble::{Ensemble, Peer};
+pub use ensemble::Ensemble;
 use environment::Environment;
 pub use limits::{Limits, SessionBucket};
 pub use services::{Admin, Metrics};
@@ -71,6 +71,8 @@ pub struct Config {
     pub trust_empty_snapshot: bool,
     /// The ensemble that this server is a member of, if there is more than one server.
     pub ensemble: Option<Ensemble>,
+    /// `reconfigEnabled`: whether an ensemble's servers may change while they run.
+    pub is_dynamic: bool,
     /// What protects the connections between its members.
     pub quorum_security: quorum::security::Security,
     /// Connections that may wait to be accepted.
@@ -183,11 +185,12 @@ impl Config {
                 values.error("minSessionTimeout", "must not be greater than maxSessionTimeout")
             );
         }
-        let client_address = client_address(&values)?;
-        let ensemble = ensemble::read(&values, &data_dir)?;
+        let ensemble = ensemble::read(&mut values, &data_dir)?;
+        let client_address = client_address(&values, ensemble.as_ref())?;
         let log = log_options(&values)?;
         Ok(Self {
             ensemble,
+            is_dynamic: values.boolean("reconfigEnabled")?,
             quorum_security: quorum::security::Security::default(),
             data_dir,
             data_log_dir,
@@ -257,29 +260,50 @@ fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {
     Ok((data, log))
 }
 
-fn client_address(values: &Values) -> Result<SocketAddr, ConfigError> {
+/// Where clients connect: what `clientPort` says, or the server's own line in the ensemble's configuration; both must
+/// agree (`QuorumPeerConfig.setupClientPort`).
+fn client_address(values: &Values, ensemble: Option<&Ensemble>) -> Result<SocketAddr, ConfigError> {
     let port: u16 = values.number("clientPort", 0)?;
-    if values.text("clientPort").is_none() {
-        return Err(if values.text("clientPortAddress").is_some() {
-            values.whole("clientPortAddress is set but clientPort is not set")
-        } else {
-            values.whole("clientPort is not set")
-        });
+    let fixed = match values.text("clientPort") {
+        None if values.text("clientPortAddress").is_some() => {
+            return Err(values.whole("clientPortAddress is set but clientPort is not set"));
+        }
+        None => None,
+        Some(_) => {
+            let ip = values
+                .text("clientPortAddress")
+                .map_or(Ok(IpAddr::from([0, 0, 0, 0])), |_| address(values, "clientPortAddress"))?;
+            Some(SocketAddr::new(ip, port))
+        }
+    };
+    let own = ensemble.and_then(|ensemble| Some((ensemble.id, ensemble.client()?)));
+    let Some((id, client)) = own else {
+        return fixed.ok_or_else(|| values.whole("clientPort is not set"));
+    };
+    let ip = resolved(&client.host).ok_or_else(|| {
+        values.whole(format!("server.{id}: {} is no address and can't be resolved", client.host))
+    })?;
+    let own = SocketAddr::new(ip, client.port);
+    if let Some(fixed) = fixed
+        && (fixed.port() != own.port() || !fixed.ip().is_unspecified() && fixed != own)
+    {
+        return Err(values.error("clientPort", format!("the server.{id} line says {client}")));
     }
-    let ip = values
-        .text("clientPortAddress")
-        .map_or(Ok(IpAddr::from([0, 0, 0, 0])), |_| address(values, "clientPortAddress"))?;
-    Ok(SocketAddr::new(ip, port))
+    Ok(own)
+}
+
+/// The address of a host that is given by name or number.
+pub(crate) fn resolved(text: &str) -> Option<IpAddr> {
+    use std::net::ToSocketAddrs as _;
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let found = (bare, 0).to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.map(|address| address.ip())
 }
 
 /// The address that a key gives by name or number.
 fn address(values: &Values, key: &str) -> Result<IpAddr, ConfigError> {
-    use std::net::ToSocketAddrs as _;
     let text = values.text(key).unwrap_or_default();
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let found = (bare, 0).to_socket_addrs().ok().and_then(|mut found| found.next());
-    found
-        .map(|address| address.ip())
+    resolved(text)
         .ok_or_else(|| values.error(key, format!("'{text}' is no address and can't be resolved")))
 }
 

@@ -8,6 +8,7 @@ mod connect;
 mod following;
 mod leading;
 mod read;
+mod reconfig;
 mod sweep;
 mod write;
 
@@ -26,6 +27,7 @@ pub(crate) use apply::owner;
 pub use connect::password;
 pub use following::Forward;
 pub(crate) use following::read_touched;
+pub use reconfig::Changes;
 
 /// A connection of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,6 +148,8 @@ pub struct Core {
     data_watches: Table,
     child_watches: Table,
     ensemble: following::Ensemble,
+    /// What the ensemble is, and what may be made of it.
+    pub changes: Changes,
     /// What this server is, as `srvr` says it.
     pub mode: &'static str,
     /// Requests and replies so far, for `srvr`.
@@ -197,6 +201,7 @@ impl Core {
             data_watches: Table::default(),
             child_watches: Table::default(),
             ensemble: following::Ensemble::default(),
+            changes: Changes::default(),
             mode: "standalone",
             received: 0,
             sent: 0,
@@ -371,11 +376,8 @@ impl Core {
             | Request::SetData { .. }
             | Request::SetAcl { .. }
             | Request::Check { .. }
+            | Request::Reconfig { .. }
             | Request::Multi(_) => self.write(from, session, xid, wall_ms, request),
-            Request::Reconfig => {
-                self.fail(session, xid, wall_ms, Code::ReconfigDisabled);
-                Err(Code::ReconfigDisabled)
-            }
             request => self.read(from, session, request),
         };
         // Tokens are outside the order of transactions.

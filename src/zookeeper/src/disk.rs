@@ -6,7 +6,8 @@ pub mod log;
 pub mod snapshot;
 pub mod truncate;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Why the data directory can't be used.
@@ -71,6 +72,19 @@ pub(crate) fn at<'a>(
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> DiskError + 'a {
     move |source| DiskError::Io { action, path: path.to_owned(), source }
+}
+
+/// Replaces a file as a whole, on disk when this returns.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let mut file = File::create(&temporary).map_err(at("create", &temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at("write", &temporary))?;
+    std::fs::rename(&temporary, path).map_err(at("rename", &temporary))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))
 }
 
 /// Files in a directory named `<prefix>.<hex zxid>`, by zxid.

@@ -132,7 +132,8 @@ impl Server {
         let tick_max_ms = if config.ensemble.is_some() { 100 } else { 1000 };
         let tick_every =
             Duration::from_millis(u64::from(config.tick_ms).clamp(10, tick_max_ms) / 2);
-        let core = Core::new(settings, state, wall_ms());
+        let mut core = Core::new(settings, state, wall_ms());
+        core.changes.is_enabled = config.is_dynamic;
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
         let mut actor = Actor {
             core,

@@ -1,129 +1,195 @@
 //! `server.N` lines and `myid`: who the members of the ensemble are, and which of them this server is.
+//!
+//! The lines are in `zoo.cfg`, or in the file that its `dynamicConfigFile` names: servers that change their ensemble
+//! while they run keep it in a file of its own (`QuorumPeerConfig.parseDynamicConfig`).
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Values};
+use super::ConfigError;
+use super::environment::Environment;
+use super::values::{Origin, Value, Values};
+use crate::quorum::configuration::{Configuration, Endpoint};
 
-/// Where a member listens for the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its host.
-    pub host: String,
-    /// The port for Zab, open while it leads.
-    pub quorum_port: u16,
-    /// The port for the election.
-    pub election_port: u16,
-}
-
-/// An ensemble of more than one server.
+/// An ensemble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ensemble {
     /// This server's id.
     pub id: i64,
-    /// All members by id, this one too.
-    pub peers: BTreeMap<i64, Peer>,
+    /// The servers.
+    pub current: Configuration,
+    /// Servers that were proposed when this server last ran, and perhaps agreed on.
+    pub proposed: Option<Configuration>,
     /// Ticks that joining a leader may take.
     pub init_limit: u32,
     /// Ticks that a member may be silent.
     pub sync_limit: u32,
+    /// `reconfigEnabled`: whether the servers may change while they run.
+    pub is_dynamic: bool,
+    /// `standaloneEnabled`: whether an ensemble must keep two voters.
+    pub standalone: bool,
+    /// `quorumListenOnAllIPs`: whether to listen for members at every address of the host.
+    pub listens_everywhere: bool,
+    /// `zoo.cfg`, beside which the files of configurations are.
+    pub file: PathBuf,
+    /// Whether the servers are in `zoo.cfg` itself.
+    pub is_static: bool,
 }
 
 impl Ensemble {
-    /// The configuration as members tell it to each other.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        for (id, peer) in &self.peers {
-            let Peer { host, quorum_port, election_port } = peer;
-            let _ = writeln!(text, "server.{id}={host}:{quorum_port}:{election_port}:participant");
-        }
-        text + "version=0"
+    /// Where this server's clients connect, if the line of this server says it.
+    pub fn client(&self) -> Option<&Endpoint> {
+        self.current.servers().get(&self.id)?.client.as_ref()
+    }
+
+    /// The file of the configuration that was last proposed (`nextDynamicConfigFileSuffix`).
+    pub fn next_file(&self) -> PathBuf {
+        beside(&self.file, ".dynamic.next")
+    }
+
+    /// The file of a configuration.
+    pub fn dynamic_file(&self, version: i64) -> PathBuf {
+        beside(&self.file, &format!(".dynamic.{version:x}"))
     }
 }
 
-/// Reads the lines. One is the classic guide's, and means this server by itself; more are an ensemble.
-pub(super) fn read(values: &Values, data_dir: &Path) -> Result<Option<Ensemble>, ConfigError> {
-    let mut peers = BTreeMap::new();
-    for key in values.keys().filter(|key| key.starts_with("server.")) {
-        let id: i64 = key["server.".len()..]
-            .parse()
-            .map_err(|_| values.error(key, "the part behind 'server.' is not a number"))?;
-        if !(1..=255).contains(&id) {
-            return Err(values.error(key, "ids go from 1 to 255"));
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Whether a key is one of those that say who the servers are.
+pub(crate) fn is_of_servers(key: &str) -> bool {
+    ["server.", "group.", "weight."].iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Reads the lines. One participant is the classic guide's, and means this server by itself, unless
+/// `standaloneEnabled` is false; more are an ensemble.
+pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemble>, ConfigError> {
+    let dynamic = match values.text("dynamicConfigFile") {
+        None => None,
+        Some(path) => Some(dynamic_values(values, Path::new(path))?),
+    };
+    let lines = dynamic.as_ref().unwrap_or(values);
+    let servers = lines.given.iter().filter(|(key, _)| is_of_servers(key) || *key == "version");
+    let current = Configuration::read(servers.map(|(key, value)| (&**key, &*value.text)))
+        .map_err(|wrong| lines.error(&wrong.key, wrong.reason))?;
+    let standalone = values.boolean_or("standaloneEnabled", true)?;
+    if current.servers().is_empty() {
+        if !standalone {
+            return Err(lines.whole("with standaloneEnabled=false there must be server.N lines"));
         }
-        let peer = peer(values.text(key).unwrap_or_default())
-            .map_err(|reason| values.error(key, reason))?;
-        if peers.insert(id, peer).is_some() {
-            return Err(values.error(key, format!("server {id} is there twice")));
-        }
-    }
-    if peers.is_empty() {
         return Ok(None);
     }
-    let id = read_id(values, data_dir, &peers)?;
-    if peers.len() == 1 {
+    let several = current.servers().iter().find(|(_, server)| server.addresses.len() > 1);
+    if let (Some((id, _)), false) = (several, values.boolean("multiAddress.enabled")?) {
+        return Err(lines.error(
+            &format!("server.{id}"),
+            "several addresses need multiAddress.enabled=true on each server",
+        ));
+    }
+    let id = read_id(lines, data_dir, &current)?;
+    let voters = current.voters().count();
+    if voters == 0 {
+        return Err(lines.whole("there are observers, but no participants"));
+    }
+    if voters == 1 && standalone {
+        if current.servers().len() > 1 {
+            return Err(lines.whole("there are observers, but only one participant"));
+        }
         return Ok(None);
     }
-    for key in values.keys() {
-        if key.starts_with("group.") || key.starts_with("weight.") {
-            return Err(values.error(key, "weighted quorums are not supported by this server yet"));
-        }
-    }
+    let role = role_notice(values, &current, id)?;
     let limit = |key: &str| match values.number(key, 0u32)? {
         0 => Err(values.whole(format!("{key} is not set"))),
         limit => Ok(limit),
     };
-    Ok(Some(Ensemble {
+    if !matches!(values.text("electionAlg"), None | Some("3")) {
+        return Err(values.error("electionAlg", "only 3 is supported"));
+    }
+    let mut ensemble = Ensemble {
         id,
+        current,
+        proposed: None,
         init_limit: limit("initLimit")?,
         sync_limit: limit("syncLimit")?,
-        peers,
+        is_dynamic: values.boolean("reconfigEnabled")?,
+        standalone,
+        listens_everywhere: values.boolean("quorumListenOnAllIPs")?,
+        file: values.path.clone(),
+        is_static: dynamic.is_none(),
+    };
+    if !ensemble.is_static {
+        ensemble.proposed = proposed(&ensemble.next_file());
+    }
+    values.notices.extend(role);
+    Ok(Some(ensemble))
+}
+
+/// Reads the file that `dynamicConfigFile` names. Its name ends with its version.
+fn dynamic_values(values: &Values, path: &Path) -> Result<Values, ConfigError> {
+    if let Some(key) = values.keys().find(|key| is_of_servers(key)) {
+        return Err(values.error(key, "it must be in the file that dynamicConfigFile names"));
+    }
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+    let mut dynamic = Values::read(path, &text, &Environment::default())?;
+    if dynamic.given.contains_key("version") {
+        return Err(dynamic.error("version", "the version is in the file's name, not in it"));
+    }
+    if let Some(key) = dynamic.keys().find(|key| !is_of_servers(key)) {
+        return Err(dynamic.error(key, "only server.N, group.N and weight.N belong here"));
+    }
+    let version = path.extension().and_then(|version| version.to_str());
+    if let Some(version) = version.filter(|version| i64::from_str_radix(version, 16).is_ok()) {
+        let value = Value { text: version.to_owned(), origin: Origin::Line(0) };
+        dynamic.given.insert("version".to_owned(), value);
+    }
+    Ok(dynamic)
+}
+
+/// A configuration that may have been agreed on; one that can't be read was not written whole.
+fn proposed(path: &Path) -> Option<Configuration> {
+    let text = fs::read_to_string(path).ok()?;
+    Configuration::parse(&text)
+        .inspect_err(|wrong| tracing::warn!("{} is left out: {wrong}", path.display()))
+        .ok()
+}
+
+/// What the server's own line says wins over `peerType`.
+fn role_notice(
+    values: &Values,
+    current: &Configuration,
+    id: i64,
+) -> Result<Option<String>, ConfigError> {
+    let told = match values.text("peerType").map(str::to_ascii_lowercase).as_deref() {
+        None => return Ok(None),
+        Some("observer") => true,
+        Some("participant") => false,
+        Some(other) => {
+            let reason = format!("'{other}' is neither observer nor participant");
+            return Err(values.error("peerType", reason));
+        }
+    };
+    let differs = told != current.is_observer(id);
+    Ok(differs.then(|| {
+        let path = values.path.display();
+        format!("{path}: peerType is not what the server.{id} line says: that line counts")
     }))
 }
 
-fn peer(text: &str) -> Result<Peer, String> {
-    let wrong = || format!("'{text}' is not host:port:port");
-    let address = text.split(';').next().unwrap_or_default().trim();
-    let address = match address.rsplit_once(':') {
-        Some((rest, "participant")) => rest,
-        Some((_, "observer")) => {
-            return Err("observers are not supported by this server yet".to_owned());
-        }
-        _ => address,
-    };
-    if address.contains('|') {
-        return Err("several addresses are not supported by this server yet".to_owned());
-    }
-    let mut parts = address.rsplitn(3, ':');
-    let mut port = || parts.next().and_then(|port| port.parse().ok()).ok_or_else(wrong);
-    let (election_port, quorum_port): (u16, u16) = (port()?, port()?);
-    let host = parts.next().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    if host.is_empty() {
-        return Err(wrong());
-    }
-    if quorum_port == election_port {
-        return Err(format!("both ports are {quorum_port}: they must differ"));
-    }
-    Ok(Peer { host, quorum_port, election_port })
-}
-
-fn read_id(
-    values: &Values,
-    data_dir: &Path,
-    peers: &BTreeMap<i64, Peer>,
-) -> Result<i64, ConfigError> {
+fn read_id(values: &Values, data_dir: &Path, current: &Configuration) -> Result<i64, ConfigError> {
     let path = data_dir.join("myid");
     let whole = |reason: String| ConfigError::Whole { path: path.clone(), reason };
     let text = fs::read_to_string(&path).map_err(|source| {
-        let id = peers.keys().next().unwrap_or(&1);
+        let id = current.servers().keys().next().unwrap_or(&1);
         let hint = format!("write this server's id into it: echo {id} > {}", path.display());
         whole(format!("{source}; {hint}"))
     })?;
     let first = text.lines().next().unwrap_or_default().trim();
     let id: i64 = first.parse().map_err(|_| whole(format!("serverid {first} is not a number")))?;
-    if peers.contains_key(&id) {
+    if current.servers().contains_key(&id) {
         Ok(id)
     } else {
         let config = values.path.display();
@@ -134,18 +200,21 @@ fn read_id(
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+
+    use tempfile::TempDir;
 
     use crate::Config;
 
-    fn parse(id: &str, lines: &str) -> Result<Config, String> {
-        let directory = tempfile::TempDir::new().unwrap();
+    fn parse_in(directory: &TempDir, id: &str, lines: &str) -> Result<Config, String> {
         fs::write(directory.path().join("myid"), id).unwrap();
-        let text = format!(
-            "clientPort=2181\ninitLimit=5\nsyncLimit=2\ndataDir={}\n{lines}",
-            directory.path().display()
-        );
-        Config::parse(Path::new("zoo.cfg"), &text).map_err(|error| error.to_string())
+        let text =
+            format!("initLimit=5\nsyncLimit=2\ndataDir={}\n{lines}", directory.path().display());
+        let path = directory.path().join("zoo.cfg");
+        Config::parse(&path, &text).map_err(|error| error.to_string())
+    }
+
+    fn parse(id: &str, lines: &str) -> Result<Config, String> {
+        parse_in(&TempDir::new().unwrap(), id, &format!("clientPort=2181\n{lines}"))
     }
 
     #[test]
@@ -153,12 +222,46 @@ mod tests {
         let config =
             parse("2\n", "server.2=b:2888:3888\nserver.1=[::1]:1:2:participant;2181\n").unwrap();
         let ensemble = config.ensemble.unwrap();
-        assert_eq!((ensemble.id, ensemble.init_limit, ensemble.peers.len()), (2, 5, 2));
+        assert_eq!((ensemble.id, ensemble.init_limit), (2, 5));
         assert_eq!(
-            ensemble.text(),
-            "server.1=::1:1:2:participant\nserver.2=b:2888:3888:participant\nversion=0"
+            ensemble.current.to_string(),
+            "server.1=[::1]:1:2:participant;0.0.0.0:2181\nserver.2=b:2888:3888:participant\nversion=0"
         );
         assert!(parse("1", "server.1=a:1:2").unwrap().ensemble.is_none());
+        let alone = parse("1", "server.1=a:1:2\nstandaloneEnabled=false").unwrap();
+        assert!(alone.ensemble.is_some());
+    }
+
+    #[test]
+    fn servers_may_be_in_a_file_of_their_own() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("zoo.cfg.dynamic.1f00000000");
+        fs::write(&file, "server.1=a:1:2;127.0.0.1:5\nserver.2=b:1:2:observer\nserver.3=c:1:2")
+            .unwrap();
+        let key = format!("dynamicConfigFile={}\nreconfigEnabled=true", file.display());
+        let config = parse_in(&directory, "1", &key).unwrap();
+        assert_eq!(config.client_address.to_string(), "127.0.0.1:5");
+        let ensemble = config.ensemble.unwrap();
+        assert_eq!(ensemble.current.version, 0x1f_0000_0000);
+        assert!(ensemble.is_dynamic && ensemble.current.is_observer(2));
+        fs::write(ensemble.next_file(), "server.1=a:1:2\nversion=1f00000007").unwrap();
+        let ensemble = parse_in(&directory, "1", &key).unwrap().ensemble.unwrap();
+        assert_eq!(ensemble.proposed.unwrap().version, 0x1f_0000_0007);
+        for (lines, text, reason) in [
+            ("server.1=a:1:2", "", "it must be in the file that dynamicConfigFile names"),
+            ("", "server.1=a:1:2\nserver.2=a:3:4\nversion=3", "the version is in the file's name"),
+            ("", "tickTime=3", "only server.N, group.N and weight.N belong here"),
+            (
+                "clientPort=9",
+                "server.1=a:1:2;8\nserver.2=a:3:4",
+                "the server.1 line says 0.0.0.0:8",
+            ),
+            ("", "server.1=a:1:2\nserver.2=a:3:4", "clientPort is not set"),
+        ] {
+            fs::write(&file, text).unwrap();
+            let error = parse_in(&directory, "1", &format!("{key}\n{lines}")).unwrap_err();
+            assert!(error.contains(reason), "{lines} {text}: {error}");
+        }
     }
 
     #[test]
@@ -168,10 +271,15 @@ mod tests {
             ("x", "server.1=a:1:2\nserver.2=b:1:2", "serverid x is not a number"),
             ("1", "server.1=a:1:1\nserver.2=b:1:2", "both ports are 1: they must differ"),
             ("1", "server.1=a:1:2\nserver.01=b:1:2", "is there twice"),
-            ("1", "server.1=a:1:2\nserver.2=b:1:2:observer", "observers are not supported"),
-            ("1", "server.1=a:1:2\nserver.2=b:1:2\nweight.1=2", "weighted quorums are not"),
+            ("1", "server.1=a:1:2\nserver.2=b:1:2:observer", "only one participant"),
+            ("1", "server.1=a:1:2:observer", "no participants"),
+            ("1", "server.1=a:1:2\nserver.2=b:1:2\ngroup.1=1", "server.2: it is not in a group"),
             ("1", "server.1=a:1:2\nserver.2=b:1:2\nsyncLimit=0", "syncLimit is not set"),
+            ("1", "server.1=a:1:2\nserver.2=b:1:2\nelectionAlg=1", "only 3 is supported"),
+            ("1", "server.1=a:1:2\nserver.2=b:1:2\npeerType=x", "neither observer nor"),
+            ("1", "server.1=a:1:2\nserver.2=b:1:2|c:1:2", "multiAddress.enabled=true"),
             ("1", "server.1=a:1:2\nserver.2=:1:2", "is not host:port:port"),
+            ("1", "standaloneEnabled=false", "there must be server.N lines"),
         ] {
             let error = parse(id, lines).unwrap_err();
             assert!(error.contains(reason), "{lines}: {error}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jute::Writer;
 use jute::records::Acl;
 use jute::request::opcode;
-use jute::txn::Txn;
+use jute::txn::{CONFIG_NODE, Txn};
 
 use super::{ConnectionId, Core, Session};
 use crate::acl::{self, perms};
@@ -61,6 +61,11 @@ impl Core {
             Txn::SetData { path, data, version } => {
                 self.tree.set_data(path, data.as_deref(), *version, zxid, time);
                 self.tell(path, Event::DataChanged);
+            }
+            Txn::Reconfig { data } => {
+                self.changes.is_under_way = true;
+                self.tree.set_data(CONFIG_NODE, data.as_deref(), -1, zxid, time);
+                self.tell(CONFIG_NODE, Event::DataChanged);
             }
             Txn::SetAcl { path, acl, version } => {
                 self.tree.set_acl(path, acl, *version);

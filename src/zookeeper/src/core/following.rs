@@ -70,16 +70,11 @@ impl Core {
         (self.tree, self.zxid, self.sessions) = (fresh.tree, fresh.zxid, fresh.sessions);
     }
 
-    /// Begins to follow a leader whose first number is `zxid`: everything before it is in the tree.
-    pub fn follow(&mut self, zxid: i64) {
-        self.mode = "follower";
+    /// Begins to follow a leader whose first number is `zxid`, or to observe: everything before it is in the tree.
+    pub fn follow(&mut self, zxid: i64, observes: bool) {
+        self.mode = if observes { "observer" } else { "follower" };
         // Clients that come from the leader may have seen it.
         self.zxid = self.zxid.max(zxid);
-    }
-
-    /// Puts the ensemble's configuration where clients look for it.
-    pub fn show_configuration(&mut self, text: &str) {
-        self.tree.set_data("/zookeeper/config", Some(text.as_bytes()), -1, 0, 0);
     }
 
     /// There is no leader: clients are sent away.
@@ -162,6 +157,7 @@ impl Core {
             | Request::SetData { .. }
             | Request::SetAcl { .. }
             | Request::Check { .. }
+            | Request::Reconfig { .. }
             | Request::Multi(_)
             | Request::CloseSession => true,
             _ => false,
@@ -180,7 +176,6 @@ impl Core {
             }
             Err(_) => Err(Code::MarshallingError),
             Ok(_) if !self.sessions.contains_key(&session) => Err(Code::SessionExpired),
-            Ok(Request::Reconfig) => Err(Code::ReconfigDisabled),
             Ok(Request::Create(_)) => Err(Code::Unimplemented),
             Ok(request) => self.read(from, session, request),
         };
@@ -376,7 +371,7 @@ mod tests {
             let mut follower = Core::new(settings(), State::default(), 0);
             leader.lead(0, 1 << 32);
             follower.set_server_id(2);
-            follower.follow(1 << 32);
+            follower.follow(1 << 32, false);
             follower.opened(0, CLIENT, "c:1", Vec::new());
             let mut pair = Self { leader, follower, replies: Vec::new() };
             let mut hello = Writer::new();

@@ -85,6 +85,7 @@ impl Core {
             | Request::Delete { .. }
             | Request::SetData { .. }
             | Request::SetAcl { .. }
+            | Request::Reconfig { .. }
             | Request::Multi(_) => {
                 self.opened(wall_ms, FORWARDED, "", Vec::new());
                 if let Some(client) = self.connections.get_mut(&FORWARDED) {
@@ -94,7 +95,6 @@ impl Core {
                 let _ = self.write(FORWARDED, session, cxid, wall_ms, request);
                 self.connections.remove(&FORWARDED);
             }
-            Request::Reconfig => self.fail(session, cxid, wall_ms, Code::ReconfigDisabled),
             _ => self.fail(session, cxid, wall_ms, Code::Unimplemented),
         }
     }

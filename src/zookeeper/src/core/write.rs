@@ -3,7 +3,7 @@
 
 use jute::records::Acl;
 use jute::request::{Create, Request, opcode};
-use jute::txn::Txn;
+use jute::txn::{CONFIG_NODE, Txn};
 use jute::{Code, Writer};
 
 use super::{ConnectionId, Core};
@@ -41,7 +41,12 @@ impl Core {
         }
     }
 
-    fn check_acl(&self, from: ConnectionId, node: Node<'_>, wanted: i32) -> Result<(), Code> {
+    pub(super) fn check_acl(
+        &self,
+        from: ConnectionId,
+        node: Node<'_>,
+        wanted: i32,
+    ) -> Result<(), Code> {
         if self.settings.skip_acl || acl::is_allowed(node.acl(), wanted, self.ids(from)) {
             Ok(())
         } else {
@@ -72,6 +77,7 @@ impl Core {
         };
         match request {
             Request::Create(create) => self.prepare_create(from, create),
+            Request::Reconfig { .. } => self.prepare_reconfig(from, request),
             Request::Delete { path, version } => {
                 if !path.contains('/') || path.contains('\0') || FIXED.contains(&path.as_str()) {
                     return Err(Code::BadArguments);
@@ -177,6 +183,12 @@ impl Core {
                 if *kind != opcode::CREATE
                     && let Some(node) = self.tree.get(path)
                 {
+                    node.stat().write(body);
+                }
+            }
+            Txn::Reconfig { data } => {
+                body.buffer(data.as_deref());
+                if let Some(node) = self.tree.get(CONFIG_NODE) {
                     node.stat().write(body);
                 }
             }

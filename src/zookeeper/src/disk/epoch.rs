@@ -1,10 +1,10 @@
 //! `acceptedEpoch` and `currentEpoch`: a number in a file each, replaced as a whole.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{DiskError, at};
+use super::{DiskError, at, replace};
 
 /// The file of the highest epoch promised to a leader.
 pub const ACCEPTED: &str = "acceptedEpoch";
@@ -33,11 +33,7 @@ pub fn read(directory: &Path, name: &str, default: i64) -> Result<i64, DiskError
 /// # Errors
 /// When the disk refuses.
 pub fn write(directory: &Path, name: &str, epoch: i64) -> Result<(), DiskError> {
-    let (path, temporary) = (directory.join(name), directory.join(format!("{name}.tmp")));
-    let mut file = File::create(&temporary).map_err(at("create", &temporary))?;
-    write!(file, "{epoch}").and_then(|()| file.sync_all()).map_err(at("write", &temporary))?;
-    fs::rename(&temporary, &path).map_err(at("rename", &temporary))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))
+    replace(&directory.join(name), epoch.to_string().as_bytes())
 }
 
 #[cfg(test)]

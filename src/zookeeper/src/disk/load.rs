@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use jute::txn::{Entry, Txn};
+use jute::txn::{CONFIG_NODE, Entry, Txn};
 
 use super::{DiskError, at, log, numbered, snapshot};
 use crate::core::State;
@@ -136,6 +136,9 @@ fn apply(state: &mut State, entry: &Entry, txn: &Txn) {
         }
         Txn::SetData { path, data, version } => {
             state.tree.set_data(path, data.as_deref(), *version, zxid, time);
+        }
+        Txn::Reconfig { data } => {
+            state.tree.set_data(CONFIG_NODE, data.as_deref(), -1, zxid, time);
         }
         Txn::SetAcl { path, acl, version } => {
             state.tree.set_acl(path, acl, *version);

@@ -4,8 +4,10 @@
 //! A member that looks proposes the best vote it knows, and decides when a quorum proposes the same and nothing better
 //! came for a while. One that has a leader tells those who look.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::configuration::Configuration;
+use super::membership::Membership;
 use super::packet::{Notification, State, Vote};
 
 /// How long a quorum must agree before it is believed, in ms.
@@ -17,8 +19,7 @@ const RESEND_MAX_MS: i64 = 2000;
 /// The election as one member sees it.
 #[derive(Debug, Clone)]
 pub struct Election {
-    id: i64,
-    voters: BTreeSet<i64>,
+    members: Membership,
     round: i64,
     own: Vote,
     vote: Vote,
@@ -32,21 +33,23 @@ pub struct Election {
     outgoing: Vec<(i64, Notification)>,
 }
 
-/// Whether `a` is better than `b`.
-fn is_better(a: Vote, b: Vote) -> bool {
-    (a.epoch, a.zxid, a.leader) > (b.epoch, b.zxid, b.leader)
+/// The vote of those who may not be voted for: any other is better.
+const NOBODY: Vote = Vote { leader: i64::MIN, zxid: i64::MIN, epoch: i64::MIN };
+
+/// Whether `a` is better than `b` and may be elected.
+fn is_better(members: &Membership, a: Vote, b: Vote) -> bool {
+    members.current().may_lead(a.leader)
+        && (a.epoch, a.zxid, a.leader) > (b.epoch, b.zxid, b.leader)
 }
 
 impl Election {
     /// The election of a member that has not voted yet.
-    pub fn new(id: i64, voters: BTreeSet<i64>) -> Self {
-        let vote = Vote { leader: id, zxid: 0, epoch: 0 };
+    pub fn new(members: Membership) -> Self {
         Self {
-            id,
-            voters,
+            members,
             round: 0,
-            own: vote,
-            vote,
+            own: NOBODY,
+            vote: NOBODY,
             state: State::Looking,
             received: BTreeMap::new(),
             settled: BTreeMap::new(),
@@ -59,11 +62,13 @@ impl Election {
 
     /// Begins a round with what this member has itself.
     pub fn start(&mut self, now_ms: i64, zxid: i64, epoch: i64) {
+        let id = self.members.id;
         self.round += 1;
-        self.own = Vote { leader: self.id, zxid, epoch };
+        let votes = self.members.current().is_voter(id);
+        self.own = if votes { Vote { leader: id, zxid, epoch } } else { NOBODY };
         self.vote = self.own;
         self.state = State::Looking;
-        self.received = BTreeMap::from([(self.id, self.vote)]);
+        self.received = BTreeMap::from([(id, self.vote)]);
         self.settled.clear();
         self.pause_ms = RESEND_MIN_MS;
         self.broadcast(now_ms);
@@ -85,8 +90,22 @@ impl Election {
         self.vote.epoch = epoch;
     }
 
-    fn is_quorum(&self, count: usize) -> bool {
-        count > self.voters.len() / 2
+    /// Votes go by other configurations from now on.
+    pub fn set_members(&mut self, members: Membership) {
+        self.members = members;
+    }
+
+    /// The configuration in force, for notifications.
+    pub fn configuration(&self) -> &Configuration {
+        self.members.current()
+    }
+
+    /// A leader was named by the one before: there is nothing to vote on.
+    pub fn accept(&mut self, vote: Vote) {
+        self.round += 1;
+        self.received.clear();
+        self.settled.clear();
+        self.decide(vote);
     }
 
     fn notification(&self) -> Notification {
@@ -95,8 +114,8 @@ impl Election {
 
     fn broadcast(&mut self, now_ms: i64) {
         let notification = self.notification();
-        let others = self.voters.iter().filter(|voter| **voter != self.id);
-        self.outgoing.extend(others.map(|voter| (*voter, notification.clone())));
+        let others = self.members.electors().map(|voter| (voter, notification.clone()));
+        self.outgoing.extend(others);
         self.resend_ms = now_ms + self.pause_ms;
     }
 
@@ -117,14 +136,20 @@ impl Election {
 
     fn decide(&mut self, vote: Vote) -> i64 {
         self.vote = vote;
-        self.state = if vote.leader == self.id { State::Leading } else { State::Following };
+        self.state = if vote.leader == self.members.id {
+            State::Leading
+        } else if self.members.observes() {
+            State::Observing
+        } else {
+            State::Following
+        };
         self.decide_ms = None;
         vote.leader
     }
 
     fn consider(&mut self, now_ms: i64) {
-        let count = self.received.values().filter(|vote| **vote == self.vote).count();
-        if self.is_quorum(count) {
+        let agreeing = self.received.iter().filter(|(_, vote)| **vote == self.vote);
+        if self.members.is_quorum(agreeing.map(|(id, _)| *id)) {
             self.decide_ms.get_or_insert(now_ms + SETTLE_MS);
         } else {
             self.decide_ms = None;
@@ -139,12 +164,13 @@ impl Election {
         notification: Notification,
     ) -> Option<i64> {
         let Notification { state, vote, round } = notification.clone();
-        if !self.voters.contains(&from) {
-            // An observer asks who leads.
+        let is_voter = |id| self.members.current().is_voter(id) || self.is_proposed_voter(id);
+        if !is_voter(from) {
+            // An observer, or one that wants to join, asks who leads.
             self.outgoing.push((from, self.notification()));
             return None;
         }
-        if !self.voters.contains(&vote.leader) {
+        if !is_voter(vote.leader) {
             return None;
         }
         if self.state != State::Looking {
@@ -161,6 +187,10 @@ impl Election {
         None
     }
 
+    fn is_proposed_voter(&self, id: i64) -> bool {
+        self.members.proposed().is_some_and(|proposed| proposed.is_voter(id))
+    }
+
     fn looking(&mut self, now_ms: i64, from: i64, vote: Vote, round: i64) {
         if self.vote.zxid == -1 || vote.zxid == -1 {
             return;
@@ -172,15 +202,15 @@ impl Election {
         if round > self.round {
             self.round = round;
             self.received.clear();
-            self.vote = if is_better(vote, self.own) { vote } else { self.own };
+            self.vote = if is_better(&self.members, vote, self.own) { vote } else { self.own };
             self.decide_ms = None;
             self.broadcast(now_ms);
-        } else if is_better(vote, self.vote) {
+        } else if is_better(&self.members, vote, self.vote) {
             self.vote = vote;
             self.decide_ms = None;
             self.broadcast(now_ms);
         }
-        self.received.insert(self.id, self.vote);
+        self.received.insert(self.members.id, self.vote);
         self.received.insert(from, vote);
         self.consider(now_ms);
     }
@@ -190,27 +220,29 @@ impl Election {
         let (leader, epoch) = (notification.vote.leader, notification.vote.epoch);
         let (vote, round) = (notification.vote, notification.round);
         self.settled.insert(from, notification);
+        let own = self.members.id;
         let agreeing = self
             .settled
-            .values()
-            .filter(|other| other.vote.leader == leader && other.vote.epoch == epoch)
-            .count();
+            .iter()
+            .filter(|(_, other)| other.vote.leader == leader && other.vote.epoch == epoch)
+            .map(|(id, _)| *id);
         // Those who look in the same round and propose it count as well.
-        let proposing = if round == self.round {
-            self.received
-                .iter()
-                .filter(|(id, other)| {
-                    **id != self.id && other.leader == leader && !self.settled.contains_key(id)
-                })
-                .count()
-        } else {
-            0
-        };
+        let proposing = self
+            .received
+            .iter()
+            .filter(|(id, other)| {
+                round == self.round
+                    && **id != own
+                    && other.leader == leader
+                    && !self.settled.contains_key(id)
+            })
+            .map(|(id, _)| *id);
         let says_so = self
             .settled
             .get(&leader)
             .is_some_and(|other| other.state == State::Leading && other.vote.leader == leader);
-        if leader != self.id && says_so && self.is_quorum(agreeing + proposing) {
+        let is_quorum = self.members.current().is_quorum(agreeing.chain(proposing));
+        if leader != own && says_so && is_quorum {
             self.round = self.round.max(round);
             return Some(self.decide(vote));
         }
@@ -224,12 +256,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn elections(states: &[(i64, i64)]) -> Vec<Election> {
-        let voters: BTreeSet<i64> = (1..=states.len() as i64).collect();
+        let configuration = Configuration::for_tests(states.len() as i64, 0);
         states
             .iter()
             .enumerate()
             .map(|(index, (zxid, epoch))| {
-                let mut election = Election::new(index as i64 + 1, voters.clone());
+                let id = index as i64 + 1;
+                let members = Membership::new(id, configuration.clone(), None, false);
+                let mut election = Election::new(members);
                 election.start(0, *zxid, *epoch);
                 election
             })

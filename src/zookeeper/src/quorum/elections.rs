@@ -1,5 +1,7 @@
 //! Connections for the election: one with each member, kept by the side with the larger id; of what is to be sent only
 //! the newest matters (`QuorumCnxManager`).
+//!
+//! Servers that no configuration names may connect too: they ask who leads before they can be made members.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,15 +15,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::net::{Event, Events, HELLO_LIMIT};
-use super::packet::{NOTIFICATION_MAX, Notification, decode_hello, hello};
+use super::configuration::{Configuration, Endpoint};
+use super::membership::Membership;
+use super::net::{Event, Events, HELLO_LIMIT, reach};
+use super::packet::{NOTIFICATION_MAX, Notification, decode_hello, hello, hello_addresses};
 use super::security::Security;
-use crate::config::Ensemble;
 use crate::stream::Stream;
 
 /// One member's slot: what it is to hear next, and what carries it there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
+    /// Where it listens, as a configuration says or else it itself did.
+    addresses: Vec<Endpoint>,
     newest: watch::Sender<Bytes>,
     connection: Option<AbortHandle>,
     dialling: Option<AbortHandle>,
@@ -30,27 +35,40 @@ struct Slot {
 /// All connections for the election.
 #[derive(Debug, Clone)]
 pub(crate) struct Elections {
-    ensemble: Ensemble,
+    id: i64,
     slots: Arc<Mutex<BTreeMap<i64, Slot>>>,
     security: Security,
     events: Events,
     runtime: Handle,
 }
 
+/// Where a server listens for the election.
+fn addresses(configuration: &Configuration, id: i64) -> Option<Vec<Endpoint>> {
+    let server = configuration.servers().get(&id)?;
+    Some(server.addresses.iter().map(super::configuration::Address::election).collect())
+}
+
 impl Elections {
     pub(crate) fn new(
-        ensemble: Ensemble,
+        members: &Membership,
         security: Security,
         events: Events,
         runtime: Handle,
     ) -> Self {
-        let others = ensemble.peers.keys().filter(|id| **id != ensemble.id);
-        let slots = others.map(|id| {
-            let newest = watch::Sender::new(Bytes::new());
-            (*id, Slot { newest, connection: None, dialling: None })
-        });
-        let slots = Arc::new(Mutex::new(slots.collect()));
-        Self { ensemble, slots, security, events, runtime }
+        let elections = Self { id: members.id, slots: Arc::default(), security, events, runtime };
+        elections.configure(members);
+        elections
+    }
+
+    /// Takes over where the members of the ensemble listen. Those that left may still ask who leads.
+    pub(crate) fn configure(&self, members: &Membership) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for configuration in [Some(members.current()), members.proposed()].into_iter().flatten() {
+            for id in configuration.servers().keys() {
+                let slot = slots.entry(*id).or_default();
+                slot.addresses = addresses(configuration, *id).unwrap_or_default();
+            }
+        }
     }
 
     /// Sends a notification when there is a connection, and sees to it that there will be one.
@@ -65,23 +83,22 @@ impl Elections {
         }
     }
 
+    fn addresses(&self, of: i64) -> Vec<Endpoint> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(&of).map(|slot| slot.addresses.clone()).unwrap_or_default()
+    }
+
     async fn dial(self, to: i64) {
-        let Some(peer) = self.ensemble.peers.get(&to) else { return };
+        let own = self.addresses(self.id);
         let dialled = tokio::time::timeout(HELLO_LIMIT, async {
-            let mut stream = self.security.connect(&peer.host, peer.election_port).await?;
-            let own = self.ensemble.peers.get(&self.ensemble.id).unwrap_or(peer);
-            let address = if own.host.contains(':') {
-                format!("[{}]:{}", own.host, own.election_port)
-            } else {
-                format!("{}:{}", own.host, own.election_port)
-            };
-            stream.write_all(&hello(self.ensemble.id, &address)).await?;
+            let mut stream = reach(&self.security, self.addresses(to)).await?;
+            stream.write_all(&hello(self.id, &own)).await?;
             stream.flush().await?;
             Ok::<_, io::Error>(stream)
         });
         match dialled.await {
             // The other side has the larger id: it closes this and dials back.
-            Ok(Ok(mut stream)) if to > self.ensemble.id => {
+            Ok(Ok(mut stream)) if to > self.id => {
                 let wait = tokio::time::timeout(Duration::from_secs(1), stream.read_u8());
                 let _ = wait.await;
             }
@@ -135,27 +152,31 @@ impl Elections {
             let (id, length) = decode_hello(&head).map_err(|error| wrong(error.to_string()))?;
             let mut address = vec![0; length];
             stream.read_exact(&mut address).await?;
-            Ok::<_, io::Error>(id)
+            Ok::<_, io::Error>((id, hello_addresses(&address)))
         };
-        let id = tokio::time::timeout(HELLO_LIMIT, read).await??;
-        if id == self.ensemble.id {
+        let (id, told) = tokio::time::timeout(HELLO_LIMIT, read).await??;
+        if id == self.id {
             return Err(wrong(format!("it says that it is server {id}, as this one is")));
         }
-        if !self.ensemble.peers.contains_key(&id) {
-            return Err(wrong(format!("there is no server.{id} line")));
+        if !(1..=255).contains(&id) {
+            return Err(wrong(format!("it says that it is server {id}: ids go from 1 to 255")));
         }
-        if id > self.ensemble.id {
+        {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot = slots.entry(id).or_default();
+            if slot.addresses.is_empty() {
+                slot.addresses = told;
+            }
+            // It may have been started again: what there was is dead.
+            if let Some(earlier) = slot.connection.take() {
+                earlier.abort();
+            }
+        }
+        if id > self.id {
             self.keep(id, stream);
             return Ok(());
         }
         drop(stream);
-        // It may have been started again: what there was is dead.
-        {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(earlier) = slots.get_mut(&id).and_then(|slot| slot.connection.take()) {
-                earlier.abort();
-            }
-        }
         self.dial(id).await;
         Ok(())
     }
@@ -191,7 +212,10 @@ async fn exchange(
             reader.read_exact(&mut body).await?;
             let notification = Notification::decode(&body)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            if !events.send(Event::Notification(with, notification)).await {
+            let configuration = Notification::configuration(&body)
+                .and_then(|text| Configuration::parse(&String::from_utf8_lossy(text)).ok());
+            let event = Event::Notification(with, notification, configuration.map(Box::new));
+            if !events.send(event).await {
                 return Ok(());
             }
         }

@@ -1,14 +1,17 @@
-//! A follower (`Learner`, `Follower`), without I/O: it takes over the leader's history, then logs what is proposed and
-//! applies what is committed, in order.
+//! A learner (`Learner`, `Follower`, `Observer`), without I/O: it takes over the leader's history, then logs what is
+//! proposed and applies what is committed, in order.
 //!
-//! The epoch in force is written only when the whole history is on disk, and acknowledged only then.
+//! The epoch in force is written only when the whole history is on disk, and acknowledged only then. A follower
+//! acknowledges each proposal; an observer is informed of what was committed, and acknowledges the epoch alone.
 
 use std::collections::VecDeque;
 
 use jute::Writer;
 
+use super::configuration::Configuration;
+use super::membership::Membership;
 use super::packet::{LEARNER_VERSION, Packet, kind};
-use super::zab::{Epochs, Limits, Membership, Output, Proposal};
+use super::zab::{Epochs, Limits, Output, Proposal};
 
 /// A zxid that is in no ensemble's log: epochs begin at 1.
 const NOWHERE: i64 = 1;
@@ -22,9 +25,13 @@ enum Phase {
     Broadcast,
 }
 
-/// The follower.
+/// The follower, or observer.
 #[derive(Debug, Clone)]
 pub struct Follower {
+    members: Membership,
+    observes: bool,
+    /// The leader's newest configuration: in force when the leader serves.
+    announced: Option<Configuration>,
     leader: i64,
     limits: Limits,
     epochs: Epochs,
@@ -57,9 +64,14 @@ impl Follower {
         now_ms: i64,
     ) -> Self {
         let mut info = Writer::new();
-        info.long(members.id).int(LEARNER_VERSION).long(0);
-        let hello = Packet::with(kind::FOLLOWERINFO, epochs.accepted << 32, info.into_bytes());
+        info.long(members.id).int(LEARNER_VERSION).long(members.current().version);
+        let observes = members.observes();
+        let kind = if observes { kind::OBSERVERINFO } else { kind::FOLLOWERINFO };
+        let hello = Packet::with(kind, epochs.accepted << 32, info.into_bytes());
         Self {
+            members: members.clone(),
+            observes,
+            announced: None,
             leader,
             limits,
             epochs,
@@ -139,20 +151,33 @@ impl Follower {
                 self.restored(packet.zxid);
             }
             (Phase::Synchronisation, kind::NEWLEADER) if packet.zxid >> 32 == self.epoch => {
+                self.announce(packet.data.as_deref().unwrap_or_default());
                 self.outputs.push(Output::SaveCurrentEpoch(self.epoch));
                 self.epochs.current = self.epoch;
                 self.phase = Phase::Acknowledged;
                 self.send(Packet::bare(kind::ACK, self.epoch << 32));
-                self.acknowledge_up_to(self.last);
+                if !self.observes {
+                    self.acknowledge_up_to(self.last);
+                }
             }
             (Phase::Acknowledged, kind::UPTODATE) => {
+                if let Some(configuration) = self.announced.take()
+                    && self.activate(configuration, None)
+                {
+                    return;
+                }
                 self.phase = Phase::Broadcast;
                 self.send(Packet::bare(kind::ACK, self.epoch << 32));
                 self.outputs.push(Output::Serve(self.epoch << 32));
             }
             (Phase::Discovery, _) => self.give_up(format!("packet {} out of turn", packet.kind)),
-            (_, kind::PROPOSAL) => self.proposal(packet),
+            (_, kind::PROPOSAL) => self.proposal(packet.zxid, packet.data.unwrap_or_default()),
             (_, kind::COMMIT) => self.commit(packet.zxid),
+            (_, kind::COMMITANDACTIVATE) => self.commit_and_activate(packet),
+            (_, kind::INFORM) if self.observes => {
+                self.inform(packet.zxid, packet.data.unwrap_or_default());
+            }
+            (_, kind::INFORMANDACTIVATE) if self.observes => self.inform_and_activate(packet),
             (_, kind::PING | kind::REVALIDATE | kind::SYNC) => {
                 self.outputs.push(Output::Pass(self.leader, packet));
             }
@@ -181,14 +206,99 @@ impl Follower {
         self.send(Packet::with(kind::ACKEPOCH, last, current.to_be_bytes().to_vec()));
     }
 
-    fn proposal(&mut self, packet: Packet) {
-        if packet.zxid <= self.last {
-            self.give_up(format!("proposal 0x{:x} comes twice", packet.zxid));
+    /// What the leader's newest configuration is; older leaders say nothing.
+    fn announce(&mut self, text: &[u8]) {
+        if text.len() < 2 {
             return;
         }
-        let data = packet.data.unwrap_or_default().into();
-        let proposal = Proposal { zxid: packet.zxid, data };
-        self.last = packet.zxid;
+        match Configuration::parse(&String::from_utf8_lossy(text)) {
+            Ok(configuration) => {
+                if self.members.adopt(configuration.clone()) {
+                    self.outputs.push(Output::Propose(configuration.clone()));
+                }
+                self.announced = Some(configuration);
+            }
+            Err(wrong) => tracing::warn!("the leader's configuration can't be read: {wrong}"),
+        }
+    }
+
+    /// Puts a configuration in force; whether this member has to begin anew, as it has another part in it, or another
+    /// leader (`QuorumPeer.processReconfig`).
+    fn activate(&mut self, next: Configuration, named: Option<i64>) -> bool {
+        let Some(before) = self.members.activate(next.clone()) else { return false };
+        self.outputs.push(Output::Activate(next.clone()));
+        if before.is_same_as(&next) {
+            return false;
+        }
+        let own = self.members.id;
+        let addresses = |configuration: &Configuration| {
+            let server = configuration.servers().get(&self.leader);
+            let server = server.filter(|_| configuration.is_voter(self.leader));
+            server.map(|server| server.addresses.clone())
+        };
+        let leader_changes = match named {
+            Some(named) => named != self.leader,
+            None => addresses(&next).is_none() || addresses(&next) != addresses(&before),
+        };
+        let role_changes = next.is_observer(own) != self.observes;
+        if leader_changes || role_changes {
+            if let Some(named) = named {
+                self.outputs.push(Output::HandOver(named));
+            }
+            self.give_up("the ensemble has changed");
+        }
+        leader_changes || role_changes
+    }
+
+    fn commit_and_activate(&mut self, packet: Packet) {
+        let next = self.pending.front().and_then(Proposal::configuration);
+        let named = packet.data.as_deref().and_then(|data| data.first_chunk::<8>());
+        let (Some(next), Some(named)) = (next, named) else {
+            self.give_up(format!("commit 0x{:x} is of no configuration", packet.zxid));
+            return;
+        };
+        let named = i64::from_be_bytes(*named);
+        // First what clients may see, as there may be nobody to see it afterwards.
+        self.commit(packet.zxid);
+        if !self.gave_up {
+            self.activate(next, Some(named));
+        }
+    }
+
+    fn inform(&mut self, zxid: i64, data: Vec<u8>) {
+        self.proposal(zxid, data);
+        if !self.gave_up {
+            self.commit(zxid);
+        }
+    }
+
+    fn inform_and_activate(&mut self, packet: Packet) {
+        let data = packet.data.unwrap_or_default();
+        let Some((named, data)) = data.split_first_chunk::<8>() else {
+            self.give_up(format!("inform 0x{:x} names no leader", packet.zxid));
+            return;
+        };
+        let named = i64::from_be_bytes(*named);
+        let proposal = Proposal { zxid: packet.zxid, data: data.into() };
+        let next = proposal.configuration();
+        self.inform(packet.zxid, data.to_vec());
+        if let (Some(next), false) = (next, self.gave_up) {
+            self.activate(next, Some(named));
+        }
+    }
+
+    fn proposal(&mut self, zxid: i64, data: Vec<u8>) {
+        if zxid <= self.last {
+            self.give_up(format!("proposal 0x{zxid:x} comes twice"));
+            return;
+        }
+        let proposal = Proposal { zxid, data: data.into() };
+        if let Some(next) = proposal.configuration()
+            && self.members.propose(next.clone())
+        {
+            self.outputs.push(Output::Propose(next));
+        }
+        self.last = zxid;
         self.pending.push_back(proposal.clone());
         self.outputs.push(Output::Log(proposal));
     }
@@ -208,7 +318,7 @@ impl Follower {
 
     /// The log is on disk up to here.
     pub fn logged(&mut self, zxid: i64) {
-        if matches!(self.phase, Phase::Acknowledged | Phase::Broadcast) {
+        if !self.observes && matches!(self.phase, Phase::Acknowledged | Phase::Broadcast) {
             self.acknowledge_up_to(zxid);
         }
     }

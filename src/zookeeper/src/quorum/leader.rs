@@ -3,11 +3,16 @@
 //!
 //! Everything in its log when it begins becomes committed with its epoch. A proposal is committed when a quorum, itself
 //! included, has it on disk; each member acknowledges in order, so the last acknowledged zxid says it all.
+//!
+//! A change of the ensemble is a proposal like any other, but it and what follows it need quorums of both
+//! configurations until it is committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::configuration::Configuration;
+use super::membership::Membership;
 use super::packet::{LEARNER_VERSION, Packet, kind};
-use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+use super::zab::{Difference, Epochs, History, Limits, Output, Proposal};
 
 /// Transactions of one epoch; the rest of the 32 bits is for what is under way.
 const EPOCH_MAX: i64 = 0xfff0_0000;
@@ -36,10 +41,14 @@ enum Stage {
 
 #[derive(Debug, Clone)]
 struct Learner {
+    /// It is told what was agreed on, and nothing before.
+    observes: bool,
     accepted: i64,
     stage: Stage,
     acknowledged: i64,
     heard_ms: i64,
+    /// What the log on disk has between this learner's and the history in memory.
+    older: Vec<Proposal>,
 }
 
 /// The leader.
@@ -57,6 +66,12 @@ pub struct Leader {
     committed: i64,
     logged: i64,
     proposed: i64,
+    /// Proposed, but not committed.
+    outstanding: VecDeque<Proposal>,
+    /// The change of the ensemble among them, and its zxid.
+    change: Option<(i64, Configuration)>,
+    /// Another server was named leader: nothing is committed here any more.
+    is_replaced: bool,
     ping_ms: i64,
     outputs: Vec<Output>,
 }
@@ -81,6 +96,9 @@ impl Leader {
             committed: last,
             logged: last,
             proposed: last,
+            outstanding: VecDeque::new(),
+            change: None,
+            is_replaced: false,
             ping_ms: now_ms,
             outputs: Vec::new(),
         };
@@ -103,9 +121,14 @@ impl Leader {
         self.phase == Phase::Broadcast
     }
 
-    /// Learners that are synchronised.
-    pub fn synchronised(&self) -> usize {
-        self.learners.values().filter(|learner| learner.stage == Stage::Synchronised).count()
+    /// Learners that are synchronised and log what is proposed, and this member.
+    pub fn synchronised(&self) -> impl Iterator<Item = i64> + Clone + '_ {
+        self.accepting(|learner| learner.stage == Stage::Synchronised && !learner.observes)
+    }
+
+    /// Whether everything proposed is committed, as far as this leader may commit.
+    pub fn is_done(&self) -> bool {
+        self.outstanding.is_empty() || self.is_replaced
     }
 
     fn send(&mut self, to: i64, packet: Packet) {
@@ -116,10 +139,23 @@ impl Leader {
         self.outputs.push(Output::GiveUp(reason.into()));
     }
 
-    fn is_quorum_with_me(&self, accept: impl Fn(&Learner) -> bool) -> bool {
-        let accepted =
-            self.learners.iter().filter(|(_, learner)| accept(learner)).map(|(id, _)| id);
-        self.members.is_quorum(accepted.chain([&self.members.id]))
+    /// This member and the learners for which something holds.
+    fn accepting<'a>(
+        &'a self,
+        accept: impl Fn(&Learner) -> bool + Clone + 'a,
+    ) -> impl Iterator<Item = i64> + Clone + 'a {
+        let learners = self.learners.iter().filter(move |(_, learner)| accept(learner));
+        learners.map(|(id, _)| *id).chain([self.members.id])
+    }
+
+    /// Whether they are a quorum of the configuration in force: what counts for an epoch.
+    fn is_quorum_in_force(&self, accept: impl Fn(&Learner) -> bool + Clone) -> bool {
+        self.members.current().is_quorum(self.accepting(accept))
+    }
+
+    /// Whether they are a quorum of each configuration that counts.
+    fn is_quorum_of_all(&self, accept: impl Fn(&Learner) -> bool + Clone) -> bool {
+        self.members.is_quorum(self.accepting(accept))
     }
 
     fn enter(&mut self, phase: Phase, now_ms: i64) {
@@ -134,12 +170,22 @@ impl Leader {
 
     /// A packet of a learner.
     pub fn packet(&mut self, now_ms: i64, history: &History, from: i64, packet: Packet) {
-        if packet.kind == kind::FOLLOWERINFO {
+        if matches!(packet.kind, kind::FOLLOWERINFO | kind::OBSERVERINFO) {
+            let version = packet.data.as_deref().and_then(|data| data.get(12..20)?.first_chunk());
+            if version.is_some_and(|version| {
+                i64::from_be_bytes(*version) > self.members.current().version
+            }) {
+                tracing::warn!("server {from} has a later configuration than this leader's");
+                self.outputs.push(Output::Drop(from));
+                return;
+            }
             let learner = Learner {
+                observes: packet.kind == kind::OBSERVERINFO,
                 accepted: packet.zxid >> 32,
                 stage: Stage::Informed,
                 acknowledged: 0,
                 heard_ms: now_ms,
+                older: Vec::new(),
             };
             self.learners.insert(from, learner);
             if self.phase == Phase::Discovery {
@@ -179,13 +225,19 @@ impl Leader {
     }
 
     fn settle_epoch(&mut self, now_ms: i64) {
-        if !self.is_quorum_with_me(|_| true) {
+        if !self.is_quorum_in_force(|_| true) {
             return;
         }
         let promised = self.learners.values().map(|learner| learner.accepted);
         self.epoch = promised.chain([self.epochs.accepted]).max().unwrap_or_default() + 1;
         self.outputs.push(Output::SaveAcceptedEpoch(self.epoch));
         self.epochs.accepted = self.epoch;
+        if self.members.newest().version == 0 {
+            let numbered = self.members.current().at_version(self.epoch << 32);
+            if self.members.propose(numbered.clone()) {
+                self.outputs.push(Output::Propose(numbered));
+            }
+        }
         self.enter(Phase::Promise, now_ms);
         for id in self.learners.keys().copied().collect::<Vec<_>>() {
             self.inform(id);
@@ -212,7 +264,13 @@ impl Leader {
             && (current, packet.zxid) > (self.epochs.current, self.logged)
             && current != -1
         {
-            self.give_up(format!("server {from} has a more recent history"));
+            if self.members.current().is_voter(from) {
+                self.give_up(format!("server {from} has a more recent history"));
+            } else {
+                tracing::warn!("server {from} has a more recent history, but no vote");
+                self.learners.remove(&from);
+                self.outputs.push(Output::Drop(from));
+            }
             return;
         }
         if let Some(learner) = self.learners.get_mut(&from) {
@@ -231,7 +289,7 @@ impl Leader {
     }
 
     fn count_promises(&mut self, now_ms: i64) {
-        if !self.is_quorum_with_me(|learner| {
+        if !self.is_quorum_in_force(|learner| {
             matches!(learner.stage, Stage::Promised(_)) && learner.accepted != -1
         }) {
             return;
@@ -256,33 +314,52 @@ impl Leader {
         }
     }
 
+    /// A learner's log ends where the history in memory does not reach, but the disk's does: what is between them.
+    pub fn lend(&mut self, id: i64, older: Vec<Proposal>) {
+        if let Some(learner) = self.learners.get_mut(&id) {
+            learner.older = older;
+        }
+    }
+
     /// Sends what a learner needs to have this leader's history (`LearnerHandler.syncFollower`).
     fn synchronise(&mut self, history: &History, id: i64, last: i64) {
-        let missing: Option<Vec<Proposal>> =
-            history.after(last).map(|missing| missing.cloned().collect());
-        if let Some(missing) = missing {
-            self.send(id, Packet::bare(kind::DIFF, self.committed));
+        let older = self.learners.get_mut(&id).map(|learner| std::mem::take(&mut learner.older));
+        let older = older.unwrap_or_default();
+        let begin = older.last().map_or(last, |newest| newest.zxid);
+        if let Some(Difference { cut, missing }) = history.after(begin) {
+            let missing: Vec<Proposal> = older.into_iter().chain(missing.cloned()).collect();
+            self.send(
+                id,
+                match cut {
+                    Some(zxid) => Packet::bare(kind::TRUNC, zxid),
+                    None => Packet::bare(kind::DIFF, self.committed),
+                },
+            );
             self.forward(id, missing);
-        } else if last > history.last() && self.committed == history.last() {
-            self.send(id, Packet::bare(kind::TRUNC, history.last()));
         } else if self.wants_quiet() {
             // The tree in memory is ahead of what is committed, and a tree can't be cut back like a log.
             return;
         } else {
             self.outputs.push(Output::SendSnapshot(id));
         }
-        let text = self.members.text.clone().into_bytes();
+        let text = self.members.newest().to_string().into_bytes();
         self.send(id, Packet::with(kind::NEWLEADER, self.epoch << 32, text));
         if let Some(learner) = self.learners.get_mut(&id) {
             learner.stage = Stage::Forwarding;
         }
     }
 
+    /// An observer gets what is committed only: the rest it is told of when it is.
     fn forward(&mut self, id: i64, missing: Vec<Proposal>) {
+        let observes = self.learners.get(&id).is_some_and(|learner| learner.observes);
         for proposal in missing {
+            let is_committed = proposal.zxid <= self.committed;
+            if observes && !is_committed {
+                break;
+            }
             let data = proposal.data.to_vec();
             self.send(id, Packet::with(kind::PROPOSAL, proposal.zxid, data));
-            if proposal.zxid <= self.committed {
+            if is_committed {
                 self.send(id, Packet::bare(kind::COMMIT, proposal.zxid));
             }
         }
@@ -297,10 +374,13 @@ impl Leader {
     }
 
     fn finish_synchronisation(&mut self, now_ms: i64) {
-        if !self.is_quorum_with_me(|learner| learner.stage == Stage::Synchronised) {
+        if !self.is_quorum_of_all(|learner| learner.stage == Stage::Synchronised) {
             return;
         }
         self.enter(Phase::Broadcast, now_ms);
+        if let Some(proposed) = self.members.proposed().cloned() {
+            self.activate(proposed, self.epoch << 32);
+        }
         self.outputs.push(Output::Serve(self.epoch << 32));
         let synchronised: Vec<i64> = self
             .learners
@@ -316,21 +396,32 @@ impl Leader {
     /// Proposes a transaction, which the tree has applied already. Only while [`Leader::serves`].
     pub fn propose(&mut self, proposal: Proposal) {
         self.proposed = proposal.zxid;
-        let to: Vec<i64> = self.forwarding().collect();
+        if let Some(next) = proposal.configuration()
+            && self.members.propose(next.clone())
+        {
+            self.outputs.push(Output::Propose(next.clone()));
+            self.change = Some((proposal.zxid, next));
+        }
+        let to: Vec<i64> = self.forwarding(false).collect();
         for id in to {
             self.send(id, Packet::with(kind::PROPOSAL, proposal.zxid, proposal.data.to_vec()));
         }
         let used = proposal.zxid & 0xffff_ffff;
+        self.outstanding.push_back(proposal.clone());
         self.outputs.push(Output::Log(proposal));
         if used >= EPOCH_MAX {
             self.give_up("the numbers of this epoch are used up");
         }
     }
 
-    fn forwarding(&self) -> impl Iterator<Item = i64> + '_ {
+    /// Those who get everything from now on: followers, or observers.
+    fn forwarding(&self, observers: bool) -> impl Iterator<Item = i64> + '_ {
         self.learners
             .iter()
-            .filter(|(_, learner)| matches!(learner.stage, Stage::Forwarding | Stage::Synchronised))
+            .filter(move |(_, learner)| {
+                matches!(learner.stage, Stage::Forwarding | Stage::Synchronised)
+                    && learner.observes == observers
+            })
             .map(|(id, _)| *id)
     }
 
@@ -345,38 +436,106 @@ impl Leader {
         self.advance(history);
     }
 
+    /// The last zxid that a quorum of a configuration has on disk.
+    fn reached(&self, configuration: &Configuration) -> i64 {
+        let learners = self.learners.iter();
+        let mut acknowledged: Vec<(i64, i64)> = learners
+            .filter(|(_, learner)| learner.stage == Stage::Synchronised && !learner.observes)
+            .map(|(id, learner)| (learner.acknowledged, *id))
+            .chain([(self.logged, self.members.id)])
+            .collect();
+        acknowledged.sort_unstable_by_key(|(zxid, _)| std::cmp::Reverse(*zxid));
+        let reached = (1..=acknowledged.len()).find(|count| {
+            configuration.is_quorum(acknowledged[..*count].iter().map(|(_, id)| *id))
+        });
+        reached.map_or(0, |count| acknowledged[count - 1].0)
+    }
+
     /// Commits what a quorum has.
     fn advance(&mut self, history: &History) {
-        if self.phase != Phase::Broadcast {
+        if self.phase != Phase::Broadcast || self.is_replaced {
             return;
         }
-        let mut acknowledged: Vec<i64> = self
-            .learners
-            .iter()
-            .filter(|(id, learner)| {
-                learner.stage == Stage::Synchronised && self.members.voters.contains(id)
-            })
-            .map(|(_, learner)| learner.acknowledged)
-            .chain([self.logged])
-            .collect();
-        acknowledged.sort_unstable();
-        let majority = self.members.voters.len() / 2 + 1;
-        let Some(index) = acknowledged.len().checked_sub(majority) else { return };
-        let reached = acknowledged[index].min(self.proposed);
+        let mut reached = self.reached(self.members.current()).min(self.proposed);
+        let mut change = None;
+        if let Some((zxid, next)) = self.change.take_if(|(zxid, _)| *zxid <= reached) {
+            if self.reached(&next) < zxid {
+                reached = zxid - 1;
+                self.change = Some((zxid, next));
+            } else {
+                reached = zxid;
+                change = Some(next);
+            }
+        }
         // Of this epoch only: what came before is committed with the epoch.
-        let first = self.committed.max(self.epoch << 32) + 1;
-        if reached < first {
-            return;
+        if reached > self.committed.max(self.epoch << 32) {
+            self.commit(reached, change);
+            self.synchronise_all(history);
+            // Behind a change another quorum counts.
+            self.advance(history);
         }
-        let to: Vec<i64> = self.forwarding().collect();
-        for zxid in first..=reached {
-            for id in &to {
-                self.send(*id, Packet::bare(kind::COMMIT, zxid));
+    }
+
+    /// Commits up to a zxid, of which `change` may be the transaction.
+    fn commit(&mut self, reached: i64, change: Option<Configuration>) {
+        let followers: Vec<i64> = self.forwarding(false).collect();
+        let observers: Vec<i64> = self.forwarding(true).collect();
+        let named = change.map(|next| self.activate(next, reached)).map(i64::to_be_bytes);
+        while let Some(proposal) = self.outstanding.pop_front_if(|first| first.zxid <= reached) {
+            let zxid = proposal.zxid;
+            let named = named.filter(|_| zxid == reached);
+            for id in &followers {
+                self.send(
+                    *id,
+                    match named {
+                        Some(leader) => {
+                            Packet::with(kind::COMMITANDACTIVATE, zxid, leader.to_vec())
+                        }
+                        None => Packet::bare(kind::COMMIT, zxid),
+                    },
+                );
+            }
+            for id in &observers {
+                self.send(
+                    *id,
+                    match named {
+                        Some(leader) => {
+                            let data = [&leader, &*proposal.data].concat();
+                            Packet::with(kind::INFORMANDACTIVATE, zxid, data)
+                        }
+                        None => Packet::with(kind::INFORM, zxid, proposal.data.to_vec()),
+                    },
+                );
             }
         }
         self.committed = reached;
         self.outputs.push(Output::Commit(reached));
-        self.synchronise_all(history);
+    }
+
+    /// Puts a configuration in force; who is to lead in it. This leader goes on if it is a voter under the address it
+    /// has now, else the one takes over that has logged most (`Leader.getDesignatedLeader`).
+    fn activate(&mut self, next: Configuration, zxid: i64) -> i64 {
+        let own = self.members.id;
+        let addresses = |configuration: &Configuration| {
+            configuration.servers().get(&own).map(|server| server.addresses.clone())
+        };
+        let stays = next.is_voter(own) && addresses(&next) == addresses(self.members.current());
+        let acknowledged = |learner: &Learner| learner.acknowledged.max(self.epoch << 32);
+        let candidates = self.learners.iter().filter(|(id, learner)| {
+            learner.stage == Stage::Synchronised
+                && !learner.observes
+                && next.may_lead(**id)
+                && acknowledged(learner) >= zxid
+        });
+        let best = candidates.max_by_key(|(_, learner)| acknowledged(learner)).map(|(id, _)| *id);
+        let leader = if stays { own } else { best.unwrap_or(own) };
+        self.members.activate(next.clone());
+        self.outputs.push(Output::Activate(next));
+        if leader != own {
+            self.is_replaced = true;
+            self.outputs.push(Output::HandOver(leader));
+        }
+        leader
     }
 
     /// Time has passed: pings go out, and a leader without a quorum is none.
@@ -402,7 +561,9 @@ impl Leader {
             self.learners.remove(&id);
             self.outputs.push(Output::Drop(id));
         }
-        if !self.is_quorum_with_me(|learner| learner.stage == Stage::Synchronised) {
+        if !self
+            .is_quorum_of_all(|learner| learner.stage == Stage::Synchronised && !learner.observes)
+        {
             self.give_up("a quorum of followers is gone");
             return;
         }

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use super::configuration::Configuration;
 use super::election::Election;
 use super::follower::Follower;
 use super::leader::Leader;
-use super::packet::{Notification, Packet, State};
-use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+use super::membership::Membership;
+use super::packet::{Notification, Packet, State, Vote};
+use super::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// What a member does.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Member {
     /// Logged but not committed when the last leader was lost: now part of the tree.
     kept: VecDeque<Proposal>,
     wants_tree: bool,
+    /// Who is to lead next, if it was named.
+    named: Option<i64>,
     outputs: Vec<Output>,
 }
 
@@ -42,7 +46,7 @@ impl Member {
         history: History,
         now_ms: i64,
     ) -> Self {
-        let election = Election::new(members.id, members.voters.clone());
+        let election = Election::new(members.clone());
         let mut member = Self {
             members,
             limits,
@@ -52,6 +56,7 @@ impl Member {
             history,
             kept: VecDeque::new(),
             wants_tree: false,
+            named: None,
             outputs: Vec::new(),
         };
         member.look(now_ms);
@@ -61,6 +66,16 @@ impl Member {
     /// Its id.
     pub fn id(&self) -> i64 {
         self.members.id
+    }
+
+    /// The configurations that count.
+    pub fn members(&self) -> &Membership {
+        &self.members
+    }
+
+    /// The last transactions in the log.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The epochs as they are to be on disk.
@@ -120,6 +135,15 @@ impl Member {
                 // A leader's own are in it since they were proposed.
                 Output::Log(proposal) if is_follower => self.history.push(proposal.clone()),
                 Output::Truncate(zxid) => self.history.truncate(*zxid),
+                Output::Propose(next) => {
+                    self.members.adopt(next.clone());
+                    self.election.set_members(self.members.clone());
+                }
+                Output::Activate(next) => {
+                    self.members.activate(next.clone());
+                    self.election.set_members(self.members.clone());
+                }
+                Output::HandOver(leader) => self.named = Some(*leader),
                 _ => {}
             }
         }
@@ -140,7 +164,13 @@ impl Member {
         }
         self.role = Role::Looking;
         self.outputs.push(Output::Lost);
-        self.election.start(now_ms, self.history.last(), self.epochs.current);
+        let zxid = self.history.last();
+        if let Some(leader) = self.named.take().filter(|id| self.members.current().is_voter(*id)) {
+            self.election.accept(Vote { leader, zxid, epoch: self.epochs.current });
+            self.decided(now_ms, Some(leader));
+        } else {
+            self.election.start(now_ms, zxid, self.epochs.current);
+        }
     }
 
     /// Proposals that a follower had logged when it lost its leader, to apply to the tree.
@@ -158,8 +188,26 @@ impl Member {
         };
     }
 
-    /// A notification has come.
-    pub fn notification(&mut self, now_ms: i64, from: i64, notification: Notification) {
+    /// A notification has come, with the sender's configuration. A later one than ours is taken over while this member
+    /// looks: it was agreed on, and it may have been so by others than those that this member asks.
+    pub fn notification(
+        &mut self,
+        now_ms: i64,
+        from: i64,
+        notification: Notification,
+        configuration: Option<Configuration>,
+    ) {
+        if let (Role::Looking, Some(next)) = (&self.role, configuration)
+            && let Some(before) = self.members.activate(next.clone())
+        {
+            self.election.set_members(self.members.clone());
+            let is_same = before.is_same_as(&next);
+            self.outputs.push(Output::Activate(next));
+            if !is_same {
+                self.look(now_ms);
+                return;
+            }
+        }
         let leader = self.election.notification_from(now_ms, from, notification);
         self.decided(now_ms, leader);
     }

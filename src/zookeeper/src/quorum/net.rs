@@ -1,6 +1,8 @@
 //! Connections for Zab: a learner's to its leader, packets both ways, trees behind SNAP packets.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -9,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::configuration::{Configuration, Endpoint};
 use super::packet::{Notification, Packet, kind};
 use super::security::Security;
-use crate::config::Peer;
 use crate::core::State;
 use crate::disk::snapshot::{self, STREAM_END};
 use crate::server::Input;
@@ -27,8 +29,8 @@ const DIALS: usize = 5;
 /// What the network tells the member's task.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A notification of the election.
-    Notification(i64, Notification),
+    /// A notification of the election, and the sender's configuration.
+    Notification(i64, Notification, Option<Box<Configuration>>),
     /// A learner has connected, and this is what it said first.
     Joined(i64, Link, Packet),
     /// The leader has been reached.
@@ -75,9 +77,23 @@ impl Link {
     }
 }
 
+/// Numbers connections of learners. They are even: those that were dialled are odd.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Numbers(Arc<AtomicU64>);
+
+impl Numbers {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(2, Ordering::Relaxed) + 2
+    }
+}
+
 /// Accepts learners.
-pub(crate) async fn accept(listener: TcpListener, security: Security, events: Events) {
-    let mut number = 0;
+pub(crate) async fn accept(
+    listener: TcpListener,
+    numbers: Numbers,
+    security: Security,
+    events: Events,
+) {
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -87,8 +103,7 @@ pub(crate) async fn accept(listener: TcpListener, security: Security, events: Ev
                 continue;
             }
         };
-        // Even numbers: those that were dialled are odd.
-        number += 2;
+        let number = numbers.next();
         let (security, events) = (security.clone(), events.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(stream, number, security, events).await {
@@ -108,8 +123,8 @@ async fn serve(
     let mut buffer = BytesMut::new();
     let hello = tokio::time::timeout(HELLO_LIMIT, next_packet(&mut stream, &mut buffer)).await??;
     let id = hello.data.as_deref().and_then(|data| data.first_chunk::<8>());
-    let (kind::FOLLOWERINFO, Some(id)) = (hello.kind, id) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no follower"));
+    let (kind::FOLLOWERINFO | kind::OBSERVERINFO, Some(id)) = (hello.kind, id) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no learner"));
     };
     let id = i64::from_be_bytes(*id);
     let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
@@ -119,11 +134,29 @@ async fn serve(
     exchange(stream, buffer, id, number, frames, events).await
 }
 
+/// Opens a connection to whichever of a server's addresses answers first.
+pub(super) async fn reach(security: &Security, addresses: Vec<Endpoint>) -> io::Result<Stream> {
+    let mut dials = tokio::task::JoinSet::new();
+    for Endpoint { host, port } in addresses {
+        let security = security.clone();
+        dials.spawn(async move { security.connect(&host, port).await });
+    }
+    let mut failed = io::Error::other("its address is not known");
+    while let Some(dialled) = dials.join_next().await {
+        match dialled {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(error) => failed = io::Error::other(error),
+        }
+    }
+    Err(failed)
+}
+
 /// Dials the leader in a task of its own and reports what became of it.
 pub(crate) fn dial(
     runtime: &Handle,
     id: i64,
-    peer: Peer,
+    addresses: Vec<Endpoint>,
     number: u64,
     security: Security,
     events: Events,
@@ -133,7 +166,7 @@ pub(crate) fn dial(
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            let dialled = security.connect(&peer.host, peer.quorum_port);
+            let dialled = reach(&security, addresses.clone());
             let stream = match tokio::time::timeout(HELLO_LIMIT, dialled).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {

@@ -5,6 +5,8 @@
 use jute::records::Id;
 use jute::{DecodeError, Reader, Writer};
 
+use super::configuration::Endpoint;
+
 /// The longest field of a packet: a proposal holds at most a client's frame and what the server adds.
 pub const FIELD_MAX: usize = 64 << 20;
 /// The longest notification.
@@ -26,6 +28,8 @@ pub mod kind {
     pub const PING: i32 = 5;
     pub const REVALIDATE: i32 = 6;
     pub const SYNC: i32 = 7;
+    pub const INFORM: i32 = 8;
+    pub const COMMITANDACTIVATE: i32 = 9;
     pub const NEWLEADER: i32 = 10;
     pub const FOLLOWERINFO: i32 = 11;
     pub const UPTODATE: i32 = 12;
@@ -35,6 +39,7 @@ pub mod kind {
     pub const OBSERVERINFO: i32 = 16;
     pub const LEADERINFO: i32 = 17;
     pub const ACKEPOCH: i32 = 18;
+    pub const INFORMANDACTIVATE: i32 = 19;
 }
 
 /// A packet of Zab (`QuorumPacket`).
@@ -172,6 +177,14 @@ impl Notification {
         out.into_bytes()
     }
 
+    /// The text of the sender's configuration; older forms have none.
+    pub fn configuration(body: &[u8]) -> Option<&[u8]> {
+        // Bodies of 40 bytes and less are from before there was one.
+        let mut reader = Reader::new(body.get(36..).filter(|rest| rest.len() > 4)?);
+        let version = reader.int().ok()?;
+        (version > 1).then(|| reader.buffer().ok().flatten()).flatten()
+    }
+
     /// Reads the body of one, of the older forms too.
     ///
     /// # Errors
@@ -191,11 +204,27 @@ impl Notification {
     }
 }
 
-/// What the side that dials for the election says first.
-pub fn hello(id: i64, address: &str) -> Vec<u8> {
+/// What the side that dials for the election says first. Several addresses are said only by those who have them, as
+/// older servers don't understand it.
+pub fn hello(id: i64, addresses: &[Endpoint]) -> Vec<u8> {
+    let version = if addresses.len() > 1 { HELLO_VERSION_2 } else { HELLO_VERSION };
+    let text: Vec<String> = addresses.iter().map(Endpoint::to_string).collect();
     let mut out = Writer::new();
-    out.long(HELLO_VERSION).long(id).string(address);
+    out.long(version).long(id).string(&text.join("|"));
     out.into_bytes()
+}
+
+/// Reads the addresses in a hello; those that are no address are left out.
+pub fn hello_addresses(text: &[u8]) -> Vec<Endpoint> {
+    let text = String::from_utf8_lossy(text);
+    let read = |part: &str| {
+        let (host, port) = part.rsplit_once(':')?;
+        let host = host.trim_matches(['[', ']']);
+        let is_wildcard = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let port = port.parse().ok().filter(|_| !host.is_empty() && !is_wildcard)?;
+        Some(Endpoint { host: host.to_owned(), port })
+    };
+    text.split('|').filter_map(read).collect()
 }
 
 /// Reads a hello's fixed part: the sender's id and how long the address is that follows.
@@ -246,7 +275,18 @@ mod tests {
         assert_eq!(bytes.len(), 4 + 4 + 8 * 4 + 4 + 4 + 9);
         assert_eq!(bytes[..4], [0, 0, 0, 53]);
         assert_eq!(Notification::decode(&bytes[4..]), Ok(notification));
-        let hello = hello(2, "127.0.0.1:3888");
-        assert_eq!(decode_hello(hello.first_chunk().unwrap()), Ok((2, 14)));
+        assert_eq!(Notification::configuration(&bytes[4..]), Some(&b"version=0"[..]));
+        assert_eq!(Notification::configuration(&bytes[4..44]), None);
+    }
+
+    #[test]
+    fn hellos_say_one_address_or_several() {
+        let at = |host: &str| Endpoint { host: host.to_owned(), port: 3888 };
+        let one = hello(2, &[at("127.0.0.1")]);
+        assert_eq!(decode_hello(one.first_chunk().unwrap()), Ok((2, 14)));
+        let two = hello(2, &[at("::1"), at("b")]);
+        assert_eq!(decode_hello(two.first_chunk().unwrap()), Ok((2, 17)));
+        assert_eq!(hello_addresses(&two[20..]), [at("::1"), at("b")]);
+        assert_eq!(hello_addresses(b"0.0.0.0:3888|:1|x:y|[::]:2"), []);
     }
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::configuration::Configuration;
 use super::member::Member;
+use super::membership::Membership;
 use super::packet::{Notification, Packet, kind};
-use super::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+use super::zab::{Epochs, History, Limits, Output, Proposal};
 
 const LIMITS: Limits = Limits { tick_ms: 100, init_ms: 1500, sync_ms: 800 };
 /// Short, so that learners are often too far behind for a DIFF.
@@ -111,8 +113,8 @@ impl Simulation {
     }
 
     fn start(&mut self, id: i64) {
-        let voters = self.nodes.keys().copied().collect();
-        let members = Membership { id, voters, text: String::new() };
+        let configuration = Configuration::for_tests(self.nodes.len() as i64, 0);
+        let members = Membership::new(id, configuration, None, false);
         let now_ms = self.now_ms;
         let node = self.nodes.get_mut(&id).unwrap();
         node.life += 1;
@@ -267,7 +269,11 @@ impl Simulation {
                     }
                 }
             }
-            Output::GiveUp(_) | Output::Pass(..) => {}
+            Output::GiveUp(_)
+            | Output::Pass(..)
+            | Output::Propose(_)
+            | Output::Activate(_)
+            | Output::HandOver(_) => {}
         }
     }
 
@@ -290,7 +296,7 @@ impl Simulation {
         match event {
             Event::Notification { from, to, notification } => {
                 if let Some(member) = self.nodes.get_mut(&to).unwrap().member.as_mut() {
-                    member.notification(now_ms, from, notification);
+                    member.notification(now_ms, from, notification, None);
                     self.carry_out(to);
                 }
             }

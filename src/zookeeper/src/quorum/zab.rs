@@ -1,8 +1,12 @@
 //! What leader and follower have in common: proposals, what they need at the start, and what they want done.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use jute::request::opcode;
+use jute::txn::{Entry, Txn};
+
+use super::configuration::Configuration;
 use super::packet::Packet;
 
 /// A transaction with its zxid, as the log holds it.
@@ -12,6 +16,24 @@ pub struct Proposal {
     pub zxid: i64,
     /// Header, transaction, digest.
     pub data: Arc<[u8]>,
+}
+
+impl Proposal {
+    /// The configuration that it proposes, if it is a change of the ensemble.
+    pub fn configuration(&self) -> Option<Configuration> {
+        // The type of a transaction stands behind session, number, zxid and time.
+        if self.data.get(28..32) != Some(&opcode::RECONFIG.to_be_bytes()) {
+            return None;
+        }
+        let Ok(Txn::Reconfig { data: Some(text) }) =
+            Entry::decode(&self.data).map(|entry| entry.txn)
+        else {
+            return None;
+        };
+        Configuration::parse(&String::from_utf8_lossy(&text))
+            .inspect_err(|wrong| tracing::error!("a configuration can't be read: {wrong}"))
+            .ok()
+    }
 }
 
 /// What the shell must do, in order.
@@ -37,6 +59,12 @@ pub enum Output {
     Commit(i64),
     /// Serve clients; of a leader, from this zxid on.
     Serve(i64),
+    /// A configuration is proposed: keep it for a start in which it is not known whether it was agreed on.
+    Propose(Configuration),
+    /// A configuration is in force, on disk before what follows.
+    Activate(Configuration),
+    /// When this member gives up it need not look for a leader: this one was named.
+    HandOver(i64),
     /// This member should look for a leader again, and why.
     GiveUp(String),
     /// It looks for a leader: nobody is served, and what was logged is applied.
@@ -63,24 +91,6 @@ pub struct Limits {
     pub init_ms: i64,
     /// How long a member may be silent.
     pub sync_ms: i64,
-}
-
-/// The ensemble's configuration as far as Zab knows it.
-#[derive(Debug, Clone)]
-pub struct Membership {
-    /// This member.
-    pub id: i64,
-    /// Those whose votes count.
-    pub voters: BTreeSet<i64>,
-    /// Its text, for NEWLEADER and notifications.
-    pub text: String,
-}
-
-impl Membership {
-    /// Whether these voters are a majority.
-    pub fn is_quorum<'a>(&self, ids: impl IntoIterator<Item = &'a i64>) -> bool {
-        ids.into_iter().filter(|id| self.voters.contains(id)).count() > self.voters.len() / 2
-    }
 }
 
 /// The last transactions, kept for learners that missed a few.
@@ -123,15 +133,39 @@ impl History {
         }
     }
 
-    /// Everything behind `zxid`, if it is known what followed exactly that one.
-    pub fn after(&self, zxid: i64) -> Option<impl Iterator<Item = &Proposal>> {
-        let index = match self.recent.binary_search_by_key(&zxid, |proposal| proposal.zxid) {
-            Ok(index) => index + 1,
-            Err(0) if zxid == self.base => 0,
-            // The first zxid of an epoch is a leader's that had everything before it, committed.
-            Err(index) if zxid > self.base && zxid.trailing_zeros() >= 32 => index,
-            Err(_) => return None,
-        };
-        Some(self.recent.range(index..))
+    /// The zxid before the first that is kept.
+    pub fn base(&self) -> i64 {
+        self.base
     }
+
+    /// How to bring a log that ends with `zxid` to this one's end; `None` if that is not known here.
+    pub fn after(&self, zxid: i64) -> Option<Difference<'_>> {
+        let (cut, index) = match self.recent.binary_search_by_key(&zxid, |proposal| proposal.zxid) {
+            Ok(index) => (None, index + 1),
+            Err(0) if zxid == self.base => (None, 0),
+            // The first zxid of an epoch is a leader's that had everything before it, committed.
+            Err(index) if zxid > self.base && zxid.trailing_zeros() >= 32 => (None, index),
+            // It logged what no quorum had.
+            Err(index) if zxid > self.last() => (Some(self.last()), index),
+            Err(0) => return None,
+            Err(index) => {
+                let before = self.recent.get(index - 1)?.zxid;
+                // Of another epoch it may hold more than one that must go.
+                if before >> 32 != zxid >> 32 {
+                    return None;
+                }
+                (Some(before), index)
+            }
+        };
+        Some(Difference { cut, missing: self.recent.range(index..) })
+    }
+}
+
+/// What brings one log to the end of another.
+#[derive(Debug)]
+pub struct Difference<'a> {
+    /// Where to cut it first, if it holds what the other does not.
+    pub cut: Option<i64>,
+    /// What to append then.
+    pub missing: std::collections::vec_deque::Iter<'a, Proposal>,
 }

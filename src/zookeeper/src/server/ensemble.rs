@@ -3,12 +3,14 @@
 //! A leader's tree is ahead of what is committed; what clients may only see of it then is held until it is. A
 //! follower's tree holds what is committed. Without a leader, clients are sent away.
 
+mod files;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jute::request::opcode;
 use jute::txn::Entry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -19,11 +21,13 @@ use super::{Actor, Input, ServerError, wall_ms};
 use crate::config;
 use crate::core::{ConnectionId, Effect, State};
 use crate::disk::{DiskError, epoch, load, snapshot, truncate};
+use crate::quorum::configuration::{Address, Configuration};
 use crate::quorum::elections::Elections;
 use crate::quorum::member::Member;
+use crate::quorum::membership::Membership;
 use crate::quorum::net::{self, Event, Events, Link};
 use crate::quorum::packet::{Packet, kind};
-use crate::quorum::zab::{Epochs, History, Limits, Membership, Output, Proposal};
+use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// Transactions kept for learners that missed a few (`commitLogCount`).
 const HISTORY_MAX: usize = 500;
@@ -65,15 +69,16 @@ pub(super) async fn start(
     events: Events,
     shutdown: CancellationToken,
 ) -> Result<Quorum, ServerError> {
-    let own = ensemble.peers.get(&ensemble.id).cloned().ok_or(ServerError::NoMember)?;
-    let bind = async |port| {
-        let failed = |source| ServerError::ListenForPeers {
-            address: format!("{}:{port}", own.host),
-            source,
-        };
-        TcpListener::bind((own.host.as_str(), port)).await.map_err(failed)
-    };
-    let (election, learners) = (bind(own.election_port).await?, bind(own.quorum_port).await?);
+    let own = ensemble.current.servers().get(&ensemble.id).ok_or(ServerError::NoMember)?;
+    let (mut electing, mut learning) = (Vec::new(), Vec::new());
+    for Address { host, quorum_port, election_port } in own.addresses.clone() {
+        let host = if ensemble.listens_everywhere { "::".to_owned() } else { host };
+        electing.push(listen(&host, election_port).await?);
+        learning.push(listen(&host, quorum_port).await?);
+        if ensemble.listens_everywhere {
+            break;
+        }
+    }
     let zxid = actor.core.zxid();
     let current = epoch::read(&actor.snapshots, epoch::CURRENT, zxid >> 32)?;
     let accepted = epoch::read(&actor.snapshots, epoch::ACCEPTED, current)?;
@@ -86,28 +91,31 @@ pub(super) async fn start(
         init_ms: tick_ms * i64::from(ensemble.init_limit),
         sync_ms: tick_ms * i64::from(ensemble.sync_limit),
     };
-    let members = Membership {
-        id: ensemble.id,
-        voters: ensemble.peers.keys().copied().collect(),
-        text: ensemble.text(),
-    };
+    let (id, proposed) = (ensemble.id, ensemble.proposed.clone());
+    let members = Membership::new(id, ensemble.current.clone(), proposed, ensemble.is_dynamic);
+    files::back_up(&ensemble);
     let history = history(actor, zxid)?;
     let runtime = Handle::current();
     let security = actor.config.quorum_security.clone();
-    let elections =
-        Elections::new(ensemble.clone(), security.clone(), events.clone(), runtime.clone());
-    let (electing, learning) = (shutdown.clone(), shutdown.clone());
-    let accept = elections.clone().accept(election);
-    tokio::spawn(async move { electing.run_until_cancelled(accept).await });
+    let elections = Elections::new(&members, security.clone(), events.clone(), runtime.clone());
+    for listener in electing {
+        let (ending, accept) = (shutdown.clone(), elections.clone().accept(listener));
+        tokio::spawn(async move { ending.run_until_cancelled(accept).await });
+    }
     // The thread of the core looks at `shutdown` when something comes in.
     let (ending, last) = (shutdown.clone(), events.clone());
     tokio::spawn(async move {
         ending.cancelled().await;
         last.wake().await;
     });
-    let accept = net::accept(learners, security, events.clone());
-    tokio::spawn(async move { learning.run_until_cancelled(accept).await });
+    let numbers = net::Numbers::default();
+    for listener in learning {
+        let accept = net::accept(listener, numbers.clone(), security.clone(), events.clone());
+        let ending = shutdown.clone();
+        tokio::spawn(async move { ending.run_until_cancelled(accept).await });
+    }
     actor.core.set_server_id(ensemble.id);
+    actor.core.changes.keeps_two = ensemble.standalone;
     actor.core.without_leader();
     let epochs = Epochs { accepted, current };
     Ok(Quorum {
@@ -127,6 +135,16 @@ pub(super) async fn start(
         ticked_ms: 0,
         shutdown,
     })
+}
+
+async fn listen(host: &str, port: u16) -> Result<TcpListener, ServerError> {
+    let failed = |source| ServerError::ListenForPeers { address: format!("{host}:{port}"), source };
+    let bound = TcpListener::bind((host, port)).await;
+    match bound {
+        // A kernel without IPv6.
+        Err(_) if host == "::" => TcpListener::bind(("0.0.0.0", port)).await.map_err(failed),
+        bound => bound.map_err(failed),
+    }
 }
 
 fn history(actor: &Actor, zxid: i64) -> Result<History, DiskError> {
@@ -203,9 +221,19 @@ impl Actor {
         }
         self.permits.push((id, permit));
         if quorum.leads() {
+            self.note_synchronised(quorum, frame.get(4..8));
             self.core.frame(self.now_ms(), wall_ms(), id, &frame);
         } else if quorum.member.serves() {
             self.core.follower_frame(id, &frame);
+        }
+    }
+
+    /// Whoever asks for a change of the ensemble is answered by what the leader knows of its followers then.
+    fn note_synchronised(&mut self, quorum: &Quorum, kind: Option<&[u8]>) {
+        if kind == Some(&opcode::RECONFIG.to_be_bytes())
+            && let Some(leader) = quorum.member.leading()
+        {
+            self.core.changes.synchronised = leader.synchronised().collect();
         }
     }
 
@@ -226,11 +254,14 @@ impl Actor {
     fn member_event(&mut self, quorum: &mut Quorum, event: Event) -> Result<(), DiskError> {
         let now_ms = self.now_ms();
         match event {
-            Event::Notification(from, notification) => {
-                quorum.member.notification(now_ms, from, notification);
+            Event::Notification(from, notification, configuration) => {
+                let configuration = configuration.map(|configuration| *configuration);
+                quorum.member.notification(now_ms, from, notification, configuration);
             }
+            // Those that no configuration names may learn, before they are made members.
             Event::Joined(id, link, packet) => {
-                if quorum.member.leading().is_some() && quorum.ensemble.peers.contains_key(&id) {
+                let is_other = (1..=255).contains(&id) && id != quorum.ensemble.id;
+                if quorum.member.leading().is_some() && is_other {
                     quorum.cut(now_ms, id);
                     quorum.links.insert(id, link);
                     quorum.member.packet(now_ms, id, packet);
@@ -320,17 +351,22 @@ impl Actor {
             if gave_up {
                 quorum.member.look(self.now_ms());
             }
-            for (to, notification) in quorum.member.take_notifications() {
-                quorum.elections.send(to, notification.encode(&quorum.ensemble.text()));
+            let notifications = quorum.member.take_notifications();
+            if !notifications.is_empty() {
+                let text = quorum.member.members().current().to_string();
+                for (to, notification) in notifications {
+                    quorum.elections.send(to, notification.encode(&text));
+                }
             }
             if let Some(leader) = quorum.member.dials().filter(|_| !quorum.is_dialling)
-                && let Some(peer) = quorum.ensemble.peers.get(&leader).cloned()
+                && let Some(server) = quorum.member.members().current().servers().get(&leader)
             {
+                let addresses = server.addresses.iter().map(Address::quorum).collect();
                 quorum.is_dialling = true;
                 quorum.next_number += 2;
                 let (number, events) = (quorum.next_number, quorum.events.clone());
                 let security = self.config.quorum_security.clone();
-                net::dial(&quorum.runtime, leader, peer, number, security, events);
+                net::dial(&quorum.runtime, leader, addresses, number, security, events);
             }
             if !is_idle {
                 continue;
@@ -456,9 +492,25 @@ impl Actor {
                 self.learner_packet(quorum, from, packet);
             }
             Output::Pass(leader, packet) => self.leader_packet(quorum, leader, packet),
-            Output::GiveUp(_) => {}
+            Output::Propose(newest) => {
+                tracing::info!("configuration {:x} of the ensemble is proposed", newest.version);
+                let members = quorum.member.members();
+                quorum.elections.configure(members);
+                files::propose(&quorum.ensemble, &newest, members.current());
+            }
+            Output::Activate(next) => self.reconfigure(quorum, &next),
+            Output::HandOver(_) | Output::GiveUp(_) => {}
         }
         Ok(())
+    }
+
+    /// Another configuration is in force.
+    fn reconfigure(&mut self, quorum: &mut Quorum, next: &Configuration) {
+        tracing::info!("configuration {:x} of the ensemble is in force", next.version);
+        let members = quorum.member.members();
+        quorum.elections.configure(members);
+        files::activate(&quorum.ensemble, members);
+        self.core.set_configuration(wall_ms(), next);
     }
 
     /// What can't be read ends the server: what comes after it must not be applied without it.
@@ -471,14 +523,18 @@ impl Actor {
     }
 
     fn serve_clients(&mut self, quorum: &mut Quorum, zxid: i64) {
-        self.core.show_configuration(&quorum.ensemble.text());
+        let members = quorum.member.members();
+        self.core.set_configuration(wall_ms(), members.current());
         if quorum.member.leading().is_some() {
             tracing::info!("leading epoch {}", zxid >> 32);
             self.core.lead(self.now_ms(), zxid);
             (quorum.proposed, quorum.committed) = (zxid, zxid);
         } else {
-            tracing::info!("following server {:?}", quorum.member.leader().unwrap_or_default());
-            self.core.follow(zxid);
+            let leader = quorum.member.leader().unwrap_or_default();
+            let observes = members.observes();
+            let does = if observes { "observing" } else { "following" };
+            tracing::info!("{does} server {leader}");
+            self.core.follow(zxid, observes);
             (quorum.proposed, quorum.committed) = (0, 0);
         }
     }

@@ -62,6 +62,7 @@ impl Actor {
             }
             return;
         }
+        self.note_synchronised(quorum, data.get(12..16));
         self.core.forwarded(now_ms, wall_ms(), from, &data, packet.ids.unwrap_or_default());
     }
 
