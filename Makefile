@@ -59,4 +59,4 @@ tools-to-build:
 # Programs that run on CentOS 7.
 binaries: ui
 	packaging/zigbuild --release --target $(ZIG_TARGET).$(GLIBC) --bins \
-		--package zookeeper --package master --package agent --package marathon --package meso
+		--package zookeeper --package zkcli --package master --package agent --package marathon --package meso

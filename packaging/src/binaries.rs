@@ -1,6 +1,7 @@
 //! The built programs, where cargo left them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -36,5 +37,24 @@ impl Binaries {
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name)?;
         std::fs::read(&path).with_context(|| path.display().to_string())
+    }
+
+    /// What a program prints for some arguments.
+    ///
+    /// # Errors
+    /// When it doesn't run here, fails, or prints nothing.
+    pub fn printed(&self, name: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+        let program = self.path(name)?;
+        let command = format!("{} {}", program.display(), arguments.join(" "));
+        let output =
+            Command::new(program).args(arguments).output().with_context(|| command.clone())?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            bail!("{command}: {}: {}", output.status, error.trim());
+        }
+        if output.stdout.is_empty() {
+            bail!("{command}: printed nothing");
+        }
+        Ok(output.stdout)
     }
 }

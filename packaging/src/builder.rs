@@ -10,6 +10,7 @@ use rpm::{
 };
 
 use crate::binaries::Binaries;
+use crate::catalogue;
 use crate::definition::{Entry, Kind, Package, Requirement};
 use crate::elf::Needs;
 
@@ -140,6 +141,11 @@ impl Build {
             }
             Kind::File(content) => {
                 builder.with_file_contents(content.clone(), file())?;
+            }
+            Kind::Printed { program, arguments, gzipped } => {
+                let content = self.binaries.printed(program, arguments)?;
+                let content = if *gzipped { catalogue::gzipped(&content)? } else { content };
+                builder.with_file_contents(content, file())?;
             }
             Kind::Config(content) => {
                 builder.with_file_contents(content.clone(), file().config().noreplace())?;

@@ -10,12 +10,10 @@ mod zookeeper;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::binaries::Binaries;
 use crate::definition::{Architecture, Package};
 
-pub use meso::Documents;
 pub(crate) use meso::gzipped;
 
 /// The version of ZooKeeper that ours is compatible with.
@@ -53,10 +51,9 @@ pub fn release_package(base_url: &str) -> Result<Package> {
 /// The package `meso`: the command, its documents, and the packages in `rpms` for `meso bootstrap` to upload.
 ///
 /// # Errors
-/// When the program can't print its documents or a package can't be read.
-pub fn meso(binaries: &Binaries, rpms: &[impl AsRef<Path>]) -> Result<Package> {
-    let documents = Documents::of(binaries).context("documents of the meso command")?;
-    meso::package(&documents, rpms)
+/// When a package can't be read.
+pub fn meso(rpms: &[impl AsRef<Path>]) -> Result<Package> {
+    meso::package(rpms)
 }
 
 fn daemon(name: &'static str, version: &str) -> Package {

@@ -76,6 +76,15 @@ pub enum Kind {
     Program(&'static str),
     /// A file that belongs to the package.
     File(Cow<'static, [u8]>),
+    /// What one of our programs prints of itself, such as its man page, for these arguments.
+    Printed {
+        /// Its name in the build directory.
+        program: &'static str,
+        /// What it is asked.
+        arguments: &'static [&'static str],
+        /// Whether it is to be compressed.
+        gzipped: bool,
+    },
     /// A file that the operator edits: upgrades keep the edits.
     Config(Cow<'static, [u8]>),
     /// A licence text.
@@ -117,6 +126,24 @@ impl Entry {
     /// A file that belongs to the package.
     pub fn file(path: impl Into<String>, content: impl Into<Cow<'static, [u8]>>) -> Self {
         Self::new(path, 0o644, Kind::File(content.into()))
+    }
+
+    /// A program's man page, compressed.
+    pub fn man_page(
+        path: impl Into<String>,
+        program: &'static str,
+        arguments: &'static [&'static str],
+    ) -> Self {
+        Self::new(path, 0o644, Kind::Printed { program, arguments, gzipped: true })
+    }
+
+    /// What a program prints.
+    pub fn printed(
+        path: impl Into<String>,
+        program: &'static str,
+        arguments: &'static [&'static str],
+    ) -> Self {
+        Self::new(path, 0o644, Kind::Printed { program, arguments, gzipped: false })
     }
 
     /// A file that the operator edits.

@@ -58,7 +58,7 @@ pub fn build_all(
                 catalogue::daemons().iter().any(|package| is_package(path, package.name))
             })
             .collect();
-        let package = catalogue::meso(&build.binaries, &bundled)?;
+        let package = catalogue::meso(&bundled)?;
         let path = build.write(&package, out)?;
         remove_other_versions(package.name, &path, out)?;
         paths.push(path);

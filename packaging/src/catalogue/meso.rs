@@ -2,51 +2,11 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use flate2::{Compression, GzBuilder};
 
-use crate::binaries::Binaries;
 use crate::definition::{Architecture, Entry, Package};
-
-/// What the command says of itself.
-#[derive(Debug, Clone)]
-pub struct Documents {
-    man_page: Vec<u8>,
-    bash: Vec<u8>,
-    zsh: Vec<u8>,
-    fish: Vec<u8>,
-}
-
-impl Documents {
-    /// Asks the built program.
-    ///
-    /// # Errors
-    /// When it doesn't run here, fails, or prints nothing.
-    pub fn of(binaries: &Binaries) -> Result<Self> {
-        let program = binaries.path("meso")?;
-        let printed = |arguments: &[&str]| printed_by(&program, arguments);
-        Ok(Self {
-            man_page: printed(&["man"])?,
-            bash: printed(&["completions", "bash"])?,
-            zsh: printed(&["completions", "zsh"])?,
-            fish: printed(&["completions", "fish"])?,
-        })
-    }
-}
-
-fn printed_by(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
-    let command = format!("{} {}", program.display(), arguments.join(" "));
-    let output = Command::new(program).args(arguments).output().with_context(|| command.clone())?;
-    if !output.status.success() {
-        bail!("{command}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    if output.stdout.is_empty() {
-        bail!("{command}: printed nothing");
-    }
-    Ok(output.stdout)
-}
 
 /// gzip without name and time, so that the same text gives the same bytes.
 pub(crate) fn gzipped(content: &[u8]) -> Result<Vec<u8>> {
@@ -55,14 +15,22 @@ pub(crate) fn gzipped(content: &[u8]) -> Result<Vec<u8>> {
     writer.finish().context("compressing")
 }
 
-pub(super) fn package(documents: &Documents, rpms: &[impl AsRef<Path>]) -> Result<Package> {
+pub(super) fn package(rpms: &[impl AsRef<Path>]) -> Result<Package> {
     let name = "meso";
     let mut entries = vec![
         Entry::program("/usr/bin/meso", "meso"),
-        Entry::file("/usr/share/man/man1/meso.1.gz", gzipped(&documents.man_page)?),
-        Entry::file("/usr/share/bash-completion/completions/meso", documents.bash.clone()),
-        Entry::file("/usr/share/zsh/site-functions/_meso", documents.zsh.clone()),
-        Entry::file("/usr/share/fish/vendor_completions.d/meso.fish", documents.fish.clone()),
+        Entry::man_page("/usr/share/man/man1/meso.1.gz", "meso", &["man"]),
+        Entry::printed(
+            "/usr/share/bash-completion/completions/meso",
+            "meso",
+            &["completions", "bash"],
+        ),
+        Entry::printed("/usr/share/zsh/site-functions/_meso", "meso", &["completions", "zsh"]),
+        Entry::printed(
+            "/usr/share/fish/vendor_completions.d/meso.fish",
+            "meso",
+            &["completions", "fish"],
+        ),
         Entry::directory("/usr/share/meso"),
         Entry::directory("/usr/share/meso/rpms"),
         Entry::license(name),

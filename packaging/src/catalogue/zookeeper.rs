@@ -1,4 +1,4 @@
-//! `mesosphere-zookeeper`.
+//! `mesosphere-zookeeper`: the server and a client for the command line.
 
 use crate::definition::{Entry, Package, Requirement};
 use crate::scriptlets::{User, for_units};
@@ -9,7 +9,7 @@ pub(super) fn package() -> Package {
     let base = super::daemon("mesosphere-zookeeper", super::ZOOKEEPER_VERSION);
     Package {
         summary: "A ZooKeeper-compatible server",
-        description: "A server of ZooKeeper's protocol, log and snapshot formats, from the Meso project. It needs no Java.",
+        description: "A server of ZooKeeper's protocol, log and snapshot formats, from the Meso project. It needs no Java. zkcli is a client with the commands of zkCli.sh.",
         requires: vec![
             Requirement::BeforeInstall("/usr/bin/getent"),
             Requirement::BeforeInstall("/usr/sbin/groupadd"),
@@ -19,6 +19,23 @@ pub(super) fn package() -> Package {
         ],
         entries: vec![
             Entry::program("/usr/bin/zookeeper-server", "zookeeper-server"),
+            Entry::program("/usr/bin/zkcli", "zkcli"),
+            Entry::man_page("/usr/share/man/man1/zkcli.1.gz", "zkcli", &["--man"]),
+            Entry::printed(
+                "/usr/share/bash-completion/completions/zkcli",
+                "zkcli",
+                &["--completions", "bash"],
+            ),
+            Entry::printed(
+                "/usr/share/zsh/site-functions/_zkcli",
+                "zkcli",
+                &["--completions", "zsh"],
+            ),
+            Entry::printed(
+                "/usr/share/fish/vendor_completions.d/zkcli.fish",
+                "zkcli",
+                &["--completions", "fish"],
+            ),
             Entry::directory("/usr/libexec/zookeeper"),
             Entry::script(
                 "/usr/libexec/zookeeper/prepare-directories",

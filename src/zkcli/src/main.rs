@@ -1,0 +1,125 @@
+//! `zkcli`.
+
+use std::io::{IsTerminal as _, Write as _, stderr, stdin, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use zkcli::editor::Terminal;
+use zkcli::failure::Failure;
+use zkcli::options::{self, Options};
+use zkcli::output::{Format, Output};
+use zkcli::session::{Session, Settings};
+use zkcli::shell::{Flow, Shell};
+use zkcli::{configuration, documents};
+
+/// What the original ends with when it can't be started as told (`ExitCode.INVALID_INVOCATION`).
+const INVALID_INVOCATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let options = match options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            // Help goes to standard output, where it may be unwanted.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(INVALID_INVOCATION)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let document = match (&options.completions, options.man) {
+        (Some(shell), _) => Some(Ok(documents::completions(*shell))),
+        (None, true) => Some(documents::man_page()),
+        (None, false) => None,
+    };
+    if let Some(document) = document {
+        let written = document.and_then(|text| stdout().write_all(&text));
+        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let coloured = !options.json
+        && stdout().is_terminal()
+        && stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none();
+    let format = if options.json { Format::Json } else { Format::Plain };
+    let output = Output::new(format, coloured, Box::new(stdout()), Box::new(stderr()));
+    if let Some(file) = &options.client_configuration {
+        match configuration::check(file) {
+            Ok(ignored) if ignored.is_empty() => {}
+            Ok(ignored) => output.remark(&format!(
+                "{}: without effect here: {}",
+                file.display(),
+                ignored.join(", ")
+            )),
+            Err(problem) => {
+                output.complain(&problem);
+                return ExitCode::from(INVALID_INVOCATION);
+            }
+        }
+    }
+    // One thread: what the server sent first is printed first.
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(run(options, output))),
+        Err(error) => {
+            output.complain(&format!("zkcli: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options, output: Output) -> u8 {
+    output.say(&format!("Connecting to {}", options.server));
+    let settings = Settings {
+        timeout: Duration::from_millis(u64::from(options.timeout)),
+        readonly: options.readonly,
+        wait: options.waitforconnection,
+    };
+    let mut session = Session::new(&options.server, settings, output.clone());
+    let begun = session.connect(&options.server).await;
+    if let (true, Err(failure)) = (options.waitforconnection, &begun) {
+        output.complain(&failure.message());
+        return failure.exit_code();
+    }
+    let mut shell = Shell::new(session);
+    if options.command.is_empty() {
+        output.say("Welcome to ZooKeeper!");
+        if let Err(failure) = &begun {
+            output.remark(&unreachable_yet(&options.server, failure));
+        }
+        if stdin().is_terminal() && stdout().is_terminal() {
+            interact(&mut shell, &output).await;
+        } else {
+            let mut lines = BufReader::new(tokio::io::stdin()).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if shell.line(&line).await == Flow::Quit {
+                    break;
+                }
+            }
+        }
+    } else {
+        shell.words(&options.command).await;
+    }
+    output.set_print_watches(false);
+    shell.session.close().await;
+    shell.exit_code()
+}
+
+fn unreachable_yet(server: &str, failure: &Failure) -> String {
+    format!("no session with {server} yet ({}); the next command tries again", failure.message())
+}
+
+async fn interact(shell: &mut Shell, output: &Output) {
+    let mut terminal = match Terminal::open(shell.session.shared(), output) {
+        Ok(terminal) => terminal,
+        Err(error) => {
+            output.complain(&format!("zkcli: the terminal can't be used: {error}"));
+            return;
+        }
+    };
+    while let Some(line) = terminal.line(shell.prompt()).await {
+        if shell.line(&line).await == Flow::Quit {
+            break;
+        }
+    }
+}
