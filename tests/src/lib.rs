@@ -15,5 +15,6 @@ pub mod ports;
 pub mod programs;
 pub mod skip;
 pub mod wait;
+pub mod zookeeper;
 
 pub use daemon::Daemon;

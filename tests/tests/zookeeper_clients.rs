@@ -2,97 +2,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use end_to_end::cluster::four_letter_word;
 use end_to_end::programs::{binary, has_original_zookeeper, python, root, run, zk_cli};
-use end_to_end::{Daemon, need, ports, wait};
+use end_to_end::zookeeper::{Kind, Server};
+use end_to_end::{Daemon, need, wait};
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(40);
 const NO_VENV: &str = "target/venv is missing (tests/python-clients.sh)";
 const NO_ORIGINAL: &str = "Debian's zookeeper package is not installed";
-
-/// Whose server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Ours,
-    Original,
-}
-
-/// A data directory with a port, and the server that runs on it, if any.
-struct Server {
-    port: u16,
-    directory: TempDir,
-    daemon: Option<Daemon>,
-}
-
-impl Server {
-    fn new(further: &str) -> Self {
-        let [port] = ports::free();
-        let directory = TempDir::new().expect("a temporary directory");
-        let text = format!(
-            "tickTime=500\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\nmaxSessionTimeout=60000\n{further}",
-            directory.path().join("data").display()
-        );
-        std::fs::write(directory.path().join("zoo.cfg"), text).expect("zoo.cfg");
-        Self { port, directory, daemon: None }
-    }
-
-    /// With all four-letter words, and TTL nodes, on a data directory of its own.
-    fn started(kind: Kind) -> Self {
-        let mut server = Self::new(
-            "4lw.commands.whitelist=*\nextendedTypesEnabled=true\nznode.container.checkIntervalMs=100000000\n",
-        );
-        server.start(kind);
-        server
-    }
-
-    fn config(&self) -> PathBuf {
-        self.directory.path().join("zoo.cfg")
-    }
-
-    fn start(&mut self, kind: Kind) {
-        let mut command = match kind {
-            Kind::Ours => Command::new(binary("zookeeper-server")),
-            Kind::Original => {
-                let mut java = Command::new("java");
-                java.args(["-Xmx256m", "-cp", "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"]);
-                java.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
-                java
-            }
-        };
-        command.arg(self.config());
-        self.daemon = Some(Daemon::start("zookeeper", self.directory.path(), &mut command));
-        wait::until("the ZooKeeper server to serve", LIMIT, || {
-            let text = four_letter_word(self.port, "srvr")?;
-            if text.contains("Mode: standalone") { Ok(()) } else { Err(text) }
-        });
-    }
-
-    fn daemon(&mut self) -> Daemon {
-        self.daemon.take().expect("a running server")
-    }
-
-    fn client(script: &str) -> Command {
-        let mut command = Command::new(python().expect("checked before"));
-        command.arg(root().join("tests/clients").join(script));
-        command
-    }
-
-    fn kazoo(&self, arguments: &[&str]) -> Command {
-        let mut command = Self::client("zookeeper_kazoo.py");
-        command.arg(self.port.to_string()).args(arguments);
-        command
-    }
-
-    fn dump(&self) -> String {
-        run(&mut self.kazoo(&["dump"])).expect("the tree")
-    }
-}
 
 #[test]
 fn kazoo_finds_everything_as_it_should_be() {

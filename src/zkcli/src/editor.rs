@@ -86,7 +86,9 @@ impl Completer for Completion {
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let (start, word) = last_word(&line[..at]);
         let candidates = self.candidates(word, line[..start].trim().is_empty());
-        let pair = |text: String| Pair { display: text.clone(), replacement: text };
+        // A path may go on.
+        let end = if word.starts_with('/') { "" } else { " " };
+        let pair = |text: String| Pair { replacement: format!("{text}{end}"), display: text };
         Ok((start, candidates.into_iter().map(pair).collect()))
     }
 }
