@@ -2,6 +2,7 @@
 //! come in, effects go out. Effects are carried out in order, except that all writes of a batch come first: what
 //! leaves the agent is on disk by then.
 
+pub mod container_id;
 mod entropy;
 mod executors;
 mod launch;
@@ -12,6 +13,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod updates;
+pub mod validation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ use entropy::Entropy;
 use updates::Updates;
 
 pub use executors::CallError;
+pub use tasks::task_of;
 
 /// Completed tasks that are remembered of an executor, and completed frameworks of the agent.
 const COMPLETED_TASKS_MAX: usize = 200;
@@ -112,6 +115,8 @@ pub struct Settings {
     pub completed_executors_max: usize,
     /// `--executor_environment_variables`; `None` if not given.
     pub executor_environment: Option<BTreeMap<String, String>>,
+    /// `--gc_delay`.
+    pub gc_delay: Duration,
     /// `--switch_user`.
     pub switch_user: bool,
     /// `--recover=cleanup`: end what runs, then end.
@@ -265,6 +270,8 @@ pub struct Agent {
     pub completed_frameworks: VecDeque<(String, Framework)>,
     /// Status updates that wait.
     pub updates: Updates,
+    /// How long it took to take over from the agent before, in seconds.
+    pub recovery_seconds: f64,
     /// Counters, by metric name.
     pub counters: BTreeMap<String, u64>,
     entropy: Entropy,
@@ -322,6 +329,7 @@ impl Agent {
             frameworks: IndexMap::new(),
             completed_frameworks: VecDeque::new(),
             updates: Updates::default(),
+            recovery_seconds: 0.0,
             counters: BTreeMap::new(),
             entropy,
             register_due: Duration::ZERO,

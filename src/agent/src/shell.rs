@@ -1,9 +1,13 @@
 //! The shell around the core: one task owns the core and feeds it from one bounded queue.
 
 pub mod actor;
+pub mod containers;
 pub mod files;
 pub mod http;
+mod media;
 pub mod metrics;
+mod operator_api;
+pub mod operator_view;
 mod origin;
 mod plan;
 pub mod run;

@@ -1,6 +1,6 @@
 //! What master, agent and frameworks say to each other.
 //!
-//! Messages ([`v1`], [`internal`]), their JSON form ([`json`]), how they travel ([`content`], [`recordio`],
+//! Messages ([`v1`], [`internal`]), their JSON form ([`json`]; [`model`] in `/state`), how they travel ([`content`], [`recordio`],
 //! [`libprocess`]), and the values in them and in flags ([`resources`], [`units`], [`flags`], [`ids`], [`roles`], [`zk_url`]).
 //! This crate decides nothing: no policy, no state machine of a daemon.
 //!
@@ -12,6 +12,7 @@ pub mod flags;
 pub mod ids;
 pub mod json;
 pub mod libprocess;
+pub mod model;
 pub mod recordio;
 pub mod resources;
 pub mod roles;

@@ -1,19 +1,9 @@
-//! A daemon's life: logging, telling systemd, ending on a signal.
+//! A daemon's life: telling systemd, ending on a signal.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-/// Sends logs to standard error, one line an event, at `level` unless `RUST_LOG` says otherwise.
-pub fn init_logging(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // Fails only where logging is set up already, which is as good.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
-}
+pub use crate::logging::init as init_logging;
 
 /// Tells systemd that the daemon serves. Does nothing without systemd.
 pub fn notify_ready() {

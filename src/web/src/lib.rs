@@ -6,6 +6,7 @@
 //! nothing here knows which daemon it serves.
 
 pub mod daemon;
+pub mod logging;
 pub mod respond;
 pub mod serve;
 pub mod ui;

@@ -102,7 +102,7 @@ impl Agent {
                     tasks.push(super::tasks::task_of(task, id, v1::TaskState::TaskStaging));
                 }
                 for task in executor.tasks.values() {
-                    tasks.push(self.task_with_head(id, task));
+                    tasks.push(self.reported(id, task));
                 }
                 tasks.extend(
                     executor
@@ -111,7 +111,7 @@ impl Agent {
                         .filter(|task| {
                             self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))
                         })
-                        .map(|task| self.task_with_head(id, task)),
+                        .map(|task| self.reported(id, task)),
                 );
             }
             for executor in &framework.completed {
@@ -122,7 +122,7 @@ impl Agent {
                         .filter(|task| {
                             self.updates.has_pending(&(id.clone(), task.task_id.value.clone()))
                         })
-                        .map(|task| self.task_with_head(id, task)),
+                        .map(|task| self.reported(id, task)),
                 );
             }
         }
@@ -138,7 +138,15 @@ impl Agent {
         }
     }
 
-    fn task_with_head(&self, framework: &str, task: &v1::Task) -> v1::Task {
+    /// A task as the master gets it: what executors say to frameworks is none of its business.
+    fn reported(&self, framework: &str, task: &v1::Task) -> v1::Task {
+        let mut task = self.task_with_head(framework, task);
+        task.statuses.iter_mut().for_each(|status| status.data = None);
+        task
+    }
+
+    /// A task with the update that waits for its acknowledgement, if one does.
+    pub fn task_with_head(&self, framework: &str, task: &v1::Task) -> v1::Task {
         let mut task = task.clone();
         if let Some((state, uuid)) =
             self.updates.head(&(framework.to_owned(), task.task_id.value.clone()))

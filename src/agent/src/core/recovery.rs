@@ -206,8 +206,7 @@ impl Agent {
             match (record.r#type(), record.update, record.uuid) {
                 (m::status_update_record::Type::Update, Some(update), _) => {
                     task.state = update.status.state;
-                    let mut status = update.status.clone();
-                    status.data = None;
+                    let status = update.status.clone();
                     if task.statuses.last().is_some_and(|last| last.state == status.state) {
                         task.statuses.pop();
                     }

@@ -184,12 +184,11 @@ fn describe_container(executor: &Executor, address: std::net::IpAddr, status: &m
 }
 
 /// Records a task's new state; of one state in a row only the newest status is kept.
-pub(super) fn record(executor: &mut Executor, mut status: v1::TaskStatus) {
+pub(super) fn record(executor: &mut Executor, status: v1::TaskStatus) {
     let id = status.task_id.value.clone();
     let Some(task) = executor.tasks.get_mut(&id) else { return };
     let state = status.state();
     task.state = status.state;
-    status.data = None;
     if task.statuses.last().is_some_and(|last| last.state == status.state) {
         task.statuses.pop();
     }

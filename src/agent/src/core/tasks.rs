@@ -9,7 +9,7 @@ use super::{Agent, Effect, ExecutorState, Framework, Now, Verdict};
 use crate::checkpoint::paths;
 
 /// The task that a [`v1::TaskInfo`] becomes.
-pub(super) fn task_of(info: &v1::TaskInfo, framework: &str, state: TaskState) -> v1::Task {
+pub fn task_of(info: &v1::TaskInfo, framework: &str, state: TaskState) -> v1::Task {
     v1::Task {
         name: info.name.clone(),
         task_id: info.task_id.clone(),

@@ -40,6 +40,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         completed_executors_max: 150,
         executor_environment: None,
         switch_user: false,
+        gc_delay: Duration::from_secs(604_800),
         cleans_up: false,
         ip: None,
         endpoint: "127.0.0.1:5051".parse().unwrap(),

@@ -91,15 +91,6 @@ struct Stream {
     content: ContentType,
 }
 
-/// What an operator chose of times.
-#[derive(Debug, Clone, Copy)]
-pub struct Intervals {
-    /// `--gc_delay`.
-    pub gc_delay: Duration,
-    /// `--http_heartbeat_interval`.
-    pub heartbeat: Duration,
-}
-
 /// The task's state.
 pub struct Actor {
     agent: Agent,
@@ -107,7 +98,8 @@ pub struct Actor {
     sender: Sender,
     launcher: Launcher,
     handle: Handle,
-    intervals: Intervals,
+    /// `--http_heartbeat_interval`.
+    heartbeat: Duration,
     started: Instant,
     shutdown: CancellationToken,
     ending: Option<Ending>,
@@ -127,7 +119,7 @@ impl Actor {
         sender: Sender,
         launcher: Launcher,
         notices: mpsc::Receiver<Notice>,
-        intervals: Intervals,
+        heartbeat: Duration,
         started: Instant,
         shutdown: CancellationToken,
     ) -> (Handle, tokio::task::JoinHandle<Option<Ending>>) {
@@ -139,7 +131,7 @@ impl Actor {
             sender,
             launcher,
             handle: handle.clone(),
-            intervals,
+            heartbeat,
             started,
             shutdown,
             ending: None,
@@ -154,8 +146,7 @@ impl Actor {
     ) -> Option<Ending> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut heartbeats =
-            tokio::time::interval(self.intervals.heartbeat.max(Duration::from_millis(1)));
+        let mut heartbeats = tokio::time::interval(self.heartbeat.max(Duration::from_millis(1)));
         heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.ending.is_none() {
             tokio::select! {
@@ -297,7 +288,8 @@ impl Actor {
     }
 
     fn forget(&self, run: Run) {
-        let (delay, work_dir) = (self.intervals.gc_delay, self.agent.settings.work_dir.clone());
+        let (delay, work_dir) =
+            (self.agent.settings.gc_delay, self.agent.settings.work_dir.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let removed = tokio::task::spawn_blocking(move || {

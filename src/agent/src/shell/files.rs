@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use axum::response::Response;
 use http::header::CONTENT_DISPOSITION;
 use http::{HeaderValue, StatusCode};
+use mesos::v1;
 use serde_json::{Value, json};
 use web::respond;
 
@@ -19,8 +20,31 @@ const READ_MAX: u64 = 16 * 4096;
 /// Virtual paths and the directories that they stand for.
 pub type Attached = BTreeMap<String, PathBuf>;
 
-/// The real path of a virtual one; `None` if it is outside of what is attached.
-fn resolve(attached: &Attached, path: &str) -> Option<PathBuf> {
+/// Why a file is not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileError {
+    /// There is none.
+    NotFound,
+    /// It is not to be shown, and why.
+    Invalid(String),
+    /// What the system says.
+    System(String),
+}
+
+impl FileError {
+    /// The refusal, as the old endpoints and the operator API give it.
+    pub fn into_response(self) -> Response {
+        match self {
+            Self::NotFound => respond::text(StatusCode::NOT_FOUND, ""),
+            Self::Invalid(text) => respond::text(StatusCode::BAD_REQUEST, text),
+            Self::System(text) => respond::text(StatusCode::INTERNAL_SERVER_ERROR, text),
+        }
+    }
+}
+
+/// The real path of a virtual one.
+fn resolve(attached: &Attached, path: &str) -> Result<PathBuf, FileError> {
+    let asked = path;
     let path = path.trim_end_matches('/');
     let (prefix, root) = attached
         .iter()
@@ -28,33 +52,28 @@ fn resolve(attached: &Attached, path: &str) -> Option<PathBuf> {
             path == prefix.as_str()
                 || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
         })
-        .max_by_key(|(prefix, _)| prefix.len())?;
-    let root = fs::canonicalize(root).ok()?;
-    let real = fs::canonicalize(root.join(path[prefix.len()..].trim_start_matches('/'))).ok()?;
-    real.starts_with(&root).then_some(real)
+        .max_by_key(|(prefix, _)| prefix.len())
+        .ok_or(FileError::NotFound)?;
+    let canonical = |path: &Path| fs::canonicalize(path).map_err(|_| FileError::NotFound);
+    let root = canonical(root)?;
+    let real = canonical(&root.join(path[prefix.len()..].trim_start_matches('/')))?;
+    if real.starts_with(&root) {
+        Ok(real)
+    } else {
+        Err(FileError::Invalid(format!("'{asked}' is inaccessible.\n")))
+    }
 }
 
-fn mode(metadata: &fs::Metadata) -> String {
-    let bits = metadata.permissions().mode();
-    let kind = if metadata.is_dir() { 'd' } else { '-' };
-    let letter = |bit: u32, letter: char| if bits & bit != 0 { letter } else { '-' };
-    [
-        kind,
-        letter(0o400, 'r'),
-        letter(0o200, 'w'),
-        letter(0o100, 'x'),
-        letter(0o040, 'r'),
-        letter(0o020, 'w'),
-        letter(0o010, 'x'),
-        letter(0o004, 'r'),
-        letter(0o002, 'w'),
-        letter(0o001, 'x'),
-    ]
-    .iter()
-    .collect()
+/// `drwxr-xr-x`.
+fn mode(bits: u32) -> String {
+    let kind = if bits & 0o170_000 == 0o040_000 { 'd' } else { '-' };
+    let letter = |(index, letter): (u32, char)| {
+        if bits & (0o400 >> index) != 0 { letter } else { '-' }
+    };
+    std::iter::once(kind).chain((0..).zip("rwxrwxrwx".chars()).map(letter)).collect()
 }
 
-fn entry(virtual_path: &str, metadata: &fs::Metadata) -> Value {
+fn info(virtual_path: String, metadata: &fs::Metadata) -> v1::FileInfo {
     let user = nix::unistd::User::from_uid(metadata.uid().into())
         .ok()
         .flatten()
@@ -63,31 +82,80 @@ fn entry(virtual_path: &str, metadata: &fs::Metadata) -> Value {
         .ok()
         .flatten()
         .map_or_else(|| metadata.gid().to_string(), |group| group.name);
-    json!({
-        "gid": group,
-        "mode": mode(metadata),
-        "mtime": metadata.mtime() as f64,
-        "nlink": metadata.nlink(),
-        "path": virtual_path,
-        "size": metadata.len(),
-        "uid": user,
-    })
+    v1::FileInfo {
+        path: virtual_path,
+        nlink: i32::try_from(metadata.nlink()).ok(),
+        size: Some(metadata.len()),
+        mtime: Some(v1::TimeInfo { nanoseconds: metadata.mtime().saturating_mul(1_000_000_000) }),
+        mode: Some(metadata.permissions().mode()),
+        uid: Some(user),
+        gid: Some(group),
+    }
 }
 
-/// `/files/browse`.
-pub fn browse(attached: &Attached, path: &str) -> Response {
-    let Some(real) = resolve(attached, path) else { return respond::empty(StatusCode::NOT_FOUND) };
-    let Ok(entries) = fs::read_dir(&real) else { return respond::json("[]") };
-    let mut list: Vec<(String, Value)> = entries
+/// What is in a directory, by name; nothing in a file.
+///
+/// # Errors
+/// When there is no such path, or it leaves the sandbox.
+pub fn list(attached: &Attached, path: &str) -> Result<Vec<v1::FileInfo>, FileError> {
+    let real = resolve(attached, path)?;
+    let Ok(entries) = fs::read_dir(&real) else { return Ok(Vec::new()) };
+    let mut list: Vec<v1::FileInfo> = entries
         .flatten()
         .filter_map(|file| {
             let shown =
                 format!("{}/{}", path.trim_end_matches('/'), file.file_name().to_string_lossy());
-            Some((shown.clone(), entry(&shown, &file.metadata().ok()?)))
+            Some(info(shown, &file.metadata().ok()?))
         })
         .collect();
-    list.sort_by(|a, b| a.0.cmp(&b.0));
-    respond::json(Value::Array(list.into_iter().map(|(_, value)| value).collect()).to_string())
+    list.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(list)
+}
+
+/// A file's size, and up to `length` bytes of it from `offset` on; none without an offset.
+///
+/// # Errors
+/// When there is no such file, it leaves the sandbox, or it is a directory.
+pub fn slice(
+    attached: &Attached,
+    path: &str,
+    offset: Option<u64>,
+    length: Option<u64>,
+) -> Result<(u64, Vec<u8>), FileError> {
+    let real = resolve(attached, path)?;
+    let metadata = fs::metadata(&real).map_err(|_| FileError::NotFound)?;
+    if metadata.is_dir() {
+        return Err(FileError::Invalid("Cannot read a directory.\n".to_owned()));
+    }
+    let Some(offset) = offset else { return Ok((metadata.len(), Vec::new())) };
+    let wanted = length
+        .map_or(READ_MAX, |length| length.min(READ_MAX))
+        .min(metadata.len().saturating_sub(offset));
+    let mut data = vec![0; wanted as usize];
+    let count = fs::File::open(&real)
+        .and_then(|file| file.read_at(&mut data, offset))
+        .map_err(|error| FileError::System(error.to_string()))?;
+    data.truncate(count);
+    Ok((metadata.len(), data))
+}
+
+/// `/files/browse`.
+pub fn browse(attached: &Attached, path: &str) -> Response {
+    let entry = |file: v1::FileInfo| {
+        json!({
+            "gid": file.gid(),
+            "mode": mode(file.mode()),
+            "mtime": (file.mtime.unwrap_or_default().nanoseconds / 1_000_000_000) as f64,
+            "nlink": file.nlink(),
+            "path": file.path,
+            "size": file.size(),
+            "uid": file.uid(),
+        })
+    };
+    match list(attached, path) {
+        Ok(files) => respond::json(files.into_iter().map(entry).collect::<Value>().to_string()),
+        Err(error) => error.into_response(),
+    }
 }
 
 /// `/files/read`.
@@ -97,44 +165,34 @@ pub fn read(
     offset: Option<&str>,
     length: Option<&str>,
 ) -> Response {
-    let number = |name: &str, text: &str| {
-        text.parse::<i64>()
-            .map_err(|_| format!("Failed to parse {name}: Failed to convert '{text}' to number.\n"))
+    let number = |name: &str, text: Option<&str>| {
+        let parsed = text.map(str::parse::<i64>).transpose();
+        parsed.map(|number| number.and_then(|number| u64::try_from(number).ok())).map_err(|_| {
+            let text = text.unwrap_or_default();
+            FileError::Invalid(format!(
+                "Failed to parse {name}: Failed to convert '{text}' to number.\n"
+            ))
+        })
     };
-    let (offset, length) = match (
-        offset.map(|text| number("offset", text)).transpose(),
-        length.map(|text| number("length", text)).transpose(),
-    ) {
-        (Ok(offset), Ok(length)) => (offset.unwrap_or(-1), length.unwrap_or(-1)),
-        (Err(text), _) | (_, Err(text)) => return respond::text(StatusCode::BAD_REQUEST, text),
-    };
-    let Some(real) = resolve(attached, path) else { return respond::empty(StatusCode::NOT_FOUND) };
-    let Ok(metadata) = fs::metadata(&real) else { return respond::empty(StatusCode::NOT_FOUND) };
-    if metadata.is_dir() {
-        return respond::text(StatusCode::BAD_REQUEST, "Cannot read a directory.\n");
-    }
-    let Ok(offset) = u64::try_from(offset) else {
-        return respond::json(json!({"data": "", "offset": metadata.len()}).to_string());
-    };
-    let wanted = u64::try_from(length)
-        .map_or(READ_MAX, |length| length.min(READ_MAX))
-        .min(metadata.len().saturating_sub(offset));
-    let mut data = vec![0; wanted as usize];
-    let read = fs::File::open(&real).and_then(|file| file.read_at(&mut data, offset));
+    let parsed = number("offset", offset)
+        .and_then(|offset| number("length", length).map(|length| (offset, length)));
+    let read = parsed.and_then(|(offset, length)| {
+        slice(attached, path, offset, length).map(|(size, data)| (offset.unwrap_or(size), data))
+    });
     match read {
-        Ok(count) => {
-            data.truncate(count);
-            respond::json(
-                json!({"data": String::from_utf8_lossy(&data), "offset": offset}).to_string(),
-            )
-        }
-        Err(error) => respond::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        Ok((offset, data)) => respond::json(
+            json!({"data": String::from_utf8_lossy(&data), "offset": offset}).to_string(),
+        ),
+        Err(error) => error.into_response(),
     }
 }
 
 /// `/files/download`.
 pub async fn download(attached: &Attached, path: &str) -> Response {
-    let Some(real) = resolve(attached, path) else { return respond::empty(StatusCode::NOT_FOUND) };
+    let real = match resolve(attached, path) {
+        Ok(real) => real,
+        Err(error) => return error.into_response(),
+    };
     if real.is_dir() {
         return respond::text(StatusCode::BAD_REQUEST, "Cannot download a directory.\n");
     }
@@ -167,10 +225,15 @@ mod tests {
         fs::write(directory.path().join("secret"), "x").unwrap();
         std::os::unix::fs::symlink(directory.path().join("secret"), sandbox.join("link")).unwrap();
         let attached = Attached::from([("/box".to_owned(), sandbox)]);
-        assert!(resolve(&attached, "/box/stdout").is_some());
-        assert!(resolve(&attached, "/box/d/").is_some());
-        for path in ["/box/../secret", "/box/link", "/boxes", "/etc/passwd", "/box/none"] {
-            assert!(resolve(&attached, path).is_none(), "{path}");
+        assert!(resolve(&attached, "/box/stdout").is_ok());
+        assert!(resolve(&attached, "/box/d/").is_ok());
+        for path in ["/boxes", "/etc/passwd", "/box/none"] {
+            assert_eq!(resolve(&attached, path), Err(FileError::NotFound), "{path}");
         }
+        for path in ["/box/../secret", "/box/link"] {
+            let refused = FileError::Invalid(format!("'{path}' is inaccessible.\n"));
+            assert_eq!(resolve(&attached, path), Err(refused), "{path}");
+        }
+        assert_eq!(mode(0o040_750), "drwxr-x---");
     }
 }

@@ -21,10 +21,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use web::respond;
 
 use super::actor::{Handle, Input};
-use super::{files, metrics, origin, view};
+use super::{containers, files, metrics, operator_api, origin, view};
 use crate::core::CallError;
 
-const BODY_MAX: usize = 64 << 20;
+pub(super) const BODY_MAX: usize = 64 << 20;
 
 /// What requests need.
 #[derive(Clone)]
@@ -35,8 +35,16 @@ pub(super) struct App {
     pub(super) started: Instant,
 }
 
-fn bad_request(text: impl Into<Body>) -> Response {
+pub(super) fn bad_request(text: impl Into<Body>) -> Response {
     respond::text(StatusCode::BAD_REQUEST, text)
+}
+
+impl App {
+    /// The answer when there is nobody left to give one.
+    #[expect(clippy::unused_self, reason = "an agent that answers so is this one")]
+    pub(super) fn ending(&self) -> Response {
+        respond::text(StatusCode::SERVICE_UNAVAILABLE, "Agent is terminating")
+    }
 }
 
 /// The router of everything that the agent answers.
@@ -85,7 +93,7 @@ async fn answer(app: App, request: Request) -> Response {
     let local =
         path.strip_prefix("/slave(1)").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
     let (start_time, flags) = (app.start_time, app.flags.clone());
-    let ending = || respond::text(StatusCode::SERVICE_UNAVAILABLE, "Agent is terminating");
+    let ending = || app.ending();
     match local {
         "/health" => respond::empty(StatusCode::OK),
         "/version" => respond::jsonp(json!({"build_date": crate::BUILD_DATE, "build_time": crate::BUILD_TIME, "build_user": "meso", "version": mesos::VERSION}).to_string(), query),
@@ -95,13 +103,12 @@ async fn answer(app: App, request: Request) -> Response {
             None => ending(),
         },
         "/containers" | "/monitor/statistics" => {
-            let Some(containers) = app.handle.look(|agent| view::containers(agent)).await else {
+            let show = if local == "/containers" { containers::containers } else { containers::monitor };
+            let Some(all) = app.handle.look(|agent| containers::of_executors(agent)).await else {
                 return ending();
             };
             let now = app.start_time + app.started.elapsed().as_secs_f64();
-            let read =
-                tokio::task::spawn_blocking(move || view::with_statistics(containers, now)).await;
-            match read {
+            match tokio::task::spawn_blocking(move || show(&all, now)).await {
                 Ok(value) => respond::jsonp(value.to_string(), query),
                 Err(_) => ending(),
             }
@@ -133,7 +140,12 @@ async fn answer(app: App, request: Request) -> Response {
             Ok(body) => executor(&app, &parts.headers, body.to_bytes()).await,
             Err(_) => bad_request("The body can't be read"),
         },
-        "/api/v1" => respond::text(StatusCode::NOT_IMPLEMENTED, "not supported by this agent yet"),
+        "/api/v1" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
+        "/api/v1" => operator_api::handle(&app, &parts.headers, body).await,
+        "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
+        "/logging/toggle" => web::logging::toggle(query, |text| {
+            mesos::units::parse_duration(text).map_err(|error| error.to_string())
+        }),
         _ => respond::not_found(),
     }
 }
@@ -159,7 +171,7 @@ async fn executor(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
         Ok(call) => call,
         Err(error) => return bad_request(error.to_string()),
     };
-    let ending = || respond::text(StatusCode::SERVICE_UNAVAILABLE, "Agent is terminating");
+    let ending = || app.ending();
     if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
         return match app.handle.call(call).await {
             Some(Ok(())) => respond::empty(StatusCode::ACCEPTED),

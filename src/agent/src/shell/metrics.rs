@@ -9,6 +9,19 @@ use crate::core::{Agent, Executor, ExecutorState, Registration};
 
 /// Counters that are shown before anything is counted.
 const COUNTERS: &[&str] = &[
+    "containerizer/fetcher/cache_size_total_bytes",
+    "containerizer/fetcher/cache_size_used_bytes",
+    "containerizer/fetcher/task_fetches_failed",
+    "containerizer/fetcher/task_fetches_succeeded",
+    "containerizer/mesos/container_destroy_errors",
+    "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
+    "containerizer/mesos/provisioner/remove_container_errors",
+    "gc/path_removals_failed",
+    "gc/path_removals_pending",
+    "gc/path_removals_succeeded",
+    "resource_provider_manager/events/disconnect",
+    "resource_provider_manager/events/subscribe",
+    "resource_provider_manager/subscribed",
     "slave/container_launch_errors",
     "slave/executors_preempted",
     "slave/executors_terminated",
@@ -43,6 +56,20 @@ pub fn system() -> BTreeMap<String, f64> {
     all
 }
 
+/// `/system/stats.json`.
+pub fn stats() -> serde_json::Value {
+    let all = system();
+    let get = |name: &str| all.get(name).copied().unwrap_or_default();
+    serde_json::json!({
+        "avg_load_15min": get("system/load_15min"),
+        "avg_load_1min": get("system/load_1min"),
+        "avg_load_5min": get("system/load_5min"),
+        "cpus_total": get("system/cpus_total") as u64,
+        "mem_free_bytes": get("system/mem_free_bytes") as u64,
+        "mem_total_bytes": get("system/mem_total_bytes") as u64,
+    })
+}
+
 /// `/metrics/snapshot`.
 pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
     use mesos::v1::TaskState as S;
@@ -52,6 +79,11 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
     put(
         "slave/registered".into(),
         f64::from(u8::from(agent.registration == Registration::Running)),
+    );
+    put("slave/recovery_time_secs".into(), agent.recovery_seconds);
+    put(
+        "slave/executor_directory_max_allowed_age_secs".into(),
+        agent.settings.gc_delay.as_secs_f64(),
     );
     put("slave/frameworks_active".into(), agent.frameworks.len() as f64);
     let executors = || agent.frameworks.values().flat_map(|framework| framework.executors.values());

@@ -256,6 +256,7 @@ pub(super) fn settings(
             .number("max_completed_executors_per_framework")
             .unwrap_or(150) as usize,
         executor_environment,
+        gc_delay: duration("gc_delay"),
         switch_user: values.boolean("switch_user"),
         cleans_up: values.text("recover") == Some("cleanup"),
         ip: values.text("ip").map(str::to_owned),

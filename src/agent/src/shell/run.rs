@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::{self, Actor, Input, Intervals};
+use super::actor::{self, Actor, Input};
 use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
 use crate::checkpoint::{self, found, paths};
@@ -94,21 +94,14 @@ pub async fn run(
     let started = Instant::now();
     let mut agent = Agent::new(settings, info);
     recover(&mut agent, &launcher, &values, &plan.work_dir, started)?;
+    agent.recovery_seconds = started.elapsed().as_secs_f64();
     launcher.end_orphans();
 
     let sender = Sender::new(endpoint);
     let mut exited = sender.exited();
     let heartbeat = values.duration("http_heartbeat_interval").unwrap_or(Duration::from_secs(30));
-    let gc_delay = values.duration("gc_delay").unwrap_or(Duration::from_secs(604_800));
-    let (handle, actor) = Actor::start(
-        agent,
-        sender,
-        launcher.clone(),
-        ends,
-        Intervals { gc_delay, heartbeat },
-        started,
-        shutdown.clone(),
-    );
+    let (handle, actor) =
+        Actor::start(agent, sender, launcher.clone(), ends, heartbeat, started, shutdown.clone());
     let watcher = handle.clone();
     tokio::spawn(async move {
         loop {

@@ -3,26 +3,16 @@
 use std::collections::BTreeMap;
 
 use mesos::json::{self, Dialect};
+use mesos::model;
 use mesos::resources::Resources;
 use mesos::v1;
 use serde_json::{Map, Value, json};
 
 use super::files::Attached;
-use crate::containerizer::processes;
 use crate::core::{Agent, CAPABILITIES, Executor, Framework};
 
 fn resources(resources: &Resources) -> Value {
-    let mut object = Map::new();
-    for name in ["disk", "mem", "gpus", "cpus"] {
-        object.insert(name.to_owned(), json!(resources.get(name)));
-    }
-    for (name, value) in resources.scalars() {
-        object.entry(name).or_insert(json!(value.to_f64()));
-    }
-    if !resources.ports().is_empty() {
-        object.insert("ports".to_owned(), json!(resources.ports().to_string()));
-    }
-    Value::Object(object)
+    Value::Object(resources.to_model())
 }
 
 fn full(resources: &Resources) -> Value {
@@ -36,65 +26,29 @@ fn full(resources: &Resources) -> Value {
     resources.to_protos().iter().map(shown).collect()
 }
 
-/// The role that resources were allocated to.
-fn role(resources: &[v1::Resource]) -> String {
-    let allocated =
-        resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone());
-    allocated.unwrap_or_else(|| "*".to_owned())
-}
-
-fn task(task: &v1::Task) -> Value {
-    let statuses: Vec<Value> = task
-        .statuses
-        .iter()
-        .map(|status| {
-            let mut object = Map::new();
-            object.insert("state".to_owned(), json!(status.state().as_str_name()));
-            object.insert("timestamp".to_owned(), json!(status.timestamp.unwrap_or_default()));
-            if let Some(container) = &status.container_status {
-                let mut container = container.clone();
-                // The original shows it only in `/containers`.
-                container.executor_pid = None;
-                object
-                    .insert("container_status".to_owned(), json::to_value(&container, Dialect::V0));
-            }
-            if let Some(healthy) = status.healthy {
-                object.insert("healthy".to_owned(), json!(healthy));
-            }
-            Value::Object(object)
-        })
-        .collect();
-    json!({
-        "id": task.task_id.value,
-        "name": task.name,
-        "framework_id": task.framework_id.value,
-        "executor_id": task.executor_id.as_ref().map_or("", |id| id.value.as_str()),
-        "slave_id": task.agent_id.value,
-        "state": task.state().as_str_name(),
-        "role": role(&task.resources),
-        "resources": resources(&Resources::from_protos(&task.resources)),
-        "statuses": statuses,
-    })
-}
-
 fn executor(agent: &Agent, executor: &Executor) -> Value {
-    let queued: Vec<Value> = executor
-        .queued
-        .values()
-        .map(|task| json!({"id": task.task_id.value, "name": task.name, "slave_id": task.agent_id.value, "resources": resources(&Resources::from_protos(&task.resources))}))
-        .collect();
-    json!({
-        "id": executor.info.executor_id.value,
-        "name": executor.info.name(),
-        "source": executor.info.source(),
-        "container": executor.run.container,
-        "directory": executor.run.sandbox(&agent.settings.work_dir),
-        "resources": resources(&executor.resources()),
-        "role": role(&executor.info.resources),
-        "tasks": executor.tasks.values().map(task).collect::<Vec<_>>(),
-        "queued_tasks": queued,
-        "completed_tasks": executor.completed.iter().map(task).collect::<Vec<_>>(),
-    })
+    let info = &executor.info;
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    put("id", json!(info.executor_id.value));
+    put("name", json!(info.name()));
+    put("source", json!(info.source()));
+    put("container", json!(executor.run.container));
+    put("directory", json!(executor.run.sandbox(&agent.settings.work_dir)));
+    put("resources", resources(&executor.resources()));
+    if let Some(first) = info.resources.first() {
+        put("role", json!(model::role(std::slice::from_ref(first)).unwrap_or("*")));
+    }
+    if let Some(labels) = &info.labels {
+        put("labels", model::labels(labels));
+    }
+    if info.r#type.is_some() {
+        put("type", json!(info.r#type().as_str_name()));
+    }
+    put("tasks", executor.tasks.values().map(model::task).collect());
+    put("queued_tasks", executor.queued.values().map(model::queued_task).collect());
+    put("completed_tasks", executor.completed.iter().map(model::task).collect());
+    Value::Object(object)
 }
 
 fn framework(agent: &Agent, id: &str, framework: &Framework) -> Value {
@@ -196,51 +150,6 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
         agent.completed_frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect(),
     );
     Value::Object(object)
-}
-
-/// `/containers`, without statistics: what is known of each, and its first process.
-pub fn containers(agent: &Agent) -> Vec<(Value, Option<i32>)> {
-    let mut all = Vec::new();
-    for (id, framework) in &agent.frameworks {
-        for executor in framework.executors.values() {
-            let mut status = json!({"container_id": {"value": executor.run.container}});
-            if let Some(pid) = executor.pid {
-                status["executor_pid"] = json!(pid);
-            }
-            let limits = executor.resources();
-            let memory = limits.mem() * 1_048_576.0;
-            let container = json!({
-                "container_id": executor.run.container,
-                "executor_id": executor.info.executor_id.value,
-                "executor_name": executor.info.name(),
-                "framework_id": id,
-                "source": executor.info.source(),
-                "statistics": {
-                    "cpus_soft_limit": limits.cpus(),
-                    "mem_limit_bytes": memory as u64,
-                    "mem_soft_limit_bytes": memory as u64,
-                },
-                "status": status,
-            });
-            all.push((container, executor.pid));
-        }
-    }
-    all
-}
-
-/// `/containers` with what the containers use now; reads `/proc`.
-pub fn with_statistics(containers: Vec<(Value, Option<i32>)>, now: f64) -> Value {
-    let fill = |(mut container, pid): (Value, Option<i32>)| {
-        let statistics = &mut container["statistics"];
-        statistics["timestamp"] = json!(now);
-        if let Some(usage) = pid.and_then(processes::usage) {
-            statistics["cpus_user_time_secs"] = json!(usage.user_seconds);
-            statistics["cpus_system_time_secs"] = json!(usage.system_seconds);
-            statistics["mem_rss_bytes"] = json!(usage.resident_bytes);
-        }
-        container
-    };
-    Value::Array(containers.into_iter().map(fill).collect())
 }
 
 /// The virtual paths of all sandboxes.

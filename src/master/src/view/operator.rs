@@ -187,20 +187,5 @@ const LISTS: &[(&str, &[&str])] = &[
 
 /// An answer's JSON with its empty lists.
 pub fn with_empty_lists(value: &mut serde_json::Value) {
-    let Some(object) = value.as_object_mut() else { return };
-    for (name, lists) in LISTS {
-        let Some(holder) = object.get_mut(*name).and_then(|holder| holder.as_object_mut()) else {
-            continue;
-        };
-        let mut whole = serde_json::Map::new();
-        for list in *lists {
-            let present = holder.shift_remove(*list).unwrap_or_else(|| serde_json::json!([]));
-            whole.insert((*list).to_owned(), present);
-        }
-        whole.append(holder);
-        *holder = whole;
-    }
-    if let Some(state) = object.get_mut("get_state") {
-        with_empty_lists(state);
-    }
+    mesos::json::with_empty_lists(value, LISTS);
 }

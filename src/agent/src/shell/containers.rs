@@ -1,0 +1,123 @@
+//! What is shown of containers: `/containers`, `/monitor/statistics` and GET_CONTAINERS (`slave/http.cpp`).
+
+use mesos::resources::Resources;
+use mesos::v1;
+use mesos::v1::agent::response::get_containers;
+use serde_json::{Map, Value, json};
+
+use crate::containerizer::processes;
+use crate::core::Agent;
+
+/// One container, as the agent knows it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    id: v1::ContainerId,
+    pid: Option<i32>,
+    /// Whose it is; `None` for a container that an operator or an executor asked for.
+    owner: Option<Owner>,
+}
+
+#[derive(Debug, Clone)]
+struct Owner {
+    framework: String,
+    executor: String,
+    name: String,
+    source: String,
+    resources: Resources,
+}
+
+/// The containers of executors.
+pub fn of_executors(agent: &Agent) -> Vec<Shown> {
+    let of_framework = |(id, framework): (&String, &crate::core::Framework)| {
+        let id = id.clone();
+        let shown = framework.executors.values().map(move |executor| Shown {
+            id: v1::ContainerId { value: executor.run.container.clone(), parent: None },
+            pid: executor.pid,
+            owner: Some(Owner {
+                framework: id.clone(),
+                executor: executor.info.executor_id.value.clone(),
+                name: executor.info.name().to_owned(),
+                source: executor.info.source().to_owned(),
+                resources: executor.resources(),
+            }),
+        });
+        shown.collect::<Vec<_>>()
+    };
+    agent.frameworks.iter().flat_map(of_framework).collect()
+}
+
+impl Shown {
+    /// What it uses at `now` (seconds since 1970); reads `/proc`.
+    fn statistics(&self, now: f64) -> v1::ResourceStatistics {
+        let mut statistics = v1::ResourceStatistics { timestamp: now, ..Default::default() };
+        let Some(owner) = &self.owner else { return statistics };
+        let memory = (owner.resources.mem() * 1_048_576.0) as u64;
+        statistics.cpus_soft_limit = Some(owner.resources.cpus());
+        statistics.mem_limit_bytes = Some(memory);
+        statistics.mem_soft_limit_bytes = Some(memory);
+        if let Some(usage) = self.pid.and_then(processes::usage) {
+            statistics.cpus_user_time_secs = Some(usage.user_seconds);
+            statistics.cpus_system_time_secs = Some(usage.system_seconds);
+            statistics.mem_rss_bytes = Some(usage.resident_bytes);
+        }
+        statistics
+    }
+
+    fn status(&self) -> v1::ContainerStatus {
+        v1::ContainerStatus {
+            container_id: Some(self.id.clone()),
+            executor_pid: self.pid.and_then(|pid| u32::try_from(pid).ok()),
+            ..Default::default()
+        }
+    }
+
+    /// As GET_CONTAINERS shows it.
+    pub fn message(&self, now: f64) -> get_containers::Container {
+        let owner = self.owner.as_ref();
+        get_containers::Container {
+            framework_id: owner.map(|owner| v1::FrameworkId { value: owner.framework.clone() }),
+            executor_id: owner.map(|owner| v1::ExecutorId { value: owner.executor.clone() }),
+            executor_name: owner.map(|owner| owner.name.clone()),
+            // Of a nested one only the last part, as the original has it; the status names the parents.
+            container_id: v1::ContainerId { value: self.id.value.clone(), parent: None },
+            container_status: Some(self.status()),
+            resource_statistics: Some(self.statistics(now)),
+        }
+    }
+
+    /// As the old endpoints show an executor's: names in alphabetical order.
+    fn legacy(&self, now: f64, is_whole: bool) -> Value {
+        let sorted = |value: Value| {
+            let mut value = value;
+            value.sort_all_objects();
+            value
+        };
+        let to_value = |message| mesos::json::to_value(message, mesos::json::Dialect::V0);
+        let mut object = Map::new();
+        if is_whole {
+            object.insert("container_id".to_owned(), json!(self.id.value));
+        }
+        if let Some(owner) = &self.owner {
+            object.insert("executor_id".to_owned(), json!(owner.executor));
+            object.insert("executor_name".to_owned(), json!(owner.name));
+            object.insert("framework_id".to_owned(), json!(owner.framework));
+            object.insert("source".to_owned(), json!(owner.source));
+        }
+        object.insert("statistics".to_owned(), sorted(to_value(&self.statistics(now))));
+        if is_whole {
+            let status = mesos::json::to_value(&self.status(), mesos::json::Dialect::V0);
+            object.insert("status".to_owned(), sorted(status));
+        }
+        Value::Object(object)
+    }
+}
+
+/// `/containers`.
+pub fn containers(all: &[Shown], now: f64) -> Value {
+    all.iter().map(|shown| shown.legacy(now, true)).collect()
+}
+
+/// `/monitor/statistics`.
+pub fn monitor(all: &[Shown], now: f64) -> Value {
+    all.iter().map(|shown| shown.legacy(now, false)).collect()
+}

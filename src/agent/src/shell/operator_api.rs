@@ -1,0 +1,231 @@
+//! `POST /api/v1`: the operator API (`slave/http.cpp`).
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use mesos::content::ContentType;
+use mesos::json::{self, Dialect};
+use mesos::v1;
+use mesos::v1::agent::{Call, Response as Answer, call, response};
+use web::{logging, respond};
+
+use super::http::{App, BODY_MAX, bad_request};
+use super::media::{self, Media, Wanted};
+use super::{containers, files, metrics, operator_view, view};
+use crate::core::validation;
+
+/// Answers a request.
+pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Response {
+    let wanted = match Wanted::from_headers(headers) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    let content = match wanted.content {
+        Media::One(content) => content,
+        Media::Stream(_) => return streamed(body).await,
+    };
+    let body = match Limited::new(body, BODY_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return bad_request("The body can't be read"),
+    };
+    let call = match parse(content, &body) {
+        Ok(call) => call,
+        Err(reason) => return bad_request(reason),
+    };
+    let name = call.r#type().as_str_name();
+    if call.r#type() == call::Type::AttachContainerInput {
+        let text = format!("Expecting 'Content-Type' to be application/recordio for {name} call");
+        return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+    }
+    let Media::One(accept) = wanted.accept else {
+        let text = format!("Streaming response is not supported for {name} call");
+        return respond::text(StatusCode::NOT_ACCEPTABLE, text);
+    };
+    one(app, accept, call).await
+}
+
+fn parse(content: ContentType, body: &[u8]) -> Result<Call, String> {
+    let call: Call = media::decode(content, body)?;
+    validation::validate(&call)
+        .map_err(|reason| format!("Failed to validate agent::Call: {reason}"))?;
+    Ok(call)
+}
+
+/// A stream of calls: nothing takes one.
+async fn streamed(body: Body) -> Response {
+    let body = Limited::new(body, BODY_MAX).collect().await;
+    if body.is_ok_and(|body| body.to_bytes().is_empty()) {
+        return bad_request("Received EOF while reading request body");
+    }
+    respond::text(StatusCode::NOT_IMPLEMENTED, "not supported by this agent yet")
+}
+
+/// A reply with a message in it.
+fn reply(accept: ContentType, answer: &Answer) -> Response {
+    match accept {
+        ContentType::Json => {
+            let mut value = json::to_value(answer, Dialect::V1);
+            json::with_empty_lists(&mut value, operator_view::LISTS);
+            respond::body(StatusCode::OK, accept.as_str(), value.to_string())
+        }
+        ContentType::Protobuf => {
+            respond::body(StatusCode::OK, accept.as_str(), accept.encode(answer))
+        }
+    }
+}
+
+/// A call that gets one answer.
+async fn one(app: &App, accept: ContentType, call: Call) -> Response {
+    use call::Type as T;
+    let kind = call.r#type();
+    let answer = match kind {
+        T::Unknown => return respond::text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented."),
+        T::SetLoggingLevel => {
+            let set = call.set_logging_level.unwrap_or_default();
+            let nanoseconds = set.duration.nanoseconds.try_into().unwrap_or_default();
+            let duration = std::time::Duration::from_nanos(nanoseconds);
+            logging::set_verbosity(set.level, duration);
+            return respond::empty(StatusCode::OK);
+        }
+        // Nothing is kept of an image that a container doesn't need.
+        T::PruneImages => return respond::empty(StatusCode::OK),
+        T::ListFiles | T::ReadFile => match file(app, call).await {
+            Ok(answer) => Some(answer),
+            Err(error) => return error.into_response(),
+        },
+        T::AddResourceProviderConfig
+        | T::UpdateResourceProviderConfig
+        | T::RemoveResourceProviderConfig
+        | T::MarkResourceProviderGone => {
+            let text = format!("{}: this agent has no resource providers", kind.as_str_name());
+            return respond::text(StatusCode::NOT_IMPLEMENTED, text);
+        }
+        _ => shown(app, kind, call).await,
+    };
+    match answer {
+        Some(answer) if answer.r#type.is_some() => reply(accept, &answer),
+        Some(_) => respond::text(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("{} is not supported by this agent yet", kind.as_str_name()),
+        ),
+        None => app.ending(),
+    }
+}
+
+/// What is shown; an answer without a type to what is not; `None` when the agent is ending.
+async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
+    use call::Type as T;
+    use operator_view::answer;
+    use response::Type as R;
+    Some(match kind {
+        T::GetHealth => Answer {
+            get_health: Some(response::GetHealth { healthy: true }),
+            ..answer(R::GetHealth)
+        },
+        T::GetVersion => Answer {
+            get_version: Some(response::GetVersion { version_info: version() }),
+            ..answer(R::GetVersion)
+        },
+        T::GetFlags => {
+            let flag = |(name, value): (&&str, &String)| v1::Flag {
+                name: (*name).to_owned(),
+                value: Some(value.clone()),
+            };
+            let flags = app.flags.as_strings().iter().map(flag).collect();
+            Answer { get_flags: Some(response::GetFlags { flags }), ..answer(R::GetFlags) }
+        }
+        T::GetMetrics => {
+            let uptime = app.started.elapsed().as_secs_f64();
+            let mut all = app.handle.look(move |agent| metrics::metrics(agent, uptime)).await?;
+            all.extend(metrics::system());
+            let metric = |(name, value)| v1::Metric { name, value: Some(value) };
+            let metrics = all.into_iter().map(metric).collect();
+            Answer { get_metrics: Some(response::GetMetrics { metrics }), ..answer(R::GetMetrics) }
+        }
+        T::GetLoggingLevel => Answer {
+            get_logging_level: Some(response::GetLoggingLevel { level: logging::verbosity() }),
+            ..answer(R::GetLoggingLevel)
+        },
+        T::GetState => Answer {
+            get_state: Some(app.handle.look(|agent| operator_view::state(agent)).await?),
+            ..answer(R::GetState)
+        },
+        T::GetFrameworks => Answer {
+            get_frameworks: Some(app.handle.look(|agent| operator_view::frameworks(agent)).await?),
+            ..answer(R::GetFrameworks)
+        },
+        T::GetExecutors => Answer {
+            get_executors: Some(app.handle.look(|agent| operator_view::executors(agent)).await?),
+            ..answer(R::GetExecutors)
+        },
+        T::GetTasks => Answer {
+            get_tasks: Some(app.handle.look(|agent| operator_view::tasks(agent)).await?),
+            ..answer(R::GetTasks)
+        },
+        T::GetAgent => Answer {
+            get_agent: Some(app.handle.look(|agent| operator_view::agent(agent)).await?),
+            ..answer(R::GetAgent)
+        },
+        T::GetContainers => Answer {
+            // Without containers the member is left out.
+            get_containers: app.containers(call.get_containers.unwrap_or_default()).await?,
+            ..answer(R::GetContainers)
+        },
+        T::GetOperations => Answer {
+            get_operations: Some(response::GetOperations::default()),
+            ..answer(R::GetOperations)
+        },
+        T::GetResourceProviders => Answer {
+            get_resource_providers: Some(response::GetResourceProviders::default()),
+            ..answer(R::GetResourceProviders)
+        },
+        _ => Answer::default(),
+    })
+}
+
+fn version() -> v1::VersionInfo {
+    v1::VersionInfo {
+        version: mesos::VERSION.to_owned(),
+        build_date: Some(crate::BUILD_DATE.to_owned()),
+        build_time: Some(crate::BUILD_TIME),
+        build_user: Some("meso".to_owned()),
+        ..Default::default()
+    }
+}
+
+impl App {
+    /// What runs, with what it uses; `None` inside when nothing runs.
+    async fn containers(
+        &self,
+        _wanted: call::GetContainers,
+    ) -> Option<Option<response::GetContainers>> {
+        let all = self.handle.look(|agent| containers::of_executors(agent)).await?;
+        let now = self.start_time + self.started.elapsed().as_secs_f64();
+        let read = move || all.iter().map(|shown| shown.message(now)).collect::<Vec<_>>();
+        let containers = tokio::task::spawn_blocking(read).await.ok()?;
+        Some((!containers.is_empty()).then_some(response::GetContainers { containers }))
+    }
+}
+
+async fn file(app: &App, call: Call) -> Result<Answer, files::FileError> {
+    let attached = app.handle.look(|agent| view::attached(agent)).await.unwrap_or_default();
+    let read = move || {
+        if let Some(list) = call.list_files {
+            let file_infos = files::list(&attached, &list.path)?;
+            return Ok(Answer {
+                list_files: Some(response::ListFiles { file_infos }),
+                ..operator_view::answer(response::Type::ListFiles)
+            });
+        }
+        let wanted = call.read_file.unwrap_or_default();
+        let (size, data) =
+            files::slice(&attached, &wanted.path, Some(wanted.offset), wanted.length)?;
+        Ok(Answer {
+            read_file: Some(response::ReadFile { size, data }),
+            ..operator_view::answer(response::Type::ReadFile)
+        })
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(files::FileError::System(error.to_string())))
+}

@@ -1,0 +1,155 @@
+//! What the original's agent answered, asked of ours: every recorded exchange of `mesos-golden/core` that is with the
+//! agent, in the recorded order, under our master and with a framework as in the recording.
+//!
+//! What does not match yet is listed with its reason in `not_yet.rs`. The list can only shrink: an exchange that is
+//! listed and matches fails the test, as does one that is not listed and differs.
+
+#[path = "../golden_master/framework.rs"]
+#[expect(dead_code, reason = "the master's test ends the framework")]
+mod framework;
+mod not_yet;
+
+use std::process::Command;
+use std::time::Duration;
+
+use end_to_end::daemon::{Daemon, kill_all_under};
+use end_to_end::golden::{self, Exchange, Mode, Names};
+use end_to_end::programs::{binary, shared};
+use end_to_end::{http, need, ports, wait};
+use serde_json::Value;
+
+const RECORDED_MASTER: &str = "abacdcb6-732a-4ee7-8fe6-a5ee06c94294";
+const RECORDED_CONTAINER: &str = "082e7866-379f-4d1e-a74f-eeb122f35d6f";
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Site {
+    directory: tempfile::TempDir,
+    master_port: u16,
+    port: u16,
+    running: Vec<Daemon>,
+}
+
+impl Site {
+    /// A master and an agent.
+    fn start() -> Self {
+        let [master_port, port] = ports::free();
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let mut site = Self { directory, master_port, port, running: Vec::new() };
+        let path = |name: &str| site.directory.path().join(name);
+        let mut master = Command::new(binary("mesos-master"));
+        master
+            .args(["--ip=127.0.0.1", "--hostname=localhost"])
+            .arg(format!("--port={master_port}"))
+            .arg(format!("--work_dir={}", path("master").display()));
+        let mut agent = Command::new(binary("mesos-agent"));
+        agent
+            .arg(format!("--master=127.0.0.1:{master_port}"))
+            .arg(format!("--port={port}"))
+            .args(["--hostname=agent1.example", "--attributes=rack:r1;zone:z1"])
+            .arg(format!("--work_dir={}", path("agent1").display()))
+            .arg(format!("--runtime_dir={}", path("runtime1").display()))
+            .arg(format!("--launcher_dir={}", path("launcher").display()))
+            .args(["--ip=127.0.0.1", "--launcher=posix", "--isolation=posix/cpu,posix/mem"])
+            .args(["--containerizers=mesos", "--no-systemd_enable_support"])
+            .arg("--resources=cpus:4;mem:2048;disk:4096;ports:[31000-32000]")
+            .arg("--docker_registry=https://docker-registry.example");
+        std::fs::create_dir(path("launcher")).expect("a directory");
+        let daemons = [("master", &mut master), ("agent1", &mut agent)]
+            .map(|(name, command)| Daemon::start(name, site.directory.path(), command));
+        site.running.extend(daemons);
+        wait::until("an agent", LIMIT, || {
+            let slaves = http::get_json(&format!("http://127.0.0.1:{master_port}/slaves"))?;
+            let count = slaves["slaves"].as_array().map_or(0, Vec::len);
+            if count == 1 { Ok(()) } else { Err(slaves.to_string()) }
+        });
+        site
+    }
+
+    fn state(&self, port: u16) -> Value {
+        http::get_json(&format!("http://127.0.0.1:{port}/state")).expect("the state")
+    }
+
+    fn names(&self) -> Names {
+        let mut names = Names::default();
+        names.add(RECORDED_MASTER, self.state(self.master_port)["id"].as_str().unwrap_or_default());
+        for (recorded, ours) in [(5050, self.master_port), (5051, self.port)] {
+            names.add(format!("127.0.0.1:{recorded}"), format!("127.0.0.1:{ours}"));
+            names.add(format!("\"port\":{recorded}"), format!("\"port\":{ours}"));
+            names.add(format!("\"{recorded}\""), format!("\"{ours}\""));
+        }
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        names.add("/var/lib/mesos/agent1", path("agent1"));
+        names.add("/var/run/mesos/agent1", path("runtime1"));
+        names.add("/usr/libexec/mesos", path("launcher"));
+        names
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.running.clear();
+        kill_all_under(self.directory.path());
+    }
+}
+
+fn is_with_agent(exchange: &Exchange) -> bool {
+    let parts: Vec<&str> = exchange.name.split('/').collect();
+    matches!(parts.as_slice(), ["empty" | "running" | "errors", "agent", ..])
+}
+
+fn mode(exchange: &Exchange) -> Mode {
+    if exchange.path.starts_with("/metrics/") || exchange.name.ends_with("GET_METRICS") {
+        return Mode::Names;
+    }
+    // What runs when is not the same in two runs.
+    if exchange.name.starts_with("running/") { Mode::Shape } else { Mode::Values }
+}
+
+#[test]
+fn our_agent_answers_what_the_original_answered() {
+    need!(golden::directory().is_some(), "../shared/reference/mesos-golden is missing");
+    need!(shared().join("oracle/py/v1exec.py").is_file(), "../shared/oracle is missing");
+    let site = Site::start();
+    let mut names = site.names();
+    let mut framework = None;
+    let mut report = Vec::new();
+    let mut matching = 0;
+    let exchanges: Vec<Exchange> = golden::load("core")
+        .into_iter()
+        .filter(is_with_agent)
+        .filter(|exchange| !not_yet::is_incomparable(&exchange.name))
+        .collect();
+    for exchange in &exchanges {
+        if framework.is_none() && exchange.name.starts_with("running/") {
+            framework = Some(framework::Framework::start(site.master_port));
+            let state = site.state(site.port);
+            let container = &state["frameworks"][0]["executors"][0]["container"];
+            names.add(RECORDED_CONTAINER, container.as_str().expect("a container"));
+        }
+        let ours = golden::replay(exchange, site.port, &names).expect("our agent answers");
+        let mut differing =
+            golden::differences(exchange.reply.as_ref(), ours.as_ref(), mode(exchange));
+        differing.retain(|text| !not_yet::is_tolerated(text));
+        let reason = not_yet::reason(&exchange.name);
+        match (differing.is_empty(), reason) {
+            (true, None) => matching += 1,
+            (false, Some(_)) => {}
+            (true, Some(_)) => {
+                report.push(format!("{}: matches now, take it off the list", exchange.name));
+            }
+            (false, None) => report.push(format!("{}: {}", exchange.name, differing.join("; "))),
+        }
+    }
+    for name in not_yet::names() {
+        if !exchanges.iter().any(|exchange| exchange.name == name) {
+            report.push(format!("{name}: listed, but there is no such exchange"));
+        }
+    }
+    assert!(
+        report.is_empty(),
+        "{matching} of {} match, {} are wrong:\n{}",
+        exchanges.len(),
+        report.len(),
+        report.join("\n")
+    );
+}
