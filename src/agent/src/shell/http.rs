@@ -141,7 +141,7 @@ async fn answer(app: App, request: Request) -> Response {
             Err(_) => bad_request("The body can't be read"),
         },
         "/api/v1" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
-        "/api/v1" => operator_api::handle(&app, &parts.headers, body).await,
+        "/api/v1" => Box::pin(operator_api::handle(&app, &parts.headers, body)).await,
         "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
         "/logging/toggle" => web::logging::toggle(query, |text| {
             mesos::units::parse_duration(text).map_err(|error| error.to_string())

@@ -53,63 +53,62 @@ impl Wanted {
     }
 }
 
-fn refused(status: StatusCode, reason: &'static str) -> Box<Response> {
-    Box::new(respond::text(status, reason))
+/// The refusal, boxed as an error should be that is larger than what is returned otherwise.
+fn refused<T>(status: StatusCode, reason: &'static str) -> Result<T, Box<Response>> {
+    Err(Box::new(respond::text(status, reason)))
 }
 
 fn content(headers: &HeaderMap) -> Result<Media, Box<Response>> {
     let of_messages = text(headers, &MESSAGE_CONTENT_TYPE);
     let Some(content) = text(headers, &CONTENT_TYPE) else {
-        return Err(refused(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"));
+        return refused(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present");
     };
     let one = ContentType::parse(content);
     if one.is_none() && content != RECORDIO {
-        return Err(refused(
+        return refused(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Expecting 'Content-Type' of application/json or application/x-protobuf or application/recordio",
-        ));
+        );
     }
-    match (one, of_messages) {
-        (Some(one), None) => Ok(Media::One(one)),
-        (Some(_), Some(_)) => Err(refused(
+    match (one, of_messages, of_messages.and_then(ContentType::parse)) {
+        (Some(one), None, _) => Ok(Media::One(one)),
+        (Some(_), Some(_), _) => refused(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Expecting 'Message-Content-Type' to be not set for non-streaming requests",
-        )),
-        (None, None) => Err(refused(
+        ),
+        (None, None, _) => refused(
             StatusCode::BAD_REQUEST,
             "Expecting 'Message-Content-Type' to be set for streaming requests",
-        )),
-        (None, Some(message)) => ContentType::parse(message).map(Media::Stream).ok_or_else(|| {
-            refused(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Expecting 'Message-Content-Type' of application/json or application/x-protobuf",
-            )
-        }),
+        ),
+        (None, Some(_), Some(messages)) => Ok(Media::Stream(messages)),
+        (None, Some(_), None) => refused(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Expecting 'Message-Content-Type' of application/json or application/x-protobuf",
+        ),
     }
 }
 
 fn accept(headers: &HeaderMap) -> Result<Media, Box<Response>> {
     let (value, of_messages) = (text(headers, &ACCEPT), text(headers, &MESSAGE_ACCEPT));
     let refused = |reason| refused(StatusCode::NOT_ACCEPTABLE, reason);
-    if let Some(one) = [ContentType::Json, ContentType::Protobuf]
+    let one = [ContentType::Json, ContentType::Protobuf]
         .into_iter()
-        .find(|one| accepts(value, one.as_str()))
-    {
-        return match of_messages {
-            None => Ok(Media::One(one)),
-            Some(_) => {
-                Err(refused("Expecting 'Message-Accept' to be not set for non-streaming responses"))
-            }
-        };
-    }
-    if !accepts(value, RECORDIO) {
-        return Err(refused(
+        .find(|one| accepts(value, one.as_str()));
+    match (one, of_messages) {
+        (Some(one), None) => Ok(Media::One(one)),
+        (Some(_), Some(_)) => {
+            refused("Expecting 'Message-Accept' to be not set for non-streaming responses")
+        }
+        (None, _) if !accepts(value, RECORDIO) => refused(
             "Expecting 'Accept' to allow application/json or application/x-protobuf or application/recordio",
-        ));
+        ),
+        (None, _) => match ContentType::accepted(of_messages) {
+            Some(messages) => Ok(Media::Stream(messages)),
+            None => refused(
+                "Expecting 'Message-Accept' to allow application/json or application/x-protobuf",
+            ),
+        },
     }
-    ContentType::accepted(of_messages).map(Media::Stream).ok_or_else(|| {
-        refused("Expecting 'Message-Accept' to allow application/json or application/x-protobuf")
-    })
 }
 
 /// Decodes a message; what is wrong is said in the words of this API, which differ from the master's.
