@@ -65,13 +65,9 @@ impl Site {
         site
     }
 
-    fn state(&self, port: u16) -> Value {
-        http::get_json(&format!("http://127.0.0.1:{port}/state")).expect("the state")
-    }
-
     fn names(&self) -> Names {
         let mut names = Names::default();
-        names.add(RECORDED_MASTER, self.state(self.master_port)["id"].as_str().unwrap_or_default());
+        names.add(RECORDED_MASTER, state(self.master_port)["id"].as_str().unwrap_or_default());
         for (recorded, ours) in [(5050, self.master_port), (5051, self.port)] {
             names.add(format!("127.0.0.1:{recorded}"), format!("127.0.0.1:{ours}"));
             names.add(format!("\"port\":{recorded}"), format!("\"port\":{ours}"));
@@ -83,6 +79,10 @@ impl Site {
         names.add("/usr/libexec/mesos", path("launcher"));
         names
     }
+}
+
+fn state(port: u16) -> Value {
+    http::get_json(&format!("http://127.0.0.1:{port}/state")).expect("the state")
 }
 
 impl Drop for Site {
@@ -122,7 +122,7 @@ fn our_agent_answers_what_the_original_answered() {
     for exchange in &exchanges {
         if framework.is_none() && exchange.name.starts_with("running/") {
             framework = Some(framework::Framework::start(site.master_port));
-            let state = site.state(site.port);
+            let state = state(site.port);
             let container = &state["frameworks"][0]["executors"][0]["container"];
             names.add(RECORDED_CONTAINER, container.as_str().expect("a container"));
         }
