@@ -24,6 +24,7 @@ pub enum Code {
     NotReadOnly = -119,
     NoWatcher = -121,
     ReconfigDisabled = -123,
+    SessionClosedRequireSaslAuth = -124,
     QuotaExceeded = -125,
 }
 

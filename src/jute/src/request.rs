@@ -121,7 +121,9 @@ pub enum Request {
         persistent: Vec<String>,
         recursive: Vec<String>,
     },
-    Sasl,
+    Sasl {
+        token: Vec<u8>,
+    },
     GetEphemerals {
         prefix: String,
     },
@@ -257,7 +259,7 @@ impl Request {
                     if kind == o::SET_WATCHES2 { (paths()?, paths()?) } else { Default::default() };
                 Self::SetWatches { relative_zxid, data, exist, child, persistent, recursive }
             }
-            o::SASL => Self::Sasl,
+            o::SASL => Self::Sasl { token: reader.buffer()?.unwrap_or_default().to_vec() },
             o::GET_EPHEMERALS => Self::GetEphemerals { prefix: reader.string()? },
             o::GET_ALL_CHILDREN_NUMBER => Self::GetAllChildrenNumber { path: reader.string()? },
             o::ADD_WATCH => Self::AddWatch { path: reader.string()?, mode: reader.int()? },

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod keys;
 mod limits;
 mod properties;
+mod security;
 mod services;
 mod values;
 
@@ -21,10 +22,11 @@ use std::time::Duration;
 pub use ensemble::Ensemble;
 use environment::Environment;
 pub use limits::{Limits, SessionBucket};
+pub use security::Security;
 pub use services::{Admin, Metrics};
 use values::{Origin, Values};
 
-use crate::{disk, quorum};
+use crate::disk;
 
 /// A server's configuration.
 #[derive(Debug, Clone)]
@@ -33,8 +35,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where logs are kept.
     pub data_log_dir: PathBuf,
-    /// Where clients connect.
-    pub client_address: SocketAddr,
+    /// Where clients connect without TLS.
+    pub client_address: Option<SocketAddr>,
     /// Length of a tick in ms.
     pub tick_ms: u32,
     /// Shortest session timeout in ms.
@@ -65,16 +67,14 @@ pub struct Config {
     pub enforce_quota: bool,
     /// Whether ACLs are ignored.
     pub skip_acl: bool,
-    /// `user:hash` of the super user.
-    pub super_digest: Option<String>,
     /// Whether logs without a snapshot are trusted.
     pub trust_empty_snapshot: bool,
     /// The ensemble that this server is a member of, if there is more than one server.
     pub ensemble: Option<Ensemble>,
     /// `reconfigEnabled`: whether an ensemble's servers may change while they run.
     pub is_dynamic: bool,
-    /// What protects the connections between its members.
-    pub quorum_security: quorum::security::Security,
+    /// What protects the server.
+    pub security: Security,
     /// Connections that may wait to be accepted.
     pub listen_backlog: u32,
     /// Whether connections of clients have TCP keep-alive.
@@ -187,11 +187,15 @@ impl Config {
         }
         let ensemble = ensemble::read(&mut values, &data_dir)?;
         let client_address = client_address(&values, ensemble.as_ref())?;
+        let security = Security::read(&mut values)?;
+        if client_address.is_none() && security.secure_address.is_none() {
+            return Err(values.whole("neither clientPort nor secureClientPort is set"));
+        }
         let log = log_options(&values)?;
         Ok(Self {
             ensemble,
             is_dynamic: values.boolean("reconfigEnabled")?,
-            quorum_security: quorum::security::Security::default(),
+            security,
             data_dir,
             data_log_dir,
             client_address,
@@ -210,9 +214,6 @@ impl Config {
             container_max_per_minute: values.number("znode.container.maxPerMinute", 10_000)?,
             enforce_quota: values.boolean("enforceQuota")?,
             skip_acl: values.yes_or_no("skipACL", false)?,
-            super_digest: values
-                .text("DigestAuthenticationProvider.superDigest")
-                .map(str::to_owned),
             trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,
             listen_backlog: match values.number("clientPortListenBacklog", -1i32)? {
                 // What Java takes when it is told nothing.
@@ -262,23 +263,14 @@ fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {
 
 /// Where clients connect: what `clientPort` says, or the server's own line in the ensemble's configuration; both must
 /// agree (`QuorumPeerConfig.setupClientPort`).
-fn client_address(values: &Values, ensemble: Option<&Ensemble>) -> Result<SocketAddr, ConfigError> {
-    let port: u16 = values.number("clientPort", 0)?;
-    let fixed = match values.text("clientPort") {
-        None if values.text("clientPortAddress").is_some() => {
-            return Err(values.whole("clientPortAddress is set but clientPort is not set"));
-        }
-        None => None,
-        Some(_) => {
-            let ip = values
-                .text("clientPortAddress")
-                .map_or(Ok(IpAddr::from([0, 0, 0, 0])), |_| address(values, "clientPortAddress"))?;
-            Some(SocketAddr::new(ip, port))
-        }
-    };
+fn client_address(
+    values: &Values,
+    ensemble: Option<&Ensemble>,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let fixed = listen_address(values, "clientPort", "clientPortAddress")?;
     let own = ensemble.and_then(|ensemble| Some((ensemble.id, ensemble.client()?)));
     let Some((id, client)) = own else {
-        return fixed.ok_or_else(|| values.whole("clientPort is not set"));
+        return Ok(fixed);
     };
     let ip = resolved(&client.host).ok_or_else(|| {
         values.whole(format!("server.{id}: {} is no address and can't be resolved", client.host))
@@ -289,7 +281,26 @@ fn client_address(values: &Values, ensemble: Option<&Ensemble>) -> Result<Socket
     {
         return Err(values.error("clientPort", format!("the server.{id} line says {client}")));
     }
-    Ok(own)
+    Ok(Some(own))
+}
+
+/// Where a port for clients is opened, if it is given.
+fn listen_address(
+    values: &Values,
+    port: &str,
+    at: &str,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let is_given = values.text(at).is_some();
+    if values.text(port).is_none() {
+        return if is_given {
+            Err(values.whole(format!("{at} is set but {port} is not set")))
+        } else {
+            Ok(None)
+        };
+    }
+    let port = values.number(port, 0u16)?;
+    let ip = if is_given { address(values, at)? } else { IpAddr::from([0, 0, 0, 0]) };
+    Ok(Some(SocketAddr::new(ip, port)))
 }
 
 /// The address of a host that is given by name or number.

@@ -4,6 +4,7 @@
 //! Effects are carried out in order; nothing that follows an [`Effect::Append`] may leave before it is on disk.
 
 mod apply;
+mod authenticate;
 mod connect;
 mod following;
 mod leading;
@@ -13,6 +14,7 @@ mod sweep;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jute::records::Id;
@@ -20,6 +22,8 @@ use jute::request::Request;
 use jute::txn::{Entry, Txn};
 use jute::{Code, Writer};
 
+use crate::auth::Auth;
+use crate::sasl::digest_md5;
 use crate::tree::Tree;
 use crate::watch::Table;
 
@@ -63,8 +67,10 @@ pub struct Settings {
     pub container_max_per_minute: usize,
     /// `skipACL`.
     pub skip_acl: bool,
-    /// `DigestAuthenticationProvider.superDigest`.
-    pub super_digest: Option<String>,
+    /// Who clients may prove to be.
+    pub auth: Arc<Auth>,
+    /// What nonces are made of; nobody else may know it.
+    pub nonce_seed: [u8; 32],
 }
 
 #[cfg(test)]
@@ -80,7 +86,8 @@ impl Settings {
             container_check_ms: 100,
             container_max_per_minute: 10_000,
             skip_acl: false,
-            super_digest: None,
+            auth: Arc::default(),
+            nonce_seed: [0; 32],
         }
     }
 }
@@ -97,6 +104,7 @@ struct Session {
 pub(crate) struct Connection {
     pub peer: String,
     pub ids: Vec<Id>,
+    pub sasl: Option<Box<digest_md5::Server>>,
     pub session: Option<i64>,
     pub received: u64,
     pub sent: u64,
@@ -158,6 +166,7 @@ pub struct Core {
     pub sent: u64,
     /// How long requests took, for `srvr`.
     pub latency: Latency,
+    nonces: authenticate::Nonces,
     effects: Vec<Effect>,
     /// When to look for containers and TTL nodes that have outlived their use.
     next_sweep_ms: i64,
@@ -206,6 +215,7 @@ impl Core {
             received: 0,
             sent: 0,
             latency: Latency::default(),
+            nonces: authenticate::Nonces::default(),
             effects: Vec::new(),
         }
     }
@@ -277,6 +287,7 @@ impl Core {
         let connection = Connection {
             peer: peer.to_owned(),
             ids,
+            sasl: None,
             session: None,
             received: 0,
             sent: 0,
@@ -336,6 +347,9 @@ impl Core {
         };
         self.touch(session, now_ms);
         let (xid, opcode) = (framed.xid, framed.opcode);
+        if !self.admit(from, xid, &framed.request) {
+            return;
+        }
         let request = match framed.request {
             Ok(Request::Unknown) => {
                 self.reply(from, xid, -1, Err(Code::Unimplemented));
@@ -355,10 +369,6 @@ impl Core {
         };
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.last = Some((opcode, xid, self.zxid, now_ms));
-        }
-        if let Request::Auth { scheme, auth } = request {
-            self.authenticate(from, xid, &scheme, &auth);
-            return;
         }
         if !self.sessions.contains_key(&session) {
             self.reply(from, xid, self.zxid, Err(Code::SessionExpired));
@@ -380,9 +390,7 @@ impl Core {
             | Request::Multi(_) => self.write(from, session, xid, wall_ms, request),
             request => self.read(from, session, request),
         };
-        // Tokens are outside the order of transactions.
-        let zxid = if opcode == jute::request::opcode::SASL { 0 } else { self.zxid };
-        self.reply(from, xid, zxid, result);
+        self.reply(from, xid, self.zxid, result);
     }
 
     /// Numbers a transaction, applies it and sends it to the log.

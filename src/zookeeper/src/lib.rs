@@ -8,13 +8,17 @@
 //! connections are bounded. Sources: `org.apache.zookeeper.server` of 3.8, by class as named at each item.
 
 pub mod acl;
+pub mod auth;
 pub mod config;
 pub mod core;
 pub mod disk;
 pub mod path;
 pub mod quorum;
+pub mod sasl;
+pub mod secret;
 pub mod server;
 mod stream;
+pub mod tls;
 pub mod tree;
 pub mod watch;
 pub mod words;

@@ -4,6 +4,7 @@
 //! batch; the transactions of a batch are written and synced together, and only then do its replies leave.
 
 pub mod connection;
+mod door;
 mod ensemble;
 pub mod peer;
 
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,8 +26,10 @@ use crate::config::Config;
 use crate::core::{ConnectionId, Core, Effect, Settings};
 use crate::disk::{DiskError, load, log::Log, numbered, snapshot};
 use crate::quorum::net::{Event, Events};
+use crate::tls::{Tls, TlsError};
 use crate::words;
 use connection::{Outgoing, Permit, Ports};
+use door::Door;
 use peer::Peer;
 
 /// Requests that may wait for the core; connections are not read beyond that.
@@ -57,6 +61,9 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// Keys and certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory is another server's.
     #[error("{} is in use by another server: {source}", path.display())]
     InUse {
@@ -88,6 +95,9 @@ pub enum ServerError {
     /// The configuration does not name this server.
     #[error("this server's id is not among the server.N lines")]
     NoMember,
+    /// There is no port for clients.
+    #[error("neither clientPort nor secureClientPort is set")]
+    NoPort,
     /// The system gave no thread.
     #[error("no thread for the server: {0}")]
     Thread(io::Error),
@@ -99,10 +109,10 @@ pub enum ServerError {
 /// A server that serves.
 #[derive(Debug)]
 pub struct Server {
-    /// Where clients connect.
+    /// Where clients connect: without TLS, if there is such a port.
     pub address: SocketAddr,
     ended: oneshot::Receiver<Result<(), DiskError>>,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Server {
@@ -111,7 +121,6 @@ impl Server {
     /// # Errors
     /// When the data can't be loaded or the port is taken.
     pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Self, ServerError> {
-        let listen = |source| ServerError::Listen { address: config.client_address, source };
         let snapshots = config.data_dir.join("version-2");
         let logs = config.data_log_dir.join("version-2");
         // Before the data is touched: loading cuts torn tails, which must not happen to a running server's log.
@@ -119,8 +128,7 @@ impl Server {
         let state = tokio::task::block_in_place(|| {
             load::load(&snapshots, &logs, config.trust_empty_snapshot)
         })?;
-        let listener = TcpListener::bind(config.client_address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (address, doors) = doors(&config).await?;
         let settings = settings(&config);
         tracing::info!(
             "serving on {address}; last zxid 0x{:x}, {} znodes",
@@ -162,7 +170,12 @@ impl Server {
             actor.quorum = Some(Box::new(quorum));
         }
         let ticks = tokio::spawn(tick(tick_every, inputs.clone(), shutdown.clone()));
-        let acceptor = tokio::spawn(Ports::new(inputs, config, shutdown.clone()).accept(listener));
+        let ports = Ports::new(inputs, config, shutdown.clone());
+        let acceptors = doors
+            .into_iter()
+            .map(|(listener, door)| tokio::spawn(ports.clone().accept(listener, door)));
+        let tasks = std::iter::once(ticks).chain(acceptors).collect();
+        drop(ports);
         let (result, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("core".to_owned())
@@ -172,7 +185,7 @@ impl Server {
                 drop(result.send(outcome));
             })
             .map_err(ServerError::Thread)?;
-        Ok(Self { address, ended, tasks: [ticks, acceptor] })
+        Ok(Self { address, ended, tasks })
     }
 
     /// Waits until the server has ended.
@@ -188,6 +201,30 @@ impl Server {
     }
 }
 
+/// Opens the ports of clients; the first one's address.
+async fn doors(config: &Config) -> Result<(SocketAddr, Vec<(TcpListener, Door)>), ServerError> {
+    let security = &config.security;
+    let tls = security.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+    let plain = match &tls {
+        Some(tls) if security.unifies_ports => Door::Either(tls.clone()),
+        _ => Door::Plain,
+    };
+    let secure = security.secure_address.zip(tls.map(Door::Tls));
+    let mut doors = Vec::new();
+    let mut first = None;
+    for (address, door) in config.client_address.map(|at| (at, plain)).into_iter().chain(secure) {
+        let listen = |source| ServerError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        if matches!(door, Door::Tls(_)) {
+            tracing::info!("clients that speak TLS are served on {address}");
+        }
+        first.get_or_insert(address);
+        doors.push((listener, door));
+    }
+    Ok((first.ok_or(ServerError::NoPort)?, doors))
+}
+
 /// What the core knows of the configuration.
 pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
@@ -199,7 +236,8 @@ pub(crate) fn settings(config: &Config) -> Settings {
         container_check_ms: config.container_check_ms,
         container_max_per_minute: config.container_max_per_minute,
         skip_acl: config.skip_acl,
-        super_digest: config.super_digest.clone(),
+        auth: Arc::new(config.security.auth.clone()),
+        nonce_seed: rand::random(),
     }
 }
 

@@ -59,7 +59,6 @@ impl From<TlsStream<TcpStream>> for Stream {
 
 impl Stream {
     /// Puts bytes back: they are what is read next. What was put back before comes after them.
-    #[cfg(test)]
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.ahead = [bytes, &self.ahead].concat().into();
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jute::request::opcode;
@@ -222,9 +223,11 @@ fn files_max() -> String {
 }
 
 fn configuration(config: &Config) -> String {
+    let port = |address: Option<SocketAddr>| address.map_or(-1, |at| i32::from(at.port()));
     format!(
-        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
-        config.client_address.port(),
+        "clientPort={}\nsecureClientPort={}\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
+        port(config.client_address),
+        port(config.security.secure_address),
         config.data_dir.join("version-2").display(),
         size(&config.data_dir),
         config.data_log_dir.join("version-2").display(),

@@ -240,7 +240,7 @@ mod tests {
             .unwrap();
         let key = format!("dynamicConfigFile={}\nreconfigEnabled=true", file.display());
         let config = parse_in(&directory, "1", &key).unwrap();
-        assert_eq!(config.client_address.to_string(), "127.0.0.1:5");
+        assert_eq!(config.client_address.unwrap().to_string(), "127.0.0.1:5");
         let ensemble = config.ensemble.unwrap();
         assert_eq!(ensemble.current.version, 0x1f_0000_0000);
         assert!(ensemble.is_dynamic && ensemble.current.is_observer(2));

@@ -22,7 +22,7 @@ fn the_guides_configuration_is_read() {
     let config = parse(&format!("# comment\ntickTime=2000\ndataDir={}\nclientPort=2181\ninitLimit 5\nserver.1=10.0.0.1:2888:3888\n", directory.path().display())).unwrap();
     assert_eq!(
         (
-            config.client_address.port(),
+            config.client_address.unwrap().port(),
             config.session_timeout_min_ms,
             config.session_timeout_max_ms
         ),
@@ -113,7 +113,7 @@ fn secrets_are_not_shown() {
     let shown = format!("{}\n{:?}", config.initial, config.given);
     assert!(!shown.contains("hash") && !shown.contains("geheim"), "{shown}");
     assert!(shown.contains("passwordPath=/p") && shown.contains("dataDir=/d"), "{shown}");
-    assert_eq!(config.super_digest.as_deref(), Some("super:hash"));
+    assert_eq!(config.security.auth.super_digest.as_deref(), Some("super:hash"));
 }
 
 #[test]

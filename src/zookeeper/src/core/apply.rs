@@ -115,7 +115,9 @@ impl Core {
         acl: &[Acl],
     ) {
         for connection in told {
-            if self.settings.skip_acl || acl::is_allowed(acl, perms::READ, self.ids(*connection)) {
+            if self.settings.skip_acl
+                || acl::is_allowed(&self.settings.auth, acl, perms::READ, self.ids(*connection))
+            {
                 self.send_event(*connection, path, event);
             }
         }

@@ -1,11 +1,10 @@
 //! Connecting: new sessions, sessions taken up again, and proving who one is.
 
-use jute::records::{ConnectRequest, Id};
+use jute::Writer;
+use jute::records::ConnectRequest;
 use jute::txn::Txn;
-use jute::{Code, Writer};
 
 use super::{ConnectionId, Core, Session};
-use crate::acl;
 
 /// The password of a session: what `java.util.Random` makes of its id (`SessionTrackerImpl`), so that sessions move
 /// between this server and the original's.
@@ -90,35 +89,6 @@ impl Core {
             body.boolean(false);
         }
         self.send(to, body.into_bytes());
-    }
-
-    pub(super) fn authenticate(&mut self, from: ConnectionId, xid: i32, scheme: &str, auth: &[u8]) {
-        let mut proven = Vec::new();
-        let known = match scheme {
-            "digest" => {
-                let id = acl::digest_id(&String::from_utf8_lossy(auth));
-                if self.settings.super_digest.as_ref() == Some(&id) {
-                    proven.push(Id { scheme: "super".to_owned(), id: String::new() });
-                }
-                proven.push(Id { scheme: "digest".to_owned(), id });
-                true
-            }
-            "ip" => true,
-            _ => false,
-        };
-        if !known {
-            self.reply(from, xid, 0, Err(Code::AuthFailed));
-            self.close(from);
-            return;
-        }
-        if let Some(connection) = self.connections.get_mut(&from) {
-            for id in proven {
-                if !connection.ids.contains(&id) {
-                    connection.ids.push(id);
-                }
-            }
-        }
-        self.reply(from, xid, 0, Ok(Writer::new()));
     }
 }
 

@@ -114,8 +114,7 @@ impl Core {
             self.close(from);
             return;
         };
-        if let Ok(Request::Auth { scheme, auth }) = &framed.request {
-            self.authenticate(from, framed.xid, scheme, auth);
+        if !self.admit(from, framed.xid, &framed.request) {
             return;
         }
         let queue = self.ensemble.queues.entry(from).or_default();

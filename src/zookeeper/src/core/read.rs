@@ -11,7 +11,8 @@ use crate::watch::Mode;
 
 impl Core {
     fn may(&self, from: ConnectionId, node: Node<'_>, wanted: i32) -> bool {
-        self.settings.skip_acl || acl::is_allowed(node.acl(), wanted, self.ids(from))
+        self.settings.skip_acl
+            || acl::is_allowed(&self.settings.auth, node.acl(), wanted, self.ids(from))
     }
 
     fn readable(&self, from: ConnectionId, path: &str) -> Result<Node<'_>, Code> {
@@ -28,10 +29,6 @@ impl Core {
         let mut body = Writer::new();
         match request {
             Request::Ping => {}
-            // Not configured: the original answers with no token.
-            Request::Sasl => {
-                body.buffer(None);
-            }
             Request::Sync { path } => {
                 body.string(&path);
             }
@@ -114,9 +111,7 @@ impl Core {
                 let ids: Vec<(String, String)> = self
                     .ids(from)
                     .iter()
-                    .map(|id| {
-                        (id.scheme.clone(), id.id.split(':').next().unwrap_or_default().to_owned())
-                    })
+                    .map(|id| (id.scheme.clone(), self.settings.auth.user(id).to_owned()))
                     .collect();
                 body.vector(&ids, |writer, (scheme, user)| {
                     writer.string(scheme).string(user);

@@ -47,7 +47,9 @@ impl Core {
         node: Node<'_>,
         wanted: i32,
     ) -> Result<(), Code> {
-        if self.settings.skip_acl || acl::is_allowed(node.acl(), wanted, self.ids(from)) {
+        if self.settings.skip_acl
+            || acl::is_allowed(&self.settings.auth, node.acl(), wanted, self.ids(from))
+        {
             Ok(())
         } else {
             Err(Code::NoAuth)
@@ -63,7 +65,7 @@ impl Core {
     }
 
     fn fix_up(&self, from: ConnectionId, given: &[Acl]) -> Result<Vec<Acl>, Code> {
-        acl::fix_up(given, self.ids(from)).ok_or(Code::InvalidAcl)
+        acl::fix_up(&self.settings.auth, given, self.ids(from)).ok_or(Code::InvalidAcl)
     }
 
     /// The transaction that a request becomes, if the tree as it is allows it.

@@ -94,6 +94,7 @@ impl Elections {
             let mut stream = reach(&self.security, self.addresses(to)).await?;
             stream.write_all(&hello(self.id, &own)).await?;
             stream.flush().await?;
+            self.security.prove(&mut stream).await?;
             Ok::<_, io::Error>(stream)
         });
         match dialled.await {
@@ -155,6 +156,7 @@ impl Elections {
             Ok::<_, io::Error>((id, hello_addresses(&address)))
         };
         let (id, told) = tokio::time::timeout(HELLO_LIMIT, read).await??;
+        self.security.check(&mut stream).await?;
         if id == self.id {
             return Err(wrong(format!("it says that it is server {id}, as this one is")));
         }

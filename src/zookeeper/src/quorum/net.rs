@@ -107,7 +107,12 @@ pub(crate) async fn accept(
         let (security, events) = (security.clone(), events.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(stream, number, security, events).await {
-                tracing::debug!("a learner at {from}: {error}");
+                let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+                if is_refused || error.kind() == io::ErrorKind::InvalidData {
+                    tracing::warn!("a learner at {from} is refused: {error}");
+                } else {
+                    tracing::debug!("a learner at {from}: {error}");
+                }
             }
         });
     }
@@ -120,6 +125,7 @@ async fn serve(
     events: Events,
 ) -> io::Result<()> {
     let mut stream = tokio::time::timeout(HELLO_LIMIT, security.accept(stream)).await??;
+    security.check(&mut stream).await?;
     let mut buffer = BytesMut::new();
     let hello = tokio::time::timeout(HELLO_LIMIT, next_packet(&mut stream, &mut buffer)).await??;
     let id = hello.data.as_deref().and_then(|data| data.first_chunk::<8>());
@@ -166,7 +172,11 @@ pub(crate) fn dial(
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            let dialled = reach(&security, addresses.clone());
+            let dialled = async {
+                let mut stream = reach(&security, addresses.clone()).await?;
+                security.prove(&mut stream).await?;
+                Ok::<_, io::Error>(stream)
+            };
             let stream = match tokio::time::timeout(HELLO_LIMIT, dialled).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {

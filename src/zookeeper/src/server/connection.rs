@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Input;
+use super::door::Door;
 use super::peer::Peer;
 use crate::config::Config;
 use crate::core::ConnectionId;
 use crate::stream::{ReadHalf, Stream, WriteHalf};
+use crate::tls;
 
 /// Requests of one connection that may be under way; it is not read beyond that.
 const REQUESTS_MAX: usize = 64;
@@ -102,14 +104,14 @@ impl Ports {
     }
 
     /// Accepts connections of one port until the shutdown, and waits for the end of all.
-    pub(super) async fn accept(self, listener: TcpListener) {
+    pub(super) async fn accept(self, listener: TcpListener, door: Door) {
         loop {
             let accepted = tokio::select! {
                 () = self.shutdown.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address)) => self.admit(stream, Peer::plain(address)),
+                Ok((stream, address)) => self.admit(stream, Peer::plain(address), &door),
                 Err(error) => {
                     tracing::warn!("connection not accepted: {error}");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -121,16 +123,20 @@ impl Ports {
     }
 
     /// Serves a connection in a task of its own, unless there are too many.
-    fn admit(&self, stream: TcpStream, peer: Peer) {
+    fn admit(&self, stream: TcpStream, mut peer: Peer, door: &Door) {
         let ip = peer.address.ip();
         let Some(counted) = self.count(ip) else { return };
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        let (inputs, shutdown, frame_max) =
-            (self.inputs.clone(), self.shutdown.clone(), self.config.frame_max);
+        let (inputs, shutdown) = (self.inputs.clone(), self.shutdown.clone());
+        let (config, door) = (self.config.clone(), door.clone());
+        let served = async move {
+            let stream = door.open(stream, &mut peer, &config.security.auth).await?;
+            serve(id, stream, peer, inputs, config.frame_max).await
+        };
         self.connections.spawn(async move {
             tokio::select! {
                 // Clients that go away are no event.
-                _ = open(id, stream, peer, inputs, frame_max) => {}
+                _ = served => {}
                 () = shutdown.cancelled() => {}
             }
             drop(counted);
@@ -174,18 +180,6 @@ impl Drop for Counted {
     }
 }
 
-/// Opens a connection as its port wants it, then serves it.
-async fn open(
-    id: ConnectionId,
-    stream: TcpStream,
-    peer: Peer,
-    inputs: mpsc::Sender<Input>,
-    frame_max: usize,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    serve(id, stream.into(), peer, inputs, frame_max).await
-}
-
 async fn serve(
     id: ConnectionId,
     mut stream: Stream,
@@ -202,6 +196,10 @@ async fn serve(
             tokio::time::timeout(WRITE_STALL, stream.write_all(text.as_bytes())).await??;
             stream.shutdown().await?;
         }
+        return Ok(());
+    }
+    if first[0] == tls::HANDSHAKE {
+        tracing::warn!("a client at {} speaks TLS on a port that does not", peer.name());
         return Ok(());
     }
     let (reader, writer) = stream.split();

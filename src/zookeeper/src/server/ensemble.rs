@@ -27,6 +27,7 @@ use crate::quorum::member::Member;
 use crate::quorum::membership::Membership;
 use crate::quorum::net::{self, Event, Events, Link};
 use crate::quorum::packet::{Packet, kind};
+use crate::quorum::security::Security;
 use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// Transactions kept for learners that missed a few (`commitLogCount`).
@@ -48,6 +49,7 @@ pub(super) struct Quorum {
     ensemble: config::Ensemble,
     member: Member,
     elections: Elections,
+    security: Security,
     events: Events,
     runtime: Handle,
     links: BTreeMap<i64, Link>,
@@ -96,7 +98,7 @@ pub(super) async fn start(
     files::back_up(&ensemble);
     let history = history(actor, zxid)?;
     let runtime = Handle::current();
-    let security = actor.config.quorum_security.clone();
+    let security = Security::new(actor.config.security.quorum.clone())?;
     let elections = Elections::new(&members, security.clone(), events.clone(), runtime.clone());
     for listener in electing {
         let (ending, accept) = (shutdown.clone(), elections.clone().accept(listener));
@@ -122,6 +124,7 @@ pub(super) async fn start(
         member: Member::new(members, limits, epochs, history, actor.now_ms()),
         ensemble,
         elections,
+        security,
         events,
         runtime,
         links: BTreeMap::new(),
@@ -365,7 +368,7 @@ impl Actor {
                 quorum.is_dialling = true;
                 quorum.next_number += 2;
                 let (number, events) = (quorum.next_number, quorum.events.clone());
-                let security = self.config.quorum_security.clone();
+                let security = quorum.security.clone();
                 net::dial(&quorum.runtime, leader, addresses, number, security, events);
             }
             if !is_idle {

@@ -1,0 +1,342 @@
+//! Keys of TLS, SASL and authentication: what is read here is only taken apart; files of keys are read at start.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, Values, listen_address};
+use crate::auth::{Auth, DigestAlgorithm};
+use crate::quorum::security as quorum;
+use crate::sasl::jaas::Jaas;
+use crate::secret::{self, Secret};
+use crate::tls::{self, ClientAuth, Version};
+
+/// Where users and passwords of SASL are, as it is given to a JVM.
+const JAAS_FILE: &str = "java.security.auth.login.config";
+
+/// What protects the server.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    /// Where clients connect that speak TLS.
+    pub secure_address: Option<SocketAddr>,
+    /// TLS with clients.
+    pub tls: Option<tls::Settings>,
+    /// Whether the other port takes TLS as well.
+    pub unifies_ports: bool,
+    /// Who clients may prove to be.
+    pub auth: Auth,
+    /// What protects the connections between members.
+    pub quorum: quorum::Settings,
+}
+
+impl Security {
+    /// Reads the keys.
+    pub(super) fn read(values: &mut Values) -> Result<Self, ConfigError> {
+        let mut reader = Reader { values, warnings: Vec::new() };
+        let secure_address = listen_address(values, "secureClientPort", "secureClientPortAddress")?;
+        let unifies_ports = values.boolean("client.portUnification")?;
+        let wants_tls = secure_address.is_some() || unifies_ports;
+        let tls = if wants_tls { Some(reader.tls("ssl.")?) } else { None };
+        let jaas = reader.jaas()?;
+        let auth = reader.auth(wants_tls, jaas.as_ref())?;
+        let quorum = reader.quorum(jaas.as_ref())?;
+        let warnings = reader.warnings;
+        values.notices.extend(warnings);
+        Ok(Self { secure_address, tls, unifies_ports, auth, quorum })
+    }
+}
+
+struct Reader<'a> {
+    values: &'a Values,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.values.text(key).filter(|text| !text.is_empty())
+    }
+
+    /// Keys that begin so, and their values, in order.
+    fn with_prefix(&self, prefix: &str) -> Vec<(String, String)> {
+        let keys = self.values.given.keys().filter(|key| key.starts_with(prefix));
+        let mut found: Vec<(String, String)> = keys
+            .map(|key| (key.clone(), self.values.text(key).unwrap_or_default().to_owned()))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// The keys of TLS with this prefix: `ssl.` or `ssl.quorum.`.
+    fn tls(&mut self, prefix: &str) -> Result<tls::Settings, ConfigError> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let is_quorum = prefix.contains("quorum");
+        for (name, reason) in [
+            (
+                "crl",
+                "lists of revoked certificates are not fetched by this server; set it to false",
+            ),
+            ("ocsp", "OCSP is not asked by this server; set it to false"),
+        ] {
+            if self.values.boolean(&key(name))? {
+                return Err(self.values.error(&key(name), reason));
+            }
+        }
+        if self.text(&key("context.supplier.class")).is_some() {
+            let reason = "Java's classes can't be loaded by this server";
+            return Err(self.values.error(&key("context.supplier.class"), reason));
+        }
+        let client_auth = match self.text(&key("clientAuth")).map(str::to_ascii_lowercase) {
+            None => ClientAuth::Need,
+            Some(text) => match text.as_str() {
+                "need" => ClientAuth::Need,
+                "want" => ClientAuth::Want,
+                "none" => ClientAuth::None,
+                other => {
+                    let reason = format!("'{other}' is none of need, want and none");
+                    return Err(self.values.error(&key("clientAuth"), reason));
+                }
+            },
+        };
+        let Some(key_store) = self.store(&key("keyStore"))? else {
+            return Err(self.values.whole(format!(
+                "{} is not set, but TLS needs a key and a certificate",
+                key("keyStore.location")
+            )));
+        };
+        let trust_store = self.store(&key("trustStore"))?;
+        if trust_store.is_none() && (client_auth != ClientAuth::None || is_quorum) {
+            let hint = if is_quorum {
+                String::new()
+            } else {
+                format!("; set it, or {}=none if nobody is to show one", key("clientAuth"))
+            };
+            return Err(self.values.whole(format!(
+                "{} is not set, but certificates are to be checked{hint}",
+                key("trustStore.location")
+            )));
+        }
+        let checks_servers = self.values.boolean_or(&key("hostnameVerification"), true)?;
+        // Clients of the client port come from anywhere; members come from their hosts.
+        let checks_clients = checks_servers
+            && self.values.boolean_or(&key("clientHostnameVerification"), is_quorum)?;
+        let reloads = if is_quorum {
+            self.values.boolean("sslQuorumReloadCertFiles")?
+        } else {
+            self.values.boolean("client.certReload")?
+        };
+        Ok(tls::Settings {
+            key_store,
+            trust_store,
+            client_auth,
+            versions: self.versions(prefix)?,
+            suites: self
+                .text(&key("ciphersuites"))
+                .map(|text| text.split(',').map(|suite| suite.trim().to_owned()).collect())
+                .unwrap_or_default(),
+            checks_servers,
+            checks_clients,
+            asks_names: self.values.boolean_or(&key("allowReverseDnsLookup"), is_quorum)?,
+            reloads,
+        })
+    }
+
+    /// The versions that are enabled; without a word TLS 1.2 alone, as the original.
+    fn versions(&mut self, prefix: &str) -> Result<Vec<Version>, ConfigError> {
+        let (enabled, protocol) =
+            (format!("{prefix}enabledProtocols"), format!("{prefix}protocol"));
+        let key = if self.text(&enabled).is_some() { enabled } else { protocol };
+        let text = self.text(&key).unwrap_or("TLSv1.2").to_owned();
+        let (mut versions, mut others) = (Vec::new(), Vec::new());
+        for name in text.split(',').map(str::trim) {
+            match name {
+                "TLSv1.2" => versions.push(Version::Tls12),
+                "TLSv1.3" => versions.push(Version::Tls13),
+                other => others.push(other),
+            }
+        }
+        let others = others.join(",");
+        if versions.is_empty() {
+            let reason = format!("'{others}' is not supported; TLSv1.2 and TLSv1.3 are");
+            return Err(self.values.error(&key, reason));
+        }
+        if !others.is_empty() {
+            self.warnings.push(format!("{key}: '{others}' is not supported, and left out"));
+        }
+        Ok(versions)
+    }
+
+    /// A file of keys or certificates, if it is given.
+    fn store(&mut self, prefix: &str) -> Result<Option<tls::File>, ConfigError> {
+        let key = |name: &str| format!("{prefix}.{name}");
+        let Some(path) = self.text(&key("location")).map(PathBuf::from) else { return Ok(None) };
+        let kind = tls::Kind::of(self.text(&key("type")), &path)
+            .map_err(|reason| self.values.error(&key("location"), reason))?;
+        let password = match self.text(&key("passwordPath")).map(PathBuf::from) {
+            // The file wins.
+            Some(file) => {
+                self.warnings.extend(secret::exposure(&file));
+                Secret::read(&file).map_err(|source| ConfigError::Io { path: file, source })?
+            }
+            None => Secret::new(self.text(&key("password")).unwrap_or_default()),
+        };
+        if prefix.ends_with("keyStore") && password.expose().is_empty() {
+            self.warnings.extend(secret::exposure(&path));
+        }
+        Ok(Some(tls::File { path, password, kind }))
+    }
+
+    fn jaas(&mut self) -> Result<Option<Jaas>, ConfigError> {
+        let Some(path) = self.text(JAAS_FILE).map(PathBuf::from) else { return Ok(None) };
+        self.warnings.extend(secret::exposure(&path));
+        let text = fs::read_to_string(&path)
+            .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        let parsed = Jaas::parse(&text);
+        parsed.map(Some).map_err(|reason| ConfigError::Whole { path, reason })
+    }
+
+    /// What is wrong with the file of users.
+    fn wrong_jaas(&self, reason: String) -> ConfigError {
+        let path = Path::new(self.text(JAAS_FILE).unwrap_or(JAAS_FILE)).to_owned();
+        ConfigError::Whole { path, reason }
+    }
+
+    fn auth(&mut self, has_tls: bool, jaas: Option<&Jaas>) -> Result<Auth, ConfigError> {
+        const ALGORITHM: &str = "DigestAuthenticationProvider.digestAlg";
+        let algorithm = match self.text(ALGORITHM) {
+            None => DigestAlgorithm::default(),
+            Some(name) => DigestAlgorithm::named(name).ok_or_else(|| {
+                let reason = format!("'{name}' is not supported; SHA1, SHA-256 and SHA-512 are");
+                self.values.error(ALGORITHM, reason)
+            })?,
+        };
+        let has_digest = self.values.boolean_or("DigestAuthenticationProvider.enabled", true)?;
+        let owned = |key: &str| self.text(key).map(str::to_owned);
+        let mut auth = Auth {
+            digest: has_digest.then_some(algorithm),
+            super_digest: owned("DigestAuthenticationProvider.superDigest"),
+            x509: has_tls,
+            x509_super_user: owned("X509AuthenticationProvider.superUser"),
+            sasl_any_user: owned("letAnySaslUserDoX"),
+            allows_failed_sasl: self.values.boolean_or("allowSaslFailedClients", false)?,
+            ..Auth::default()
+        };
+        let super_users = self.with_prefix("superUser").into_iter();
+        auth.sasl_super_users = super_users
+            .filter(|(key, _)| key == "superUser" || key.starts_with("superUser."))
+            .map(|(_, value)| value)
+            .collect();
+        self.providers(&mut auth, algorithm)?;
+        let section = self.text("sasl.serverconfig").unwrap_or("Server");
+        if let Some(jaas) = jaas.filter(|jaas| jaas.has(section)) {
+            let mut users = jaas.users(section).map_err(|reason| self.wrong_jaas(reason))?;
+            let super_password = self.text("SASLAuthenticationProvider.superPassword");
+            if let (Some(known), Some(password)) = (users.get_mut("super"), super_password) {
+                *known = Secret::new(password);
+            }
+            auth.sasl_users = Some(users);
+        }
+        auth.enforced = self.enforced(&auth)?;
+        Ok(auth)
+    }
+
+    /// Schemes that are switched on by the names of Java's classes.
+    fn providers(&self, auth: &mut Auth, algorithm: DigestAlgorithm) -> Result<(), ConfigError> {
+        const PACKAGE: &str = "org.apache.zookeeper.server.auth.";
+        for (key, class) in self.with_prefix("authProvider.") {
+            match class.strip_prefix(PACKAGE) {
+                Some("SASLAuthenticationProvider") => auth.sasl = true,
+                Some("X509AuthenticationProvider") => auth.x509 = true,
+                Some("DigestAuthenticationProvider") => auth.digest = Some(algorithm),
+                Some("IPAuthenticationProvider") => {}
+                Some("EnsembleAuthenticationProvider") => {
+                    let names = self.text("ensembleAuthName").unwrap_or_default().split(',');
+                    let names = names.map(|name| name.trim().to_owned());
+                    auth.ensemble = Some(names.filter(|name| !name.is_empty()).collect());
+                }
+                _ => {
+                    let reason = format!(
+                        "Java's class {class} can't be loaded by this server; of {PACKAGE} it has SASL-, X509-, Digest-, IP- and EnsembleAuthenticationProvider"
+                    );
+                    return Err(self.values.error(&key, reason));
+                }
+            }
+        }
+        match self.text("ssl.authProvider") {
+            None | Some("x509") => Ok(()),
+            Some(other) => {
+                let reason = format!("there is no scheme '{other}' for certificates; x509 is");
+                Err(self.values.error("ssl.authProvider", reason))
+            }
+        }
+    }
+
+    fn enforced(&self, auth: &Auth) -> Result<Option<Vec<String>>, ConfigError> {
+        const SCHEMES: &str = "enforce.auth.schemes";
+        let (key, schemes) = if self.values.boolean_or("sessionRequireClientSASLAuth", false)? {
+            ("sessionRequireClientSASLAuth", vec!["sasl".to_owned()])
+        } else if self.values.boolean_or("enforce.auth.enabled", false)? {
+            let schemes = self.text(SCHEMES).unwrap_or_default().split(',').map(str::trim);
+            let schemes = schemes.filter(|scheme| !scheme.is_empty()).map(str::to_owned);
+            (SCHEMES, schemes.collect())
+        } else {
+            return Ok(None);
+        };
+        if schemes.is_empty() {
+            let reason = format!("is true, but {SCHEMES} is not set");
+            return Err(self.values.error("enforce.auth.enabled", reason));
+        }
+        if let Some(missing) = schemes.iter().find(|scheme| !auth.has(scheme)) {
+            let hint = match missing.as_str() {
+                "sasl" => {
+                    "; authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider switches it on"
+                }
+                _ => "",
+            };
+            let reason = format!("authentication scheme {missing} is not available{hint}");
+            return Err(self.values.error(key, reason));
+        }
+        Ok(Some(schemes))
+    }
+
+    fn quorum(&mut self, jaas: Option<&Jaas>) -> Result<quorum::Settings, ConfigError> {
+        let dials_tls = self.values.boolean("sslQuorum")?;
+        let takes_both = self.values.boolean("portUnification")?;
+        let tls = if dials_tls || takes_both { Some(self.tls("ssl.quorum.")?) } else { None };
+        let sasl = self.quorum_sasl(jaas)?;
+        Ok(quorum::Settings { tls, dials_tls, takes_both, sasl })
+    }
+
+    fn quorum_sasl(&self, jaas: Option<&Jaas>) -> Result<Option<quorum::Sasl>, ConfigError> {
+        const ENABLED: &str = "quorum.auth.enableSasl";
+        const LEARNER: &str = "quorum.auth.learnerRequireSasl";
+        const SERVER: &str = "quorum.auth.serverRequireSasl";
+        let is_enabled = self.values.boolean(ENABLED)?;
+        let (learner, server) = (self.values.boolean(LEARNER)?, self.values.boolean(SERVER)?);
+        for (key, other, is_wrong) in [
+            (SERVER, ENABLED, !is_enabled && server),
+            (LEARNER, ENABLED, !is_enabled && learner),
+            (SERVER, LEARNER, !learner && server),
+        ] {
+            if is_wrong {
+                return Err(self.values.error(key, format!("is true, but {other} is not")));
+            }
+        }
+        if !is_enabled {
+            return Ok(None);
+        }
+        let Some(jaas) = jaas else {
+            let reason = format!("there are no users: {JAAS_FILE} is to name a file of JAAS");
+            return Err(self.values.error(ENABLED, reason));
+        };
+        let section = |key: &str, default| self.text(key).unwrap_or(default).to_owned();
+        let wrong = |reason| self.wrong_jaas(reason);
+        let learner_section = section("quorum.auth.learner.saslLoginContext", "QuorumLearner");
+        let server_section = section("quorum.auth.server.saslLoginContext", "QuorumServer");
+        let credentials = jaas.credentials(&learner_section).map_err(wrong)?;
+        Ok(Some(quorum::Sasl {
+            credentials: learner.then_some(credentials),
+            users: jaas.users(&server_section).map_err(wrong)?,
+            is_needed: server,
+        }))
+    }
+}
