@@ -5,6 +5,7 @@
 #[repr(i32)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Code {
+    SystemError = -1,
     RuntimeInconsistency = -2,
     MarshallingError = -5,
     Unimplemented = -6,

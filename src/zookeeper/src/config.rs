@@ -10,6 +10,7 @@ mod limits;
 mod properties;
 mod security;
 mod services;
+mod storage;
 mod values;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use environment::Environment;
 pub use limits::{Limits, SessionBucket};
 pub use security::Security;
 pub use services::{Admin, Metrics};
+pub use storage::Storage;
 use values::{Origin, Values};
 
 use crate::disk;
@@ -69,6 +71,8 @@ pub struct Config {
     pub skip_acl: bool,
     /// Whether logs without a snapshot are trusted.
     pub trust_empty_snapshot: bool,
+    /// How logs and snapshots are written.
+    pub storage: Storage,
     /// The ensemble that this server is a member of, if there is more than one server.
     pub ensemble: Option<Ensemble>,
     /// `reconfigEnabled`: whether an ensemble's servers may change while they run.
@@ -196,6 +200,7 @@ impl Config {
             ensemble,
             is_dynamic: values.boolean("reconfigEnabled")?,
             security,
+            storage: Storage::read(&values)?,
             data_dir,
             data_log_dir,
             client_address,

@@ -10,6 +10,7 @@ mod following;
 mod leading;
 mod read;
 mod reconfig;
+mod suspend;
 mod sweep;
 mod write;
 
@@ -23,6 +24,7 @@ use jute::txn::{Entry, Txn};
 use jute::{Code, Writer};
 
 use crate::auth::Auth;
+use crate::disk::replay::Digests;
 use crate::sasl::digest_md5;
 use crate::tree::Tree;
 use crate::watch::Table;
@@ -71,6 +73,8 @@ pub struct Settings {
     pub auth: Arc<Auth>,
     /// What nonces are made of; nobody else may know it.
     pub nonce_seed: [u8; 32],
+    /// `digest.enabled`.
+    pub digests: bool,
 }
 
 #[cfg(test)]
@@ -88,6 +92,7 @@ impl Settings {
             skip_acl: false,
             auth: Arc::default(),
             nonce_seed: [0; 32],
+            digests: true,
         }
     }
 }
@@ -168,6 +173,8 @@ pub struct Core {
     pub latency: Latency,
     nonces: authenticate::Nonces,
     effects: Vec<Effect>,
+    /// Writes are refused.
+    is_suspended: bool,
     /// When to look for containers and TTL nodes that have outlived their use.
     next_sweep_ms: i64,
 }
@@ -181,8 +188,8 @@ pub struct State {
     pub zxid: i64,
     /// Sessions and their timeouts in ms.
     pub sessions: HashMap<i64, i32>,
-    /// From this zxid on the tree's digest can be compared with the log's.
-    pub comparable_from: i64,
+    /// What is known of the tree's digests.
+    pub digests: Digests,
 }
 
 impl Core {
@@ -217,6 +224,7 @@ impl Core {
             latency: Latency::default(),
             nonces: authenticate::Nonces::default(),
             effects: Vec::new(),
+            is_suspended: false,
         }
     }
 
@@ -347,7 +355,7 @@ impl Core {
         };
         self.touch(session, now_ms);
         let (xid, opcode) = (framed.xid, framed.opcode);
-        if !self.admit(from, xid, &framed.request) {
+        if !self.admit(from, xid, &framed.request) || self.refuses(from, xid, opcode) {
             return;
         }
         let request = match framed.request {
@@ -402,8 +410,8 @@ impl Core {
 
     /// Sends a transaction that is applied already to the log, under the zxid in force.
     fn append(&mut self, session: i64, cxid: i32, time: i64, txn: Txn) {
-        let entry =
-            Entry { session, cxid, zxid: self.zxid, time, txn, digest: Some(self.tree.digest()) };
+        let digest = self.settings.digests.then(|| self.tree.digest());
+        let entry = Entry { session, cxid, zxid: self.zxid, time, txn, digest };
         self.effects.push(Effect::Append(Box::new(entry)));
     }
 
@@ -422,6 +430,9 @@ impl Core {
 
     /// Ends sessions that have been silent for too long, and znodes that have outlived their use.
     pub fn tick(&mut self, now_ms: i64, wall_ms: i64) {
+        if self.is_suspended {
+            return;
+        }
         self.sweep(now_ms, wall_ms);
         let ended: Vec<(i64, Option<ConnectionId>)> = self
             .sessions

@@ -1,10 +1,17 @@
 //! The data directory: the original's transaction logs and snapshots, in its `version-2`.
 
+pub mod compression;
 pub mod epoch;
+mod input;
 pub mod load;
 pub mod log;
+pub mod purge;
+pub mod replay;
+pub mod room;
+pub mod scan;
 pub mod snapshot;
 pub mod truncate;
+mod xerial;
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -29,15 +36,17 @@ pub enum DiskError {
         /// The file.
         path: PathBuf,
         /// Where the damaged entry begins.
-        offset: usize,
+        offset: u64,
         /// What is wrong.
         reason: String,
     },
-    /// A snapshot that can't be read, and that nothing newer replaces.
-    #[error("{} is compressed, which this server can't read yet; let the server that wrote it write a plain one (snapshot.compression.method unset)", path.display())]
-    Compressed {
+    /// A snapshot that is not whole, or damaged.
+    #[error("{} is no whole snapshot: {reason}", path.display())]
+    BadSnapshot {
         /// The file.
         path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// Transactions are missing between what was read and the next log.
     #[error("{} begins with transaction 0x{first:x}, but the last one before it is 0x{last:x}: a log or snapshot between them is missing; restore it, or move this log and all later ones away to go on from what is before", path.display())]
@@ -65,6 +74,21 @@ pub enum DiskError {
         /// The directory.
         path: PathBuf,
     },
+}
+
+impl DiskError {
+    /// Whether there was no room: then nothing is lost, and it may be there again later.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+}
+
+/// Has the names in a directory on disk.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskError> {
+    std::fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(at("sync", directory))
 }
 
 pub(crate) fn at<'a>(

@@ -6,7 +6,9 @@
 pub mod connection;
 mod door;
 mod ensemble;
+mod full;
 pub mod peer;
+mod snapshots;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,7 +16,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jute::txn::Entry;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::core::{ConnectionId, Core, Effect, Settings};
-use crate::disk::{DiskError, load, log::Log, numbered, snapshot};
+use crate::disk::{DiskError, load, log::Log, snapshot};
 use crate::quorum::net::{Event, Events};
 use crate::tls::{Tls, TlsError};
 use crate::words;
@@ -45,6 +46,7 @@ pub(crate) enum Input {
     Word([u8; 4], oneshot::Sender<Option<String>>),
     Tick,
     Member(Event),
+    Snapshot(u64, snapshots::Written),
 }
 
 /// Why a server ended.
@@ -135,7 +137,12 @@ impl Server {
             state.zxid,
             state.tree.node_count()
         );
-        let is_fresh = state.zxid == 0;
+        if state.zxid == 0 {
+            let trailer = config.storage.trailer(0, state.tree.digest());
+            tokio::task::block_in_place(|| {
+                snapshot::save(&snapshots, &state, config.storage.compression, trailer)
+            })?;
+        }
         // An election is counted in less than ticks.
         let tick_max_ms = if config.ensemble.is_some() { 100 } else { 1000 };
         let tick_every =
@@ -147,23 +154,17 @@ impl Server {
             core,
             outgoing: HashMap::new(),
             log: Log::new(logs.clone(), config.log.clone()),
+            taking: snapshots::Snapshots::new(&config, &inputs),
             snapshots,
             logs,
-            since_snapshot: 0,
+            looked_for_room: Instant::now(),
             config: config.clone(),
             began: Instant::now(),
             base_ms: wall_ms(),
-            purged: None,
-            snapshot_writer: None,
             permits: Vec::new(),
             quorum: None,
             _locks: locks,
         };
-        if is_fresh {
-            tokio::task::block_in_place(|| {
-                actor.snapshot().and_then(|()| actor.wait_for_snapshot())
-            })?;
-        }
         if let Some(ensemble) = config.ensemble.clone() {
             let events = Events(inputs.clone());
             let quorum = ensemble::start(ensemble, &mut actor, events, shutdown.clone()).await?;
@@ -238,6 +239,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         skip_acl: config.skip_acl,
         auth: Arc::new(config.security.auth.clone()),
         nonce_seed: rand::random(),
+        digests: config.storage.digests,
     }
 }
 
@@ -284,12 +286,11 @@ struct Actor {
     log: Log,
     snapshots: PathBuf,
     logs: PathBuf,
-    since_snapshot: u64,
+    taking: snapshots::Snapshots,
+    looked_for_room: Instant,
     config: Config,
     began: Instant,
     base_ms: i64,
-    purged: Option<Instant>,
-    snapshot_writer: Option<JoinHandle<Result<(), DiskError>>>,
     /// Of the requests of this batch: given back when their replies are on their way.
     permits: Vec<(ConnectionId, Permit)>,
     quorum: Option<Box<ensemble::Quorum>>,
@@ -312,6 +313,7 @@ impl Actor {
                         self.input(input, queue.len());
                     }
                     self.carry_out()?;
+                    self.resume_when_possible()?;
                 }
                 Some(mut quorum) => {
                     if quorum.shutdown.is_cancelled() {
@@ -325,7 +327,7 @@ impl Actor {
                 }
             }
         }
-        self.wait_for_snapshot()
+        Ok(())
     }
 
     fn input(&mut self, input: Input, waiting: usize) {
@@ -342,6 +344,7 @@ impl Actor {
                 self.core.tick(self.now_ms(), wall_ms());
                 self.purge_when_due();
             }
+            Input::Snapshot(number, written) => self.snapshot_written(number, written),
             // Only members are told of members.
             Input::Member(_) => {}
             Input::Closed(id) => {
@@ -366,8 +369,11 @@ impl Actor {
             })
             .collect();
         if !entries.is_empty() {
-            self.log.append(&entries)?;
-            self.since_snapshot += entries.len() as u64;
+            match self.log.append(&entries) {
+                Ok(bytes) => self.taking.note(entries.len(), bytes),
+                Err(error) if error.is_full() => return self.suspend(effects, &error),
+                Err(error) => return Err(error),
+            }
         }
         for effect in effects {
             match effect {
@@ -379,8 +385,8 @@ impl Actor {
         for (id, permit) in self.permits.drain(..) {
             self.core.note_latency(id, permit.age());
         }
-        if self.since_snapshot >= self.config.snap_count {
-            self.snapshot()?;
+        if self.taking.is_due() {
+            self.snapshot();
         }
         Ok(())
     }
@@ -391,70 +397,6 @@ impl Actor {
             tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
             self.outgoing.remove(&id);
             self.core.closed(id);
-        }
-    }
-
-    /// Takes a snapshot of now; it is written by another thread while requests go on.
-    fn snapshot(&mut self) -> Result<(), DiskError> {
-        if self.snapshot_writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
-            return Ok(());
-        }
-        self.wait_for_snapshot()?;
-        let zxid = self.core.zxid();
-        let bytes = snapshot::encode(self.core.tree(), zxid, &self.core.sessions());
-        let directory = self.snapshots.clone();
-        let writer = std::thread::Builder::new()
-            .name("snapshot".to_owned())
-            .spawn(move || snapshot::write(&directory, zxid, &bytes))
-            .map_err(|source| DiskError::Io {
-                action: "write",
-                path: self.snapshots.clone(),
-                source,
-            })?;
-        self.snapshot_writer = Some(writer);
-        self.log.roll();
-        self.since_snapshot = 0;
-        Ok(())
-    }
-
-    fn wait_for_snapshot(&mut self) -> Result<(), DiskError> {
-        match self.snapshot_writer.take().map(JoinHandle::join) {
-            None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(error))) => Err(error),
-            Some(Err(_)) => Err(DiskError::Io {
-                action: "write a snapshot to",
-                path: self.snapshots.clone(),
-                source: io::Error::other("the thread that wrote it died"),
-            }),
-        }
-    }
-
-    fn purge_when_due(&mut self) {
-        let hours = self.config.purge_interval_hours;
-        let is_due =
-            self.purged.is_none_or(|last| last.elapsed() >= Duration::from_secs(hours * 3600));
-        if hours == 0 || !is_due {
-            return;
-        }
-        self.purged = Some(Instant::now());
-        let (Ok(snapshots), Ok(logs)) =
-            (numbered(&self.snapshots, "snapshot"), numbered(&self.logs, "log"))
-        else {
-            return;
-        };
-        let Some(oldest) = snapshots
-            .len()
-            .checked_sub(self.config.snap_retain_count)
-            .and_then(|index| snapshots.get(index))
-        else {
-            return;
-        };
-        let needed = logs.iter().rposition(|(zxid, _)| *zxid <= oldest.0 + 1).unwrap_or(0);
-        let old = snapshots.iter().filter(|(zxid, _)| *zxid < oldest.0).chain(&logs[..needed]);
-        for (_, path) in old {
-            if let Err(error) = std::fs::remove_file(path) {
-                tracing::warn!("{} not purged: {error}", path.display());
-            }
         }
     }
 }

@@ -201,11 +201,11 @@ pub const KEYS: &[Key] = &[
     file("dataLogDir", "", "Directory of transaction logs; dataDir if not given."),
     property("datadir.autocreate", "true", "Make data directories that are missing."),
     property("snapCount", "100000", "Transactions between snapshots."),
-    missing(property(
+    property(
         "snapSizeLimitInKb",
         "4194304",
         "Size of the log between snapshots in KiB; 0 for any.",
-    )),
+    ),
     property("txnLogSizeLimitInKb", "", "Size of one log file in KiB."),
     property("preAllocSize", "65536", "What a log file grows by at a time, in KiB."),
     property("forceSync", "yes", "Sync the log before a write is acknowledged."),
@@ -213,9 +213,13 @@ pub const KEYS: &[Key] = &[
     file("autopurge.snapRetainCount", "3", "Snapshots that purging keeps, at least 3."),
     file("autopurge.purgeInterval", "0", "Hours between purges; 0 for never."),
     property("snapshot.trust.empty", "false", "Take transaction logs without a snapshot."),
-    missing(property("snapshot.compression.method", "", "Compression of snapshots: gz or snappy.")),
-    missing(property("digest.enabled", "true", "Digests of the tree in logs and snapshots.")),
-    missing(property("serializeLastProcessedZxid.enabled", "true", "The last zxid in snapshots.")),
+    property("snapshot.compression.method", "", "Compression of snapshots: gz or snappy."),
+    property("digest.enabled", "true", "Digests of the tree in logs and snapshots."),
+    property(
+        "serializeLastProcessedZxid.enabled",
+        "false",
+        "The last zxid in snapshots, as 3.9 has it.",
+    ),
     missing(property(
         "commitLogCount",
         "500",

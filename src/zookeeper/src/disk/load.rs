@@ -1,14 +1,14 @@
 //! Loading: the newest whole snapshot, then what the logs have behind it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use jute::txn::{CONFIG_NODE, Entry, Txn};
-
-use super::{DiskError, at, log, numbered, snapshot};
+use super::replay::{Digests, replay};
+use super::scan::{End, Next, Scan};
+use super::{DiskError, at, numbered, snapshot};
 use crate::core::State;
 
-/// Reads the data directories (their `version-2`), made if missing.
+/// Reads the data directories (their `version-2`), made if missing. What is torn at the end of the logs is cut.
 ///
 /// # Errors
 /// When something can't be read, or is damaged where it must not be.
@@ -16,19 +16,8 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
     for directory in [snapshots, logs] {
         fs::create_dir_all(directory).map_err(at("create", directory))?;
     }
-    let mut state = None;
-    let plain = numbered(snapshots, "snapshot")?;
-    refuse_compressed(snapshots, plain.last().map_or(-1, |(zxid, _)| *zxid))?;
-    for (zxid, path) in plain.into_iter().rev() {
-        let bytes = fs::read(&path).map_err(at("read", &path))?;
-        state = snapshot::decode(&bytes, zxid);
-        match &state {
-            Some(_) => break,
-            None => {
-                tracing::warn!("{} is not a whole snapshot; trying the one before", path.display())
-            }
-        }
-    }
+    snapshot::file::remove_unpublished(snapshots)?;
+    let state = newest_snapshot(snapshots)?;
     let files = numbered(logs, "log")?;
     let mut state = match state {
         Some(state) => state,
@@ -36,61 +25,81 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
         None if files.first().is_some_and(|(first, _)| *first == 1) => State::default(),
         None => return Err(DiskError::NoSnapshot { path: snapshots.to_owned() }),
     };
-    // The last file that begins at or before the snapshot may hold entries behind it.
-    let begin = files.iter().rposition(|(zxid, _)| *zxid <= state.zxid + 1).unwrap_or(0);
-    let mut differing = 0;
-    for (index, (first, path)) in files.iter().enumerate().skip(begin) {
-        if is_gap(state.zxid, *first) && !trust_empty {
-            return Err(DiskError::Gap { path: path.clone(), first: *first, last: state.zxid });
-        }
-        let is_last = index + 1 == files.len();
-        let (entries, torn) = match log::read(path)? {
-            log::Content { entries, end: log::End::Whole } => (entries, None),
-            log::Content { entries, end: log::End::Torn(offset, reason) } => {
-                // The original leaves a torn tail behind and begins a new file: that goes on where this one ends.
-                let last = entries.last().map_or(first - 1, |entry| entry.zxid);
-                let goes_on = files.get(index + 1).is_some_and(|(next, _)| *next <= last + 1);
-                if !is_last && !goes_on {
-                    return Err(DiskError::CorruptLog { path: path.clone(), offset, reason });
-                }
-                (entries, Some(offset))
-            }
-        };
-        for entry in entries {
-            if entry.zxid > state.zxid && !replay(&mut state, entry) {
-                differing += 1;
-            }
-        }
-        if let Some(offset) = torn {
-            tracing::warn!("{}: a torn entry is cut at byte {offset}", path.display());
-            let file = fs::OpenOptions::new().write(true).open(path).map_err(at("open", path))?;
-            file.set_len(offset as u64)
-                .and_then(|()| file.sync_all())
-                .map_err(at("truncate", path))?;
-        }
+    for (path, offset) in replay_logs(&mut state, &files, i64::MAX, trust_empty)? {
+        tracing::warn!("{}: a torn entry is cut at byte {offset}", path.display());
+        let file = fs::OpenOptions::new().write(true).open(&path).map_err(at("open", &path))?;
+        file.set_len(offset).and_then(|()| file.sync_all()).map_err(at("truncate", &path))?;
     }
-    if differing > 0 {
+    let mismatches = state.digests.mismatches;
+    if mismatches > 0 {
         // The original counts some in logs of its own (`digest_mismatches_count`), so this is no proof of damage.
-        tracing::warn!("the tree's digest differs from the logs' after {differing} transactions");
+        tracing::warn!("the tree's digest differs from the logs' after {mismatches} transactions");
     }
     Ok(state)
 }
 
-/// Compressed snapshots can't be read; one that is newer than all others must not be passed over.
-fn refuse_compressed(snapshots: &Path, newest: i64) -> Result<(), DiskError> {
-    for entry in fs::read_dir(snapshots).map_err(at("read", snapshots))? {
-        let path = entry.map_err(at("read", snapshots))?.path();
-        let is_compressed =
-            path.extension().is_some_and(|extension| extension == "gz" || extension == "snappy");
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let zxid = name.strip_prefix("snapshot.").map(|hex| i64::from_str_radix(hex, 16));
-        if let (true, Some(Ok(zxid))) = (is_compressed, zxid)
-            && zxid > newest
-        {
-            return Err(DiskError::Compressed { path });
+/// The newest snapshot that is whole.
+fn newest_snapshot(directory: &Path) -> Result<Option<State>, DiskError> {
+    for found in snapshot::list(directory)?.into_iter().rev() {
+        match snapshot::decode::file(&found.path) {
+            Ok(snapshot::decode::Snapshot { mut state, trailer }) => {
+                state.digests = Digests::after(state.zxid, trailer);
+                let digest = state.tree.digest();
+                state.digests.compare(state.zxid, digest, None);
+                return Ok(Some(state));
+            }
+            Err(error @ DiskError::BadSnapshot { .. }) => {
+                tracing::warn!("{error}; trying the one before");
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Replays what logs have behind a tree, up to a zxid. What is torn, and where, comes back.
+///
+/// # Errors
+/// When a log can't be read, is damaged before its end, or does not go on where the one before ends.
+pub fn replay_logs(
+    state: &mut State,
+    files: &[(i64, PathBuf)],
+    until: i64,
+    trust_gaps: bool,
+) -> Result<Vec<(PathBuf, u64)>, DiskError> {
+    let mut torn_files = Vec::new();
+    // The last file that begins at or before the snapshot may hold entries behind it.
+    let begin = files.iter().rposition(|(zxid, _)| *zxid <= state.zxid + 1).unwrap_or(0);
+    for (index, (first, path)) in files.iter().enumerate().skip(begin) {
+        if *first > until {
+            break;
+        }
+        if is_gap(state.zxid, *first) && !trust_gaps {
+            return Err(DiskError::Gap { path: path.clone(), first: *first, last: state.zxid });
+        }
+        let mut scan = Scan::open(path)?;
+        let mut last = first - 1;
+        let end = loop {
+            match scan.advance()? {
+                Next::Entry(entry) => {
+                    last = entry.zxid;
+                    if entry.zxid > state.zxid && entry.zxid <= until {
+                        replay(state, *entry);
+                    }
+                }
+                Next::End(end) => break end,
+            }
+        };
+        if let End::Torn(offset, reason) = end {
+            // The original leaves a torn tail behind and begins a new file: that goes on where this one ends.
+            let goes_on = files.get(index + 1).is_some_and(|(next, _)| *next <= last + 1);
+            if index + 1 < files.len() && !goes_on {
+                return Err(DiskError::CorruptLog { path: path.clone(), offset, reason });
+            }
+            torn_files.push((path.clone(), offset));
+        }
+    }
+    Ok(torn_files)
 }
 
 /// Whether transactions between one and the next are missing. A new epoch (the upper half) begins where it likes.
@@ -98,63 +107,11 @@ fn is_gap(last: i64, next: i64) -> bool {
     next > last + 1 && last >> 32 == next >> 32
 }
 
-/// False if the tree's digest differs from the log's afterwards.
-fn replay(state: &mut State, entry: Entry) -> bool {
-    state.zxid = entry.zxid;
-    match &entry.txn {
-        Txn::CreateSession { timeout } => {
-            state.sessions.insert(entry.session, *timeout);
-        }
-        Txn::CloseSession { paths } => {
-            state.sessions.remove(&entry.session);
-            let own = state.tree.ephemerals(entry.session);
-            for path in paths.iter().chain(&own) {
-                state.tree.delete(path, entry.zxid);
-            }
-        }
-        txn => apply(state, &entry, txn),
-    }
-    // A snapshot that was taken while transactions went on has some of what follows it already.
-    let is_comparable = entry.zxid >= state.comparable_from;
-    if is_comparable && entry.digest.is_some_and(|digest| digest != state.tree.digest()) {
-        tracing::debug!("the tree's digest differs from the log's at zxid 0x{:x}", entry.zxid);
-        return false;
-    }
-    true
-}
-
-fn apply(state: &mut State, entry: &Entry, txn: &Txn) {
-    let (zxid, time) = (entry.zxid, entry.time);
-    match txn {
-        Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
-            let owner = crate::core::owner(*opcode, *ephemeral, *ttl, entry.session);
-            let (data, parent_cversion) = (data.as_deref(), *parent_cversion);
-            state.tree.create(path, data, acl, owner, parent_cversion, zxid, time);
-        }
-        Txn::Delete { path } => {
-            state.tree.delete(path, zxid);
-        }
-        Txn::SetData { path, data, version } => {
-            state.tree.set_data(path, data.as_deref(), *version, zxid, time);
-        }
-        Txn::Reconfig { data } => {
-            state.tree.set_data(CONFIG_NODE, data.as_deref(), -1, zxid, time);
-        }
-        Txn::SetAcl { path, acl, version } => {
-            state.tree.set_acl(path, acl, *version);
-        }
-        Txn::Multi(txns) if txns.iter().all(|txn| !matches!(txn, Txn::Error { .. })) => {
-            for txn in txns {
-                apply(state, entry, txn);
-            }
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::log;
+    use jute::txn::{Entry, Txn};
 
     fn entry(zxid: i64) -> Entry {
         let txn = Txn::CreateSession { timeout: 4000 };
@@ -200,18 +157,34 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_snapshot_is_not_passed_over() {
-        let directory = directory(&[&[1, 2]]);
-        fs::write(directory.path().join("snapshot.2.gz"), "").unwrap();
+    fn a_newer_snapshot_that_is_not_whole_is_passed_over_if_the_logs_reach_back() {
+        let directory = directory(&[&[1, 2], &[3]]);
+        for name in ["snapshot.2.gz", "snapshot.3", "snapshot.3.snappy"] {
+            fs::write(directory.path().join(name), "no snapshot").unwrap();
+        }
+        assert_eq!(zxid(&directory), Ok(3));
+        fs::write(directory.path().join("tmp.snapshot.9"), "half").unwrap();
+        assert_eq!(zxid(&directory), Ok(3));
+        assert!(!directory.path().join("tmp.snapshot.9").exists());
+        fs::remove_file(directory.path().join("log.1")).unwrap();
         let error = zxid(&directory).unwrap_err();
-        assert!(error.contains("snapshot.2.gz is compressed"), "{error}");
-        crate::disk::snapshot::write(
-            directory.path(),
-            2,
-            &crate::disk::snapshot::encode(&crate::tree::Tree::new(), 2, &[]),
-        )
-        .unwrap();
-        assert_eq!(zxid(&directory), Ok(2));
+        assert!(error.contains("no valid snapshot found"), "{error}");
+        let trusted = load(directory.path(), directory.path(), true).unwrap();
+        assert_eq!(trusted.zxid, 3);
+    }
+
+    #[test]
+    fn a_snapshot_of_any_packing_is_gone_on_from() {
+        use crate::disk::compression::Compression;
+        use crate::disk::snapshot::{Trailer, save};
+        for compression in Compression::ALL {
+            let directory = directory(&[&[3, 4]]);
+            let mut state = State { zxid: 2, ..State::default() };
+            state.sessions.insert(77, 1000);
+            save(directory.path(), &state, compression, Trailer::default()).unwrap();
+            let loaded = load(directory.path(), directory.path(), false).unwrap();
+            assert_eq!((loaded.zxid, loaded.sessions.len()), (4, 3), "{compression:?}");
+        }
     }
 
     #[test]

@@ -1,16 +1,22 @@
-//! Snapshots (`FileSnap`, `SerializeUtils`): sessions, ACLs, znodes, a checksum over all.
+//! Snapshots (`FileSnap`, `SnapStream`, `SerializeUtils`): sessions, ACLs, znodes, a checksum over all, then the digest
+//! of the tree and a checksum over that too.
+//!
+//! [`encode`] makes its bytes of a frozen tree, [`file`] puts them on disk, [`decode`] reads them. Ours are of one
+//! moment. The original's are taken while transactions go on: what follows in the log is replayed on what they have of
+//! it already.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
+pub mod decode;
+pub mod encode;
+pub mod file;
 
-use jute::records::{Acl, StatPersisted};
-use jute::{DecodeError, Reader, Writer};
+use std::path::{Path, PathBuf};
 
-use super::{DiskError, adler32, at};
+use super::compression::Compression;
+use super::{DiskError, at};
 use crate::core::State;
-use crate::tree::{Tree, open_acl};
+use crate::tree::{Frozen, Tree};
+use encode::{Form, content};
+use file::{SnapshotFile, Unpublished};
 
 const MAGIC: i32 = 0x5a4b_534e;
 const VERSION: i32 = 2;
@@ -20,158 +26,210 @@ pub const STREAM_END: &str = "BenWasHere";
 /// The id that stands for everybody everything.
 const OPEN: i64 = -1;
 
-/// The bytes of a snapshot.
-pub fn encode(tree: &Tree, zxid: i64, sessions: &[(i64, i32)]) -> Vec<u8> {
-    let mut out = Writer::new();
-    out.int(MAGIC).int(VERSION).long(-1);
-    content(&mut out, tree, sessions);
-    seal(&mut out);
-    out.long(zxid).int(DIGEST_VERSION).long(tree.digest());
-    seal(&mut out);
-    out.into_bytes()
+/// What a directory has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// The last transaction that is whole in it.
+    pub zxid: i64,
+    /// How it is packed.
+    pub compression: Compression,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// The zxid and the packing that a snapshot's name says, if it is one.
+pub fn parse_name(path: &Path) -> Option<(i64, Compression)> {
+    let name = path.file_name()?.to_str()?.strip_prefix("snapshot.")?;
+    let (hex, compression) = Compression::ALL
+        .into_iter()
+        .filter(|method| *method != Compression::None)
+        .find_map(|method| name.strip_suffix(method.suffix()).map(|hex| (hex, method)))
+        .unwrap_or((name, Compression::None));
+    Some((u64::from_str_radix(hex, 16).ok()? as i64, compression))
+}
+
+/// The snapshots of a directory, oldest first.
+///
+/// # Errors
+/// When it can't be read.
+pub fn list(directory: &Path) -> Result<Vec<Found>, DiskError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(at("read", directory))? {
+        let path = entry.map_err(at("read", directory))?.path();
+        if let Some((zxid, compression)) = parse_name(&path) {
+            found.push(Found { zxid, compression, path });
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What is written behind the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trailer {
+    /// `digest.enabled`: a zxid and the tree's digest after it.
+    pub digest: Option<(i64, i64)>,
+    /// `serializeLastProcessedZxid.enabled`, of 3.9: the last zxid.
+    pub last_zxid: Option<i64>,
+}
+
+/// What a snapshot is made of.
+#[derive(Debug)]
+pub struct Content {
+    /// The tree.
+    pub tree: Frozen,
+    /// Sessions and their timeouts in ms.
+    pub sessions: Vec<(i64, i32)>,
+    /// The last transaction in it.
+    pub zxid: i64,
+}
+
+impl Content {
+    /// What a state holds.
+    pub fn of(state: &State) -> Self {
+        let sessions = state.sessions.iter().map(|(id, timeout)| (*id, *timeout)).collect();
+        Self { tree: state.tree.freeze(), sessions, zxid: state.zxid }
+    }
+
+    /// Writes a file that has no name yet. On disk when this returns. Asks now and then whether to go on; `None` if not.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(
+        &self,
+        directory: &Path,
+        compression: Compression,
+        trailer: Trailer,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<Option<Unpublished>, DiskError> {
+        let mut file = SnapshotFile::create(directory, self.zxid, compression)?;
+        let put =
+            |bytes: &[u8]| if goes_on() { file.write(bytes).map_err(Some) } else { Err(None) };
+        match content(&self.tree, &self.sessions, Form::File, put) {
+            Ok(()) => file.finish(trailer).map(Some),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
+        }
+    }
+}
+
+/// Writes a state. On disk when this returns.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn save(
+    directory: &Path,
+    state: &State,
+    compression: Compression,
+    trailer: Trailer,
+) -> Result<PathBuf, DiskError> {
+    match Content::of(state).write(directory, compression, trailer, || true)? {
+        Some(unpublished) => unpublished.publish(),
+        // It always goes on.
+        None => Ok(directory.to_owned()),
+    }
 }
 
 /// What a leader sends behind a SNAP packet: the content without header and checksum, and a word at the end.
 pub fn encode_stream(tree: &Tree, sessions: &[(i64, i32)]) -> Vec<u8> {
-    let mut out = Writer::new();
-    content(&mut out, tree, sessions);
-    out.string(STREAM_END);
-    out.into_bytes()
+    let mut bytes = Vec::new();
+    let Ok(()) = content(&tree.freeze(), sessions, Form::Stream, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    bytes
 }
 
 /// Reads what [`encode_stream`] makes, and how long it is; `None` while it is not whole.
 pub fn decode_stream(bytes: &[u8], zxid: i64) -> Option<(State, usize)> {
-    let mut reader = Reader::new(bytes);
-    let state = read_content(&mut reader, zxid).ok()?;
-    let is_whole = reader.string().is_ok_and(|end| end == STREAM_END);
-    is_whole.then(|| (state, bytes.len() - reader.rest().len()))
-}
-
-fn content(out: &mut Writer, tree: &Tree, sessions: &[(i64, i32)]) {
-    out.vector(sessions, |out, (id, timeout)| {
-        out.long(*id).int(*timeout);
-    });
-    let (mut ids, mut acls): (HashMap<&[Acl], i64>, Vec<&[Acl]>) = (HashMap::new(), Vec::new());
-    let open = open_acl();
-    let mut nodes = tree.walk();
-    while let Some((_, node)) = nodes.next() {
-        let acl: &[Acl] = node.acl();
-        if acl != open && !ids.contains_key(acl) {
-            acls.push(acl);
-            ids.insert(acl, acls.len() as i64);
-        }
-    }
-    out.int(acls.len() as i32);
-    for (index, acl) in acls.iter().enumerate() {
-        out.long(index as i64 + 1).vector(acl, |out, entry| entry.write(out));
-    }
-    let mut nodes = tree.walk();
-    while let Some((path, node)) = nodes.next() {
-        let acl = ids.get(&**node.acl()).copied().unwrap_or(OPEN);
-        out.string(path).buffer(node.data()).long(acl);
-        node.persisted().write(out);
-    }
-    out.string("/");
-}
-
-fn seal(out: &mut Writer) {
-    let sum = adler32(out.as_bytes());
-    out.long(sum).string("/");
-}
-
-/// Writes a snapshot beside its place, syncs it and renames it.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write(directory: &Path, zxid: i64, bytes: &[u8]) -> Result<(), DiskError> {
-    let path = directory.join(format!("snapshot.{zxid:x}"));
-    let temporary = directory.join(format!("snapshot.{zxid:x}.tmp"));
-    let mut file = File::create(&temporary).map_err(at("create", &temporary))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at("write", &temporary))?;
-    std::fs::rename(&temporary, &path).map_err(at("rename", &temporary))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))
-}
-
-/// Reads a snapshot; `None` if it is not whole.
-pub fn decode(bytes: &[u8], zxid: i64) -> Option<State> {
-    let mut reader = Reader::new(bytes);
-    let mut state = read(&mut reader, zxid).ok()?;
-    let read_bytes = bytes.len() - reader.rest().len();
-    let sum = reader.long().ok()?;
-    if sum != adler32(&bytes[..read_bytes]) {
-        return None;
-    }
-    // Behind the first seal: the transaction whose digest is known, if digests were on.
-    let mut known = || -> Result<i64, DecodeError> {
-        reader.string()?;
-        reader.long()
-    };
-    state.comparable_from = known().unwrap_or(0).max(zxid);
-    Some(state)
-}
-
-fn read(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
-    if reader.int()? != MAGIC || reader.int()? != VERSION {
-        return Err(DecodeError::Short);
-    }
-    let _database = reader.long()?;
-    read_content(reader, zxid)
-}
-
-fn read_content(reader: &mut Reader<'_>, zxid: i64) -> Result<State, DecodeError> {
-    let wrong = DecodeError::Short;
-    let sessions = reader
-        .vector(|reader| Ok((reader.long()?, reader.int()?)))?
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
-    let acls: HashMap<i64, Vec<Acl>> = reader
-        .vector(|reader| Ok((reader.long()?, reader.vector(Acl::read)?.unwrap_or_default())))?
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
-    let (mut tree, open) = (Tree::empty(), open_acl());
-    loop {
-        let path = reader.string()?;
-        if path == "/" {
-            break;
-        }
-        let data = reader.buffer()?;
-        let acl = match reader.long()? {
-            OPEN => &open,
-            id => acls.get(&id).ok_or(wrong)?,
-        };
-        // Parents come before their children; the original reads no others either.
-        if !tree.insert(&path, data, acl, StatPersisted::read(reader)?) {
-            return Err(wrong);
-        }
-    }
-    if tree.get("/").is_none() {
-        return Err(wrong);
-    }
-    tree.recount_quotas();
-    Ok(State { tree, zxid, sessions, comparable_from: 0 })
+    decode::stream(bytes, zxid).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::open_acl;
+    use jute::records::Acl;
+    use std::fs;
+
+    fn state() -> State {
+        let mut state = State { zxid: 6, ..State::default() };
+        state.sessions.insert(7, 4000);
+        state.tree.create("/a", None, &[Acl::anyone(1)], 7, -1, 5, 6);
+        state.tree.create("/a/b", Some(&[1, 2]), &open_acl(), 0, -1, 6, 7);
+        let data: Vec<u8> = (0..600_000_u32).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
+        for (number, data) in data.chunks(5000).enumerate() {
+            let path = format!("/n{number}");
+            state.tree.create(&path, Some(data), &[Acl::anyone(2)], 0, -1, 6, 7);
+        }
+        state
+    }
 
     #[test]
-    fn a_snapshot_is_read_back_and_a_damaged_one_refused() {
-        let mut tree = Tree::new();
-        tree.create("/a", None, &[Acl::anyone(1)], 7, -1, 5, 6);
-        tree.create("/a/b", Some(&[1, 2]), &open_acl(), 0, -1, 6, 7);
-        let bytes = encode(&tree, 6, &[(7, 4000)]);
-        let state = decode(&bytes, 6).unwrap();
-        assert_eq!((state.tree.digest(), state.sessions[&7]), (tree.digest(), 4000));
-        assert_eq!(encode(&state.tree, 6, &[(7, 4000)]), bytes);
-        assert_eq!(state.tree.ephemerals(7), ["/a"]);
-        for damage in [20, 60, bytes.len() / 2] {
-            let mut bytes = bytes.clone();
-            bytes[damage] ^= 0x10;
-            assert!(decode(&bytes, 6).is_none(), "{damage}");
+    fn names_say_zxid_and_packing() {
+        for (name, expected) in [
+            ("snapshot.0", Some((0, Compression::None))),
+            ("snapshot.1ff.gz", Some((0x1ff, Compression::Gzip))),
+            ("snapshot.ffffffffffffffff.snappy", Some((-1, Compression::Snappy))),
+            ("snapshot.x", None),
+            ("snapshot.1.tmp", None),
+            ("tmp.snapshot.1", None),
+            ("log.1", None),
+        ] {
+            assert_eq!(parse_name(Path::new(name)), expected, "{name}");
         }
-        assert!(decode(&bytes[..bytes.len() / 2], 6).is_none());
+    }
+
+    #[test]
+    fn snapshots_of_every_packing_are_read_back_and_damaged_ones_refused() {
+        let state = state();
+        for compression in Compression::ALL {
+            for (digest, last_zxid) in
+                [(None, None), (Some((6, 9)), None), (Some((8, 9)), Some(8)), (None, Some(8))]
+            {
+                let directory = tempfile::TempDir::new().unwrap();
+                let trailer = Trailer { digest, last_zxid };
+                let path = save(directory.path(), &state, compression, trailer).unwrap();
+                assert_eq!(parse_name(&path), Some((6, compression)));
+                let read = decode::file(&path).unwrap();
+                assert_eq!(read.state.tree.digest(), state.tree.digest());
+                assert_eq!(encode_stream(&read.state.tree, &[]), encode_stream(&state.tree, &[]));
+                assert_eq!(read.state.sessions, state.sessions);
+                assert_eq!(read.state.tree.ephemerals(7), ["/a"]);
+                assert_eq!(read.trailer, trailer, "{compression:?}");
+                let bytes = fs::read(&path).unwrap();
+                let places = (0..16).map(|part| part * bytes.len() / 16);
+                for damage in places.filter(|place| compression == Compression::None || *place > 20)
+                {
+                    let mut bytes = bytes.clone();
+                    bytes[damage] ^= 0x10;
+                    fs::write(&path, &bytes).unwrap();
+                    // A damaged reference to equal bytes does no harm.
+                    let harmless = |read: decode::Snapshot| {
+                        compression != Compression::None
+                            && encode_stream(&read.state.tree, &[])
+                                == encode_stream(&state.tree, &[])
+                    };
+                    let read = decode::file(&path);
+                    assert!(read.map_or(true, harmless), "{compression:?} {damage}");
+                }
+                fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+                assert!(decode::file(&path).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_on_the_wire_is_read_when_it_is_whole() {
+        let state = state();
+        let sessions = [(7, 4000)];
+        let mut bytes = encode_stream(&state.tree, &sessions);
+        let length = bytes.len();
+        bytes.extend_from_slice(b"what follows");
+        let (read, used) = decode_stream(&bytes, 6).unwrap();
+        assert_eq!((used, read.tree.digest()), (length, state.tree.digest()));
+        for end in [0, 10, length / 2, length - 1] {
+            assert!(decode_stream(&bytes[..end], 6).is_none());
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! Cutting the logs behind a zxid, and the last entries for learners that missed a few.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::VecDeque;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use super::log::{Found, HEADER, look};
-use super::{DiskError, at, log, numbered};
+use super::scan::{Next, Scan};
+use super::{DiskError, at, numbered, snapshot, sync_directory};
+
+/// Transactions kept for learners (`commitLogCount`).
+const KEPT_MAX: usize = 500;
 
 /// Cuts what the logs have behind `zxid`. On disk when this returns.
 ///
@@ -16,23 +20,20 @@ pub fn cut_logs(logs: &Path, zxid: i64) -> Result<(), DiskError> {
             fs::remove_file(&path).map_err(at("remove", &path))?;
             continue;
         }
-        let bytes = fs::read(&path).map_err(at("read", &path))?;
-        let mut end = HEADER.min(bytes.len());
-        while let Found::Entry(entry, next) = look(&bytes, end) {
+        let mut scan = Scan::open(&path)?;
+        let mut end = scan.offset();
+        while let Next::Entry(entry) = scan.advance()? {
             if entry.zxid > zxid {
                 break;
             }
-            end = next;
+            end = scan.offset();
         }
+        let end = end.min(fs::metadata(&path).map_err(at("read", &path))?.len());
         let file = OpenOptions::new().write(true).open(&path).map_err(at("open", &path))?;
-        file.set_len(end as u64).and_then(|()| file.sync_all()).map_err(at("truncate", &path))?;
+        file.set_len(end).and_then(|()| file.sync_all()).map_err(at("truncate", &path))?;
         break;
     }
-    sync(logs)
-}
-
-fn sync(directory: &Path) -> Result<(), DiskError> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at("sync", directory))
+    sync_directory(logs)
 }
 
 /// Removes snapshots that hold more than `zxid`. On disk when this returns.
@@ -40,12 +41,12 @@ fn sync(directory: &Path) -> Result<(), DiskError> {
 /// # Errors
 /// When the disk refuses.
 pub fn remove_newer_snapshots(snapshots: &Path, zxid: i64) -> Result<(), DiskError> {
-    for (taken, path) in numbered(snapshots, "snapshot")? {
-        if taken > zxid {
-            fs::remove_file(&path).map_err(at("remove", &path))?;
+    for found in snapshot::list(snapshots)? {
+        if found.zxid > zxid {
+            fs::remove_file(&found.path).map_err(at("remove", &found.path))?;
         }
     }
-    sync(snapshots)
+    sync_directory(snapshots)
 }
 
 /// Whether what is left after a cut behind `zxid` ends with exactly that: it does not where a leader's tree was taken
@@ -55,7 +56,7 @@ pub fn remove_newer_snapshots(snapshots: &Path, zxid: i64) -> Result<(), DiskErr
 /// When the directories can't be read.
 pub fn can_truncate(snapshots: &Path, logs: &Path, zxid: i64) -> Result<bool, DiskError> {
     let files = numbered(logs, "log")?;
-    let taken = numbered(snapshots, "snapshot")?.into_iter().map(|(taken, _)| taken);
+    let taken = snapshot::list(snapshots)?.into_iter().map(|found| found.zxid);
     match taken.filter(|taken| *taken <= zxid).max() {
         Some(taken) if taken == zxid => return Ok(true),
         None if files.first().is_none_or(|(first, _)| *first != 1) => return Ok(false),
@@ -64,28 +65,44 @@ pub fn can_truncate(snapshots: &Path, logs: &Path, zxid: i64) -> Result<bool, Di
     let Some((_, path)) = files.iter().rev().find(|(first, _)| *first <= zxid) else {
         return Ok(false);
     };
-    Ok(log::read(path)?.entries.iter().any(|entry| entry.zxid == zxid))
+    let mut scan = Scan::open(path)?;
+    while let Next::Entry(entry) = scan.advance()? {
+        if entry.zxid >= zxid {
+            return Ok(entry.zxid == zxid);
+        }
+    }
+    Ok(false)
 }
 
 /// Entries as they are in the log, with their zxids.
 pub type Encoded = Vec<(i64, Vec<u8>)>;
 
-/// What the logs hold behind the newest snapshot, whose zxid comes first, if it ends with `zxid`. Before a snapshot
-/// there may be a gap: a leader may have sent it.
+/// The last entries behind the newest snapshot, if they end with `zxid`. The zxid before the first comes first. Before
+/// a snapshot there may be a gap: a leader may have sent it.
 ///
 /// # Errors
 /// When the logs can't be read.
 pub fn last_entries(snapshots: &Path, logs: &Path, zxid: i64) -> Result<(i64, Encoded), DiskError> {
-    let base = numbered(snapshots, "snapshot")?.last().map_or(0, |(taken, _)| *taken);
+    let mut base = snapshot::list(snapshots)?.last().map_or(0, |found| found.zxid);
     let files = numbered(logs, "log")?;
     let begin = files.iter().rposition(|(first, _)| *first <= base + 1).unwrap_or(0);
-    let mut entries = Vec::new();
+    let mut entries = VecDeque::new();
     for (_, path) in files.iter().skip(begin) {
-        let behind = log::read(path)?.entries.into_iter().filter(|entry| entry.zxid > base);
-        entries.extend(behind.map(|entry| (entry.zxid, entry.encode())));
+        let mut scan = Scan::open(path)?;
+        while let Next::Entry(entry) = scan.advance()? {
+            if entry.zxid <= base {
+                continue;
+            }
+            entries.push_back((entry.zxid, scan.payload().to_vec()));
+            if entries.len() > KEPT_MAX
+                && let Some((dropped, _)) = entries.pop_front()
+            {
+                base = dropped;
+            }
+        }
     }
-    if entries.last().map_or(base, |(last, _)| *last) == zxid {
-        Ok((base, entries))
+    if entries.back().map_or(base, |(last, _)| *last) == zxid {
+        Ok((base, entries.into()))
     } else {
         Ok((zxid, Vec::new()))
     }
@@ -94,6 +111,7 @@ pub fn last_entries(snapshots: &Path, logs: &Path, zxid: i64) -> Result<(i64, En
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::log;
     use jute::txn::{Entry, Txn};
 
     #[test]

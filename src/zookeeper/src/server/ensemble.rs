@@ -314,18 +314,17 @@ impl Actor {
     /// they have behind it must not be replayed on it.
     fn take_over(&mut self, quorum: &mut Quorum, zxid: i64, state: State) -> Result<(), DiskError> {
         tracing::info!("taking over the leader's tree at zxid 0x{zxid:x}");
-        // One that is being written may be of more than the leader has.
-        self.wait_for_snapshot()?;
+        // One that is being taken may be of more than the leader has.
+        self.taking.cancel();
         quorum.unlogged.clear();
         truncate::cut_logs(&self.logs, zxid)?;
-        let sessions: Vec<(i64, i32)> =
-            state.sessions.iter().map(|(id, timeout)| (*id, *timeout)).collect();
-        let bytes = snapshot::encode(&state.tree, zxid, &sessions);
-        snapshot::write(&self.snapshots, zxid, &bytes)?;
+        let storage = self.config.storage;
+        let trailer = storage.trailer(zxid, state.tree.digest());
+        snapshot::save(&self.snapshots, &state, storage.compression, trailer)?;
         truncate::remove_newer_snapshots(&self.snapshots, zxid)?;
         self.core.restore(state);
         self.log.roll();
-        self.since_snapshot = 0;
+        self.taking.taken();
         quorum.member.restored(zxid, History::new(zxid, HISTORY_MAX));
         Ok(())
     }
@@ -390,8 +389,8 @@ impl Actor {
         for (id, permit) in self.permits.drain(..) {
             self.core.note_latency(id, permit.age());
         }
-        if self.since_snapshot >= self.config.snap_count && quorum.proposed == quorum.committed {
-            self.snapshot()?;
+        if self.taking.is_due() && quorum.proposed == quorum.committed {
+            self.snapshot();
         }
         Ok(())
     }
@@ -399,8 +398,8 @@ impl Actor {
     /// The last zxid that is on disk now, if anything was written.
     fn flush(&mut self, quorum: &mut Quorum) -> Result<Option<i64>, DiskError> {
         let entries = std::mem::take(&mut quorum.unlogged);
-        self.log.append_encoded(&entries)?;
-        self.since_snapshot += entries.len() as u64;
+        let bytes = self.log.append_encoded(&entries)?;
+        self.taking.note(entries.len(), bytes);
         Ok(entries.last().map(|(zxid, _)| *zxid))
     }
 
@@ -459,7 +458,7 @@ impl Actor {
             Output::Truncate(zxid) => {
                 tracing::info!("cutting the log behind zxid 0x{zxid:x}, as the leader says");
                 self.flush(quorum)?;
-                self.wait_for_snapshot()?;
+                self.taking.cancel();
                 truncate::cut_logs(&self.logs, zxid)?;
                 truncate::remove_newer_snapshots(&self.snapshots, zxid)?;
                 self.log.roll();
@@ -482,6 +481,8 @@ impl Actor {
             Output::Serve(zxid) => self.serve_clients(quorum, zxid),
             Output::Lost => {
                 self.flush(quorum)?;
+                // What a leader had proposed, or a follower logged, may be taken back.
+                self.taking.cancel();
                 self.core.without_leader();
                 quorum.links.clear();
                 quorum.held.clear();
