@@ -3,7 +3,6 @@
 //! leaves the agent is on disk by then.
 
 pub mod container_id;
-mod entropy;
 mod executors;
 mod launch;
 mod master;
@@ -20,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use mesos::entropy::Entropy;
 use mesos::libprocess::Upid;
 use mesos::resources::Resources;
 use mesos::v1::executor::Event;
@@ -31,7 +31,6 @@ use uuid::Uuid;
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
 use crate::containerizer::Launch;
-use entropy::Entropy;
 use updates::Updates;
 
 pub use executors::CallError;

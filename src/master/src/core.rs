@@ -10,7 +10,9 @@ mod frameworks;
 pub mod model;
 mod notices;
 mod offers;
+mod operations;
 mod operator;
+mod operator_operations;
 mod registration;
 pub mod series;
 mod timers;
@@ -22,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use mesos::entropy::Entropy;
 use mesos::internal::{self, Registry};
 use mesos::libprocess::Upid;
 use mesos::v1;
@@ -81,6 +84,8 @@ pub struct Settings {
     pub max_completed_tasks: usize,
     /// `--root_submissions`.
     pub root_submissions: bool,
+    /// What identifiers are made from, and the order in which agents are offered: different at every start.
+    pub seed: [u8; 32],
 }
 
 impl Default for Settings {
@@ -94,6 +99,7 @@ impl Default for Settings {
             max_completed_frameworks: 50,
             max_completed_tasks: 1000,
             root_submissions: true,
+            seed: [0; 32],
         }
     }
 }
@@ -143,6 +149,7 @@ pub struct Master {
     operators: usize,
     notice_due: Duration,
     recovery_due: Option<Duration>,
+    entropy: Entropy,
     effects: Vec<Effect>,
 }
 
@@ -164,6 +171,7 @@ impl Master {
         let recovery_due =
             (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
         let mut master = Self {
+            entropy: Entropy::new(settings.seed),
             settings,
             info,
             elected: now.wall,

@@ -7,3 +7,4 @@ pub mod operator_api;
 mod registrar;
 pub mod run;
 pub mod scheduler_api;
+mod wanted;

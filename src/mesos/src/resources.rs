@@ -2,10 +2,12 @@
 //!
 //! A [`Resources`] is a set of entries that differ in identity: name, reservations, allocation, disk, provider,
 //! revocability. Adding and subtracting works entry by entry. Scalars are kept in thousandths, as the original
-//! rounds them, so that `(a + b) - b == a` holds. Persistent volumes and whole disks are kept one by one.
+//! rounds them, so that `(a + b) - b == a` holds. Persistent volumes and whole disks are kept one by one; of a shared
+//! volume, copies are counted.
 
 mod entry;
 mod forms;
+pub mod operations;
 mod print;
 mod ranges;
 mod text;
@@ -14,6 +16,8 @@ mod validate;
 use std::collections::BTreeMap;
 
 pub use entry::{Milli, reserved_role};
+pub use operations::Conversion;
+pub use print::message as describe;
 pub use ranges::Ranges;
 pub use text::{ParseError, parse_attributes};
 
@@ -72,11 +76,11 @@ impl Resources {
     }
 
     fn add_entry(&mut self, entry: Entry) {
-        if entry.quantity.is_empty() {
+        if entry.is_empty() {
             return;
         }
         match self.entries.iter_mut().find(|own| own.merges_with(&entry)) {
-            Some(own) => own.quantity.add(&entry.quantity),
+            Some(own) => own.add(&entry),
             None => self.entries.push(entry),
         }
     }
@@ -97,8 +101,8 @@ impl Resources {
 
     fn subtract_entry(&mut self, entry: &Entry) {
         if let Some(index) = self.entries.iter().position(|own| own.can_hold(entry)) {
-            self.entries[index].quantity.subtract(&entry.quantity);
-            if self.entries[index].quantity.is_empty() {
+            self.entries[index].subtract(entry);
+            if self.entries[index].is_empty() {
                 self.entries.remove(index);
             }
         }
@@ -109,12 +113,9 @@ impl Resources {
         // Two equal volumes must be found twice: what was found is taken away.
         let mut left = self.clone();
         other.entries.iter().all(|entry| {
-            let found = left
-                .entries
-                .iter()
-                .any(|own| own.can_hold(entry) && own.quantity.contains(&entry.quantity));
+            let found = left.entries.iter().any(|own| own.contains(entry));
             left.subtract_entry(entry);
-            found || entry.quantity.is_empty()
+            found || entry.is_empty()
         })
     }
 
@@ -180,7 +181,7 @@ impl Resources {
         let mut set = Self::new();
         for entry in &self.entries {
             let mut entry = entry.clone();
-            change(&mut entry.identity);
+            change(std::sync::Arc::make_mut(&mut entry.identity));
             set.add_entry(entry);
         }
         set
@@ -242,6 +243,59 @@ impl Resources {
     #[must_use]
     pub fn revocable(&self) -> Self {
         self.filter(|identity| identity.revocable.is_some())
+    }
+
+    /// What is not revocable.
+    #[must_use]
+    pub fn non_revocable(&self) -> Self {
+        self.filter(|identity| identity.revocable.is_none())
+    }
+
+    /// What several tasks may use at once.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        self.filter(|identity| identity.shared.is_some())
+    }
+
+    /// What only one task may use at once.
+    #[must_use]
+    pub fn non_shared(&self) -> Self {
+        self.filter(|identity| identity.shared.is_none())
+    }
+
+    /// Persistent volumes.
+    #[must_use]
+    pub fn persistent_volumes(&self) -> Self {
+        self.filter(operations::is_persistent_volume)
+    }
+
+    /// How much there is of each name: scalars, and how many elements ranges and sets have (`ResourceQuantities`).
+    pub fn quantities(&self) -> BTreeMap<String, Milli> {
+        let mut sums: BTreeMap<String, Milli> = BTreeMap::new();
+        for entry in &self.entries {
+            let sum = sums.entry(entry.identity.name.clone()).or_default();
+            *sum = sum.plus(entry.quantity.size());
+        }
+        sums
+    }
+
+    /// Cuts scalars down so that there is no more of each name than `limits` says; names that it does not know stay
+    /// whole, and so does what is no scalar.
+    #[must_use]
+    pub fn shrunk_to(&self, limits: &BTreeMap<String, Milli>) -> Self {
+        let mut left = limits.clone();
+        let mut set = Self::new();
+        for entry in &self.entries {
+            let mut entry = entry.clone();
+            if let (Quantity::Scalar(value), Some(left)) =
+                (&mut entry.quantity, left.get_mut(entry.identity.name.as_str()))
+            {
+                value.0 = value.0.min(left.0.max(0));
+                left.0 -= value.0;
+            }
+            set.add_entry(entry);
+        }
+        set
     }
 }
 

@@ -26,6 +26,7 @@ impl Master {
         let (agent, role, mut remaining) = match self.take_offers(framework, &accept.offer_ids) {
             Ok(taken) => taken,
             Err(message) => {
+                self.drop_operations(framework, &accept.operations, &message);
                 for task in launches {
                     self.refuse_task(
                         now,
@@ -43,6 +44,7 @@ impl Master {
         };
         let is_connected = self.agents.get(&agent).is_some_and(|agent| agent.connected);
         if !is_connected {
+            self.drop_operations(framework, &accept.operations, "Agent disconnected");
             for task in launches {
                 self.refuse_task(
                     now,
@@ -58,8 +60,13 @@ impl Master {
             self.allocator.recover(framework, &role, &agent, &remaining, None);
             return;
         }
-        let place =
-            Place { framework: framework.to_owned(), agent: agent.clone(), role: role.clone() };
+        let mut place = Place {
+            framework: framework.to_owned(),
+            agent: agent.clone(),
+            role: role.clone(),
+            shared: remaining.shared(),
+            resized: Resources::new(),
+        };
         for operation in accept.operations {
             match operation.r#type() {
                 OperationType::Launch => {
@@ -72,13 +79,13 @@ impl Master {
                         self.launch_group(now, &place, group, &mut remaining);
                     }
                 }
-                other => tracing::warn!(
-                    framework,
-                    operation = other.as_str_name(),
-                    "operation dropped: not supported by this master yet"
-                ),
+                OperationType::Unknown => {
+                    tracing::warn!(framework, "unknown operation ignored");
+                }
+                _ => self.operate(&mut place, operation, &mut remaining),
             }
         }
+        remaining.add(&place.resized);
         self.allocator.recover(
             framework,
             &role,
@@ -88,6 +95,33 @@ impl Master {
         );
         // What is left goes on at once, or a framework that launches piece by piece would wait for each.
         self.candidates.insert(agent);
+    }
+
+    fn drop_operations(
+        &mut self,
+        framework: &str,
+        operations: &[v1::offer::Operation],
+        message: &str,
+    ) {
+        for operation in operations {
+            let kind = operation.r#type();
+            if !matches!(
+                kind,
+                OperationType::Launch | OperationType::LaunchGroup | OperationType::Unknown
+            ) {
+                self.drop_operation(framework, operation, message);
+            }
+        }
+    }
+
+    /// Further copies of shared volumes, for tasks that use them at the same time.
+    fn share(&mut self, place: &Place, needed: &[v1::Resource], remaining: &mut Resources) {
+        let mut missing = Resources::from_protos(needed).shared();
+        missing.subtract(&remaining.shared());
+        if !missing.is_empty() && place.has_shared(&missing) {
+            remaining.add(&missing);
+            self.allocator.share(&place.agent, &missing);
+        }
     }
 
     /// Takes offers off the books: the agent and role that they are all of, and the sum of their resources.
@@ -161,6 +195,7 @@ impl Master {
                 executor.framework_id = Some(v1::FrameworkId { value: framework.to_owned() });
             }
         }
+        self.share(place, &task.resources, remaining);
         let Some(known) = self.frameworks.get(framework) else { return };
         let checked = validation::Place { framework: known, agent, remaining };
         match validation::task(checked, &task) {
@@ -216,6 +251,9 @@ impl Master {
         for task in &mut tasks {
             task.resources = place.allocated(&task.resources);
         }
+        let needed: Vec<v1::Resource> =
+            tasks.iter().flat_map(|task| task.resources.iter().cloned()).collect();
+        self.share(place, &needed, remaining);
         let Some(known) = self.frameworks.get(framework) else { return };
         let checked = validation::Place { framework: known, agent, remaining };
         match validation::group(checked, &executor, &tasks) {
@@ -261,14 +299,26 @@ impl Master {
     }
 }
 
-/// Where the tasks of an ACCEPT go.
-struct Place {
-    framework: String,
-    agent: String,
-    role: String,
+/// Where the tasks and operations of an ACCEPT go.
+pub(super) struct Place {
+    pub(super) framework: String,
+    pub(super) agent: String,
+    pub(super) role: String,
+    /// What several tasks may use.
+    pub(super) shared: Resources,
+    /// Volumes that were resized: free after the ACCEPT.
+    pub(super) resized: Resources,
 }
 
 impl Place {
+    /// Whether one copy at least of each of these is for its tasks.
+    fn has_shared(&self, wanted: &Resources) -> bool {
+        wanted
+            .to_protos()
+            .iter()
+            .all(|one| self.shared.contains(&Resources::from_protos(std::slice::from_ref(one))))
+    }
+
     /// Resources as they are kept: in the newest form, marked as allocated.
     fn allocated(&self, resources: &[v1::Resource]) -> Vec<v1::Resource> {
         let mut resources = resources.to_vec();

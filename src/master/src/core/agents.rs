@@ -32,10 +32,10 @@ impl Master {
             self.unregister(now, from, &m::UnregisterSlaveMessage::decode(body)?);
         } else if is(&m::UpdateSlaveMessage::full_name()) {
             self.count("master/messages_update_slave");
-            let message = m::UpdateSlaveMessage::decode(body)?;
-            if let Some(agent) = self.agents.get_mut(&message.slave_id.value) {
-                agent.resource_version = message.resource_version_uuid;
-            }
+            self.update_agent(m::UpdateSlaveMessage::decode(body)?);
+        } else if is(&m::UpdateOperationStatusMessage::full_name()) {
+            self.count("master/messages_operation_status_update");
+            self.operation_status(now, m::UpdateOperationStatusMessage::decode(body)?);
         } else if is(&m::StatusUpdateMessage::full_name()) {
             self.count("master/messages_status_update");
             self.status_update(m::StatusUpdateMessage::decode(body)?);
@@ -81,6 +81,11 @@ impl Master {
         }
         self.store();
         self.rescind_offers_of_agent(id);
+        self.tell_of_operations_on(
+            id,
+            v1::OperationState::OperationGoneByOperator,
+            &format!("Agent removed: {reason}"),
+        );
         for (framework, task) in self.tasks_on(id) {
             self.end_task(
                 now,
@@ -118,6 +123,7 @@ impl Master {
         self.store();
         self.recovered_agents.shift_remove(id);
         self.rescind_offers_of_agent(id);
+        self.tell_of_operations_on(id, v1::OperationState::OperationUnreachable, message);
         for (framework, task) in self.tasks_on(id) {
             self.unreachable_task(now, &framework, &task, time, message);
         }

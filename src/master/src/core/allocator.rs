@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mesos::resources::{Milli, Resources};
+use mesos::resources::{Conversion, Milli, Resources};
 
 /// What is to be offered.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,6 +224,30 @@ impl Allocator {
         }
     }
 
+    /// An agent's resources change while it runs; what is given out stays.
+    pub fn set_total(&mut self, id: &str, total: Resources) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        add_to(&mut self.cluster, &agent.total.scalars(), -1);
+        add_to(&mut self.cluster, &total.scalars(), 1);
+        agent.total = total;
+    }
+
+    /// Converts what was given out on an agent; quantities stay as they are.
+    pub fn convert_allocated(&mut self, id: &str, conversions: &[Conversion]) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        for conversion in conversions.iter().map(Conversion::unallocate) {
+            agent.allocated.subtract(&conversion.consumed);
+            agent.allocated.add(&conversion.converted);
+        }
+    }
+
+    /// More copies of what several may use are given out.
+    pub fn share(&mut self, id: &str, copies: &Resources) {
+        if let Some(agent) = self.agents.get_mut(id) {
+            agent.allocated.add(&copies.unallocate());
+        }
+    }
+
     /// Gives a role another weight than 1.
     pub fn set_weight(&mut self, role: &str, weight: f64) {
         self.weights.insert(role.to_owned(), weight);
@@ -234,8 +258,10 @@ impl Allocator {
         self.agents
             .get(agent)
             .map(|agent| {
-                let mut free = agent.total.clone();
-                free.subtract(&agent.allocated);
+                // What several may use at once is never used up.
+                let mut free = agent.total.non_shared();
+                free.subtract(&agent.allocated.non_shared());
+                free.add(&agent.total.shared());
                 free
             })
             .unwrap_or_default()
@@ -305,7 +331,7 @@ impl Allocator {
         for (id, framework) in &self.frameworks {
             for role in framework.roles.iter().filter(|role| framework.takes(role)) {
                 let share =
-                    framework.held.get(role).map_or(Share(0.0), |held| self.share(held, 1.0));
+                    framework.held.get(role).map_or(Share(0.0), |held| self.dominant(held, 1.0));
                 order.frameworks.entry(role.clone()).or_default().insert((share, id.clone()));
                 order.held.entry(role.clone()).or_default();
             }
@@ -321,7 +347,7 @@ impl Allocator {
             }
         }
         for (role, held) in &order.held {
-            order.roles.insert((self.share(held, self.weight(role)), role.clone()));
+            order.roles.insert((self.dominant(held, self.weight(role)), role.clone()));
         }
         order
     }
@@ -331,7 +357,7 @@ impl Allocator {
     }
 
     /// The largest fraction of the cluster that is held of any resource.
-    fn share(&self, held: &Sums, weight: f64) -> Share {
+    fn dominant(&self, held: &Sums, weight: f64) -> Share {
         let parts = held.iter().filter_map(|(name, value)| {
             self.cluster
                 .get(name)
@@ -373,16 +399,16 @@ impl Order {
     fn update(&mut self, allocator: &Allocator, framework: &str, role: &str, got: &Resources) {
         let weight = allocator.weight(role);
         if let Some(sums) = self.held.get_mut(role) {
-            self.roles.remove(&(allocator.share(sums, weight), role.to_owned()));
+            self.roles.remove(&(allocator.dominant(sums, weight), role.to_owned()));
             add_to(sums, &got.scalars(), 1);
-            self.roles.insert((allocator.share(sums, weight), role.to_owned()));
+            self.roles.insert((allocator.dominant(sums, weight), role.to_owned()));
         }
         let after = allocator.frameworks.get(framework).and_then(|own| own.held.get(role));
         if let (Some(frameworks), Some(after)) = (self.frameworks.get_mut(role), after) {
             let mut before = after.clone();
             add_to(&mut before, &got.scalars(), -1);
-            frameworks.remove(&(allocator.share(&before, 1.0), framework.to_owned()));
-            frameworks.insert((allocator.share(after, 1.0), framework.to_owned()));
+            frameworks.remove(&(allocator.dominant(&before, 1.0), framework.to_owned()));
+            frameworks.insert((allocator.dominant(after, 1.0), framework.to_owned()));
         }
     }
 }

@@ -157,11 +157,15 @@ impl Master {
             T::UpdateFramework => {
                 self.update_framework(&id, call.update_framework.unwrap_or_default())?
             }
-            T::AcknowledgeOperationStatus | T::ReconcileOperations => {
-                return Err(CallError::NotImplemented(format!(
-                    "{} is not supported by this master yet",
-                    kind.as_str_name()
-                )));
+            T::AcknowledgeOperationStatus => {
+                self.count("master/messages_operation_status_update_acknowledgement");
+                let acknowledge = call.acknowledge_operation_status.unwrap_or_default();
+                self.acknowledge_operation(&id, &acknowledge);
+            }
+            T::ReconcileOperations => {
+                self.count("master/messages_reconcile_operations");
+                let reconcile = call.reconcile_operations.unwrap_or_default();
+                self.reconcile_operations(&id, &reconcile);
             }
         }
         Ok(())
@@ -236,7 +240,14 @@ pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
             payload(call.decline_inverse_offers.is_some(), "decline_inverse_offers")?
         }
         T::AcknowledgeOperationStatus => {
-            payload(call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")?
+            payload(call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")?;
+            let acknowledge = call.acknowledge_operation_status.as_ref();
+            if acknowledge.is_none_or(|acknowledge| acknowledge.uuid.len() != 16) {
+                return Err(invalid("Not a valid UUID"));
+            }
+            if acknowledge.is_none_or(|acknowledge| acknowledge.agent_id.is_none()) {
+                return Err(invalid("Expecting 'agent_id' to be present"));
+            }
         }
         T::ReconcileOperations => {
             payload(call.reconcile_operations.is_some(), "reconcile_operations")?

@@ -92,12 +92,14 @@ impl Master {
                     tasks: IndexMap::new(),
                     completed: VecDeque::new(),
                     unreachable: IndexMap::new(),
+                    operations: BTreeMap::new(),
                     executors: BTreeMap::new(),
                     offers: BTreeSet::new(),
                     heartbeat_due: now.mono,
                 },
             );
         }
+        self.adopt_operations(&id);
         self.allocator.set_framework(&id, roles, suppressed);
         self.allocation_wanted = true;
         self.notify_framework(&id, is_new);
@@ -320,7 +322,7 @@ impl Master {
     }
 }
 
-fn error_event(message: String) -> Event {
+pub(super) fn error_event(message: String) -> Event {
     Event {
         r#type: Some(event::Type::Error as i32),
         error: Some(event::Error { message }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use mesos::libprocess::Upid;
 use mesos::resources::Resources;
+use mesos::v1::agent_info::capability::Type as AgentCapability;
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 use uuid::Uuid;
 
@@ -21,6 +22,9 @@ pub struct Now {
 /// One subscription of a framework: the value of `Mesos-Stream-Id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub Uuid);
+
+/// The name that the master gives an operation, of 16 bytes.
+pub type OperationUuid = Vec<u8>;
 
 /// How a framework is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Framework {
     pub completed: VecDeque<v1::Task>,
     /// Tasks on agents that can't be reached.
     pub unreachable: IndexMap<String, v1::Task>,
+    /// Operations that it wants to hear of, by its own name for each: on which agent, and the operation's id there.
+    pub operations: BTreeMap<String, (String, OperationUuid)>,
     /// Custom executors by agent and id.
     pub executors: BTreeMap<(String, String), v1::ExecutorInfo>,
     /// Outstanding offers.
@@ -147,8 +153,10 @@ pub struct Agent {
     pub capabilities: Vec<v1::agent_info::Capability>,
     /// Version of its resources.
     pub resource_version: Option<v1::Uuid>,
-    /// All it has.
+    /// All it has, reservations and volumes included.
     pub total: Resources,
+    /// Operations on its resources that are not over, or whose end was not acknowledged.
+    pub operations: IndexMap<OperationUuid, v1::Operation>,
     /// Whether its connection holds.
     pub connected: bool,
     /// Whether an operator took it out of service.
@@ -168,6 +176,16 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Whether it said that it can something.
+    pub fn can(&self, capability: AgentCapability) -> bool {
+        self.capabilities.iter().any(|own| own.r#type == Some(capability as i32))
+    }
+
+    /// How errors call it.
+    pub fn title(&self) -> String {
+        format!("{} at {} ({})", self.id, self.pid, self.info.hostname)
+    }
+
     /// Whether it may be offered.
     pub fn is_active(&self) -> bool {
         self.connected && !self.deactivated

@@ -18,9 +18,11 @@ pub enum Refusal {
     BadRequest(String),
     /// 404.
     NotFound(String),
+    /// 409.
+    Conflict(String),
 }
 
-fn bad(text: impl Into<String>) -> Refusal {
+pub(super) fn bad(text: impl Into<String>) -> Refusal {
     Refusal::BadRequest(text.into())
 }
 
@@ -210,6 +212,7 @@ impl Master {
             self.send(&pid, &internal::ShutdownMessage { message: Some(GONE.to_owned()) });
         }
         self.rescind_offers_of_agent(id);
+        self.tell_of_operations_on(id, v1::OperationState::OperationGoneByOperator, GONE);
         let cause = Cause {
             state: TaskState::TaskGoneByOperator,
             reason: Reason::AgentRemovedByOperator,

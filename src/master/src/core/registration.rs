@@ -19,10 +19,13 @@ impl Master {
         from: &Upid,
         message: internal::RegisterSlaveMessage,
     ) {
-        if let Err(error) = Resources::validate(&message.slave.resources) {
-            tracing::warn!(%from, error, "agent refused: its resources are not valid");
-            return;
-        }
+        let total = match total(&message.slave, &message.checkpointed_resources) {
+            Ok(total) => total,
+            Err(error) => {
+                tracing::warn!(%from, error, "agent refused: its resources are not valid");
+                return;
+            }
+        };
         // An agent that did not hear our answer asks again.
         if let Some(id) = self.agents_by_pid.get(from).cloned() {
             let again = self.agents.get(&id).is_some_and(|known| {
@@ -54,6 +57,7 @@ impl Master {
             message.version,
             message.agent_capabilities,
             message.resource_version_uuid,
+            total,
             &[],
         );
         self.effects.push(Effect::Relink(from.clone()));
@@ -89,10 +93,10 @@ impl Master {
         version: Option<String>,
         capabilities: Vec<v1::agent_info::Capability>,
         resource_version: Option<v1::Uuid>,
+        total: Resources,
         used: &[(String, String, Resources)],
     ) {
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
-        let total = Resources::from_protos(&info.resources);
         let before = self.agents.swap_remove(&id);
         if let Some(before) = &before {
             self.agents_by_pid.remove(&before.pid);
@@ -106,6 +110,7 @@ impl Master {
             capabilities,
             resource_version,
             total: total.clone(),
+            operations: before.as_ref().map(|agent| agent.operations.clone()).unwrap_or_default(),
             connected: true,
             deactivated: false,
             drain: None,
@@ -139,10 +144,13 @@ impl Master {
             tracing::warn!(%from, "re-registration without an id ignored");
             return;
         };
-        if let Err(error) = Resources::validate(&message.slave.resources) {
-            tracing::warn!(%from, error, "agent refused: its resources are not valid");
-            return;
-        }
+        let total = match total(&message.slave, &message.checkpointed_resources) {
+            Ok(total) => total,
+            Err(error) => {
+                tracing::warn!(%from, error, "agent refused: its resources are not valid");
+                return;
+            }
+        };
         if self.is_gone(&id) {
             let message = Some("Agent has been marked gone".to_owned());
             self.send(from, &internal::ShutdownMessage { message });
@@ -209,6 +217,7 @@ impl Master {
             message.version,
             message.agent_capabilities,
             message.resource_version_uuid,
+            total,
             &used,
         );
         self.apply_deactivation(&id);
@@ -287,6 +296,7 @@ impl Master {
                 tasks: indexmap::IndexMap::new(),
                 completed: std::collections::VecDeque::new(),
                 unreachable: indexmap::IndexMap::new(),
+                operations: std::collections::BTreeMap::new(),
                 executors: std::collections::BTreeMap::new(),
                 offers: BTreeSet::new(),
                 heartbeat_due: now.mono,
@@ -361,4 +371,11 @@ impl Master {
         }
         used
     }
+}
+
+/// What an agent has, with the reservations and volumes that it remembers.
+fn total(info: &v1::AgentInfo, checkpointed: &[v1::Resource]) -> Result<Resources, String> {
+    Resources::validate(&info.resources)?;
+    Resources::validate(checkpointed)?;
+    Resources::from_protos(&info.resources).with_checkpointed(&Resources::from_protos(checkpointed))
 }

@@ -1,5 +1,7 @@
 //! What frameworks may launch (`master/validation.cpp`), checked in the original's order and refused in its words.
 
+pub(super) mod operations;
+
 use mesos::resources::Resources;
 use mesos::v1::{self, health_check::Type as Check};
 
@@ -94,7 +96,7 @@ fn by_itself(place: Place<'_>, task: &v1::TaskInfo) -> Result<(), String> {
     if task.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
     }
-    Resources::validate(&task.resources)
+    operations::resources(&task.resources)
         .map_err(|reason| format!("Task uses invalid resources: {reason}"))?;
     if let Some(info) = &task.command {
         command(info).map_err(|reason| format!("Task's `CommandInfo` is invalid: {reason}"))?;

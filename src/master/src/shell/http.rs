@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mesos::flags::Values;
 use mesos::libprocess::inbound;
 use mesos::v1;
+use mesos::v1::offer::Operation;
 use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
 use web::respond;
@@ -211,12 +212,31 @@ impl App {
         &self,
         change: impl FnOnce(&mut Master, Now) -> Result<(), Refusal> + Send + 'static,
     ) -> Response {
+        self.change_to(StatusCode::OK, change).await
+    }
+
+    /// As [`App::change`], with another code for what was done.
+    pub(super) async fn change_to(
+        &self,
+        done: StatusCode,
+        change: impl FnOnce(&mut Master, Now) -> Result<(), Refusal> + Send + 'static,
+    ) -> Response {
         match self.handle.change(change).await {
-            Some(Ok(())) => respond::empty(StatusCode::OK),
+            Some(Ok(())) => respond::empty(done),
             Some(Err(Refusal::BadRequest(text))) => bad_request(text),
             Some(Err(Refusal::NotFound(text))) => respond::text(StatusCode::NOT_FOUND, text),
+            Some(Err(Refusal::Conflict(text))) => respond::text(StatusCode::CONFLICT, text),
             None => self.not_recovered(),
         }
+    }
+
+    /// Carries out an operator's operation on an agent's resources.
+    pub(super) async fn operate(&self, agent: String, operation: Box<Operation>) -> Response {
+        let principal: Option<String> = None;
+        self.change_to(StatusCode::ACCEPTED, move |master, _| {
+            master.operate_as_operator(&agent, principal.as_deref(), *operation)
+        })
+        .await
     }
 
     pub(super) async fn teardown(&self, framework: String) -> Response {

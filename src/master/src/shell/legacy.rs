@@ -9,6 +9,7 @@ use serde_json::json;
 use web::respond;
 
 use super::http::{App, bad_request};
+use super::wanted;
 use crate::view::{metrics, state, summary};
 
 /// What every master answers, whoever leads.
@@ -142,6 +143,12 @@ pub(super) async fn changed(app: &App, local: &str, method: &Method, body: &Byte
             Ok(weights) => app.change(move |master, _| master.update_weights(&weights)).await,
             Err(reason) => bad_request(reason),
         },
+        "/reserve" | "/unreserve" | "/create-volumes" | "/destroy-volumes" => {
+            match wanted::from_form(local, &text) {
+                Ok((agent, operation)) => app.operate(agent, operation).await,
+                Err(reason) => bad_request(reason),
+            }
+        }
         _ => respond::text(
             StatusCode::NOT_IMPLEMENTED,
             format!("{method} {local} is not supported by this master yet"),

@@ -13,6 +13,7 @@ use web::respond;
 
 use super::http::{App, bad_request};
 use super::scheduler_api::{accepted, content_type};
+use super::wanted;
 use crate::view::{metrics, operator};
 
 /// Answers a call.
@@ -134,10 +135,10 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
                 None => app.not_recovered(),
             }
         }
-        // There are no operations, windows or quotas that an answer could leave out.
         T::GetOperations => {
-            look!(get_operations, GetOperations, |_, _| response::GetOperations::default())
+            look!(get_operations, GetOperations, |master, _| operator::operations(master))
         }
+        // There are no windows or quotas that an answer could leave out.
         T::GetMaintenanceStatus => {
             look!(get_maintenance_status, GetMaintenanceStatus, |_, _| {
                 response::GetMaintenanceStatus::default()
@@ -183,6 +184,15 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
             None => app.not_recovered(),
         },
         T::Teardown => app.teardown(call.teardown.unwrap_or_default().framework_id.value).await,
+        T::ReserveResources
+        | T::UnreserveResources
+        | T::CreateVolumes
+        | T::DestroyVolumes
+        | T::GrowVolume
+        | T::ShrinkVolume => match wanted::operation(call) {
+            Some((agent, operation)) => app.operate(agent, operation).await,
+            None => bad_request("No agent found with specified ID"),
+        },
         other => respond::text(
             StatusCode::NOT_IMPLEMENTED,
             format!("{} is not supported by this master yet", other.as_str_name()),

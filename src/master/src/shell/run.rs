@@ -311,6 +311,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         max_completed_frameworks: number("max_completed_frameworks") as usize,
         max_completed_tasks: number("max_completed_tasks_per_framework") as usize,
         root_submissions: values.boolean("root_submissions"),
+        seed: seed(),
     };
     Ok(Plan {
         settings,
@@ -321,6 +322,15 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         advertise_ip,
         advertise_port: port("advertise_port")?,
     })
+}
+
+/// Different at every start.
+fn seed() -> [u8; 32] {
+    let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(one.as_bytes());
+    seed[16..].copy_from_slice(two.as_bytes());
+    seed
 }
 
 fn discover(command: &str) -> anyhow::Result<IpAddr> {

@@ -156,6 +156,12 @@ pub fn roles(master: &Master) -> response::GetRoles {
     response::GetRoles { roles: summary::known_roles(master).into_iter().map(role).collect() }
 }
 
+/// `GET_OPERATIONS`.
+pub fn operations(master: &Master) -> response::GetOperations {
+    let operations = master.agents.values().flat_map(|agent| agent.operations.values());
+    response::GetOperations { operations: operations.cloned().collect() }
+}
+
 /// `GET_WEIGHTS`.
 pub fn weights(master: &Master) -> response::GetWeights {
     response::GetWeights {

@@ -6,6 +6,7 @@ mod agents;
 mod drivers;
 mod frameworks;
 mod operators;
+mod reservations;
 
 use std::time::Duration;
 

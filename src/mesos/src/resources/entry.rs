@@ -1,5 +1,7 @@
 //! One entry of a set of resources: a quantity and the identity that it is kept apart by.
 
+use std::sync::Arc;
+
 use super::Ranges;
 use crate::units::format_significant;
 use crate::v1;
@@ -48,6 +50,17 @@ impl Quantity {
         }
     }
 
+    /// How much it is: a range's or a set's number of elements.
+    pub(super) fn size(&self) -> Milli {
+        match self {
+            Self::Scalar(value) => *value,
+            Self::Ranges(ranges) => {
+                Milli(i64::try_from(ranges.count()).unwrap_or(i64::MAX).saturating_mul(1000))
+            }
+            Self::Set(items) => Milli(items.len() as i64 * 1000),
+        }
+    }
+
     pub(super) fn contains(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Scalar(a), Self::Scalar(b)) => a >= b,
@@ -83,9 +96,33 @@ impl Quantity {
 /// One entry: a quantity and the identity that it is kept apart by.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
-    /// The resource with its value taken out: what must be equal for two entries to be added.
-    pub(super) identity: v1::Resource,
+    /// The resource with its value taken out: what must be equal for two entries to be added. Sets are copied far more
+    /// often than identities change.
+    pub(super) identity: Arc<v1::Resource>,
     pub(super) quantity: Quantity,
+    /// How often it is there: more than once only if it is shared.
+    pub(super) copies: u32,
+}
+
+/// Brings a resource to the newest form: its reservations as a stack.
+pub(super) fn upgrade(resource: &mut v1::Resource) {
+    // Two formats of a reservation mean the same: role and reservation (before 1.4), and a stack of reservations.
+    if resource.reservations.is_empty() {
+        let role = resource.role.take().unwrap_or_else(|| "*".to_owned());
+        if role != "*" {
+            let kind = if resource.reservation.is_some() {
+                v1::resource::reservation_info::Type::Dynamic
+            } else {
+                v1::resource::reservation_info::Type::Static
+            };
+            let mut reservation = resource.reservation.take().unwrap_or_default();
+            reservation.r#type = Some(kind as i32);
+            reservation.role = Some(role);
+            resource.reservations.push(reservation);
+        }
+    }
+    resource.role = None;
+    resource.reservation = None;
 }
 
 impl Entry {
@@ -103,28 +140,12 @@ impl Entry {
             }
             Type::Text => return None,
         };
-        // Two formats of a reservation mean the same: role and reservation (before 1.4), and a stack of reservations.
-        if identity.reservations.is_empty() {
-            let role = identity.role.take().unwrap_or_else(|| "*".to_owned());
-            if role != "*" {
-                let mut reservation = identity.reservation.take().unwrap_or_default();
-                let kind = if resource.reservation.is_some() {
-                    v1::resource::reservation_info::Type::Dynamic
-                } else {
-                    v1::resource::reservation_info::Type::Static
-                };
-                reservation.r#type = Some(kind as i32);
-                reservation.role = Some(role);
-                identity.reservations.push(reservation);
-            }
-        }
-        identity.role = None;
-        identity.reservation = None;
-        Some(Self { identity, quantity })
+        upgrade(&mut identity);
+        Some(Self { identity: Arc::new(identity), quantity, copies: 1 })
     }
 
     pub(super) fn to_proto(&self) -> v1::Resource {
-        let mut resource = self.identity.clone();
+        let mut resource = v1::Resource::clone(&self.identity);
         match &self.quantity {
             Quantity::Scalar(value) => {
                 resource.scalar = Some(v1::value::Scalar { value: value.to_f64() });
@@ -154,14 +175,55 @@ impl Entry {
         })
     }
 
+    fn is_same_thing(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.identity, &other.identity) || self.identity == other.identity
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.identity.shared.is_some()
+    }
+
     /// Whether the two make one entry when added.
     pub(super) fn merges_with(&self, other: &Self) -> bool {
-        self.identity == other.identity && !self.is_whole()
+        self.is_same_thing(other)
+            && if self.is_shared() { self.quantity == other.quantity } else { !self.is_whole() }
     }
 
     /// Whether the other can be taken from, or found in, this one.
     pub(super) fn can_hold(&self, other: &Self) -> bool {
-        self.identity == other.identity && (!self.is_whole() || self.quantity == other.quantity)
+        self.is_same_thing(other) && (!self.is_whole() || self.quantity == other.quantity)
+    }
+
+    /// Whether all of the other is in this one.
+    pub(super) fn contains(&self, other: &Self) -> bool {
+        self.can_hold(other)
+            && if self.is_shared() {
+                self.copies >= other.copies
+            } else {
+                self.quantity.contains(&other.quantity)
+            }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.copies == 0 || self.quantity.is_empty()
+    }
+
+    /// Adds another that it merges with.
+    pub(super) fn add(&mut self, other: &Self) {
+        if self.is_shared() {
+            self.copies = self.copies.saturating_add(other.copies);
+        } else {
+            self.quantity.add(&other.quantity);
+        }
+    }
+
+    /// Takes another away that it can hold.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        if self.is_shared() {
+            self.copies = self.copies.saturating_sub(other.copies);
+        } else {
+            self.quantity.subtract(&other.quantity);
+        }
     }
 
     /// The role that it is reserved for last; `*` for none.

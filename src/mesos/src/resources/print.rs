@@ -4,7 +4,6 @@
 use std::fmt::{self, Write as _};
 
 use super::Resources;
-use super::entry::Entry;
 use crate::units::format_significant;
 use crate::v1;
 
@@ -22,12 +21,10 @@ impl fmt::Display for Resources {
 }
 
 /// One resource as it was sent, valid or not.
-pub(super) fn message(resource: &v1::Resource) -> String {
+pub fn message(resource: &v1::Resource) -> String {
     use v1::value::Type;
     let mut identity = resource.clone();
-    if let Some(entry) = Entry::from_proto(resource) {
-        identity = entry.identity;
-    }
+    super::entry::upgrade(&mut identity);
     let value = match Type::try_from(resource.r#type) {
         Ok(Type::Ranges) => {
             let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);

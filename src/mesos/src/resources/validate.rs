@@ -49,7 +49,16 @@ pub(super) fn check(resource: &v1::Resource) -> Result<(), String> {
     if resource.disk.is_some() && resource.name != "disk" {
         return Err(format!("DiskInfo should not be set for {} resource", resource.name));
     }
-    check_reservations(resource)
+    check_reservations(resource)?;
+    if resource.shared.is_some() {
+        if resource.name != "disk" {
+            return Err(format!("Resource {} cannot be shared", resource.name));
+        }
+        if resource.disk.as_ref().is_none_or(|disk| disk.persistence.is_none()) {
+            return Err("Only persistent volumes can be shared".to_owned());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn check_order(ranges: &[v1::value::Range]) -> Result<(), String> {

@@ -6,20 +6,27 @@ use uuid::Uuid;
 
 /// A source of identifiers and of jitter.
 #[derive(Debug)]
-pub(super) struct Entropy(StdRng);
+pub struct Entropy(StdRng);
 
 impl Entropy {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
+    /// A source that gives the same for the same seed.
+    pub fn new(seed: [u8; 32]) -> Self {
         Self(StdRng::from_seed(seed))
     }
 
     /// A random (version 4) identifier.
-    pub(super) fn uuid(&mut self) -> Uuid {
+    pub fn uuid(&mut self) -> Uuid {
         uuid::Builder::from_random_bytes(self.0.random()).into_uuid()
     }
 
     /// A number from 0 up to 1.
-    pub(super) fn fraction(&mut self) -> f64 {
+    pub fn fraction(&mut self) -> f64 {
         self.0.random()
+    }
+
+    /// Brings a list into a random order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        use rand::seq::SliceRandom as _;
+        list.shuffle(&mut self.0);
     }
 }

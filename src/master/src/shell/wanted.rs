@@ -1,0 +1,113 @@
+//! Operations on resources that operators ask for: from calls of `/api/v1`, and from the forms of the older endpoints.
+
+use mesos::json::{self, Dialect};
+use mesos::v1;
+use mesos::v1::master::Call;
+use mesos::v1::offer::Operation;
+use mesos::v1::offer::operation::{
+    self, Create, Destroy, GrowVolume, Reserve, ShrinkVolume, Unreserve,
+};
+use serde_json::Value;
+use web::respond;
+
+fn of(kind: operation::Type) -> Operation {
+    Operation { r#type: Some(kind as i32), ..Default::default() }
+}
+
+/// The agent and the operation of a call; `None` if it names no agent.
+pub(super) fn operation(call: Call) -> Option<(String, Box<Operation>)> {
+    use operation::Type as T;
+    if let Some(own) = call.reserve_resources {
+        let reserve = Some(Reserve { source: own.source, resources: own.resources });
+        return Some((own.agent_id.value, Box::new(Operation { reserve, ..of(T::Reserve) })));
+    }
+    if let Some(own) = call.unreserve_resources {
+        let unreserve = Some(Unreserve { resources: own.resources });
+        return Some((own.agent_id.value, Box::new(Operation { unreserve, ..of(T::Unreserve) })));
+    }
+    if let Some(own) = call.create_volumes {
+        let create = Some(Create { volumes: own.volumes });
+        return Some((own.agent_id.value, Box::new(Operation { create, ..of(T::Create) })));
+    }
+    if let Some(own) = call.destroy_volumes {
+        let destroy = Some(Destroy { volumes: own.volumes });
+        return Some((own.agent_id.value, Box::new(Operation { destroy, ..of(T::Destroy) })));
+    }
+    if let Some(own) = call.grow_volume {
+        let grow_volume = Some(GrowVolume { volume: own.volume, addition: own.addition });
+        return Some((
+            own.agent_id?.value,
+            Box::new(Operation { grow_volume, ..of(T::GrowVolume) }),
+        ));
+    }
+    let own = call.shrink_volume?;
+    let shrink_volume = Some(ShrinkVolume { volume: own.volume, subtract: own.subtract });
+    Some((own.agent_id?.value, Box::new(Operation { shrink_volume, ..of(T::ShrinkVolume) })))
+}
+
+/// The agent and the operation of a form: `slaveId=…&resources=…` or `slaveId=…&volumes=…`.
+///
+/// # Errors
+/// What is wrong with it, in the original's words.
+pub(super) fn from_form(local: &str, form: &str) -> Result<(String, Box<Operation>), String> {
+    use operation::Type as T;
+    let name = if local.ends_with("volumes") { "volumes" } else { "resources" };
+    let missing = |name: &str| format!("Missing '{name}' query parameter in the request body");
+    let agent =
+        respond::query_parameter(Some(form), "slaveId").ok_or_else(|| missing("slaveId"))?;
+    let list = respond::query_parameter(Some(form), name).ok_or_else(|| missing(name))?;
+    // The original's authors were not of one mind.
+    let error = if local == "/reserve" { "Error parsing" } else { "Error in parsing" };
+    let resources = resources(&list).map_err(|reason| {
+        format!("{error} '{name}' query parameter in the request body: {reason}")
+    })?;
+    let operation = match local {
+        "/reserve" => {
+            Operation { reserve: Some(Reserve { resources, source: Vec::new() }), ..of(T::Reserve) }
+        }
+        "/unreserve" => Operation { unreserve: Some(Unreserve { resources }), ..of(T::Unreserve) },
+        "/create-volumes" => {
+            Operation { create: Some(Create { volumes: resources }), ..of(T::Create) }
+        }
+        _ => Operation { destroy: Some(Destroy { volumes: resources }), ..of(T::Destroy) },
+    };
+    Ok((agent, Box::new(operation)))
+}
+
+fn resources(text: &str) -> Result<Vec<v1::Resource>, String> {
+    let value = json::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    let Value::Array(items) = value else { return Err("Expecting a JSON array".to_owned()) };
+    items
+        .iter()
+        .map(|item| json::from_value(item, Dialect::V0).map_err(|error| error.to_string()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_read_and_refused_in_the_originals_words() {
+        let error = |local: &str, form: &str| from_form(local, form).unwrap_err();
+        assert_eq!(
+            error("/reserve", "resources=[]"),
+            "Missing 'slaveId' query parameter in the request body"
+        );
+        assert_eq!(
+            error("/destroy-volumes", "slaveId=a"),
+            "Missing 'volumes' query parameter in the request body"
+        );
+        assert_eq!(
+            error("/reserve", "slaveId=a&resources=nope"),
+            "Error parsing 'resources' query parameter in the request body: syntax error at line 1 near: ope"
+        );
+        let (agent, operation) = from_form(
+            "/unreserve",
+            "slaveId=a&resources=%5B%7B%22name%22:%22cpus%22,%22type%22:%22SCALAR%22,%22scalar%22:%7B%22value%22:1%7D%7D%5D",
+        )
+        .unwrap();
+        assert_eq!((agent.as_str(), operation.r#type()), ("a", operation::Type::Unreserve));
+        assert_eq!(operation.unreserve.unwrap().resources[0].name, "cpus");
+    }
+}
