@@ -6,6 +6,7 @@
 
 pub mod found;
 pub mod paths;
+pub mod resources;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};

@@ -10,6 +10,9 @@ pub mod helper;
 pub mod launcher;
 pub mod processes;
 mod start;
+mod volumes;
+
+pub use volumes::PersistentVolume;
 
 pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER};
 
@@ -52,4 +55,6 @@ pub struct Launch {
     pub container: Option<v1::ContainerInfo>,
     /// What it may use.
     pub resources: Resources,
+    /// Its persistent volumes.
+    pub volumes: Vec<PersistentVolume>,
 }

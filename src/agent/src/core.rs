@@ -6,6 +6,7 @@ pub mod container_id;
 mod executors;
 mod launch;
 mod master;
+pub mod operations;
 pub mod recovery;
 mod status;
 mod tasks;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
+use crate::checkpoint::resources::Change;
 use crate::containerizer::Launch;
 use updates::Updates;
 
@@ -68,6 +70,10 @@ pub enum Effect {
     Symlink(PathBuf, PathBuf),
     /// Remove a file that is of no use any more.
     Unlink(PathBuf),
+    /// Remove a directory that is of no use any more.
+    RemoveDirectory(PathBuf),
+    /// Other resources are reserved now: on disk, and as directories of volumes, before anything that follows.
+    Reserve(Box<Change>),
     /// Start a container; its end is told by [`Agent::container_ended`].
     Launch(Box<Launch>),
     /// A container's tasks take other resources now.
@@ -255,6 +261,8 @@ pub struct Agent {
     pub settings: Settings,
     /// What it says of itself; with an id once registered.
     pub info: v1::AgentInfo,
+    /// What it has, reservations and volumes included.
+    pub total: Resources,
     /// Version of its resources.
     pub resource_version: Uuid,
     /// The leading master.
@@ -273,6 +281,7 @@ pub struct Agent {
     pub recovery_seconds: f64,
     /// Counters, by metric name.
     pub counters: BTreeMap<String, u64>,
+    operations: IndexMap<Vec<u8>, operations::Waiting>,
     entropy: Entropy,
     register_due: Duration,
     register_attempts: u32,
@@ -288,6 +297,9 @@ pub const CAPABILITIES: &[v1::agent_info::capability::Type] = &[
     v1::agent_info::capability::Type::MultiRole,
     v1::agent_info::capability::Type::HierarchicalRole,
     v1::agent_info::capability::Type::ReservationRefinement,
+    v1::agent_info::capability::Type::ResourceProvider,
+    v1::agent_info::capability::Type::ResizeVolume,
+    v1::agent_info::capability::Type::AgentOperationFeedback,
 ];
 
 /// [`CAPABILITIES`] as messages.
@@ -320,6 +332,7 @@ impl Agent {
         let mut entropy = Entropy::new(settings.seed);
         Self {
             settings,
+            total: Resources::from_protos(&info.resources),
             info,
             resource_version: entropy.uuid(),
             master: None,
@@ -330,6 +343,7 @@ impl Agent {
             updates: Updates::default(),
             recovery_seconds: 0.0,
             counters: BTreeMap::new(),
+            operations: IndexMap::new(),
             entropy,
             register_due: Duration::ZERO,
             register_attempts: 0,
@@ -402,6 +416,7 @@ impl Agent {
                 let pid = Some(Upid::new("slave(1)", self.settings.endpoint).to_string());
                 self.send(&mesos::internal::StatusUpdateMessage { update, pid });
             }
+            self.send_due_operations(now);
         }
         self.end_late_executors(now);
     }

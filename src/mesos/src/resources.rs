@@ -269,6 +269,21 @@ impl Resources {
         self.filter(operations::is_persistent_volume)
     }
 
+    /// Tells of each entry that is a scalar: its identity, as [`Resources::filter`] shows it, and how much it is.
+    pub fn each_scalar(&self, mut tell: impl FnMut(&v1::Resource, Milli)) {
+        for entry in &self.entries {
+            if let Some(value) = entry.scalar() {
+                tell(&entry.identity, value);
+            }
+        }
+    }
+
+    /// Splits the entries in those that `belongs` takes and the others. It sees identities as [`Resources::filter`].
+    pub fn partition(&self, belongs: impl Fn(&v1::Resource) -> bool) -> (Self, Self) {
+        let (yes, no) = self.entries.iter().cloned().partition(|entry| belongs(&entry.identity));
+        (Self { entries: yes }, Self { entries: no })
+    }
+
     /// How much there is of each name: scalars, and how many elements ranges and sets have (`ResourceQuantities`).
     pub fn quantities(&self) -> BTreeMap<String, Milli> {
         let mut sums: BTreeMap<String, Milli> = BTreeMap::new();
@@ -279,21 +294,22 @@ impl Resources {
         sums
     }
 
-    /// Cuts scalars down so that there is no more of each name than `limits` says; names that it does not know stay
-    /// whole, and so does what is no scalar.
+    /// Cuts scalars down so that there is no more of each name than `most` says; what it knows nothing of stays whole,
+    /// and so does what is no scalar.
     #[must_use]
-    pub fn shrunk_to(&self, limits: &BTreeMap<String, Milli>) -> Self {
-        let mut left = limits.clone();
+    pub fn shrunk_to(&self, most: impl Fn(&str) -> Option<Milli>) -> Self {
+        let mut left: BTreeMap<&str, Option<Milli>> = BTreeMap::new();
         let mut set = Self::new();
         for entry in &self.entries {
-            let mut entry = entry.clone();
-            if let (Quantity::Scalar(value), Some(left)) =
-                (&mut entry.quantity, left.get_mut(entry.identity.name.as_str()))
-            {
-                value.0 = value.0.min(left.0.max(0));
-                left.0 -= value.0;
+            let mut cut = entry.clone();
+            if let Quantity::Scalar(value) = &mut cut.quantity {
+                let name = entry.identity.name.as_str();
+                if let Some(left) = left.entry(name).or_insert_with(|| most(name)) {
+                    value.0 = value.0.min(left.0.max(0));
+                    left.0 -= value.0;
+                }
             }
-            set.add_entry(entry);
+            set.add_entry(cut);
         }
         set
     }

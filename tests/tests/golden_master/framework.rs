@@ -9,6 +9,24 @@ use end_to_end::golden::{Exchange, Names, replay};
 use end_to_end::programs::shared;
 use serde_json::{Value, json};
 
+/// What the recording's framework reserved, and the volume that it made of it.
+fn operations() -> [Value; 2] {
+    let reservations = json!([{
+        "type": "DYNAMIC", "role": "golden", "principal": "golden-principal",
+        "labels": {"labels": [{"key": "rl", "value": "rv"}]},
+    }]);
+    let scalar = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}, "reservations": reservations});
+    let mut volume = scalar("disk", 128.0);
+    volume["disk"] = json!({
+        "persistence": {"id": "vol-1", "principal": "golden-principal"},
+        "volume": {"mode": "RW", "container_path": "data"},
+    });
+    [
+        json!({"type": "RESERVE", "id": {"value": "op-reserve"}, "reserve": {"resources": [scalar("disk", 128.0), scalar("cpus", 0.5)]}}),
+        json!({"type": "CREATE", "id": {"value": "op-create"}, "create": {"volumes": [volume]}}),
+    ]
+}
+
 /// A framework over the v1 scheduler API that accepts what it is told to.
 pub struct Framework {
     /// Its stream's id.
@@ -43,6 +61,10 @@ fn task(id: &str, agent: &Value, states: &Value) -> Value {
         },
         "data": data,
     });
+    if id == "t-more" {
+        // What the recording's other tasks took.
+        task["resources"] = json!([scalar("cpus", 0.201), scalar("mem", 65.0)]);
+    }
     if id == "t-hold-2" {
         let ports = json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31001}]}});
         task["kill_policy"] = json!({"grace_period": {"nanoseconds": 5_000_000_000_i64}});
@@ -95,17 +117,19 @@ impl Framework {
                 })
             ),
             task("t-hold-2", agent, &json!({"states": [["TASK_RUNNING", 0]]})),
+            task("t-more", agent, &json!({"states": []})),
             task(
                 "t-finish",
                 agent,
                 &json!({"states": [["TASK_RUNNING", 0], ["TASK_FINISHED", 0.2]]})
             ),
         ]);
+        let [reserve, create] = operations();
         framework.call(&json!({
             "type": "ACCEPT",
             "accept": {
                 "offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0},
-                "operations": [{"type": "LAUNCH", "launch": {"task_infos": tasks}}],
+                "operations": [reserve, create, {"type": "LAUNCH", "launch": {"task_infos": tasks}}],
             },
         }));
         let mut acknowledged = 0;

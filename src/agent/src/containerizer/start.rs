@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::launcher::Config;
-use super::{Launch, Program, docker, fetch, helper};
+use super::{Launch, Program, docker, fetch, helper, volumes};
 use crate::checkpoint;
 
 /// Variables by which an executor of ours learns what concerns only it; its task never sees them.
@@ -35,6 +35,7 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     check(config, launch)?;
     let user = user(launch)?;
     prepare_sandbox(launch, user.as_ref())?;
+    volumes::link(&launch.sandbox, &launch.volumes, user.as_ref())?;
     let name = user.as_ref().map(|user| user.name.as_str());
     let fetcher = fetch::Fetcher { sandbox: &launch.sandbox, user: name };
     for uri in &launch.uris {

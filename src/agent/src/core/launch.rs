@@ -8,7 +8,7 @@ use mesos::v1::{self, TaskState};
 use super::{Agent, Effect, Executor, ExecutorState, Now};
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
-use crate::containerizer::{Launch, Program};
+use crate::containerizer::{Launch, PersistentVolume, Program};
 
 /// What a command executor takes beside its task.
 const EXECUTOR_CPUS: f64 = 0.1;
@@ -43,6 +43,18 @@ fn shown(command: &v1::CommandInfo) -> String {
         words
     };
     if command.shell() { format!("sh -c '{cut}'") } else { format!("[{cut}]") }
+}
+
+/// Where the volumes among a container's resources are, and where its tasks look for them.
+fn persistent_volumes(work_dir: &std::path::Path, resources: &Resources) -> Vec<PersistentVolume> {
+    let each = resources.persistent_volumes().to_protos();
+    each.iter()
+        .filter_map(|volume| {
+            let source = checkpoint::resources::volume_path(work_dir, volume)?;
+            let container_path = volume.disk.as_ref()?.volume.as_ref()?.container_path.clone();
+            Some(PersistentVolume { source, container_path })
+        })
+        .collect()
 }
 
 impl Agent {
@@ -125,6 +137,7 @@ impl Agent {
             uris: command.map(|command| command.uris.clone()).unwrap_or_default(),
             container,
             resources: executor.resources(),
+            volumes: persistent_volumes(work_dir, &executor.resources()),
             sandbox: sandbox.clone(),
         };
         let latest: Option<PathBuf> = sandbox.parent().map(|runs| runs.join("latest"));

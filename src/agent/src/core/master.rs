@@ -78,7 +78,7 @@ impl Agent {
         if self.info.id.is_none() {
             let message = m::RegisterSlaveMessage {
                 slave: self.info.clone(),
-                checkpointed_resources: Vec::new(),
+                checkpointed_resources: self.total.checkpointed().to_protos(),
                 version: Some(mesos::VERSION.to_owned()),
                 agent_capabilities: capabilities(),
                 resource_version_uuid: Some(uuid),
@@ -128,6 +128,7 @@ impl Agent {
         }
         m::ReregisterSlaveMessage {
             slave: self.info.clone(),
+            checkpointed_resources: self.total.checkpointed().to_protos(),
             tasks,
             executor_infos: executors,
             frameworks,
@@ -194,6 +195,14 @@ impl Agent {
             self.kill_task(now, m::KillTaskMessage::decode(body)?);
         } else if is(&m::StatusUpdateAcknowledgementMessage::full_name()) {
             self.acknowledged(&m::StatusUpdateAcknowledgementMessage::decode(body)?);
+        } else if is(&m::ApplyOperationMessage::full_name()) {
+            self.apply_operation(now, m::ApplyOperationMessage::decode(body)?);
+        } else if is(&m::AcknowledgeOperationStatusMessage::full_name()) {
+            self.operation_acknowledged(&m::AcknowledgeOperationStatusMessage::decode(body)?);
+        } else if is(&m::ReconcileOperationsMessage::full_name()) {
+            self.reconcile_operations(&m::ReconcileOperationsMessage::decode(body)?);
+        } else if is(&m::CheckpointResourcesMessage::full_name()) {
+            self.checkpoint_resources(&m::CheckpointResourcesMessage::decode(body)?);
         } else if is(&m::ShutdownFrameworkMessage::full_name()) {
             self.shut_down_framework(
                 now,
@@ -246,11 +255,14 @@ impl Agent {
         self.registration = Registration::Running;
         self.register_attempts = 0;
         self.updates.resume();
+        self.resume_operations();
         if let Some(id) = self.info.id.clone() {
             let message = m::UpdateSlaveMessage {
                 slave_id: id,
                 update_oversubscribed_resources: Some(false),
-                operations: Some(m::update_slave_message::Operations::default()),
+                operations: Some(m::update_slave_message::Operations {
+                    operations: self.operations().cloned().collect(),
+                }),
                 resource_version_uuid: Some(v1::Uuid {
                     value: self.resource_version.as_bytes().to_vec(),
                 }),

@@ -1,5 +1,6 @@
 //! Conversations of the core with a master and executors, and what is on disk meanwhile.
 
+mod operations;
 mod recovery;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use super::recovery::{Reconfiguration, incompatibility};
 use super::{Agent, CallError, Effect, Ending, Now, Registration, Settings, StreamId};
-use crate::checkpoint::{Batch, found};
+use crate::checkpoint::{self, Batch, found};
 
 const MASTER: &str = "127.0.0.1:5050";
 const AGENT_ID: &str = "m-S0";
@@ -132,17 +133,22 @@ impl Conversation {
     /// Ticks and carries out what is for the disk.
     fn settle(&mut self) {
         self.agent.tick(self.now);
-        let (mut batch, mut unlinked) = (Batch::default(), Vec::new());
+        let (mut batch, mut unlinked, mut changes) = (Batch::default(), Vec::new(), Vec::new());
         for effect in self.agent.take_effects() {
             match effect {
                 Effect::Write(path, content) => batch.replace(path, content),
                 Effect::Append(path, content) => batch.append(path, &content),
                 Effect::Symlink(target, path) => batch.link(target, path),
                 Effect::Unlink(path) => unlinked.push(path),
+                Effect::Reserve(change) => changes.push(change),
+                Effect::RemoveDirectory(path) => drop(std::fs::remove_dir_all(path)),
                 other => self.seen.push(other),
             }
         }
         batch.commit().unwrap();
+        for change in changes {
+            checkpoint::resources::commit(self.disk.path(), &change).unwrap();
+        }
         for path in unlinked {
             let _ = std::fs::remove_file(path);
         }
@@ -259,6 +265,8 @@ impl Conversation {
         let recovered = reader.read(false).unwrap().unwrap();
         assert_eq!(incompatibility(Reconfiguration::Equal, &recovered.info, &info()), None);
         let mut agent = Agent::new(settings, info());
+        let (reserved, operations) = checkpoint::resources::recover(self.disk.path()).unwrap();
+        agent.recover_resources(&reserved, operations).unwrap();
         let watched = agent.recover(self.now, recovered);
         let mut own = Self { agent, now: self.now, disk: self.disk, seen: Vec::new() };
         own.settle();

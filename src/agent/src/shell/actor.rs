@@ -259,6 +259,22 @@ impl Actor {
                         }
                     }
                 }
+                Effect::RemoveDirectory(path) => {
+                    if let Err(error) = std::fs::remove_dir_all(&path) {
+                        tracing::warn!(path = %path.display(), %error, "not removed");
+                    }
+                }
+                Effect::Reserve(change) => {
+                    let work_dir = self.agent.settings.work_dir.clone();
+                    let committed = tokio::task::block_in_place(|| {
+                        checkpoint::resources::commit(&work_dir, &change)
+                    });
+                    if let Err(error) = committed {
+                        let reason = format!("cannot checkpoint what is reserved: {error}");
+                        self.ending = Some(Ending::Failure(reason));
+                        return;
+                    }
+                }
                 Effect::Launch(launch) => self.launcher.launch(*launch),
                 Effect::Resize(container, resources) => {
                     self.launcher.resize(&container, &resources)

@@ -117,7 +117,7 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
                 .count() as f64,
         );
     }
-    let total = Resources::from_protos(&agent.info.resources);
+    let total = agent.total.clone();
     let used: Resources = executors().map(Executor::resources).collect::<Vec<_>>().iter().sum();
     for name in ["cpus", "gpus", "mem", "disk"] {
         put(format!("slave/{name}_total"), total.get(name));

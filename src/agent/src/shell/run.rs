@@ -184,6 +184,14 @@ fn recover(
         })?;
     checkpoint::replace(&boot_path, boot_id.as_bytes())
         .with_context(|| format!("cannot write {}", boot_path.display()))?;
+    let (reserved, operations) = checkpoint::resources::recover(work_dir)
+        .context("what was reserved of the agent before can't be read")?;
+    if let Err(difference) = agent.recover_resources(&reserved, operations) {
+        bail!(
+            "this agent has less than what is reserved of it ({difference}): give it at least that in --resources, or forget its reservations and volumes by removing {}",
+            paths::meta(work_dir).join("resources").display()
+        );
+    }
     let Some(recovered) = recovered else { return Ok(()) };
     let policy = match values.text("reconfiguration_policy") {
         Some("additive") => Reconfiguration::Additive,

@@ -78,7 +78,7 @@ fn framework(agent: &Agent, id: &str, framework: &Framework) -> Value {
 
 /// `/state`.
 pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, String>) -> Value {
-    let total = Resources::from_protos(&agent.info.resources);
+    let total = agent.total.clone();
     let used: Resources = agent
         .frameworks
         .values()

@@ -41,7 +41,8 @@ pub(super) fn container(
         .collect();
     env.push(format!("MESOS_SANDBOX={SANDBOX}"));
     env.push(format!("MESOS_CONTAINER_NAME={name}"));
-    let (binds, volume_driver) = volumes(&info.volumes, sandbox)?;
+    let (mut binds, volume_driver) = volumes(&info.volumes, sandbox)?;
+    binds.extend(persistent_volumes(&resources, sandbox));
     let bindings = port_bindings(&docker, &resources)?;
     let host = HostConfig {
         binds: Some(binds),
@@ -74,6 +75,17 @@ pub(super) fn container(
     body.labels = (!labels.is_empty()).then_some(labels);
     body.host_config = Some(host);
     Ok(body)
+}
+
+/// The agent links persistent volumes into the sandbox; in the container the links must lead to the same.
+fn persistent_volumes(resources: &Resources, sandbox: &str) -> Vec<String> {
+    let volumes = resources.persistent_volumes().to_protos();
+    let bind = |volume: &v1::Resource| {
+        let inside = &volume.disk.as_ref()?.volume.as_ref()?.container_path;
+        let source = std::fs::read_link(std::path::Path::new(sandbox).join(inside)).ok()?;
+        Some(format!("{0}:{0}:rw", source.display()))
+    };
+    volumes.iter().filter_map(bind).collect()
 }
 
 /// Volumes as `docker run -v` would take them, the sandbox's first, and the driver of those that have one.
