@@ -173,7 +173,13 @@ async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
             ..answer(R::GetContainers)
         },
         T::GetOperations => Answer {
-            get_operations: Some(response::GetOperations::default()),
+            get_operations: Some(
+                app.handle
+                    .look(|agent| response::GetOperations {
+                        operations: agent.operations().cloned().collect(),
+                    })
+                    .await?,
+            ),
             ..answer(R::GetOperations)
         },
         T::GetResourceProviders => Answer {
