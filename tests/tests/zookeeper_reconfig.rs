@@ -1,0 +1,319 @@
+//! Ensembles with observers, weighted votes and servers that come and go, of ours and Apache's servers together.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use end_to_end::cluster::four_letter_word;
+use end_to_end::daemon::Daemon;
+use end_to_end::need;
+use end_to_end::programs::{binary, has_original_zookeeper, python, root, run};
+use end_to_end::{ports, wait};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// `super:admin`.
+const SUPER: &str = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Ours,
+    Apache,
+}
+use Kind::{Apache, Ours};
+
+struct Server {
+    kind: Kind,
+    client: u16,
+    /// What stands behind `server.N=`.
+    line: String,
+    daemon: Option<Daemon>,
+}
+
+/// Servers by id, from 1.
+struct Ensemble {
+    servers: Vec<Server>,
+    ports: std::array::IntoIter<u16, 18>,
+    directory: TempDir,
+}
+
+impl Ensemble {
+    /// An ensemble of servers of these kinds and roles, with more lines in every `zoo.cfg`.
+    fn start(kinds: &[(Kind, &str)], lines: &str) -> Self {
+        let mut ensemble = Self {
+            servers: Vec::new(),
+            ports: ports::free().into_iter(),
+            directory: TempDir::new().expect("a temporary directory"),
+        };
+        for (kind, role) in kinds {
+            ensemble.add(*kind, role);
+        }
+        let members: Vec<usize> = (1..=kinds.len()).collect();
+        for id in &members {
+            ensemble.configure(*id, &members, lines);
+            ensemble.start_server(*id);
+        }
+        ensemble
+    }
+
+    /// One more server, which does not run yet; its id.
+    fn add(&mut self, kind: Kind, role: &str) -> usize {
+        let mut port = || self.ports.next().expect("ports for six servers");
+        let (client, quorum, election) = (port(), port(), port());
+        let line = format!("127.0.0.1:{quorum}:{election}:{role};127.0.0.1:{client}");
+        self.servers.push(Server { kind, client, line, daemon: None });
+        self.servers.len()
+    }
+
+    fn configure(&self, id: usize, members: &[usize], lines: &str) {
+        let data = self.path(&format!("data{id}"));
+        std::fs::create_dir(&data).expect("a data directory");
+        std::fs::write(data.join("myid"), id.to_string()).expect("myid");
+        let mut text = format!(
+            "tickTime=500\ninitLimit=20\nsyncLimit=6\ndataDir={}\nadmin.enableServer=false\n4lw.commands.whitelist=*\nDigestAuthenticationProvider.superDigest={SUPER}\n{lines}\n",
+            data.display()
+        );
+        for member in members {
+            writeln!(text, "server.{member}={}", self.line(*member)).expect("text");
+        }
+        std::fs::write(self.config(id), text).expect("zoo.cfg");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn config(&self, id: usize) -> PathBuf {
+        self.path(&format!("{id}.cfg"))
+    }
+
+    fn line(&self, id: usize) -> &str {
+        &self.servers[id - 1].line
+    }
+
+    fn host(&self, id: usize) -> String {
+        format!("127.0.0.1:{}", self.servers[id - 1].client)
+    }
+
+    fn start_server(&mut self, id: usize) {
+        let mut command = match self.servers[id - 1].kind {
+            Ours => Command::new(binary("zookeeper-server")),
+            Apache => {
+                let mut command = Command::new("java");
+                command
+                    .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+                    .args(["-cp", "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"])
+                    .arg("-Dzookeeper.root.logger=INFO,CONSOLE")
+                    .arg(format!("-Dzookeeper.DigestAuthenticationProvider.superDigest={SUPER}"))
+                    .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
+                command
+            }
+        };
+        command.arg(self.config(id));
+        let daemon = Daemon::start(&format!("server{id}"), self.directory.path(), &mut command);
+        self.servers[id - 1].daemon = Some(daemon);
+    }
+
+    fn kill(&mut self, id: usize) {
+        self.servers[id - 1].daemon.take().expect("a running server").kill();
+    }
+
+    fn mode(&self, id: usize) -> Result<String, String> {
+        let text = four_letter_word(self.servers[id - 1].client, "srvr")?;
+        let mode = text.lines().find_map(|line| line.strip_prefix("Mode: "));
+        mode.map(str::to_owned).ok_or(text)
+    }
+
+    /// Waits until the running servers are one leader, and so many followers and observers.
+    fn wait_for(&self, followers: usize, observers: usize) {
+        let mut expected = vec!["follower"; followers];
+        expected.push("leader");
+        expected.extend(vec!["observer"; observers]);
+        expected.sort_unstable();
+        wait::until(&format!("{expected:?}"), LIMIT, || {
+            let running = (1..=self.servers.len())
+                .filter(|id| self.servers[id - 1].daemon.is_some())
+                .map(|id| self.mode(id));
+            let mut modes = running.collect::<Result<Vec<_>, _>>()?;
+            modes.sort();
+            if modes == expected { Ok(()) } else { Err(modes.join(" ")) }
+        });
+    }
+
+    fn leader(&self) -> usize {
+        let ids = 1..=self.servers.len();
+        ids.clone()
+            .filter(|id| self.servers[id - 1].daemon.is_some())
+            .find(|id| self.mode(*id).as_deref() == Ok("leader"))
+            .expect("a leader")
+    }
+
+    fn client(&self, command: &str, id: usize, arguments: &[&str]) -> String {
+        let mut client = Command::new(python().expect("kazoo"));
+        client.arg(root().join("tests/clients/zookeeper_reconfig.py"));
+        client.arg(command).arg(self.host(id)).args(arguments);
+        run(&mut client).unwrap_or_else(|error| panic!("{error}")).trim().to_owned()
+    }
+
+    /// What is written through each server is read at every other one.
+    fn all_agree(&self, ids: &[usize], name: &str) {
+        let path = |id: usize| format!("/{name}/{id}");
+        for id in ids {
+            assert_eq!(self.client("put", *id, &[&path(*id), name]), path(*id));
+        }
+        for id in ids {
+            let next = ids[(ids.iter().position(|other| other == id).expect("it") + 1) % ids.len()];
+            assert_eq!(self.client("get", *id, &[&path(next)]), name);
+        }
+    }
+}
+
+#[test]
+fn observers_of_both_kinds_follow_leaders_of_both_kinds() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    let kinds = [
+        (Ours, "participant"),
+        (Apache, "participant"),
+        (Ours, "participant"),
+        (Ours, "observer"),
+        (Apache, "observer"),
+    ];
+    let mut ensemble = Ensemble::start(&kinds, "");
+    ensemble.wait_for(2, 2);
+    let first = ensemble.leader();
+    ensemble.all_agree(&[4, 5], "first");
+    ensemble.kill(first);
+    ensemble.wait_for(1, 2);
+    ensemble.all_agree(&[4, 5], "second");
+    ensemble.start_server(first);
+    ensemble.wait_for(2, 2);
+    // Of three voters one that is left and two observers are no quorum; back, it is one again.
+    let second = ensemble.leader();
+    assert_ne!(first, second);
+    ensemble.kill(second);
+    ensemble.wait_for(1, 2);
+    ensemble.all_agree(&[4, 5], "third");
+    let third = ensemble.leader();
+    let led = [first, second, third].map(|id| kinds[id - 1].0);
+    assert!(led.contains(&Ours), "ours never led");
+}
+
+#[test]
+fn the_votes_of_a_group_outweigh_more_servers() {
+    let kinds = [(Ours, "participant"); 5];
+    let mut ensemble = Ensemble::start(
+        &kinds,
+        "group.1=1:2:3:4:5\nweight.1=3\nweight.2=3\nweight.3=1\nweight.4=1\nweight.5=0",
+    );
+    ensemble.wait_for(4, 0);
+    assert_ne!(ensemble.leader(), 5, "a server without weight leads");
+    for id in [3, 4, 5] {
+        ensemble.kill(id);
+    }
+    ensemble.wait_for(1, 0);
+    for id in [3, 4, 5] {
+        ensemble.start_server(id);
+    }
+    ensemble.wait_for(4, 0);
+    ensemble.kill(1);
+    ensemble.kill(2);
+    wait::until("three of five to be no quorum", LIMIT, || {
+        let text = four_letter_word(ensemble.servers[2].client, "srvr")?;
+        if text.contains("not currently serving requests") { Ok(()) } else { Err(text) }
+    });
+}
+
+/// Servers join, leave and hand over, and start again from the files that were written meanwhile.
+fn change(kinds: [Kind; 3], joiner: Kind) {
+    let mut ensemble =
+        Ensemble::start(&kinds.map(|kind| (kind, "participant")), "reconfigEnabled=true");
+    ensemble.wait_for(2, 0);
+    let leader = ensemble.leader();
+    let follower = leader % 3 + 1;
+    // The first leader gives the configuration that was only in files a number.
+    let before = ensemble.client("config", follower, &[]);
+    assert!(before.ends_with("\nversion=100000000"), "{before}");
+    let stale = ensemble.client("reconfig", follower, &["-", "1", "-", "7"]);
+    assert_eq!(stale, "BadVersionError");
+
+    let fourth = ensemble.add(joiner, "participant");
+    ensemble.configure(fourth, &[1, 2, 3, 4], "reconfigEnabled=true");
+    let joining = format!("server.4={}", ensemble.line(fourth));
+    let refused = ensemble.client("reconfig", follower, &["-", "-", &joining, "-1"]);
+    assert_eq!(refused, "BadArgumentsError", "two voters must remain");
+    ensemble.start_server(fourth);
+    ensemble.wait_for(3, 0);
+    let after = ensemble.client("reconfig", follower, &[&joining, "-", "-", "-1"]);
+    assert!(after.contains(&joining), "{after}");
+    ensemble.wait_for(3, 0);
+    assert_eq!(ensemble.client("config", fourth, &[]), after);
+    ensemble.all_agree(&[1, 2, 3, 4], "four");
+
+    // The leader leaves: another one is named.
+    let leaving = leader.to_string();
+    let answer = ensemble.client("reconfig", follower, &["-", &leaving, "-", "-1"]);
+    ensemble.kill(leader);
+    ensemble.wait_for(2, 0);
+    let without = ensemble.client("config", follower, &[]);
+    assert!(!without.contains(&format!("server.{leader}=")), "{without}");
+    // Apache's may close the connection before it has answered.
+    assert!(answer == without || kinds[follower - 1] == Apache, "{answer}");
+    let rest: Vec<usize> = (1..=4).filter(|id| *id != leader).collect();
+    ensemble.all_agree(&rest, "rest");
+
+    // Everything that is needed to go on is in the files.
+    for id in &rest {
+        ensemble.kill(*id);
+    }
+    for id in &rest {
+        let text = std::fs::read_to_string(ensemble.config(*id)).expect("zoo.cfg");
+        assert!(!text.contains("server.") && text.contains("dynamicConfigFile="), "{text}");
+        ensemble.start_server(*id);
+    }
+    ensemble.wait_for(2, 0);
+    for id in &rest {
+        assert_eq!(ensemble.client("config", *id, &[]), without);
+    }
+    // One becomes an observer, as a whole new list.
+    let observer = rest.iter().copied().find(|id| ensemble.mode(*id).as_deref() == Ok("follower"));
+    let observer = observer.expect("a follower");
+    let list: Vec<String> = without
+        .lines()
+        .filter(|line| line.starts_with("server."))
+        .map(|line| {
+            if line.starts_with(&format!("server.{observer}=")) {
+                line.replace(":participant", ":observer")
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    let asked = rest.iter().copied().find(|id| *id != observer).expect("another server");
+    let answer = ensemble.client("reconfig", asked, &["-", "-", &list.join(","), "-1"]);
+    assert!(answer.contains(":observer"), "{answer}");
+    ensemble.wait_for(1, 1);
+    assert_eq!(ensemble.mode(observer).as_deref(), Ok("observer"));
+    ensemble.all_agree(&rest, "observed");
+}
+
+#[test]
+fn an_ensemble_of_ours_changes_while_it_runs() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    change([Ours; 3], Ours);
+}
+
+#[test]
+fn an_apache_server_joins_ours_by_reconfig() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    change([Ours, Ours, Ours], Apache);
+}
+
+#[test]
+fn our_server_joins_apaches_by_reconfig() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    change([Apache, Ours, Apache], Ours);
+}
