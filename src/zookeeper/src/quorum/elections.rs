@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 
 use super::configuration::{Configuration, Endpoint};
 use super::membership::Membership;
-use super::net::{Event, Events, HELLO_LIMIT, reach};
+use super::net::{Event, Events, HELLO_LIMIT, Numbers, reach};
 use super::packet::{NOTIFICATION_MAX, Notification, decode_hello, hello, hello_addresses};
 use super::security::Security;
 use crate::stream::Stream;
@@ -29,7 +29,13 @@ struct Slot {
     addresses: Vec<Endpoint>,
     newest: watch::Sender<Bytes>,
     connection: Option<AbortHandle>,
+    /// Of the connections that the member has dialled, the place of the one in use among them.
+    accepted: u64,
     dialling: Option<AbortHandle>,
+}
+
+fn is_alive(task: Option<&AbortHandle>) -> bool {
+    task.is_some_and(|task| !task.is_finished())
 }
 
 /// All connections for the election.
@@ -38,6 +44,7 @@ pub(crate) struct Elections {
     id: i64,
     slots: Arc<Mutex<BTreeMap<i64, Slot>>>,
     security: Security,
+    numbers: Numbers,
     events: Events,
     runtime: Handle,
 }
@@ -55,7 +62,8 @@ impl Elections {
         events: Events,
         runtime: Handle,
     ) -> Self {
-        let elections = Self { id: members.id, slots: Arc::default(), security, events, runtime };
+        let (slots, numbers) = (Arc::default(), Numbers::default());
+        let elections = Self { id: members.id, slots, numbers, security, events, runtime };
         elections.configure(members);
         elections
     }
@@ -76,9 +84,14 @@ impl Elections {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = slots.get_mut(&to) else { return };
         slot.newest.send_replace(notification.into());
-        let is_alive =
-            |task: &Option<AbortHandle>| task.as_ref().is_some_and(|task| !task.is_finished());
-        if !is_alive(&slot.connection) && !is_alive(&slot.dialling) {
+        if !is_alive(slot.connection.as_ref()) {
+            self.dial_once(to, slot);
+        }
+    }
+
+    /// Dials unless that is under way: of two connections each side might keep the other one.
+    fn dial_once(&self, to: i64, slot: &mut Slot) {
+        if !is_alive(slot.dialling.as_ref()) {
             slot.dialling = Some(self.runtime.spawn(self.clone().dial(to)).abort_handle());
         }
     }
@@ -129,9 +142,10 @@ impl Elections {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
+                    let accepted = self.numbers.next();
                     let elections = self.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = elections.greet(stream).await {
+                        if let Err(error) = elections.greet(accepted, stream).await {
                             tracing::warn!("{from} is no member of the ensemble: {error}");
                         }
                     });
@@ -144,7 +158,7 @@ impl Elections {
         }
     }
 
-    async fn greet(self, stream: TcpStream) -> io::Result<()> {
+    async fn greet(self, accepted: u64, stream: TcpStream) -> io::Result<()> {
         let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let mut stream = tokio::time::timeout(HELLO_LIMIT, self.security.accept(stream)).await??;
         let read = async {
@@ -169,17 +183,21 @@ impl Elections {
             if slot.addresses.is_empty() {
                 slot.addresses = told;
             }
+            if slot.accepted > accepted {
+                // It has dialled again since.
+                return Ok(());
+            }
+            slot.accepted = accepted;
             // It may have been started again: what there was is dead.
             if let Some(earlier) = slot.connection.take() {
                 earlier.abort();
             }
+            if id < self.id {
+                self.dial_once(id, slot);
+                return Ok(());
+            }
         }
-        if id > self.id {
-            self.keep(id, stream);
-            return Ok(());
-        }
-        drop(stream);
-        self.dial(id).await;
+        self.keep(id, stream);
         Ok(())
     }
 }

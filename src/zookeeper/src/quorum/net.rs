@@ -77,12 +77,12 @@ impl Link {
     }
 }
 
-/// Numbers connections of learners. They are even: those that were dialled are odd.
+/// Numbers accepted connections. They are even: those that were dialled are odd.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Numbers(Arc<AtomicU64>);
 
 impl Numbers {
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.0.fetch_add(2, Ordering::Relaxed) + 2
     }
 }

@@ -459,7 +459,7 @@ fn ensembles_agree_whatever_happens() {
         run(seed);
         return;
     }
-    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(2000);
+    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(400);
     let (mut acknowledged, mut crashes, mut epochs, mut snapshots, mut truncations) =
         (0, 0, 0, 0, 0);
     for seed in 0..count {

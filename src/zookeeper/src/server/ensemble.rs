@@ -53,6 +53,8 @@ pub(super) struct Quorum {
     events: Events,
     runtime: Handle,
     links: BTreeMap<i64, Link>,
+    /// Learners that knew before this member did that it leads.
+    early: BTreeMap<i64, (Link, Packet)>,
     is_dialling: bool,
     next_number: u64,
     unlogged: Vec<(i64, Arc<[u8]>)>,
@@ -128,6 +130,7 @@ pub(super) async fn start(
         events,
         runtime,
         links: BTreeMap::new(),
+        early: BTreeMap::new(),
         is_dialling: false,
         next_number: 1,
         unlogged: Vec::new(),
@@ -179,6 +182,25 @@ impl Quorum {
     fn cut(&mut self, now_ms: i64, other: i64) {
         if self.links.remove(&other).is_some() {
             self.member.disconnected(now_ms, other);
+        }
+    }
+
+    /// A learner begins to learn from this leader.
+    fn join(&mut self, now_ms: i64, id: i64, link: Link, packet: Packet) {
+        self.cut(now_ms, id);
+        self.links.insert(id, link);
+        self.member.packet(now_ms, id, packet);
+    }
+
+    /// Those that knew first who leads have their turn, or are sent away.
+    fn admit_early(&mut self, now_ms: i64) {
+        if self.early.is_empty() || self.member.leader().is_none() {
+            return;
+        }
+        for (id, (link, packet)) in std::mem::take(&mut self.early) {
+            if self.member.leading().is_some() {
+                self.join(now_ms, id, link, packet);
+            }
         }
     }
 
@@ -265,9 +287,9 @@ impl Actor {
             Event::Joined(id, link, packet) => {
                 let is_other = (1..=255).contains(&id) && id != quorum.ensemble.id;
                 if quorum.member.leading().is_some() && is_other {
-                    quorum.cut(now_ms, id);
-                    quorum.links.insert(id, link);
-                    quorum.member.packet(now_ms, id, packet);
+                    quorum.join(now_ms, id, link, packet);
+                } else if quorum.member.leader().is_none() && is_other {
+                    quorum.early.insert(id, (link, packet));
                 }
             }
             Event::Connected(id, link) => {
@@ -302,6 +324,7 @@ impl Actor {
                 }
             }
             Event::Closed(other, number) => {
+                quorum.early.retain(|_, (link, _)| link.number != number);
                 if quorum.is_open(other, number) {
                     quorum.cut(now_ms, other);
                 }
@@ -339,6 +362,7 @@ impl Actor {
             for forward in forwards {
                 self.forward(quorum, forward);
             }
+            quorum.admit_early(self.now_ms());
             let outputs = quorum.member.take_outputs();
             is_idle &= outputs.is_empty();
             let mut gave_up = false;
