@@ -319,10 +319,7 @@ impl Actor {
                     if quorum.shutdown.is_cancelled() {
                         break;
                     }
-                    for input in batch.drain(..) {
-                        self.member_input(&mut quorum, input, queue.len())?;
-                    }
-                    self.settle(&mut quorum)?;
+                    self.member_batch(&mut quorum, &mut batch, queue.len())?;
                     self.quorum = Some(quorum);
                 }
             }

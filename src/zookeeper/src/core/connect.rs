@@ -38,7 +38,10 @@ impl Core {
         let timeout_ms = request
             .timeout
             .clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
-        let session = if request.session == 0 {
+        let session = if request.session == 0 && self.is_suspended {
+            self.close(from);
+            return;
+        } else if request.session == 0 {
             let session = self.next_session;
             self.next_session += 1;
             self.commit(session, 0, wall_ms, Txn::CreateSession { timeout: timeout_ms });

@@ -4,6 +4,7 @@
 //! follower's tree holds what is committed. Without a leader, clients are sent away.
 
 mod files;
+mod full;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -63,6 +64,8 @@ pub(super) struct Quorum {
     held: VecDeque<(i64, Held)>,
     deferred: VecDeque<Deferred>,
     ticked_ms: i64,
+    /// The disk is full: it takes no part until there is room.
+    is_parked: bool,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -89,12 +92,7 @@ pub(super) async fn start(
     if accepted < current {
         return Err(ServerError::Epochs { accepted, current });
     }
-    let tick_ms = i64::from(actor.config.tick_ms);
-    let limits = Limits {
-        tick_ms,
-        init_ms: tick_ms * i64::from(ensemble.init_limit),
-        sync_ms: tick_ms * i64::from(ensemble.sync_limit),
-    };
+    let limits = limits(&actor.config, &ensemble);
     let (id, proposed) = (ensemble.id, ensemble.proposed.clone());
     let members = Membership::new(id, ensemble.current.clone(), proposed, ensemble.is_dynamic);
     files::back_up(&ensemble);
@@ -139,6 +137,7 @@ pub(super) async fn start(
         held: VecDeque::new(),
         deferred: VecDeque::new(),
         ticked_ms: 0,
+        is_parked: false,
         shutdown,
     })
 }
@@ -150,6 +149,15 @@ async fn listen(host: &str, port: u16) -> Result<TcpListener, ServerError> {
         // A kernel without IPv6.
         Err(_) if host == "::" => TcpListener::bind(("0.0.0.0", port)).await.map_err(failed),
         bound => bound.map_err(failed),
+    }
+}
+
+fn limits(config: &config::Config, ensemble: &config::Ensemble) -> Limits {
+    let tick_ms = i64::from(config.tick_ms);
+    Limits {
+        tick_ms,
+        init_ms: tick_ms * i64::from(ensemble.init_limit),
+        sync_ms: tick_ms * i64::from(ensemble.sync_limit),
     }
 }
 
