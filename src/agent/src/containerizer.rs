@@ -8,8 +8,11 @@ pub mod docker;
 pub mod fetch;
 pub mod helper;
 pub mod launcher;
+mod namespaces;
 pub mod processes;
 mod start;
+pub mod supervise;
+pub mod switchboard;
 mod volumes;
 
 pub use volumes::PersistentVolume;
@@ -34,6 +37,23 @@ pub enum Program {
     Custom(v1::CommandInfo),
 }
 
+/// What is different for a container without executor: a process stays beside it.
+#[derive(Debug, Clone)]
+pub struct Supervision {
+    /// Where its process and its end are noted, and its input and output served.
+    pub runtime: PathBuf,
+    /// The container whose cgroups it is in; its own if there is none.
+    pub shares: Option<String>,
+    /// Whether it ends with whoever looks into another by it.
+    pub is_session: bool,
+    /// Whether its input and output are served.
+    pub has_io: bool,
+    /// Rows and columns of its terminal, if it has one.
+    pub window: Option<(u16, u16)>,
+    /// The process whose namespaces it shares.
+    pub beside: Option<i32>,
+}
+
 /// A container to start.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -53,6 +73,8 @@ pub struct Launch {
     pub uris: Vec<v1::command_info::Uri>,
     /// The kind of container that was asked for.
     pub container: Option<v1::ContainerInfo>,
+    /// How it is watched, if no executor runs in it.
+    pub supervision: Option<Supervision>,
     /// What it may use.
     pub resources: Resources,
     /// Its persistent volumes.

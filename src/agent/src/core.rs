@@ -3,7 +3,9 @@
 //! leaves the agent is on disk by then.
 
 pub mod container_id;
+pub mod containers;
 mod executors;
+mod groups;
 mod launch;
 mod master;
 pub mod operations;
@@ -33,6 +35,8 @@ use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
 use crate::checkpoint::resources::Change;
 use crate::containerizer::Launch;
+use container_id::ContainerId;
+use containers::{Containers, Termination};
 use updates::Updates;
 
 pub use executors::CallError;
@@ -80,6 +84,14 @@ pub enum Effect {
     Resize(String, Resources),
     /// End a container and all that runs in it.
     Destroy(String),
+    /// Send a signal to a container's first process.
+    Signal(String, i32),
+    /// A container that an operator or an executor asked for runs, or why it does not.
+    Launched(ContainerId, Result<(), String>),
+    /// A container has ended: whoever waits for it is to know.
+    Ended(ContainerId, Termination),
+    /// Remove a directory of no further use.
+    Remove(PathBuf),
     /// Send an event to an executor.
     Event(StreamId, Box<Event>),
     /// End an executor's stream.
@@ -104,6 +116,8 @@ pub enum Ending {
 pub struct Settings {
     /// `--work_dir`.
     pub work_dir: PathBuf,
+    /// `--runtime_dir`.
+    pub runtime_dir: PathBuf,
     /// `--launcher_dir`.
     pub launcher_dir: PathBuf,
     /// `--executor_registration_timeout`.
@@ -184,6 +198,8 @@ pub struct Executor {
     pub pid: Option<i32>,
     /// Tasks that wait for it to subscribe.
     pub queued: IndexMap<String, v1::TaskInfo>,
+    /// Which of those are to be handed over together.
+    pub groups: Vec<Vec<String>>,
     /// Tasks handed to it.
     pub tasks: IndexMap<String, v1::Task>,
     /// Tasks that are over, newest last.
@@ -204,6 +220,7 @@ impl Executor {
             stream: None,
             pid: None,
             queued: IndexMap::new(),
+            groups: Vec::new(),
             tasks: IndexMap::new(),
             completed: VecDeque::new(),
             kills: BTreeMap::new(),
@@ -275,6 +292,8 @@ pub struct Agent {
     pub frameworks: IndexMap<String, Framework>,
     /// Frameworks without executors left, newest last.
     pub completed_frameworks: VecDeque<(String, Framework)>,
+    /// Containers without executor.
+    pub containers: Containers,
     /// Status updates that wait.
     pub updates: Updates,
     /// How long it took to take over from the agent before, in seconds.
@@ -340,6 +359,7 @@ impl Agent {
             registration: Registration::Disconnected,
             frameworks: IndexMap::new(),
             completed_frameworks: VecDeque::new(),
+            containers: Containers::new(),
             updates: Updates::default(),
             recovery_seconds: 0.0,
             counters: BTreeMap::new(),

@@ -1,6 +1,8 @@
 //! The shell around the core: one task owns the core and feeds it from one bounded queue.
 
 pub mod actor;
+mod attach;
+mod container_calls;
 pub mod containers;
 pub mod files;
 pub mod http;

@@ -7,9 +7,19 @@ use std::path::{Path, PathBuf};
 use mesos::internal as m;
 use mesos::v1;
 
-use super::paths::{self, QUEUED_TASK, Run};
+use super::paths::{self, QUEUED_TASK, Run, TASK_GROUP};
 use super::{read, read_all};
+use crate::containerizer::{processes, switchboard};
+use crate::core::container_id::ContainerId;
+use crate::core::containers::{Class, RecoveredContainer};
 use crate::core::recovery::{Recovered, RecoveredExecutor, RecoveredTask};
+
+/// In a runtime directory: the container is standalone.
+pub const STANDALONE: &str = "standalone.marker";
+/// In a runtime directory: the container ends with whoever looked into another by it.
+pub const SESSION: &str = "force_destroy_on_recovery";
+/// Deepest nesting that is looked for.
+const NESTED_MAX: usize = 32;
 
 fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
@@ -130,5 +140,50 @@ fn task(directory: &Path) -> io::Result<Option<RecoveredTask>> {
         Err(error) => return Err(super::named(&path, &error)),
     };
     let queued = read::<v1::TaskInfo>(&directory.join(QUEUED_TASK))?;
-    Ok(Some(RecoveredTask { task, queued, records }))
+    let group = fs::read_to_string(directory.join(TASK_GROUP)).ok();
+    Ok(Some(RecoveredTask { task, queued, group, records }))
+}
+
+/// The containers without executor below `--runtime_dir`, each after the one that it is nested in
+/// (`slave/containerizer/mesos/paths.cpp`).
+///
+/// Nothing there outlives a reboot. What can't be read is left out: then nobody waits for it any more.
+pub fn containers(runtime_dir: &Path) -> Vec<RecoveredContainer> {
+    let mut found = Vec::new();
+    for path in list(&runtime_dir.join("containers")).unwrap_or_default() {
+        let id = ContainerId::root_of(&name(&path));
+        if path.join(STANDALONE).exists() {
+            found.push(container(id.clone(), &path));
+        }
+        containers_in(&id, &path, &mut found);
+    }
+    found
+}
+
+fn containers_in(parent: &ContainerId, path: &Path, found: &mut Vec<RecoveredContainer>) {
+    if parent.depth() > NESTED_MAX {
+        return;
+    }
+    for path in list(&path.join("containers")).unwrap_or_default() {
+        let id = parent.child(&name(&path));
+        found.push(container(id.clone(), &path));
+        containers_in(&id, &path, found);
+    }
+}
+
+fn container(id: ContainerId, path: &Path) -> RecoveredContainer {
+    let number = |name: &str| -> Option<i32> {
+        fs::read_to_string(path.join(name)).ok()?.trim().parse().ok()
+    };
+    let text = id.to_string();
+    // The number may be anybody's by now.
+    let pid = number("pid").filter(|pid| processes::is_of(*pid, &text));
+    let is_session = path.join(SESSION).exists();
+    RecoveredContainer {
+        pid,
+        status: number("status"),
+        class: if is_session { Class::Session } else { Class::Default },
+        has_io: switchboard::directory(path).is_dir(),
+        id,
+    }
 }

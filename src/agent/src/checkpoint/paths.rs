@@ -7,6 +7,9 @@ use std::{fs, io};
 /// such file, and ignores it.
 pub const QUEUED_TASK: &str = "task.queued";
 
+/// Beside it, for a task of a group: the name of the group's first task. The original has no such file either.
+pub const TASK_GROUP: &str = "task.group";
+
 /// One run of an executor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {

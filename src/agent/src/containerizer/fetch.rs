@@ -73,7 +73,7 @@ impl Fetcher<'_> {
     fn command(self, program: &str, arguments: &[String]) -> Command {
         let mut command = match self.user {
             Some(_) => {
-                let options = helper::Options { waits: false, user: self.user };
+                let options = helper::Options { user: self.user, ..helper::Options::default() };
                 let argv = [&[program.to_owned()], arguments].concat();
                 Command::from(helper::command(&options, program, &argv))
             }

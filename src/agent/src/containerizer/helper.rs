@@ -2,7 +2,8 @@
 //!
 //! It waits for the agent, which puts it into its cgroups meanwhile: nothing that the program starts is outside of
 //! them. An agent that died before has not done so; then nothing is run. Then it changes over to the user, with all
-//! groups of that user, and becomes the program: the process id stays.
+//! groups of that user, and becomes the program: the process id stays. `mesos-containerizer supervise` is
+//! [`super::supervise`].
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -11,6 +12,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use nix::unistd::User;
+
+use super::{namespaces, supervise};
 
 /// The name that the helper is started under.
 pub const NAME: &str = "mesos-containerizer";
@@ -24,6 +27,10 @@ pub struct Options<'a> {
     pub waits: bool,
     /// The user to become.
     pub user: Option<&'a str>,
+    /// The process whose namespaces to share.
+    pub beside: Option<i32>,
+    /// Whether standard input is a terminal that is to be the program's own.
+    pub has_terminal: bool,
 }
 
 /// A command that starts the helper, which becomes `program`, told that its name is `argv[0]`.
@@ -37,18 +44,37 @@ pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command
     if let Some(user) = options.user {
         command.arg(format!("--user={user}"));
     }
+    if let Some(pid) = options.beside {
+        command.arg(format!("--beside={pid}"));
+    }
+    if options.has_terminal {
+        command.arg("--terminal");
+    }
     command.arg("--").arg(program).args(argv);
     command
 }
 
-/// Becomes the program.
+/// A command that starts the helper, which stays beside `program`, told that its name is `argv[0]`.
+pub fn supervisor(options: &supervise::Options, program: &str, argv: &[String]) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME).arg("supervise").args(options.to_arguments());
+    command.arg("--").arg(program).args(argv);
+    command
+}
+
+/// Becomes the program, or stays beside it.
 ///
 /// # Errors
 /// When it is not started by an agent, the user is unknown, or the program can't be run.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
+    if let [name, rest @ ..] = arguments
+        && name == "supervise"
+    {
+        return supervise::run(rest);
+    }
     ensure!(
         arguments.first().is_some_and(|name| name == "launch"),
-        "only 'launch' is supported: this program is started by a Mesos agent"
+        "only 'launch' and 'supervise' are supported: this program is started by a Mesos agent"
     );
     let end = arguments
         .iter()
@@ -68,6 +94,13 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         let mut told = [0];
         let count = std::io::stdin().read(&mut told)?;
         ensure!(count == 1 && told[0] == GO, "the agent is gone: not started");
+    }
+    if options.iter().any(|option| option == "--terminal") {
+        nix::unistd::setsid()?;
+        rustix::process::ioctl_tiocsctty(std::io::stdin()).context("no terminal")?;
+    }
+    if let Some(pid) = options.iter().find_map(|option| option.strip_prefix("--beside=")) {
+        namespaces::share_the_rest(pid.parse()?)?;
     }
     let mut command = Command::new(program);
     if let [name, rest @ ..] = argv {

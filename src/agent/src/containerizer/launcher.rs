@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
 use super::docker::Orphan;
-use super::processes::{environment_has, kill_tree, start_time};
+use super::processes::{environment_has, is_of, kill_tree, start_time};
 use super::{Launch, docker, start};
 
 /// Time between looks at what was adopted and at who ran out of memory.
@@ -74,6 +74,8 @@ impl Config {
 #[derive(Debug)]
 struct Running {
     pid: Option<i32>,
+    /// Where the end is noted of a container without executor.
+    runtime: Option<PathBuf>,
     ending: CancellationToken,
 }
 
@@ -105,7 +107,8 @@ impl Launcher {
         let launcher = self.clone();
         let container = launch.run.container.clone();
         let ending = CancellationToken::new();
-        let entry = Running { pid: None, ending: ending.clone() };
+        let runtime = launch.supervision.as_ref().map(|supervision| supervision.runtime.clone());
+        let entry = Running { pid: None, runtime, ending: ending.clone() };
         self.running().insert(container.clone(), entry);
         tokio::spawn(async move {
             let started = tokio::select! {
@@ -163,7 +166,12 @@ impl Launcher {
 
     /// After a container's end: nothing of it is left. Returns the notice of it.
     async fn clean_up(&self, container: &str, status: Option<i32>) -> Notice {
-        self.running().remove(container);
+        let entry = self.running().remove(container);
+        let noted = entry.and_then(|entry| {
+            let text = fs::read_to_string(entry.runtime?.join("status")).ok()?;
+            text.trim().parse().ok()
+        });
+        let status = noted.or(status);
         let mut problem = None;
         if let Some(cgroups) = self.config.cgroups.clone() {
             let limit = cgroups.out_of_memory(container);
@@ -171,7 +179,8 @@ impl Launcher {
             let id = container.to_owned();
             let _ = tokio::task::spawn_blocking(move || cgroups.destroy(&id)).await;
         }
-        if self.uses_docker() {
+        // A nested one's id has a point: Docker has none of these.
+        if self.uses_docker() && !container.contains('.') {
             let name = docker::name(container);
             docker::end(&self.config.docker_socket, &name).await;
             self.remove_later(name);
@@ -193,13 +202,14 @@ impl Launcher {
     }
 
     /// Watches a container of the agent before: its first process is no child of ours.
-    pub fn adopt(&self, container: String, pid: Option<i32>) {
+    /// `runtime` is where the end is noted of one without executor.
+    pub fn adopt(&self, container: String, pid: Option<i32>, runtime: Option<PathBuf>) {
         let launcher = self.clone();
-        let entry = Running { pid, ending: CancellationToken::new() };
+        let entry = Running { pid, runtime, ending: CancellationToken::new() };
         self.running().insert(container.clone(), entry);
         tokio::spawn(async move {
             let started = pid.and_then(start_time);
-            let is_executor = pid.is_some_and(|pid| environment_has(pid, &container));
+            let is_executor = pid.is_some_and(|pid| is_of(pid, &container));
             while is_executor && started.is_some() && pid.and_then(start_time) == started {
                 launcher.end_if_out_of_memory(&container);
                 tokio::time::sleep(LOOK).await;
@@ -265,6 +275,16 @@ impl Launcher {
         }
     }
 
+    /// Sends a signal to a container's first process, which may have ended just now.
+    pub fn signal(&self, container: &str, signal: i32) {
+        let pid = self.running().get(container).and_then(|entry| entry.pid);
+        let Some(pid) = pid.filter(|pid| is_of(*pid, container)) else { return };
+        let Ok(signal) = nix::sys::signal::Signal::try_from(signal) else { return };
+        if let Err(error) = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal) {
+            tracing::debug!(container, %error, "not signalled");
+        }
+    }
+
     /// Ends a container and everything in it.
     pub fn destroy(&self, container: String) {
         let pid = self.running().get(&container).and_then(|entry| {
@@ -276,12 +296,12 @@ impl Launcher {
     }
 
     async fn end(&self, container: String, pid: Option<i32>) {
-        if self.uses_docker() {
+        if self.uses_docker() && !container.contains('.') {
             docker::end(&self.config.docker_socket, &docker::name(&container)).await;
         }
         let cgroups = self.config.cgroups.clone();
         let _ = tokio::task::spawn_blocking(move || {
-            if let Some(pid) = pid.filter(|pid| environment_has(*pid, &container)) {
+            if let Some(pid) = pid.filter(|pid| is_of(*pid, &container)) {
                 kill_tree(pid);
             }
             if let Some(cgroups) = cgroups {
@@ -289,6 +309,12 @@ impl Launcher {
             }
         })
         .await;
+    }
+
+    /// Ends a container of the agent before that nobody is to know of.
+    pub fn end_stray(&self, container: String, pid: i32) {
+        let launcher = self.clone();
+        tokio::spawn(async move { launcher.end(container, Some(pid)).await });
     }
 
     /// Ends all containers, as `meso up` does when it ends.

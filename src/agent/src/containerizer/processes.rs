@@ -22,6 +22,32 @@ pub fn environment_has(pid: i32, container: &str) -> bool {
         .is_ok_and(|environment| String::from_utf8_lossy(&environment).contains(container))
 }
 
+/// Whether a process belongs to a container: an executor, or what stays beside a container without one.
+pub fn is_of(pid: i32, container: &str) -> bool {
+    let supervisor = format!("--container={container}");
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    environment_has(pid, container)
+        || command.split(|byte| *byte == 0).any(|word| word == supervisor.as_bytes())
+}
+
+/// Kills all that this process has started, and what fell to it when others ended.
+pub fn kill_children() {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    // What a killed one left behind becomes a child in turn.
+    loop {
+        let children: Vec<i32> = descendants(own).into_iter().filter(|pid| *pid != own).collect();
+        let living = children.iter().filter(|pid| start_time(**pid).is_some());
+        let living: Vec<i32> = living.copied().collect();
+        if living.is_empty() {
+            return;
+        }
+        for pid in living {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Kills a process, its group, and all descendants, also those that left the group.
 pub fn kill_tree(root: i32) {
     let mut tree = vec![root];

@@ -12,8 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::launcher::Config;
-use super::{Launch, Program, docker, fetch, helper, volumes};
-use crate::checkpoint;
+use super::{Launch, Program, Supervision, docker, fetch, helper, supervise, volumes};
+use crate::checkpoint::{self, found};
 
 /// Variables by which an executor of ours learns what concerns only it; its task never sees them.
 pub const TASK_USER: &str = "MESOS_TASK_USER";
@@ -53,9 +53,13 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         docker::pull(&config.docker_socket, docker).await?;
     }
     let cgroups = config.cgroups.as_ref().filter(|_| is_for_mesos(&launch.program));
-    if let Some(cgroups) = cgroups {
+    let shared = launch.supervision.as_ref().and_then(|supervision| supervision.shares.as_ref());
+    if let (Some(cgroups), None) = (cgroups, shared) {
         let made = cgroups.create(&launch.run.container, &launch.resources);
         made.map_err(|error| error.to_string())?;
+    }
+    if let Some(supervision) = &launch.supervision {
+        prepare_runtime(supervision, launch.run.container.contains('.'))?;
     }
     let mut command = command(config, launch, user.as_ref());
     command
@@ -79,7 +83,8 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     if let Some(cgroups) = cgroups {
-        cgroups.enter(&launch.run.container, pid).map_err(|error| error.to_string())?;
+        let container = shared.unwrap_or(&launch.run.container);
+        cgroups.enter(container, pid).map_err(|error| error.to_string())?;
     }
     if let Some(path) = &launch.pid_file {
         checkpoint::replace(path, pid.to_string().as_bytes()).map_err(at(path))?;
@@ -126,6 +131,21 @@ fn check(config: &Config, launch: &Launch) -> Result<(), String> {
     Ok(())
 }
 
+/// What the next agent is to find of a container without executor.
+fn prepare_runtime(supervision: &Supervision, is_nested: bool) -> Result<(), String> {
+    let runtime = &supervision.runtime;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o755).create(runtime).map_err(at(runtime))?;
+    // Of a container of the same name before, or not there.
+    let _ = fs::remove_file(runtime.join("status"));
+    let markers = [(found::SESSION, supervision.is_session), (found::STANDALONE, !is_nested)];
+    for (name, _) in markers.into_iter().filter(|(_, is_so)| *is_so) {
+        let path = runtime.join(name);
+        checkpoint::replace(&path, b"").map_err(at(&path))?;
+    }
+    Ok(())
+}
+
 fn prepare_sandbox(launch: &Launch, user: Option<&User>) -> Result<(), String> {
     let sandbox = &launch.sandbox;
     let mut builder = fs::DirBuilder::new();
@@ -168,7 +188,20 @@ fn command(config: &Config, launch: &Launch, user: Option<&User>) -> Command {
     };
     // Executors of ours speak for a task of another user: they stay who they are, and change over for the task.
     let user = user.filter(|_| matches!(launch.program, Program::Custom(_)));
-    let options = helper::Options { waits: true, user: user.map(|user| user.name.as_str()) };
+    let user = user.map(|user| user.name.as_str());
+    if let Some(supervision) = &launch.supervision {
+        let options = supervise::Options {
+            container: launch.run.container.clone(),
+            runtime: supervision.runtime.clone(),
+            serves: supervision.has_io,
+            is_session: supervision.is_session,
+            window: supervision.window,
+            beside: supervision.beside,
+            user: user.map(str::to_owned),
+        };
+        return helper::supervisor(&options, &program, &argv).into();
+    }
+    let options = helper::Options { waits: true, user, ..helper::Options::default() };
     helper::command(&options, &program, &argv).into()
 }
 

@@ -60,6 +60,12 @@ impl ContainerId {
         self.0.first().map_or("", String::as_str)
     }
 
+    /// The id of the outermost container.
+    #[must_use]
+    pub fn root_id(&self) -> Self {
+        Self::root_of(self.root())
+    }
+
     /// Its own part.
     pub fn value(&self) -> &str {
         self.0.last().map_or("", String::as_str)

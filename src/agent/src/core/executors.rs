@@ -7,6 +7,8 @@ use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState};
 
+use super::container_id::ContainerId;
+use super::containers::Termination;
 use super::{Agent, Effect, ExecutorState, Now, StreamId, Verdict};
 
 /// Why a call is refused.
@@ -141,7 +143,10 @@ impl Agent {
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
         let kills: Vec<_> =
             executor.kills.iter().map(|(task, policy)| (task.clone(), *policy)).collect();
-        let queued: Vec<v1::TaskInfo> = executor.queued.drain(..).map(|(_, task)| task).collect();
+        let (groups, queued) = self.take_queued(&framework_id, &executor_id);
+        for group in groups {
+            self.hand_over_group(&framework_id, &executor_id, group);
+        }
         for task in queued {
             self.hand_over(&framework_id, &executor_id, task);
         }
@@ -284,6 +289,9 @@ impl Agent {
 
     /// The first process of a container.
     pub fn container_started(&mut self, container: &str, pid: i32) {
+        if self.plain_container_started(container, pid) {
+            return;
+        }
         for framework in self.frameworks.values_mut() {
             for executor in framework.executors.values_mut() {
                 if executor.run.container == container {
@@ -335,7 +343,7 @@ impl Agent {
             self.tell(framework, id, shutdown_event());
         } else {
             executor.state = ExecutorState::Terminating(None);
-            self.effects.push(Effect::Destroy(container));
+            self.destroy_container(&ContainerId::root_of(&container));
         }
     }
 
@@ -367,7 +375,9 @@ impl Agent {
                 destroyed.push(executor.run.container.clone());
             }
         }
-        self.effects.extend(destroyed.into_iter().map(Effect::Destroy));
+        for container in destroyed {
+            self.destroy_container(&ContainerId::root_of(&container));
+        }
     }
 
     /// A container has ended, or never began. `status` is the wait status if it is known; `problem` says why it
@@ -379,6 +389,9 @@ impl Agent {
         status: Option<i32>,
         problem: Option<(Reason, String)>,
     ) {
+        if self.plain_container_ended(container, status, problem.as_ref()) {
+            return;
+        }
         let found = self.frameworks.iter().find_map(|(framework, known)| {
             let (executor, _) =
                 known.executors.iter().find(|(_, known)| known.run.container == container)?;
@@ -390,6 +403,13 @@ impl Agent {
             self.count("slave/container_launch_errors");
         }
         self.count("slave/executors_terminated");
+        let termination = Termination {
+            status,
+            reason: problem.as_ref().map(|(reason, _)| *reason),
+            message: problem.as_ref().map(|(_, message)| message.clone()),
+        };
+        let root = ContainerId::root_of(container);
+        self.effects.push(Effect::Ended(root.clone(), termination));
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
         let failed = |reason, message| Verdict { state: TaskState::TaskFailed, reason, message };
         let verdict = match (executor.verdict.take(), problem) {
@@ -416,6 +436,7 @@ impl Agent {
             self.update_of_agent(now, &framework_id, Some(&executor_id), &task, &verdict);
         }
         self.remove_executor(&framework_id, &executor_id, status);
+        self.forget_containers_in(&root);
         self.forget_idle_framework(&framework_id);
     }
 

@@ -21,7 +21,6 @@ fn scalar(name: &str, value: f64, role: Option<&v1::resource::AllocationInfo>) -
         name: name.to_owned(),
         r#type: v1::value::Type::Scalar as i32,
         scalar: Some(v1::value::Scalar { value }),
-        role: Some("*".to_owned()),
         allocation_info: role.cloned(),
         ..Default::default()
     }
@@ -58,14 +57,16 @@ fn persistent_volumes(work_dir: &std::path::Path, resources: &Resources) -> Vec<
 }
 
 impl Agent {
-    /// Starts an executor for its first task.
+    /// Starts an executor for its first task, or its first group.
     pub(super) fn start_executor(
         &mut self,
         now: Now,
         framework_id: &str,
         executor_id: &str,
-        task: v1::TaskInfo,
+        tasks: Vec<v1::TaskInfo>,
+        group: Option<Vec<String>>,
     ) {
+        let Some(task) = tasks.first() else { return };
         let (Some(agent), Some(framework)) =
             (self.id().map(str::to_owned), self.frameworks.get(framework_id))
         else {
@@ -80,15 +81,21 @@ impl Agent {
         };
         let is_generated = task.executor.is_none();
         let info =
-            task.executor.clone().unwrap_or_else(|| self.command_executor(framework_id, &task));
+            task.executor.clone().unwrap_or_else(|| self.command_executor(framework_id, task));
         if is_checkpointing {
             self.note_executor(&run, &info, is_generated);
-            self.note_queued(&run, &task);
+            let first = group.as_ref().and_then(|group| group.first());
+            for task in &tasks {
+                self.note_queued(&run, task, first.map(String::as_str));
+            }
         }
         let deadline = now.mono + self.settings.executor_registration_timeout;
         let mut executor =
             Executor::new(info, run, is_generated, ExecutorState::Registering(deadline));
-        executor.queued.insert(task.task_id.value.clone(), task);
+        executor.groups.extend(group);
+        for task in tasks {
+            executor.queued.insert(task.task_id.value.clone(), task);
+        }
         self.launch(framework_id, &executor);
         if let Some(framework) = self.frameworks.get_mut(framework_id) {
             framework.executors.insert(executor_id.to_owned(), executor);
@@ -117,6 +124,9 @@ impl Agent {
         let program = match (executor.is_generated, is_docker) {
             (true, false) => Program::CommandExecutor,
             (true, true) => Program::DockerExecutor,
+            (false, _) if info.r#type() == v1::executor_info::Type::Default => {
+                Program::Custom(self.default_executor())
+            }
             (false, _) => Program::Custom(info.command.clone().unwrap_or_default()),
         };
         let framework_user = framework.info.user.clone();
@@ -136,6 +146,7 @@ impl Agent {
             ),
             uris: command.map(|command| command.uris.clone()).unwrap_or_default(),
             container,
+            supervision: None,
             resources: executor.resources(),
             volumes: persistent_volumes(work_dir, &executor.resources()),
             sandbox: sandbox.clone(),
@@ -160,13 +171,29 @@ impl Agent {
     }
 
     /// Notes a task that waits for its executor: the original's `task.info`, and beside it all that is needed to hand
-    /// it over after a restart.
-    pub(super) fn note_queued(&mut self, run: &Run, task: &v1::TaskInfo) {
+    /// it over after a restart. `group` is the first task of those that it is handed over with.
+    pub(super) fn note_queued(&mut self, run: &Run, task: &v1::TaskInfo, group: Option<&str>) {
         let directory = run.task(&self.settings.work_dir, &task.task_id.value);
         let known = super::tasks::task_of(task, &run.framework, TaskState::TaskStaging);
         self.write(&directory.join("task.info"), &known);
         self.effects
             .push(Effect::Write(directory.join(paths::QUEUED_TASK), checkpoint::frame(task)));
+        if let Some(first) = group {
+            let path = directory.join(paths::TASK_GROUP);
+            self.effects.push(Effect::Write(path, first.as_bytes().to_vec()));
+        }
+    }
+
+    /// What runs as the executor of task groups.
+    fn default_executor(&self) -> v1::CommandInfo {
+        const NAME: &str = "mesos-default-executor";
+        let launcher_dir = &self.settings.launcher_dir;
+        v1::CommandInfo {
+            value: Some(launcher_dir.join(NAME).to_string_lossy().into_owned()),
+            shell: Some(false),
+            arguments: vec![NAME.to_owned(), format!("--launcher_dir={}", launcher_dir.display())],
+            ..Default::default()
+        }
     }
 
     /// The executor that is made up for a command task.

@@ -189,8 +189,7 @@ impl Agent {
         } else if is(&m::RunTaskMessage::full_name()) {
             self.run_task(now, m::RunTaskMessage::decode(body)?);
         } else if is(&m::RunTaskGroupMessage::full_name()) {
-            let message = m::RunTaskGroupMessage::decode(body)?;
-            self.refuse_group(now, &message);
+            self.run_task_group(now, m::RunTaskGroupMessage::decode(body)?);
         } else if is(&m::KillTaskMessage::full_name()) {
             self.kill_task(now, m::KillTaskMessage::decode(body)?);
         } else if is(&m::StatusUpdateAcknowledgementMessage::full_name()) {

@@ -20,6 +20,8 @@ pub struct RecoveredTask {
     pub task: v1::Task,
     /// What it was launched with, if it is not sure that its executor has got it.
     pub queued: Option<v1::TaskInfo>,
+    /// The first task of the group that it was to be handed over with.
+    pub group: Option<String>,
     /// Its updates and their acknowledgements.
     pub records: Vec<m::StatusUpdateRecord>,
 }
@@ -151,13 +153,17 @@ impl Agent {
         let state = ExecutorState::Reregistering(deadline);
         let mut executor = Executor::new(found.info, found.run, found.is_generated, state);
         executor.pid = found.pid;
-        for RecoveredTask { mut task, queued, records } in found.tasks {
+        let mut groups: indexmap::IndexMap<String, Vec<String>> = indexmap::IndexMap::new();
+        for RecoveredTask { mut task, queued, group, records } in found.tasks {
             let has_updates = !records.is_empty();
             self.replay(framework_id, &mut task, records);
             let id = task.task_id.value.clone();
             match queued {
                 _ if is_terminal(task.state()) => executor.completed.push_back(task),
                 Some(info) if !has_updates => {
+                    if let Some(first) = group {
+                        groups.entry(first).or_default().push(id.clone());
+                    }
                     executor.queued.insert(id, info);
                 }
                 _ => {
@@ -165,6 +171,7 @@ impl Agent {
                 }
             }
         }
+        executor.groups = groups.into_values().collect();
         executor
     }
 

@@ -93,7 +93,7 @@ impl Agent {
         }
         self.learn_framework(&framework_id, message.framework, message.pid);
         match state {
-            None => self.start_executor(now, &framework_id, &executor_id, task),
+            None => self.start_executor(now, &framework_id, &executor_id, vec![task], None),
             Some(ExecutorState::Running) => self.hand_over(&framework_id, &executor_id, task),
             Some(_) => {
                 let is_checkpointing = self.is_checkpointing(&framework_id);
@@ -101,7 +101,7 @@ impl Agent {
                 let run = executor.run.clone();
                 executor.queued.insert(task_id, task.clone());
                 if is_checkpointing {
-                    self.note_queued(&run, &task);
+                    self.note_queued(&run, &task, None);
                 }
                 self.resize(&framework_id, &executor_id);
             }
@@ -135,16 +135,26 @@ impl Agent {
         }
     }
 
+    /// Notes that a running executor gets a task.
+    pub(super) fn note_handed_over(
+        &mut self,
+        framework: &str,
+        executor: &str,
+        task: &v1::TaskInfo,
+    ) {
+        let is_checkpointing = self.is_checkpointing(framework);
+        let Some(known) = self.executor_mut(framework, executor) else { return };
+        let run = known.run.clone();
+        let staged = task_of(task, framework, TaskState::TaskStaging);
+        let is_kept = known.tasks.insert(task.task_id.value.clone(), staged).is_some();
+        if is_checkpointing && !is_kept {
+            self.note_queued(&run, task, None);
+        }
+    }
+
     /// Hands a task to its running executor.
     pub(super) fn hand_over(&mut self, framework_id: &str, executor_id: &str, task: v1::TaskInfo) {
-        let is_checkpointing = self.is_checkpointing(framework_id);
-        let Some(executor) = self.executor_mut(framework_id, executor_id) else { return };
-        let run = executor.run.clone();
-        let known = task_of(&task, framework_id, TaskState::TaskStaging);
-        let is_kept = executor.tasks.insert(task.task_id.value.clone(), known).is_some();
-        if is_checkpointing && !is_kept {
-            self.note_queued(&run, &task);
-        }
+        self.note_handed_over(framework_id, executor_id, &task);
         self.resize(framework_id, executor_id);
         let event = Event {
             r#type: Some(event::Type::Launch as i32),
@@ -152,23 +162,6 @@ impl Agent {
             ..Default::default()
         };
         self.tell(framework_id, executor_id, event);
-    }
-
-    /// Task groups need the default executor, which is not built: each task ends at once.
-    pub(super) fn refuse_group(&mut self, now: Now, message: &m::RunTaskGroupMessage) {
-        let Some(framework) = message.framework.id.as_ref().map(|id| id.value.clone()) else {
-            return;
-        };
-        let refusal = verdict(
-            TaskState::TaskError,
-            Reason::TaskGroupInvalid,
-            "Task groups are not supported by this agent yet",
-        );
-        for task in &message.task_group.tasks {
-            self.update_of_agent(now, &framework, None, &task.task_id.value, &refusal);
-        }
-        // The master counts the executor since it sent the group.
-        self.tell_exited(&framework, &message.executor.executor_id.value, -1);
     }
 
     pub(super) fn kill_task(&mut self, now: Now, message: m::KillTaskMessage) {
@@ -190,26 +183,35 @@ impl Agent {
         };
         tracing::info!(task = task_id, framework = framework_id, "task to kill");
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
-        let Some(task) = executor.queued.shift_remove(&task_id) else {
+        if !executor.queued.contains_key(&task_id) {
             executor.kills.insert(task_id.clone(), message.kill_policy);
             self.tell_kill(&framework_id, &executor_id, &task_id, message.kill_policy);
             return;
-        };
-        // It becomes known, so that its end is recorded like others'.
-        let staged = task_of(&task, &framework_id, TaskState::TaskStaging);
-        executor.tasks.insert(task_id.clone(), staged);
-        let killed = verdict(
-            TaskState::TaskKilled,
-            Reason::TaskKilledDuringLaunch,
-            "Task killed before it was launched",
-        );
-        self.update_of_agent(now, &framework_id, Some(&executor_id), &task_id, &killed);
+        }
+        for id in self.queued_with(&framework_id, &executor_id, &task_id) {
+            self.kill_queued(now, &framework_id, &executor_id, &id);
+        }
         let is_idle = self
             .executor_mut(&framework_id, &executor_id)
             .is_some_and(|executor| executor.queued.is_empty() && executor.tasks.is_empty());
         if is_idle {
             self.shut_down_executor(now, &framework_id, &executor_id);
         }
+    }
+
+    /// Ends a task that its executor never got.
+    fn kill_queued(&mut self, now: Now, framework: &str, executor: &str, id: &str) {
+        let Some(known) = self.executor_mut(framework, executor) else { return };
+        let Some(task) = known.queued.shift_remove(id) else { return };
+        // It becomes known, so that its end is recorded like others'.
+        let staged = task_of(&task, framework, TaskState::TaskStaging);
+        known.tasks.insert(id.to_owned(), staged);
+        let killed = verdict(
+            TaskState::TaskKilled,
+            Reason::TaskKilledDuringLaunch,
+            "Task killed before it was launched",
+        );
+        self.update_of_agent(now, framework, Some(executor), id, &killed);
     }
 
     pub(super) fn tell_kill(

@@ -1,5 +1,7 @@
 //! Conversations of the core with a master and executors, and what is on disk meanwhile.
 
+mod containers;
+mod groups;
 mod operations;
 mod recovery;
 
@@ -32,6 +34,7 @@ struct Conversation {
 fn settings(work_dir: &std::path::Path) -> Settings {
     Settings {
         work_dir: work_dir.to_owned(),
+        runtime_dir: work_dir.join("runtime"),
         launcher_dir: "/usr/libexec/mesos".into(),
         executor_registration_timeout: Duration::from_secs(60),
         executor_reregistration_timeout: Duration::from_secs(2),

@@ -16,12 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::paths::Run;
 use crate::checkpoint::{self, Batch};
 use crate::containerizer::launcher::{Launcher, Notice};
+use crate::core::container_id::ContainerId;
+use crate::core::containers::{Ask, Launched, Termination, Waited};
 use crate::core::{Agent, CallError, Effect, Ending, Now, StreamId};
 
 const QUEUE_MAX: usize = 4096;
 const STREAM_MAX: usize = 4096;
 const TICK: Duration = Duration::from_millis(100);
 
+type Reply<T> = oneshot::Sender<T>;
 type Look = Box<dyn FnOnce(&mut Agent) + Send>;
 type Subscription = Result<(StreamId, mpsc::Receiver<Bytes>), CallError>;
 
@@ -33,6 +36,10 @@ pub enum Input {
     Subscribe(ContentType, Box<Call>, oneshot::Sender<Subscription>),
     /// An executor calls.
     Call(Box<Call>, oneshot::Sender<Result<(), CallError>>),
+    /// A container is asked for.
+    LaunchContainer(Box<Ask>, Reply<Result<Launched, String>>),
+    /// Somebody waits for a container's end.
+    WaitContainer(ContainerId, Reply<Option<Termination>>),
     /// An executor's stream was closed by it.
     Closed(StreamId),
     /// A connection of ours to a peer broke.
@@ -71,6 +78,20 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// Starts a container, and waits until it runs; why it does not otherwise.
+    pub async fn launch_container(&self, ask: Ask) -> Option<Result<Launched, String>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::LaunchContainer(Box::new(ask), reply)).await;
+        answer.await.ok()
+    }
+
+    /// Waits for a container's end; `None` inside if there is no such container.
+    pub async fn wait_container(&self, id: ContainerId) -> Option<Option<Termination>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::WaitContainer(id, reply)).await;
+        answer.await.ok()
+    }
+
     /// An executor's subscription: the records to send it.
     pub async fn subscribe(&self, content: ContentType, call: Call) -> Option<Subscription> {
         let (reply, answer) = oneshot::channel();
@@ -95,6 +116,10 @@ struct Stream {
 pub struct Actor {
     agent: Agent,
     streams: HashMap<StreamId, Stream>,
+    /// Who asked for a container that is being started.
+    launching: HashMap<ContainerId, Reply<Result<Launched, String>>>,
+    /// Who waits for a container's end.
+    waiting: HashMap<ContainerId, Vec<Reply<Option<Termination>>>>,
     sender: Sender,
     launcher: Launcher,
     handle: Handle,
@@ -128,6 +153,8 @@ impl Actor {
         let actor = Self {
             agent,
             streams: HashMap::new(),
+            launching: HashMap::new(),
+            waiting: HashMap::new(),
             sender,
             launcher,
             handle: handle.clone(),
@@ -193,6 +220,17 @@ impl Actor {
                     handle.send(Input::Closed(stream)).await;
                 });
             }
+            Input::LaunchContainer(ask, reply) => self.launch_container(*ask, reply),
+            Input::WaitContainer(id, reply) => match self.agent.wait_container(&id) {
+                Some(Waited::Alive) => {
+                    let waiting = self.waiting.entry(id).or_default();
+                    // Those who went away need no answer.
+                    waiting.retain(|reply| !reply.is_closed());
+                    waiting.push(reply);
+                }
+                Some(Waited::Ended(termination)) => drop(reply.send(Some(termination))),
+                None => drop(reply.send(None)),
+            },
             Input::Call(call, reply) => drop(reply.send(self.agent.call(now, *call))),
             Input::Closed(stream) => {
                 self.streams.remove(&stream);
@@ -202,6 +240,16 @@ impl Actor {
             Input::Master(master) => self.agent.master_changed(now, master),
             Input::Unregister => self.agent.unregister(now),
             Input::Look(look) => look(&mut self.agent),
+        }
+    }
+
+    fn launch_container(&mut self, ask: Ask, reply: Reply<Result<Launched, String>>) {
+        let id = ask.id.clone();
+        match self.agent.launch_container(ask) {
+            Ok(Launched::Launching) => {
+                self.launching.insert(id, reply);
+            }
+            other => drop(reply.send(other)),
         }
     }
 
@@ -280,6 +328,18 @@ impl Actor {
                     self.launcher.resize(&container, &resources)
                 }
                 Effect::Destroy(container) => self.launcher.destroy(container),
+                Effect::Signal(container, signal) => self.launcher.signal(&container, signal),
+                Effect::Launched(id, result) => {
+                    if let Some(reply) = self.launching.remove(&id) {
+                        drop(reply.send(result.map(|()| Launched::Launching)));
+                    }
+                }
+                Effect::Ended(id, termination) => {
+                    for reply in self.waiting.remove(&id).unwrap_or_default() {
+                        drop(reply.send(Some(termination.clone())));
+                    }
+                }
+                Effect::Remove(path) => remove(path),
                 Effect::Event(stream, event) => self.event(stream, &event),
                 Effect::Close(stream) => {
                     self.streams.remove(&stream);
@@ -317,4 +377,14 @@ impl Actor {
             }
         });
     }
+}
+
+/// Removes a directory in the background; most are not there.
+fn remove(path: std::path::PathBuf) {
+    tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "not removed");
+        }
+        _ => {}
+    });
 }

@@ -2,6 +2,7 @@
 
 use mesos::resources::Resources;
 use mesos::v1;
+use mesos::v1::agent::call;
 use mesos::v1::agent::response::get_containers;
 use serde_json::{Map, Value, json};
 
@@ -44,6 +45,22 @@ pub fn of_executors(agent: &Agent) -> Vec<Shown> {
         shown.collect::<Vec<_>>()
     };
     agent.frameworks.iter().flat_map(of_framework).collect()
+}
+
+/// The containers of executors, and of the others those that are wanted.
+pub fn all(agent: &Agent, wanted: call::GetContainers) -> Vec<Shown> {
+    let mut all = of_executors(agent);
+    let shown = agent.containers.iter().filter(|(id, container)| {
+        let is_wanted =
+            if id.depth() > 0 { wanted.show_nested() } else { wanted.show_standalone() };
+        is_wanted && container.is_alive()
+    });
+    all.extend(shown.map(|(id, container)| Shown {
+        id: id.to_proto(),
+        pid: container.pid,
+        owner: None,
+    }));
+    all
 }
 
 impl Shown {

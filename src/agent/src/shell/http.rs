@@ -31,6 +31,8 @@ pub(super) const BODY_MAX: usize = 64 << 20;
 pub(super) struct App {
     pub(super) handle: Handle,
     pub(super) flags: Arc<Values>,
+    /// `--http_heartbeat_interval`.
+    pub(super) heartbeat: std::time::Duration,
     pub(super) start_time: f64,
     pub(super) started: Instant,
 }

@@ -4,7 +4,7 @@
 
 use axum::response::Response;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mesos::content::{ContentError, ContentType};
 use mesos::json::Json;
 use prost::Message;
@@ -120,10 +120,28 @@ pub(super) fn decode<M: Json + Message>(content: ContentType, body: &[u8]) -> Re
     })
 }
 
+/// A reply that is a stream of records.
+pub(super) fn stream(
+    accept: Media,
+    records: impl tokio_stream::Stream<Item = bytes::Bytes> + Send + 'static,
+) -> Response {
+    use tokio_stream::StreamExt as _;
+    let body =
+        axum::body::Body::from_stream(records.map(Ok::<bytes::Bytes, std::convert::Infallible>));
+    match accept {
+        Media::One(content) => respond::body(StatusCode::OK, content.as_str(), body),
+        Media::Stream(content) => {
+            let mut response = respond::body(StatusCode::OK, RECORDIO, body);
+            let value = HeaderValue::from_static(content.as_str());
+            response.headers_mut().insert(MESSAGE_CONTENT_TYPE, value);
+            response
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn wanted(headers: &[(&'static str, &'static str)]) -> Result<Wanted, StatusCode> {
         let headers = headers

@@ -23,7 +23,7 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Respon
     };
     let content = match wanted.content {
         Media::One(content) => content,
-        Media::Stream(_) => return streamed(body).await,
+        Media::Stream(content) => return app.attach_input(wanted, content, body).await,
     };
     let body = match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => body.to_bytes(),
@@ -38,6 +38,13 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Respon
         let text = format!("Expecting 'Content-Type' to be application/recordio for {name} call");
         return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
+    match call.r#type() {
+        call::Type::AttachContainerOutput => return app.attach_output(wanted.accept, call).await,
+        call::Type::LaunchNestedContainerSession => {
+            return app.launch_session(wanted.accept, call).await;
+        }
+        _ => {}
+    }
     let Media::One(accept) = wanted.accept else {
         let text = format!("Streaming response is not supported for {name} call");
         return respond::text(StatusCode::NOT_ACCEPTABLE, text);
@@ -45,20 +52,12 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Respon
     one(app, accept, call).await
 }
 
-fn parse(content: ContentType, body: &[u8]) -> Result<Call, String> {
+/// Reads and checks a call.
+pub(super) fn parse(content: ContentType, body: &[u8]) -> Result<Call, String> {
     let call: Call = media::decode(content, body)?;
     validation::validate(&call)
         .map_err(|reason| format!("Failed to validate agent::Call: {reason}"))?;
     Ok(call)
-}
-
-/// A stream of calls: nothing takes one.
-async fn streamed(body: Body) -> Response {
-    let body = Limited::new(body, BODY_MAX).collect().await;
-    if body.is_ok_and(|body| body.to_bytes().is_empty()) {
-        return bad_request("Received EOF while reading request body");
-    }
-    respond::text(StatusCode::NOT_IMPLEMENTED, "not supported by this agent yet")
 }
 
 /// A reply with a message in it.
@@ -94,6 +93,13 @@ async fn one(app: &App, accept: ContentType, call: Call) -> Response {
             Ok(answer) => Some(answer),
             Err(error) => return error.into_response(),
         },
+        T::LaunchContainer | T::LaunchNestedContainer => return app.launch_container(call).await,
+        T::KillContainer | T::KillNestedContainer => return app.kill_container(call).await,
+        T::RemoveContainer | T::RemoveNestedContainer => return app.remove_container(call).await,
+        T::WaitContainer | T::WaitNestedContainer => match app.wait_container(call).await {
+            Ok(answer) => Some(answer),
+            Err(refusal) => return *refusal,
+        },
         T::AddResourceProviderConfig
         | T::UpdateResourceProviderConfig
         | T::RemoveResourceProviderConfig
@@ -104,16 +110,12 @@ async fn one(app: &App, accept: ContentType, call: Call) -> Response {
         _ => shown(app, kind, call).await,
     };
     match answer {
-        Some(answer) if answer.r#type.is_some() => reply(accept, &answer),
-        Some(_) => respond::text(
-            StatusCode::NOT_IMPLEMENTED,
-            format!("{} is not supported by this agent yet", kind.as_str_name()),
-        ),
+        Some(answer) => reply(accept, &answer),
         None => app.ending(),
     }
 }
 
-/// What is shown; an answer without a type to what is not; `None` when the agent is ending.
+/// What is shown; `None` when the agent is ending.
 async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
     use call::Type as T;
     use operator_view::answer;
@@ -204,9 +206,9 @@ impl App {
     /// What runs, with what it uses; `None` inside when nothing runs.
     async fn containers(
         &self,
-        _wanted: call::GetContainers,
+        wanted: call::GetContainers,
     ) -> Option<Option<response::GetContainers>> {
-        let all = self.handle.look(|agent| containers::of_executors(agent)).await?;
+        let all = self.handle.look(move |agent| containers::all(agent, wanted)).await?;
         let now = self.start_time + self.started.elapsed().as_secs_f64();
         let read = move || all.iter().map(|shown| shown.message(now)).collect::<Vec<_>>();
         let containers = tokio::task::spawn_blocking(read).await.ok()?;

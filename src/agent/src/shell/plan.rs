@@ -246,6 +246,7 @@ pub(super) fn settings(
     };
     Ok(Settings {
         work_dir: work_dir.to_owned(),
+        runtime_dir: PathBuf::from(values.text("runtime_dir").unwrap_or("/var/run/mesos")),
         launcher_dir: PathBuf::from(values.text("launcher_dir").unwrap_or("/usr/libexec/mesos")),
         executor_registration_timeout: duration("executor_registration_timeout"),
         executor_reregistration_timeout: duration("executor_reregistration_timeout"),

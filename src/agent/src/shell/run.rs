@@ -139,7 +139,7 @@ pub async fn run(
     });
 
     let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let app = App { handle, flags: Arc::new(values), start_time, started };
+    let app = App { handle, flags: Arc::new(values), heartbeat, start_time, started };
     ready();
     let options_end = options.end_containers;
     web::serve(
@@ -207,9 +207,16 @@ fn recover(
     }
     let id = recovered.info.id.as_ref().map_or("", |id| id.value.as_str()).to_owned();
     let watched = agent.recover(actor::now(started), recovered);
+    let (nested, strays) = agent.recover_containers(found::containers(&agent.settings.runtime_dir));
     tracing::info!(agent = id, executors = watched.len(), rebooted, "recovered");
     for (run, pid) in watched {
-        launcher.adopt(run.container, pid);
+        launcher.adopt(run.container, pid, None);
+    }
+    for (id, pid) in nested {
+        launcher.adopt(id.to_string(), Some(pid), Some(id.runtime(&agent.settings.runtime_dir)));
+    }
+    for (id, pid) in strays {
+        launcher.end_stray(id.to_string(), pid);
     }
     Ok(())
 }

@@ -1,0 +1,220 @@
+//! `mesos-containerizer supervise`: the process that stays beside a container without executor.
+//!
+//! It outlives the agent: it notes how the container's process ended where the next agent finds it, ends what that process
+//! left behind, passes signals on, and serves its input and output. It plays the parts of the original's
+//! `mesos-containerizer launch` as a container's first process, and of `mesos-io-switchboard`.
+
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::processes::kill_children;
+use super::switchboard::{Switchboard, Terminal};
+use super::{helper, namespaces};
+use crate::checkpoint;
+
+/// How long output may still flow when the process and all that it started are gone.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How the supervisor is started.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The container's id, with its parents': the supervisor is recognised by it.
+    pub container: String,
+    /// Where to note the end, and to serve input and output.
+    pub runtime: PathBuf,
+    /// Whether input and output are served.
+    pub serves: bool,
+    /// Whether output is held until somebody listens, and kept nowhere.
+    pub is_session: bool,
+    /// Rows and columns of the terminal, if there is to be one.
+    pub window: Option<(u16, u16)>,
+    /// The process whose namespaces the container shares.
+    pub beside: Option<i32>,
+    /// The user to become.
+    pub user: Option<String>,
+}
+
+impl Options {
+    /// As arguments.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--container={}", self.container),
+            format!("--runtime={}", self.runtime.display()),
+        ];
+        arguments.extend(self.serves.then(|| "--serve".to_owned()));
+        arguments.extend(self.is_session.then(|| "--session".to_owned()));
+        let window = self.window.map(|(rows, columns)| format!("--window={rows}x{columns}"));
+        arguments.extend(window);
+        arguments.extend(self.beside.map(|pid| format!("--beside={pid}")));
+        arguments.extend(self.user.as_ref().map(|user| format!("--user={user}")));
+        arguments
+    }
+
+    fn parse(arguments: &[String]) -> anyhow::Result<Self> {
+        let mut options = Self::default();
+        for argument in arguments {
+            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+            match name {
+                "--container" => value.clone_into(&mut options.container),
+                "--runtime" => options.runtime = PathBuf::from(value),
+                "--serve" => options.serves = true,
+                "--session" => options.is_session = true,
+                "--window" => {
+                    let (rows, columns) = value.split_once('x').context("--window")?;
+                    options.window = Some((rows.parse()?, columns.parse()?));
+                }
+                "--beside" => options.beside = Some(value.parse()?),
+                "--user" => options.user = Some(value.to_owned()),
+                other => bail!("unknown option {other}"),
+            }
+        }
+        ensure!(!options.runtime.as_os_str().is_empty(), "--runtime is missing");
+        Ok(options)
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// When it is not started by an agent, or the program can't be started.
+pub fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let end = arguments.iter().position(|argument| argument == "--");
+    let (options, program) = arguments.split_at(end.context("'--' is missing")?);
+    let [_, program, argv @ ..] = program else { bail!("the program is missing") };
+    let options = Options::parse(options)?;
+    let mut told = [0];
+    let count = std::io::stdin().read(&mut told)?;
+    ensure!(count == 1 && told[0] == helper::GO, "the agent is gone: not started");
+    // What the program leaves behind becomes a child of this process, which can end it then.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    if let Some(pid) = options.beside {
+        namespaces::share_processes(pid)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(supervise(&options, program, argv));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+/// The ends of a program's input and output that are this process's.
+enum Ours {
+    /// It has the sandbox's files.
+    None,
+    Pipes,
+    Terminal(OwnedFd),
+}
+
+fn spawn(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<(Child, Ours)> {
+    let helper = helper::Options {
+        waits: false,
+        user: options.user.as_deref(),
+        beside: options.beside,
+        has_terminal: options.window.is_some(),
+    };
+    let mut command: Command = helper::command(&helper, program, argv).into();
+    let ours = match (options.window, options.serves) {
+        (Some((rows, columns)), _) => {
+            let Terminal { ours, theirs } = Terminal::open(rows, columns)?;
+            command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+            Ours::Terminal(ours)
+        }
+        (None, true) => {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.process_group(0);
+            Ours::Pipes
+        }
+        (None, false) => {
+            command.stdin(Stdio::null()).process_group(0);
+            Ours::None
+        }
+    };
+    let child = command.spawn().with_context(|| format!("cannot start '{program}'"))?;
+    Ok((child, ours))
+}
+
+async fn supervise(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<()> {
+    use std::os::unix::process::ExitStatusExt as _;
+    // Signals are to be passed on from the first moment.
+    let mut signals = passed_on()?;
+    let (mut child, ours) = spawn(options, program, argv)?;
+    let board = match ours {
+        Ours::None => None,
+        Ours::Pipes => Some(Switchboard::of_pipes(options, &mut child)?),
+        Ours::Terminal(ours) => Some(Switchboard::of_terminal(options, ours)?),
+    };
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status?,
+            Some(signal) = signals.recv() => {
+                // It has just ended: fine.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    };
+    kill_children();
+    let path = options.runtime.join("status");
+    checkpoint::replace(&path, status.into_raw().to_string().as_bytes())?;
+    if let Some(board) = board {
+        // Somebody may not read: the container has ended all the same.
+        let _ = tokio::time::timeout(DRAIN, board.finish()).await;
+    }
+    Ok(())
+}
+
+/// The signals that are the container's rather than this process's.
+fn passed_on() -> anyhow::Result<mpsc::Receiver<Signal>> {
+    let (tell, told) = mpsc::channel(16);
+    let all = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ];
+    for own in all {
+        let mut stream = signal(SignalKind::from_raw(own as i32))?;
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                if tell.send(own).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_survive_the_command_line() {
+        let options = Options {
+            container: "a.b".to_owned(),
+            runtime: "/r/containers/a/containers/b".into(),
+            serves: true,
+            is_session: true,
+            window: Some((24, 80)),
+            beside: Some(7),
+            user: Some("nobody".to_owned()),
+        };
+        let parsed = Options::parse(&options.to_arguments()).unwrap();
+        assert_eq!(format!("{parsed:?}"), format!("{options:?}"));
+        assert!(Options::parse(&["--frobnicate".to_owned()]).is_err());
+        assert!(Options::parse(&[]).is_err());
+    }
+}

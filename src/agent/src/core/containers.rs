@@ -1,0 +1,534 @@
+//! Containers that no framework's executor runs in: nested ones, which run inside of another container, and standalone
+//! ones, which an operator asks for (`slave/containerizer/mesos/containerizer.cpp`).
+//!
+//! A nested container ends with the container that it is in. How it ended is kept until then, so that whoever waits for
+//! it can come late; of a standalone one nothing is kept, as in the original.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use mesos::resources::Resources;
+use mesos::v1;
+use mesos::v1::task_status::Reason;
+
+use super::container_id::ContainerId;
+use super::{Agent, Effect};
+use crate::checkpoint::paths::Run;
+use crate::containerizer::{Launch, Program, Supervision};
+
+/// Ends that are remembered of the containers nested in one other, newest last.
+const ENDED_MAX: usize = 1000;
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// To run something of its own.
+    Default,
+    /// To look into the container that it is nested in (`ContainerClass::DEBUG`): it ends with whoever asked for it.
+    Session,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Termination {
+    /// The wait status of its process, if it is known.
+    pub status: Option<i32>,
+    /// Why the agent ended it, if it did.
+    pub reason: Option<Reason>,
+    /// Why, for people.
+    pub message: Option<String>,
+}
+
+/// How far a container is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// It is being started.
+    Launching,
+    /// It runs.
+    Running,
+    /// It is being ended.
+    Destroying,
+    /// It has ended.
+    Ended(Termination),
+}
+
+/// A container without an executor.
+#[derive(Debug)]
+pub struct Container {
+    /// How far it is.
+    pub state: State,
+    /// What it is for.
+    pub class: Class,
+    /// The process that stays beside it.
+    pub pid: Option<i32>,
+    /// Where it runs.
+    pub sandbox: PathBuf,
+    /// Who it runs as, if the agent may choose.
+    pub user: Option<String>,
+    /// What a standalone one may use.
+    pub resources: Resources,
+    /// Whether its input and output can be attached to.
+    pub has_io: bool,
+}
+
+impl Container {
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.state, State::Ended(_))
+    }
+}
+
+/// A container that is asked for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Its id.
+    pub id: ContainerId,
+    /// What it is for.
+    pub class: Class,
+    /// What runs in it.
+    pub command: v1::CommandInfo,
+    /// What kind it is.
+    pub container: Option<v1::ContainerInfo>,
+    /// What it may use, if it is standalone.
+    pub resources: Resources,
+}
+
+/// What became of a container that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Launched {
+    /// [`Effect::Launched`] tells when it runs.
+    Launching,
+    /// It runs already.
+    Already,
+}
+
+/// What is known of a container that is waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Waited {
+    /// [`Effect::Ended`] tells when it has ended.
+    Alive,
+    /// It has ended.
+    Ended(Termination),
+}
+
+/// What was found of a container that the agent before had.
+#[derive(Debug, Clone)]
+pub struct RecoveredContainer {
+    /// Its id.
+    pub id: ContainerId,
+    /// The process that stays beside it, if it lives.
+    pub pid: Option<i32>,
+    /// The wait status, if it has ended.
+    pub status: Option<i32>,
+    /// What it is for.
+    pub class: Class,
+    /// Whether its input and output can be attached to.
+    pub has_io: bool,
+}
+
+/// Why a container can't be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRemoved {
+    /// There is none, or it is not one that can be removed: 400.
+    Wrong(String),
+    /// It has not ended, or what it was in is gone: 500.
+    State(String),
+}
+
+/// All of them, by id.
+pub type Containers = IndexMap<ContainerId, Container>;
+
+/// What an executor's container says of the containers in it.
+struct Root {
+    run: Run,
+    sandbox: PathBuf,
+    user: Option<String>,
+    is_docker: bool,
+    is_ending: bool,
+}
+
+impl Agent {
+    /// The executor's container of this id.
+    fn root(&self, id: &str) -> Option<Root> {
+        let (framework, executor) = self.frameworks.values().find_map(|framework| {
+            let mut executors = framework.executors.values();
+            Some((framework, executors.find(|executor| executor.run.container == id)?))
+        })?;
+        let own = executor.info.command.as_ref().and_then(|command| command.user.clone());
+        let docker = executor
+            .info
+            .container
+            .as_ref()
+            .filter(|container| container.r#type() == v1::container_info::Type::Docker);
+        Some(Root {
+            run: executor.run.clone(),
+            sandbox: executor.run.sandbox(&self.settings.work_dir),
+            user: Some(own.unwrap_or_else(|| framework.info.user.clone()))
+                .filter(|_| self.settings.switch_user),
+            is_docker: docker.is_some(),
+            is_ending: matches!(executor.state, super::ExecutorState::Terminating(None)),
+        })
+    }
+
+    /// The process that a container began with.
+    fn first_process(&self, id: &ContainerId) -> Option<i32> {
+        if let Some(container) = self.containers.get(id) {
+            return container.pid;
+        }
+        let is_it = |executor: &&super::Executor| executor.run.container == id.root();
+        self.executors().find(is_it).filter(|_| id.depth() == 0).and_then(|executor| executor.pid)
+    }
+
+    /// Starts a container. What is to be asked later is told by effects.
+    ///
+    /// # Errors
+    /// Why it can't be, in the original's words.
+    pub fn launch_container(&mut self, ask: Ask) -> Result<Launched, String> {
+        let Ask { id, class, command, container: kind, resources } = ask;
+        let is_alive = self.containers.get(&id).is_some_and(Container::is_alive);
+        if is_alive || (id.depth() == 0 && self.root(id.root()).is_some()) {
+            return Ok(Launched::Already);
+        }
+        let wants_docker =
+            |kind: &v1::ContainerInfo| kind.r#type() != v1::container_info::Type::Mesos;
+        if kind.as_ref().is_some_and(wants_docker) {
+            return Err("The provided ContainerInfo is not supported".to_owned());
+        }
+        let shares = kind
+            .as_ref()
+            .and_then(|kind| kind.linux_info.as_ref())
+            .is_none_or(v1::LinuxInfo::share_cgroups);
+        if id.depth() > 0 && !shares {
+            return Err("cgroups that are not shared with the parent container are not supported by this agent yet".to_owned());
+        }
+        let given = command.user.clone().filter(|_| self.settings.switch_user);
+        let (run, sandbox, inherited) = self.place(&id)?;
+        let user = given.or(inherited);
+        let terminal = kind.as_ref().and_then(|kind| kind.tty_info.as_ref());
+        let window = terminal.map(|tty| {
+            let size = tty.window_size.unwrap_or_default();
+            (size.rows.min(0xffff) as u16, size.columns.min(0xffff) as u16)
+        });
+        let has_io = window.is_some() || class == Class::Session;
+        let beside = (class == Class::Session).then(|| id.parent()).flatten();
+        let supervision = Supervision {
+            runtime: id.runtime(&self.settings.runtime_dir),
+            shares: (id.depth() > 0).then(|| id.root().to_owned()),
+            is_session: class == Class::Session,
+            has_io,
+            window: window.map(|(rows, columns)| (rows.max(1), columns.max(1))),
+            beside: beside.and_then(|parent| self.first_process(&parent)),
+        };
+        let launch = Launch {
+            environment: environment(&command, &sandbox),
+            uris: command.uris.clone(),
+            run,
+            pid_file: Some(supervision.runtime.join("pid")),
+            supervision: Some(supervision),
+            sandbox: sandbox.clone(),
+            user: user.clone(),
+            container: kind,
+            resources: resources.clone(),
+            program: Program::Custom(command),
+        };
+        tracing::info!(container = %id, ?class, "container to start");
+        self.containers.shift_remove(&id);
+        let container = Container {
+            state: State::Launching,
+            class,
+            pid: None,
+            sandbox,
+            user,
+            resources,
+            has_io,
+        };
+        self.containers.insert(id, container);
+        self.effects.push(Effect::Launch(Box::new(launch)));
+        Ok(Launched::Launching)
+    }
+
+    /// Where a container runs: its run, its sandbox, and the user of what it is in.
+    fn place(&self, id: &ContainerId) -> Result<(Run, PathBuf, Option<String>), String> {
+        let named = |run: Run| Run { container: id.to_string(), ..run };
+        let unowned = Run {
+            agent: self.id().unwrap_or_default().to_owned(),
+            framework: String::new(),
+            executor: String::new(),
+            container: String::new(),
+        };
+        let Some(parent) = id.parent() else {
+            let sandbox = self.settings.work_dir.join("containers").join(id.value());
+            return Ok((named(unowned), sandbox, None));
+        };
+        let root = self.root(id.root());
+        let missing = || format!("Parent container {parent} does not exist");
+        let ending = || format!("Parent container {parent} is in 'DESTROYING' state");
+        if root.as_ref().is_some_and(|root| root.is_docker) {
+            return Err(
+                "Nested containers are not supported by the Docker containerizer".to_owned()
+            );
+        }
+        let inherited = match (self.containers.get(&parent), &root) {
+            (Some(container), _) => match container.state {
+                State::Ended(_) => return Err(missing()),
+                State::Destroying => return Err(ending()),
+                _ => container.user.clone(),
+            },
+            (None, Some(root)) if parent.depth() == 0 => {
+                if root.is_ending {
+                    return Err(ending());
+                }
+                root.user.clone()
+            }
+            (None, _) => return Err(missing()),
+        };
+        let (run, sandbox) = match root {
+            Some(root) => (root.run, root.sandbox),
+            None => {
+                let top = self.containers.get(&id.root_id());
+                (unowned, top.map(|top| top.sandbox.clone()).ok_or_else(missing)?)
+            }
+        };
+        Ok((named(run), id.sandbox_in(&sandbox), inherited))
+    }
+
+    /// What is known of a container that somebody waits for; `None` if nothing is.
+    pub fn wait_container(&self, id: &ContainerId) -> Option<Waited> {
+        match self.containers.get(id) {
+            Some(Container { state: State::Ended(how), .. }) => Some(Waited::Ended(how.clone())),
+            Some(_) => Some(Waited::Alive),
+            None => (id.depth() == 0 && self.root(id.root()).is_some()).then_some(Waited::Alive),
+        }
+    }
+
+    /// Where a container's input and output are served, if they are; `None` if there is no such container.
+    pub fn attachable(&self, id: &ContainerId) -> Option<Option<PathBuf>> {
+        match self.containers.get(id).filter(|container| container.is_alive()) {
+            Some(container) => {
+                Some(container.has_io.then(|| id.runtime(&self.settings.runtime_dir)))
+            }
+            None => (id.depth() == 0 && self.root(id.root()).is_some()).then_some(None),
+        }
+    }
+
+    /// Sends a signal to a container's first process; whether there is such a container.
+    pub fn kill_container(&mut self, id: &ContainerId, signal: Option<i32>) -> bool {
+        const SIGKILL: i32 = 9;
+        let is_executor = id.depth() == 0 && self.root(id.root()).is_some();
+        let container = self.containers.get_mut(id).filter(|container| container.is_alive());
+        let (is_launching, is_known) = match container {
+            Some(container) => (container.state == State::Launching, true),
+            None => (false, is_executor),
+        };
+        if !is_known {
+            return false;
+        }
+        match signal.unwrap_or(SIGKILL) {
+            SIGKILL => self.destroy_container(id),
+            _ if is_launching => self.destroy_container(id),
+            signal => self.effects.push(Effect::Signal(id.to_string(), signal)),
+        }
+        true
+    }
+
+    /// Forgets a container that has ended; returned is what is to be removed of it.
+    ///
+    /// # Errors
+    /// Why it can't be, in the original's words. The original doesn't survive being asked to remove one that is not nested.
+    pub fn remove_container(&mut self, id: &ContainerId) -> Result<Vec<PathBuf>, NotRemoved> {
+        let state = |text: &str| NotRemoved::State(text.to_owned());
+        if self.containers.get(id).is_some_and(Container::is_alive) {
+            return Err(state("Nested container has not terminated yet"));
+        }
+        let runtime = id.runtime(&self.settings.runtime_dir);
+        if id.depth() == 0 {
+            if self.root(id.root()).is_some() {
+                return Err(NotRemoved::Wrong(format!(
+                    "Container {id} is an executor's: it is removed with the executor"
+                )));
+            }
+            let sandbox = self.settings.work_dir.join("containers").join(id.value());
+            return Ok(vec![runtime, sandbox]);
+        }
+        let root = self
+            .root(id.root())
+            .map(|root| root.sandbox)
+            .or_else(|| Some(self.containers.get(&id.root_id())?.sandbox.clone()));
+        let Some(root) = root else { return Err(state("Unknown root container")) };
+        if let Some(below) =
+            self.containers.iter().find(|(own, container)| own.is_below(id) && container.is_alive())
+        {
+            return Err(NotRemoved::State(format!("Container {} has not terminated yet", below.0)));
+        }
+        self.containers.retain(|own, _| own != id && !own.is_below(id));
+        Ok(vec![runtime, id.sandbox_in(&root)])
+    }
+
+    /// Ends a container and all that are nested in it, innermost first.
+    pub fn destroy_container(&mut self, id: &ContainerId) {
+        let mut ending: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(own, container)| (*own == id || own.is_below(id)) && container.is_alive())
+            .map(|(own, _)| own.clone())
+            .collect();
+        ending.sort_by_key(|own| std::cmp::Reverse(own.depth()));
+        let is_known = ending.contains(id);
+        for own in ending {
+            if let Some(container) = self.containers.get_mut(&own) {
+                container.state = State::Destroying;
+            }
+            self.effects.push(Effect::Destroy(own.to_string()));
+        }
+        if !is_known {
+            self.effects.push(Effect::Destroy(id.to_string()));
+        }
+    }
+
+    fn by_name(&self, name: &str) -> Option<ContainerId> {
+        self.containers.keys().find(|id| id.to_string() == name).cloned()
+    }
+
+    /// A container without executor has its first process; `false` if this is none.
+    pub(super) fn plain_container_started(&mut self, name: &str, pid: i32) -> bool {
+        let Some(id) = self.by_name(name) else { return false };
+        if let Some(container) = self.containers.get_mut(&id) {
+            container.pid = Some(pid);
+            if container.state == State::Launching {
+                container.state = State::Running;
+                self.effects.push(Effect::Launched(id, Ok(())));
+            }
+        }
+        true
+    }
+
+    /// A container without executor has ended; `false` if this is none.
+    pub(super) fn plain_container_ended(
+        &mut self,
+        name: &str,
+        status: Option<i32>,
+        problem: Option<&(Reason, String)>,
+    ) -> bool {
+        let Some(id) = self.by_name(name) else { return false };
+        tracing::info!(container = %id, ?status, "container ended");
+        let termination = Termination {
+            status,
+            reason: problem.map(|(reason, _)| *reason),
+            message: problem.map(|(_, message)| message.clone()),
+        };
+        let was_launching =
+            self.containers.get(&id).is_some_and(|container| container.pid.is_none());
+        if was_launching {
+            let message = termination.message.clone().unwrap_or_default();
+            self.effects.push(Effect::Launched(id.clone(), Err(message)));
+        }
+        self.effects.push(Effect::Ended(id.clone(), termination.clone()));
+        self.end_below(&id);
+        let is_kept = id.depth() > 0 && !was_launching && self.is_alive(&id.root_id());
+        if is_kept {
+            if let Some(container) = self.containers.get_mut(&id) {
+                container.state = State::Ended(termination);
+            }
+            self.forget_old_ends(&id);
+        } else {
+            self.containers.shift_remove(&id);
+            if id.depth() == 0 {
+                self.forget_containers_in(&id);
+            }
+        }
+        true
+    }
+
+    fn is_alive(&self, id: &ContainerId) -> bool {
+        self.root(id.root()).is_some() || self.containers.get(id).is_some_and(Container::is_alive)
+    }
+
+    fn end_below(&mut self, id: &ContainerId) {
+        let below: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(own, container)| {
+                own.is_below(id) && container.is_alive() && container.state != State::Destroying
+            })
+            .map(|(own, _)| own.clone())
+            .collect();
+        for own in below {
+            self.destroy_container(&own);
+        }
+    }
+
+    /// An outermost container is gone: what is nested in it ends, and is forgotten then.
+    pub(super) fn forget_containers_in(&mut self, root: &ContainerId) {
+        self.end_below(root);
+        self.containers.retain(|id, container| !id.is_below(root) || container.is_alive());
+        self.effects.push(Effect::Remove(root.runtime(&self.settings.runtime_dir)));
+    }
+
+    fn forget_old_ends(&mut self, id: &ContainerId) {
+        let Some(parent) = id.parent() else { return };
+        let ended: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(own, container)| {
+                !container.is_alive() && own.parent().as_ref() == Some(&parent)
+            })
+            .map(|(own, _)| own.clone())
+            .collect();
+        for old in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
+            self.containers.shift_remove(old);
+        }
+    }
+
+    /// Takes over the containers that the agent before had; returned are those to watch, with their processes, and those to
+    /// end: what they were in is gone, or whoever looked into them.
+    pub fn recover_containers(
+        &mut self,
+        found: Vec<RecoveredContainer>,
+    ) -> (Vec<(ContainerId, i32)>, Vec<(ContainerId, i32)>) {
+        let (mut watched, mut ended) = (Vec::new(), Vec::new());
+        for RecoveredContainer { id, pid, status, class, has_io } in found {
+            let has_root = id.depth() == 0
+                || self.root(id.root()).is_some()
+                || self.containers.contains_key(&id.root_id());
+            let is_orphan = !has_root || class == Class::Session;
+            match pid {
+                Some(pid) if is_orphan => {
+                    ended.push((id, pid));
+                    continue;
+                }
+                None if is_orphan || id.depth() == 0 => {
+                    self.effects.push(Effect::Remove(id.runtime(&self.settings.runtime_dir)));
+                    continue;
+                }
+                _ => {}
+            }
+            let Ok((_, sandbox, user)) = self.place(&id) else { continue };
+            let state = match pid {
+                Some(_) => State::Running,
+                None => State::Ended(Termination { status, ..Termination::default() }),
+            };
+            let resources = Resources::new();
+            let container = Container { state, class, pid, sandbox, user, resources, has_io };
+            self.containers.insert(id.clone(), container);
+            watched.extend(pid.map(|pid| (id, pid)));
+        }
+        (watched, ended)
+    }
+}
+
+/// What a container's process finds in its environment.
+fn environment(command: &v1::CommandInfo, sandbox: &std::path::Path) -> Vec<(String, String)> {
+    let mut environment = vec![
+        ("PATH".to_owned(), PATH.to_owned()),
+        ("MESOS_SANDBOX".to_owned(), sandbox.to_string_lossy().into_owned()),
+    ];
+    let given = command.environment.iter().flat_map(|environment| &environment.variables);
+    for variable in given {
+        if let Some(value) = &variable.value {
+            environment.retain(|(name, _)| *name != variable.name);
+            environment.push((variable.name.clone(), value.clone()));
+        }
+    }
+    environment
+}
