@@ -1,10 +1,13 @@
 //! The executors that come with the agent: programs of their own, so that tasks outlive the agent. They speak the v1
 //! executor API to it, and wait for it when it is away.
 
+pub mod agent_api;
 pub mod client;
 pub mod command;
+pub mod default;
 pub mod docker;
 pub mod health;
+pub mod pod;
 
 use crate::containerizer::helper;
 
@@ -16,6 +19,7 @@ pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
     let run = match name.as_str() {
         helper::NAME => return Some(exit_code(&name, helper::run(&rest))),
         "mesos-executor" => Program::Command,
+        "mesos-default-executor" => Program::Default,
         "mesos-docker-executor" => Program::Docker,
         _ => return None,
     };
@@ -27,6 +31,7 @@ pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
             runtime.block_on(async {
                 match run {
                     Program::Command => command::run().await,
+                    Program::Default => default::run().await,
                     Program::Docker => docker::run(&rest).await,
                 }
             })
@@ -47,5 +52,6 @@ fn exit_code(name: &str, ended: anyhow::Result<()>) -> std::process::ExitCode {
 
 enum Program {
     Command,
+    Default,
     Docker,
 }

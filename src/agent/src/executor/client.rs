@@ -38,6 +38,7 @@ pub struct Client {
     /// Those to be sent again now.
     repeated: VecDeque<v1::TaskStatus>,
     knows_killing: bool,
+    container: Option<v1::ContainerId>,
     tasks: Vec<v1::TaskInfo>,
     heard: mpsc::Receiver<Heard>,
     connect: mpsc::Sender<Call>,
@@ -84,6 +85,7 @@ impl Client {
             unacknowledged: VecDeque::new(),
             repeated: VecDeque::new(),
             knows_killing: false,
+            container: None,
             tasks: Vec::new(),
             heard,
             connect,
@@ -144,6 +146,7 @@ impl Client {
                 event::Type::Subscribed => {
                     let subscribed = event.subscribed.unwrap_or_default();
                     self.agent = subscribed.agent_info.id;
+                    self.container = subscribed.container_id;
                     let killing = v1::framework_info::capability::Type::TaskKillingState as i32;
                     let capabilities = &subscribed.framework_info.capabilities;
                     self.knows_killing = capabilities.iter().any(|own| own.r#type == Some(killing));
@@ -166,6 +169,12 @@ impl Client {
                     self.tasks.extend(event.launch.iter().map(|launch| launch.task.clone()));
                     return Heard::Event(event);
                 }
+                event::Type::LaunchGroup => {
+                    let group =
+                        event.launch_group.iter().flat_map(|launch| &launch.task_group.tasks);
+                    self.tasks.extend(group.cloned());
+                    return Heard::Event(event);
+                }
                 event::Type::Heartbeat => {}
                 _ => return Heard::Event(event),
             }
@@ -175,6 +184,11 @@ impl Client {
     /// Whether the framework wants to hear that a task is being killed.
     pub fn framework_knows_killing(&self) -> bool {
         self.knows_killing
+    }
+
+    /// The container that the executor runs in, once it has subscribed.
+    pub fn container_id(&self) -> Option<v1::ContainerId> {
+        self.container.clone()
     }
 
     /// Whether every update was acknowledged.
@@ -189,9 +203,15 @@ impl Client {
         state: v1::TaskState,
         fill: impl FnOnce(&mut v1::TaskStatus),
     ) {
-        let mut status = v1::TaskStatus {
-            task_id: task.clone(),
-            state: state as i32,
+        let mut status =
+            v1::TaskStatus { task_id: task.clone(), state: state as i32, ..Default::default() };
+        fill(&mut status);
+        self.report(status).await;
+    }
+
+    /// Reports a status, completed with what every one has: who, when, and a new identity.
+    pub async fn report(&mut self, status: v1::TaskStatus) {
+        let status = v1::TaskStatus {
             source: Some(v1::task_status::Source::Executor as i32),
             executor_id: Some(self.executor.clone()),
             agent_id: self.agent.clone(),
@@ -199,9 +219,8 @@ impl Client {
                 SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             ),
             uuid: Some(uuid::Uuid::new_v4().as_bytes().to_vec()),
-            ..Default::default()
+            ..status
         };
-        fill(&mut status);
         self.unacknowledged.push_back(status.clone());
         self.post(status).await;
     }

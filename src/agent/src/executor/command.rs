@@ -5,20 +5,24 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use mesos::v1::executor::event;
-use mesos::v1::{self, TaskState};
+use mesos::v1;
+use mesos::v1::agent::response::WaitContainer;
+use mesos::v1::executor::{Event, event};
+use mesos::v1::task_status::Reason;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::client::{Client, Heard};
-use super::health::{self, Health, Place};
+use super::health::{self, Commands, Found, Place};
+use super::pod::{Action, Ended, Pod};
 use crate::containerizer::processes::kill_tree;
 use crate::containerizer::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER, cgroups, helper};
 
-/// How long a task may take to end after SIGTERM when nobody says otherwise.
-const KILL_GRACE: Duration = Duration::from_secs(3);
+const SIGKILL: i32 = 9;
 /// How long to wait for the last acknowledgement.
 const FAREWELL: Duration = Duration::from_secs(60);
 
@@ -49,14 +53,6 @@ pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Durati
     call.and_then(of).or_else(|| task.kill_policy.as_ref().and_then(of)).unwrap_or(default)
 }
 
-struct Task {
-    info: v1::TaskInfo,
-    pid: i32,
-    killed: bool,
-    unhealthy: bool,
-    kill_at: Option<tokio::time::Instant>,
-}
-
 fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     let command = info.command.clone().unwrap_or_default();
     let (program, argv) = if command.shell() {
@@ -67,7 +63,7 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     };
     let mut words: Command = match std::env::var(TASK_USER) {
         Ok(user) => {
-            let options = helper::Options { waits: false, user: Some(&user) };
+            let options = helper::Options { user: Some(&user), ..helper::Options::default() };
             helper::command(&options, &program, &argv).into()
         }
         Err(_) => {
@@ -104,132 +100,160 @@ pub(super) fn environment(command: &v1::CommandInfo) -> Vec<(String, String)> {
         .collect()
 }
 
+struct Session {
+    client: Client,
+    pod: Pod,
+    child: Option<Child>,
+    pid: i32,
+    checks: Vec<JoinHandle<()>>,
+    found: mpsc::Sender<Found>,
+    started: Instant,
+    /// Set when the task is over: then the agent is waited for until then.
+    farewell: Option<Instant>,
+}
+
 /// Runs until the task is over and the agent knows.
 ///
 /// # Errors
 /// When it wasn't started by an agent.
 pub async fn run() -> anyhow::Result<()> {
-    let mut client = Client::from_environment()?;
-    let (tell_health, mut health) = mpsc::channel::<Health>(16);
-    let mut task: Option<Task> = None;
-    let mut child: Option<Child> = None;
-    let mut over = false;
-    let mut farewell = tokio::time::Instant::now();
+    let (found, mut next) = mpsc::channel(16);
+    let mut session = Session {
+        client: Client::from_environment()?,
+        pod: Pod::default(),
+        child: None,
+        pid: 0,
+        checks: Vec::new(),
+        found,
+        started: Instant::now(),
+        farewell: None,
+    };
+    let mut task: Option<String> = None;
     loop {
-        if over && (client.is_settled() || tokio::time::Instant::now() >= farewell) {
+        let farewell = session.farewell;
+        if farewell.is_some_and(|until| session.client.is_settled() || Instant::now() >= until) {
             return Ok(());
         }
-        let kill_at = task.as_ref().and_then(|task| task.kill_at);
+        let due = session.pod.due().map(|due| session.started + due);
+        let id = task.clone().unwrap_or_default();
         tokio::select! {
-            heard = client.next() => match heard {
+            heard = session.client.next() => match heard {
                 Heard::Reconnect => {}
                 Heard::Shutdown => {
-                    if let Some(task) = &task {
-                        kill_tree(task.pid);
+                    if session.child.is_some() {
+                        kill_tree(session.pid);
                     }
                     return Ok(());
                 }
-                Heard::Event(event) => match event.r#type() {
-                    event::Type::Launch if task.is_none() => {
-                        let info = event.launch.unwrap_or_default().task;
-                        client.update(&info.task_id, TaskState::TaskStarting, |_| {}).await;
-                        match spawn(&info) {
-                            Err(message) => {
-                                client.update(&info.task_id, TaskState::TaskFailed, |status| {
-                                    status.message = Some(message);
-                                    status.reason = Some(v1::task_status::Reason::CommandExecutorFailed as i32);
-                                }).await;
-                                over = true;
-                                farewell = tokio::time::Instant::now() + FAREWELL;
-                            }
-                            Ok(started) => {
-                                let pid = started.id().unwrap_or_default() as i32;
-                                client.update(&info.task_id, TaskState::TaskRunning, |_| {}).await;
-                                if let Some(check) = info.health_check.clone() {
-                                    let place = Place { ip: [127, 0, 0, 1].into(), prefix: Vec::new(), environment: environment(&info.command.clone().unwrap_or_default()) };
-                                    tokio::spawn(health::watch(check, place, tell_health.clone()));
-                                }
-                                task = Some(Task { info, pid, killed: false, unhealthy: false, kill_at: None });
-                                child = Some(started);
-                            }
-                        }
-                    }
-                    event::Type::Kill => {
-                        if let Some(task) = task.as_mut().filter(|task| !task.killed && !over) {
-                            if client.framework_knows_killing() {
-                                client.update(&task.info.task_id, TaskState::TaskKilling, |_| {}).await;
-                            }
-                            let policy = event.kill.and_then(|kill| kill.kill_policy);
-                            terminate(task, policy.as_ref());
-                        }
-                    }
-                    event::Type::Shutdown => match task.as_mut() {
-                        Some(task) if !task.killed => terminate(task, None),
-                        Some(_) => {}
-                        None => return Ok(()),
-                    },
-                    _ => {}
-                },
+                Heard::Event(event) => session.event(*event, &mut task),
             },
-            status = wait(&mut child) => {
-                child = None;
-                if let Some(ended) = task.as_ref() {
-                    // What it started must not outlive it.
-                    let _ = killpg(Pid::from_raw(ended.pid), Signal::SIGKILL);
-                    let state = match &status {
-                        _ if ended.killed => TaskState::TaskKilled,
-                        Ok(status) if status.success() => TaskState::TaskFinished,
-                        _ => TaskState::TaskFailed,
-                    };
-                    let mut message = status.map_or_else(|error| error.to_string(), describe);
-                    let exceeded = out_of_memory().filter(|_| state == TaskState::TaskFailed);
-                    let is_out_of_memory = exceeded.is_some();
-                    if let Some(exceeded) = exceeded {
-                        message = exceeded;
-                    }
-                    let unhealthy = ended.unhealthy;
-                    let id = ended.info.task_id.clone();
-                    client.update(&id, state, |status| {
-                        status.message = Some(message);
-                        if is_out_of_memory {
-                            status.reason = Some(v1::task_status::Reason::ContainerLimitationMemory as i32);
-                        }
-                        if unhealthy {
-                            status.healthy = Some(false);
-                        }
-                    }).await;
-                }
-                over = true;
-                farewell = tokio::time::Instant::now() + FAREWELL;
-            }
-            () = at(kill_at) => {
-                if let Some(task) = task.as_mut() {
-                    task.kill_at = None;
-                    kill_tree(task.pid);
-                }
-            }
-            Some(found) = health.recv(), if !over => {
-                if let Some(task) = task.as_mut() {
-                    let id = task.info.task_id.clone();
-                    client.update(&id, TaskState::TaskRunning, |status| {
-                        status.healthy = Some(found.healthy);
-                        status.reason = Some(v1::task_status::Reason::TaskHealthCheckStatusUpdated as i32);
-                    }).await;
-                    if found.kill && !task.killed {
-                        task.unhealthy = true;
-                        terminate(task, None);
-                    }
-                }
-            }
-            () = tokio::time::sleep_until(farewell), if over => {}
+            status = wait(&mut session.child) => session.ended(&id, status),
+            Some(found) = next.recv() => session.found(&id, found),
+            () = at(due) => session.pod.tick(session.started.elapsed()),
+            () = at(farewell) => {}
         }
+        session.act().await;
     }
 }
 
-fn terminate(task: &mut Task, policy: Option<&v1::KillPolicy>) {
-    task.killed = true;
-    task.kill_at = Some(tokio::time::Instant::now() + grace(policy, &task.info, KILL_GRACE));
-    let _ = killpg(Pid::from_raw(task.pid), Signal::SIGTERM);
+impl Session {
+    fn event(&mut self, event: Event, task: &mut Option<String>) {
+        let now = self.started.elapsed();
+        self.pod.set_knows_killing(self.client.framework_knows_killing());
+        match event.r#type() {
+            event::Type::Launch if task.is_none() => {
+                let info = event.launch.unwrap_or_default().task;
+                *task = Some(info.task_id.value.clone());
+                self.pod.launch_group(vec![info], String::new);
+            }
+            event::Type::Kill => {
+                let kill = event.kill.unwrap_or_default();
+                self.pod.kill_task(now, &kill.task_id.value, kill.kill_policy.as_ref());
+            }
+            event::Type::Shutdown => self.pod.shut_down(now),
+            _ => {}
+        }
+    }
+
+    /// The task's process has ended.
+    fn ended(&mut self, task: &str, status: std::io::Result<ExitStatus>) {
+        self.child = None;
+        // What it started must not outlive it.
+        let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        let now = self.started.elapsed();
+        let ended = match (status, out_of_memory()) {
+            (Ok(status), Some(exceeded)) if !status.success() => {
+                Ended::Failed(Reason::ContainerLimitationMemory, exceeded)
+            }
+            (Ok(status), _) => Ended::Known(Box::new(WaitContainer {
+                exit_status: Some(status.into_raw()),
+                ..Default::default()
+            })),
+            (Err(error), _) => Ended::Failed(Reason::CommandExecutorFailed, error.to_string()),
+        };
+        self.pod.ended(now, task, ended);
+    }
+
+    fn found(&mut self, task: &str, found: Found) {
+        let now = self.started.elapsed();
+        match found {
+            Found::Health(health) => self.pod.health(now, task, health.healthy, health.kill),
+            Found::Check(result) => self.pod.checked(task, result),
+        }
+    }
+
+    async fn act(&mut self) {
+        // Starting the task gives more to do.
+        loop {
+            let actions = self.pod.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.carry_out(action).await;
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Update(status) => {
+                // The agent knows the container.
+                self.client.report(v1::TaskStatus { container_status: None, ..*status }).await;
+            }
+            Action::Launch(_, task) => {
+                let (now, id) = (self.started.elapsed(), task.task_id.value.clone());
+                match spawn(&task) {
+                    Ok(child) => {
+                        self.pid = child.id().and_then(|pid| pid.try_into().ok()).unwrap_or(0);
+                        self.child = Some(child);
+                        self.pod.launched(now, &id, Ok(()));
+                    }
+                    Err(message) => {
+                        let failed = Ended::Failed(Reason::CommandExecutorFailed, message);
+                        self.pod.ended(now, &id, failed);
+                    }
+                }
+            }
+            Action::Signal(_, signal) if self.child.is_some() => match signal {
+                SIGKILL => kill_tree(self.pid),
+                _ => {
+                    let _ = killpg(Pid::from_raw(self.pid), Signal::SIGTERM);
+                }
+            },
+            Action::Check(_, task) => {
+                let command = task.command.clone().unwrap_or_default();
+                let commands =
+                    Commands::Here { prefix: Vec::new(), environment: environment(&command) };
+                let place = Place { ip: [127, 0, 0, 1].into(), commands };
+                self.checks = health::watch_all(&task, &place, &self.found);
+            }
+            Action::StopChecks(_) => self.checks.drain(..).for_each(|check| check.abort()),
+            Action::Done => self.farewell = Some(Instant::now() + FAREWELL),
+            // The process is a child: its end is heard of.
+            Action::Wait(..) | Action::Signal(..) => {}
+        }
+    }
 }
 
 async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
@@ -240,7 +264,7 @@ async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
 }
 
 /// Waits until then; for ever without a time.
-pub(super) async fn at(time: Option<tokio::time::Instant>) {
+pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

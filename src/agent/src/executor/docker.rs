@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, Heard};
 use super::command::{at, grace};
-use super::health::{self, Health, Place};
+use super::health::{self, Commands, Found, Health, Place};
 use crate::containerizer::docker::{connect, end};
 
 const FAREWELL: Duration = Duration::from_secs(60);
@@ -259,16 +259,18 @@ impl Session {
             self.stop_container(grace);
             return;
         }
-        let Some(check) = task.health_check.clone() else { return };
         let ip = ip.and_then(|ip| ip.parse().ok()).unwrap_or_else(|| [127, 0, 0, 1].into());
         let host = format!("unix://{}", self.socket.display());
         let prefix = ["docker", "-H", &host, "exec", &self.name].map(str::to_owned).to_vec();
-        let place = Place { ip, prefix, environment: Vec::new() };
+        let place = Place { ip, commands: Commands::Here { prefix, environment: Vec::new() } };
         let steps = self.steps.clone();
         let (tell, mut found) = mpsc::channel(16);
-        tokio::spawn(health::watch(check, place, tell));
+        // As in the original, containers of Docker have health checks only. They end with this process.
+        let checked = v1::TaskInfo { check: None, ..task.clone() };
+        let _running = health::watch_all(&checked, &place, &tell);
         tokio::spawn(async move {
-            while let Some(health) = found.recv().await {
+            while let Some(found) = found.recv().await {
+                let Found::Health(health) = found else { continue };
                 if steps.send(Step::Health(health)).await.is_err() {
                     return;
                 }
