@@ -3,7 +3,7 @@
 usage: console.py MASTER FILE        MASTER is host:port
 
 Lines of FILE, which may be appended to at any time, are JSON: {"run": TaskInfo without agent_id} launches a task on the
-next offer, {"kill": TASK_ID, "grace": SECONDS} kills one, {"stop": true} tears the framework down. Each update is printed
+next offer, {"group": [TaskInfo, ...], "executor": ExecutorInfo without framework_id} a group of them, {"kill": TASK_ID, "grace": SECONDS} kills one, {"stop": true} tears the framework down. Each update is printed
 as a line of JSON: task, state, reason, message. Speaks the v1 scheduler API with nothing but Python's library.
 """
 import http.client
@@ -49,15 +49,22 @@ class Console:
         with self.lock:
             while self.waiting and self.offers:
                 offer_id, offer = self.offers.popitem()
-                task = dict(self.waiting.pop(0), agent_id=offer["agent_id"])
-                self.agents[task["task_id"]["value"]] = offer["agent_id"]
-                launch = {"type": "LAUNCH", "launch": {"task_infos": [task]}}
+                command = self.waiting.pop(0)
+                group = command.get("group") or [command["run"]]
+                tasks = [dict(task, agent_id=offer["agent_id"]) for task in group]
+                for task in tasks:
+                    self.agents[task["task_id"]["value"]] = offer["agent_id"]
+                launch = {"type": "LAUNCH", "launch": {"task_infos": tasks}}
+                if "group" in command:
+                    executor = dict(command["executor"], framework_id={"value": self.framework})
+                    group = {"executor": executor, "task_group": {"tasks": tasks}}
+                    launch = {"type": "LAUNCH_GROUP", "launch_group": group}
                 accept = {"offer_ids": [{"value": offer_id}], "operations": [launch], "filters": {"refuse_seconds": 0.1}}
                 self.call(type="ACCEPT", accept=accept)
 
     def command(self, command):
-        if "run" in command:
-            self.waiting.append(command["run"])
+        if "run" in command or "group" in command:
+            self.waiting.append(command)
             self.launch()
         elif "kill" in command:
             kill = {"task_id": {"value": command["kill"]}, "agent_id": self.agents.get(command["kill"])}
@@ -102,7 +109,8 @@ class Console:
                 self.offers.pop(event["rescind"]["offer_id"]["value"], None)
             elif kind == "UPDATE":
                 status = event["update"]["status"]
-                say(task=status["task_id"]["value"], state=status["state"], reason=status.get("reason"), message=status.get("message"))
+                shown = {key: status[key] for key in ("healthy", "check_status") if key in status}
+                say(task=status["task_id"]["value"], state=status["state"], reason=status.get("reason"), message=status.get("message"), **shown)
                 if "uuid" in status:
                     acknowledge = {key: status[key] for key in ("agent_id", "task_id", "uuid")}
                     self.call(type="ACKNOWLEDGE", acknowledge=acknowledge)

@@ -180,7 +180,7 @@ impl Cluster {
         let work = self.subdirectory("agent");
         let runtime = self.subdirectory("agent-runtime");
         let launcher = self.subdirectory("agent-launcher");
-        for name in ["mesos-executor", "mesos-docker-executor"] {
+        for name in ["mesos-executor", "mesos-docker-executor", "mesos-default-executor"] {
             let link = launcher.join(name);
             if !link.exists() {
                 std::os::unix::fs::symlink(binary("mesos-agent"), &link)

@@ -13,6 +13,7 @@ pub mod http;
 pub mod lab;
 pub mod ports;
 pub mod programs;
+pub mod site;
 pub mod skip;
 pub mod wait;
 pub mod zookeeper;

@@ -12,7 +12,6 @@ const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("flags of what is not built are not known", &["empty/agent/v1/GET_FLAGS"]),
-    ("the input and output of containers is not served", &["errors/agent/attach-output-unknown"]),
     ("the recording's operator had reserved resources", &["running/agent/v1/GET_OPERATIONS"]),
 ];
 
