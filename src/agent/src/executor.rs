@@ -32,7 +32,7 @@ pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
                 match run {
                     Program::Command => command::run().await,
                     Program::Default => default::run().await,
-                    Program::Docker => docker::run(&rest).await,
+                    Program::Docker => Box::pin(docker::run(&rest)).await,
                 }
             })
         });

@@ -127,6 +127,9 @@ pub struct RecoveredContainer {
     pub has_io: bool,
 }
 
+/// A container that the agent before had, and the process that stays beside it.
+pub type Living = (ContainerId, i32);
+
 /// Why a container can't be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotRemoved {
@@ -485,7 +488,7 @@ impl Agent {
     pub fn recover_containers(
         &mut self,
         found: Vec<RecoveredContainer>,
-    ) -> (Vec<(ContainerId, i32)>, Vec<(ContainerId, i32)>) {
+    ) -> (Vec<Living>, Vec<Living>) {
         let (mut watched, mut ended) = (Vec::new(), Vec::new());
         for RecoveredContainer { id, pid, status, class, has_io } in found {
             let has_root = id.depth() == 0

@@ -213,7 +213,7 @@ async fn watch_check(check: CheckInfo, place: Place, tell: mpsc::Sender<Found>) 
         if let Some(status) = probed.as_status(kind)
             && status != last
         {
-            last = status.clone();
+            last = status;
             if tell.send(Found::Check(status)).await.is_err() {
                 return;
             }

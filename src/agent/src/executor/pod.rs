@@ -102,7 +102,7 @@ impl Pod {
                 container_id: Some(v1::ContainerId { value: task.container.clone(), parent: None }),
                 ..Default::default()
             }),
-            check_status: known.and_then(|task| task.check.clone()),
+            check_status: known.and_then(|task| task.check),
             ..Default::default()
         };
         fill(&mut status);

@@ -33,13 +33,12 @@ const CHUNK: usize = 16 << 10;
 /// Records that wait for a client.
 const WAITING_MAX: usize = 16;
 
-fn not_found(id: &ContainerId) -> Box<Response> {
-    let text = format!("Container {id} cannot be found");
-    Box::new(respond::text(StatusCode::NOT_FOUND, text))
+fn not_found(id: &ContainerId) -> Response {
+    respond::text(StatusCode::NOT_FOUND, format!("Container {id} cannot be found"))
 }
 
-fn failed(text: impl Into<Body>) -> Box<Response> {
-    Box::new(respond::text(StatusCode::INTERNAL_SERVER_ERROR, text))
+fn failed(text: impl Into<Body>) -> Response {
+    respond::text(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
 impl App {
@@ -50,9 +49,10 @@ impl App {
         let runtime: PathBuf = match found {
             Some(Some(Some(runtime))) => runtime,
             Some(Some(None)) => {
-                return Err(failed("I/O switchboard server was disabled for this container"));
+                let text = "I/O switchboard server was disabled for this container";
+                return Err(Box::new(failed(text)));
             }
-            Some(None) => return Err(not_found(id)),
+            Some(None) => return Err(Box::new(not_found(id))),
             None => return Err(Box::new(self.ending())),
         };
         // The process that serves it may not have come to that yet.
@@ -61,7 +61,8 @@ impl App {
             match switchboard::connect(&runtime).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) if pause > Duration::from_secs(2) => {
-                    return Err(failed(format!("Failed to connect to container {id}: {error}")));
+                    let text = format!("Failed to connect to container {id}: {error}");
+                    return Err(Box::new(failed(text)));
                 }
                 Err(_) => tokio::time::sleep(pause).await,
             }
@@ -89,7 +90,7 @@ impl App {
     ) -> Result<Box<Response>, Box<Response>> {
         let mut stream = self.attach(id).await?;
         let asked = stream.write_all(switchboard::OUTPUT).await;
-        asked.map_err(|error| failed(error.to_string()))?;
+        asked.map_err(|error| Box::new(failed(error.to_string())))?;
         let content = match accept {
             Media::One(content) | Media::Stream(content) => content,
         };
@@ -164,7 +165,8 @@ impl App {
     async fn input(&self, id: &ContainerId, calls: &mut Calls) -> Result<(), Box<Response>> {
         let stream = self.attach(id).await?;
         let (mut from, mut to) = stream.into_split();
-        to.write_all(switchboard::INPUT).await.map_err(|error| failed(error.to_string()))?;
+        let asked = to.write_all(switchboard::INPUT).await;
+        asked.map_err(|error| Box::new(failed(error.to_string())))?;
         let mut nothing = [0];
         loop {
             let call = tokio::select! {
@@ -268,7 +270,9 @@ impl Calls {
             match self.records.next() {
                 Ok(Some(record)) => return Some(self.parse(&record)),
                 Ok(None) => {}
-                Err(error) => return Some(Err(failed(format!("Decoder failure: {error}")))),
+                Err(error) => {
+                    return Some(Err(Box::new(failed(format!("Decoder failure: {error}")))));
+                }
             }
             match self.body.next().await? {
                 Ok(chunk) => self.records.push(&chunk),
