@@ -10,11 +10,13 @@ pub mod helper;
 pub mod launcher;
 mod namespaces;
 pub mod processes;
+mod shared;
 mod start;
 pub mod supervise;
 pub mod switchboard;
 mod volumes;
 
+pub use shared::SharedPath;
 pub use volumes::PersistentVolume;
 
 pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER};
@@ -52,6 +54,8 @@ pub struct Supervision {
     pub window: Option<(u16, u16)>,
     /// The process whose namespaces it shares.
     pub beside: Option<i32>,
+    /// What it shares of the sandbox of the container that it is nested in.
+    pub shared_paths: Vec<SharedPath>,
 }
 
 /// A container to start.

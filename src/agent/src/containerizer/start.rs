@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::launcher::Config;
-use super::{Launch, Program, Supervision, docker, fetch, helper, supervise, volumes};
+use super::{Launch, Program, Supervision, docker, fetch, helper, shared, supervise, volumes};
 use crate::checkpoint::{self, found};
 
 /// Variables by which an executor of ours learns what concerns only it; its task never sees them.
@@ -36,6 +36,9 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     let user = user(launch)?;
     prepare_sandbox(launch, user.as_ref())?;
     volumes::link(&launch.sandbox, &launch.volumes, user.as_ref())?;
+    if let Some(supervision) = &launch.supervision {
+        shared::link(&launch.sandbox, &supervision.shared_paths, user.as_ref())?;
+    }
     let name = user.as_ref().map(|user| user.name.as_str());
     let fetcher = fetch::Fetcher { sandbox: &launch.sandbox, user: name };
     for uri in &launch.uris {

@@ -14,7 +14,7 @@ use mesos::v1::task_status::Reason;
 use super::container_id::ContainerId;
 use super::{Agent, Effect};
 use crate::checkpoint::paths::Run;
-use crate::containerizer::{Launch, Program, Supervision};
+use crate::containerizer::{Launch, Program, SharedPath, Supervision};
 
 /// Ends that are remembered of the containers nested in one other, newest last.
 const ENDED_MAX: usize = 1000;
@@ -188,7 +188,7 @@ impl Agent {
     /// # Errors
     /// Why it can't be, in the original's words.
     pub fn launch_container(&mut self, ask: Ask) -> Result<Launched, String> {
-        let Ask { id, class, command, container: kind, resources } = ask;
+        let Ask { id, class, command, container: mut kind, resources } = ask;
         let is_alive = self.containers.get(&id).is_some_and(Container::is_alive);
         if is_alive || (id.depth() == 0 && self.root(id.root()).is_some()) {
             return Ok(Launched::Already);
@@ -207,6 +207,11 @@ impl Agent {
         }
         let given = command.user.clone().filter(|_| self.settings.switch_user);
         let (run, sandbox, inherited) = self.place(&id)?;
+        let shared_paths = id
+            .parent()
+            .and_then(|parent| self.sandbox_of(&parent))
+            .map(|parent| take_shared(kind.as_mut(), &parent))
+            .unwrap_or_default();
         let user = given.or(inherited);
         let terminal = kind.as_ref().and_then(|kind| kind.tty_info.as_ref());
         let window = terminal.map(|tty| {
@@ -222,6 +227,7 @@ impl Agent {
             has_io,
             window: window.map(|(rows, columns)| (rows.max(1), columns.max(1))),
             beside: beside.and_then(|parent| self.first_process(&parent)),
+            shared_paths,
         };
         let launch = Launch {
             environment: environment(&command, &sandbox),
@@ -233,6 +239,8 @@ impl Agent {
             user: user.clone(),
             container: kind,
             resources: resources.clone(),
+            // Only executors have persistent volumes: those in them reach these through their sandbox.
+            volumes: Vec::new(),
             program: Program::Custom(command),
         };
         tracing::info!(container = %id, ?class, "container to start");
@@ -249,6 +257,14 @@ impl Agent {
         self.containers.insert(id, container);
         self.effects.push(Effect::Launch(Box::new(launch)));
         Ok(Launched::Launching)
+    }
+
+    /// The sandbox of a container.
+    fn sandbox_of(&self, id: &ContainerId) -> Option<PathBuf> {
+        match self.containers.get(id) {
+            Some(container) => Some(container.sandbox.clone()),
+            None => self.root(id.root()).filter(|_| id.depth() == 0).map(|root| root.sandbox),
+        }
     }
 
     /// Where a container runs: its run, its sandbox, and the user of what it is in.
@@ -518,6 +534,24 @@ impl Agent {
         }
         (watched, ended)
     }
+}
+
+/// The volumes of a container that are in the sandbox of its parent; what is left in `kind` is others' business.
+fn take_shared(kind: Option<&mut v1::ContainerInfo>, parent: &std::path::Path) -> Vec<SharedPath> {
+    let Some(kind) = kind else { return Vec::new() };
+    let mut shared = Vec::new();
+    kind.volumes.retain(|volume| {
+        let source = volume.source.as_ref().and_then(|source| source.sandbox_path.as_ref());
+        let of_parent = source
+            .filter(|source| source.r#type() == v1::volume::source::sandbox_path::Type::Parent);
+        shared.extend(of_parent.map(|source| SharedPath {
+            sandbox: parent.to_owned(),
+            path: source.path.clone(),
+            container_path: volume.container_path.clone(),
+        }));
+        of_parent.is_none()
+    });
+    shared
 }
 
 /// What a container's process finds in its environment.
