@@ -12,6 +12,7 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod disk;
+pub mod metrics;
 pub mod path;
 pub mod quorum;
 pub mod sasl;
