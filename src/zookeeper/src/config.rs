@@ -79,8 +79,8 @@ pub struct Config {
     pub is_dynamic: bool,
     /// What protects the server.
     pub security: Security,
-    /// Connections that may wait to be accepted.
-    pub listen_backlog: u32,
+    /// Connections that may wait to be accepted, as given; −1 for the system's own idea.
+    pub listen_backlog: i32,
     /// Whether connections of clients have TCP keep-alive.
     pub client_keep_alive: bool,
     /// Time in which a new connection must ask for its session.
@@ -220,11 +220,7 @@ impl Config {
             enforce_quota: values.boolean("enforceQuota")?,
             skip_acl: values.yes_or_no("skipACL", false)?,
             trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,
-            listen_backlog: match values.number("clientPortListenBacklog", -1i32)? {
-                // What Java takes when it is told nothing.
-                ..=0 => 50,
-                given => given.cast_unsigned(),
-            },
+            listen_backlog: values.number("clientPortListenBacklog", -1)?,
             client_keep_alive: values.boolean("clientTcpKeepAlive")?,
             first_frame: Duration::from_millis(
                 values.number("nio.sessionlessCnxnTimeout", 10_000)?,

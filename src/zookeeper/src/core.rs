@@ -14,7 +14,7 @@ mod suspend;
 mod sweep;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use jute::{Code, Writer};
 
 use crate::auth::Auth;
 use crate::disk::replay::Digests;
+use crate::metrics::Metrics;
 use crate::sasl::digest_md5;
 use crate::tree::Tree;
 use crate::watch::Table;
@@ -34,6 +35,11 @@ pub use connect::password;
 pub use following::Forward;
 pub(crate) use following::read_touched;
 pub use reconfig::Changes;
+
+/// The tree's digest is kept of every so manyth transaction (`DataTree.DIGEST_LOG_INTERVAL`).
+const DIGEST_EVERY: i64 = 128;
+/// Digests kept.
+const DIGESTS_MAX: usize = 1024;
 
 /// A connection of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,6 +178,12 @@ pub struct Core {
     /// How long requests took, for `srvr`.
     pub latency: Latency,
     nonces: authenticate::Nonces,
+    /// Proofs of clients that were none.
+    pub auth_failed: u64,
+    /// Where everything else is counted.
+    pub metrics: Arc<Metrics>,
+    /// Zxids and the tree's digest behind each.
+    digests: VecDeque<(i64, i64)>,
     effects: Vec<Effect>,
     /// Writes are refused.
     is_suspended: bool,
@@ -223,6 +235,9 @@ impl Core {
             sent: 0,
             latency: Latency::default(),
             nonces: authenticate::Nonces::default(),
+            auth_failed: 0,
+            metrics: Arc::default(),
+            digests: VecDeque::new(),
             effects: Vec::new(),
             is_suspended: false,
         }
@@ -269,6 +284,30 @@ impl Core {
         self.latency.note(took);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.latency.note(took);
+        }
+    }
+
+    /// Forgets what was counted of all clients so far.
+    pub fn reset_statistics(&mut self) {
+        (self.received, self.sent, self.latency) = (0, 0, Latency::default());
+    }
+
+    /// Number of watches of data and of children.
+    pub fn watch_total(&self) -> usize {
+        self.data_watches.counts().2 + self.child_watches.counts().2
+    }
+
+    /// The tree's digest behind every so manyth transaction: zxids and digests.
+    pub fn digests(&self) -> &VecDeque<(i64, i64)> {
+        &self.digests
+    }
+
+    fn note_digest(&mut self) {
+        if self.zxid % DIGEST_EVERY == 0 {
+            if self.digests.len() == DIGESTS_MAX {
+                self.digests.pop_front();
+            }
+            self.digests.push_back((self.zxid, self.tree.digest()));
         }
     }
 
@@ -413,6 +452,7 @@ impl Core {
         let digest = self.settings.digests.then(|| self.tree.digest());
         let entry = Entry { session, cxid, zxid: self.zxid, time, txn, digest };
         self.effects.push(Effect::Append(Box::new(entry)));
+        self.note_digest();
     }
 
     /// A write that failed takes a number too.

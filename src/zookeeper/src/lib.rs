@@ -8,6 +8,7 @@
 //! connections are bounded. Sources: `org.apache.zookeeper.server` of 3.8, by class as named at each item.
 
 pub mod acl;
+pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod core;
@@ -18,6 +19,7 @@ pub mod quorum;
 pub mod sasl;
 pub mod secret;
 pub mod server;
+pub mod status;
 mod stream;
 pub mod tls;
 pub mod tree;

@@ -6,7 +6,7 @@ mod show;
 mod summary;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use names::{Counter, Set, Summary};
@@ -22,6 +22,64 @@ pub struct Metrics {
     counters: Vec<AtomicU64>,
     summaries: Vec<Values>,
     sets: Vec<Mutex<BTreeMap<String, Arc<Values>>>>,
+    /// Sizes of replies to clients, in bytes.
+    pub responses: Sizes,
+    /// Sizes of a leader's proposals, in bytes.
+    pub proposals: Sizes,
+    /// The bits of the chance that a new session is dropped.
+    drop_chance: AtomicU64,
+}
+
+/// Last, least and most of some sizes in bytes, −1 before there is any (`BufferStats`).
+#[derive(Debug)]
+pub struct Sizes {
+    last: AtomicI64,
+    least: AtomicI64,
+    most: AtomicI64,
+}
+
+/// What [`Sizes`] are at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeTotals {
+    /// The last.
+    pub last: i64,
+    /// The least.
+    pub least: i64,
+    /// The most.
+    pub most: i64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        let none = || AtomicI64::new(-1);
+        Self { last: none(), least: none(), most: none() }
+    }
+}
+
+impl Sizes {
+    /// One more.
+    pub fn note(&self, size: usize) {
+        let size = size as i64;
+        self.last.store(size, Relaxed);
+        // As unsigned numbers, -1 is more than any size.
+        if (size as u64) < self.least.load(Relaxed) as u64 {
+            self.least.store(size, Relaxed);
+        }
+        self.most.fetch_max(size, Relaxed);
+    }
+
+    /// What there is so far.
+    pub fn totals(&self) -> SizeTotals {
+        let of = |number: &AtomicI64| number.load(Relaxed);
+        SizeTotals { last: of(&self.last), least: of(&self.least), most: of(&self.most) }
+    }
+
+    /// Begins anew.
+    pub fn reset(&self) {
+        for number in [&self.last, &self.least, &self.most] {
+            number.store(-1, Relaxed);
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -30,6 +88,9 @@ impl Default for Metrics {
             counters: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             summaries: Summary::ALL.iter().map(|_| Values::default()).collect(),
             sets: Set::ALL.iter().map(|_| Mutex::default()).collect(),
+            responses: Sizes::default(),
+            proposals: Sizes::default(),
+            drop_chance: AtomicU64::new(0f64.to_bits()),
         }
     }
 }
@@ -51,6 +112,16 @@ impl Metrics {
     /// A counter's value.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counters.get(counter as usize).map_or(0, |count| count.load(Relaxed))
+    }
+
+    /// The chance that a new session is dropped to keep their number down, from 0 to 1.
+    pub fn drop_chance(&self) -> f64 {
+        f64::from_bits(self.drop_chance.load(Relaxed))
+    }
+
+    /// See [`Metrics::drop_chance`].
+    pub fn set_drop_chance(&self, chance: f64) {
+        self.drop_chance.store(chance.to_bits(), Relaxed);
     }
 
     /// One more value of a summary; times are in ms.

@@ -8,6 +8,7 @@ mod door;
 mod ensemble;
 mod full;
 pub mod peer;
+mod questions;
 mod snapshots;
 
 use std::collections::HashMap;
@@ -27,11 +28,13 @@ use crate::config::Config;
 use crate::core::{ConnectionId, Core, Effect, Settings};
 use crate::disk::{DiskError, load, log::Log, snapshot};
 use crate::quorum::net::{Event, Events};
+use crate::status::Standing;
 use crate::tls::{Tls, TlsError};
-use crate::words;
 use connection::{Outgoing, Permit, Ports};
 use door::Door;
 use peer::Peer;
+use questions::Administrators;
+pub(crate) use questions::Question;
 
 /// Requests that may wait for the core; connections are not read beyond that.
 const QUEUE_MAX: usize = 4096;
@@ -43,7 +46,7 @@ pub(crate) enum Input {
     Opened(ConnectionId, Peer, Outgoing),
     Frame(ConnectionId, bytes::Bytes, Permit),
     Closed(ConnectionId),
-    Word([u8; 4], oneshot::Sender<Option<String>>),
+    Question(Question),
     Tick,
     Member(Event),
     Snapshot(u64, snapshots::Written),
@@ -66,6 +69,18 @@ pub enum ServerError {
     /// Keys and certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A port for administrators.
+    #[error("cannot listen on {address} for {what}: {source}; set {keys} in zoo.cfg")]
+    ListenForAdministrators {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// The keys that say where, or that there is to be none.
+        keys: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The data directory is another server's.
     #[error("{} is in use by another server: {source}", path.display())]
     InUse {
@@ -147,13 +162,16 @@ impl Server {
         let tick_max_ms = if config.ensemble.is_some() { 100 } else { 1000 };
         let tick_every =
             Duration::from_millis(u64::from(config.tick_ms).clamp(10, tick_max_ms) / 2);
+        let administrators = Administrators::listen(&config).await?;
         let mut core = Core::new(settings, state, wall_ms());
         core.changes.is_enabled = config.is_dynamic;
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
+        let mut log = Log::new(logs.clone(), config.log.clone());
+        log.metrics = core.metrics.clone();
         let mut actor = Actor {
             core,
             outgoing: HashMap::new(),
-            log: Log::new(logs.clone(), config.log.clone()),
+            log,
             taking: snapshots::Snapshots::new(&config, &inputs),
             snapshots,
             logs,
@@ -163,6 +181,7 @@ impl Server {
             base_ms: wall_ms(),
             permits: Vec::new(),
             quorum: None,
+            standing: Standing::default(),
             _locks: locks,
         };
         if let Some(ensemble) = config.ensemble.clone() {
@@ -170,12 +189,13 @@ impl Server {
             let quorum = ensemble::start(ensemble, &mut actor, events, shutdown.clone()).await?;
             actor.quorum = Some(Box::new(quorum));
         }
+        let mut tasks = administrators.serve(&config, &inputs, &shutdown);
         let ticks = tokio::spawn(tick(tick_every, inputs.clone(), shutdown.clone()));
         let ports = Ports::new(inputs, config, shutdown.clone());
         let acceptors = doors
             .into_iter()
             .map(|(listener, door)| tokio::spawn(ports.clone().accept(listener, door)));
-        let tasks = std::iter::once(ticks).chain(acceptors).collect();
+        tasks.extend(std::iter::once(ticks).chain(acceptors));
         drop(ports);
         let (result, ended) = oneshot::channel();
         std::thread::Builder::new()
@@ -294,6 +314,7 @@ struct Actor {
     /// Of the requests of this batch: given back when their replies are on their way.
     permits: Vec<(ConnectionId, Permit)>,
     quorum: Option<Box<ensemble::Quorum>>,
+    standing: Standing,
     _locks: Vec<File>,
 }
 
@@ -348,11 +369,7 @@ impl Actor {
                 self.outgoing.remove(&id);
                 self.core.closed(id);
             }
-            Input::Word(word, reply) => {
-                let now =
-                    words::Now { waiting, uptime: self.began.elapsed(), core_ms: self.now_ms() };
-                drop(reply.send(words::answer(&word, &self.config, &mut self.core, now)))
-            }
+            Input::Question(question) => self.question(question, waiting, None),
         }
     }
 

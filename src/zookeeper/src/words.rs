@@ -1,76 +1,102 @@
-//! Four-letter words: what monitoring asks on the client port.
+//! Four-letter words: what monitoring asks on the port for clients (`org.apache.zookeeper.server.command`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use jute::request::opcode;
 
 use crate::config::Config;
-use crate::core::{Connection, Core, Latency};
+use crate::core::Connection;
+use crate::metrics::{self, decimal};
+use crate::status::{self, View, directory_size};
 
-/// The version that clients and exporters look for, then our own.
-pub const VERSION: &str =
-    concat!("3.8.4-meso-", env!("CARGO_PKG_VERSION"), ", built on 2024-02-12 22:16 UTC");
+pub use status::VERSION;
 
 /// All words that may be answered.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 18] = [
     "ruok", "srvr", "stat", "mntr", "conf", "cons", "crst", "srst", "dump", "envi", "isro", "wchs",
-    "wchc", "wchp", "dirs", "hash",
+    "wchc", "wchp", "dirs", "hash", "gtmk", "stmk",
 ];
+/// Those that are answered without a leader too.
+const ALWAYS: [&str; 5] = ["ruok", "envi", "isro", "gtmk", "stmk"];
+/// The one that is followed by eight bytes.
+pub const SET_TRACE_MASK: &[u8; 4] = b"stmk";
 
-/// What only the shell knows.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// Requests that wait for the core.
-    pub waiting: usize,
-    /// Time since the start.
-    pub uptime: Duration,
-    /// The core's clock.
-    pub core_ms: i64,
+/// Whether a connection that begins so asks a word.
+pub fn is_word(first: &[u8; 4]) -> bool {
+    WORDS.iter().any(|known| known.as_bytes() == first)
 }
 
-/// The answer to what a connection begins with; `None` if it is no word.
-pub fn answer(word: &[u8; 4], config: &Config, core: &mut Core, now: Now) -> Option<String> {
-    let word = WORDS.iter().find(|known| known.as_bytes() == word)?;
-    if !config.words.iter().any(|allowed| allowed == "*" || allowed == word) {
+/// The answer to a word, and the number behind it, if it is `stmk`; `None` if it is no word.
+pub fn answer(word: &[u8; 4], argument: Option<i64>, view: &mut View) -> Option<String> {
+    let word = *WORDS.iter().find(|known| known.as_bytes() == word)?;
+    if !view.config.words.iter().any(|allowed| allowed == "*" || allowed == word) {
         return Some(format!("{word} is not executed because it is not in the whitelist.\n"));
     }
-    if core.mode == "looking" && !matches!(*word, "ruok" | "conf" | "envi") {
-        return Some("This ZooKeeper instance is not currently serving requests\n".to_owned());
+    if !view.is_serving() && !ALWAYS.contains(&word) {
+        let newline = if word == "hash" { "" } else { "\n" };
+        return Some(format!("This ZooKeeper instance is not currently serving requests{newline}"));
     }
-    Some(match *word {
+    Some(match word {
         "ruok" => "imok".to_owned(),
+        "isro" if !view.is_serving() => "null".to_owned(),
+        "isro" if view.is_read_only() => "ro".to_owned(),
         "isro" => "rw".to_owned(),
-        "srvr" => server(core, false, now),
-        "stat" => server(core, true, now),
-        "mntr" => monitor(core, now),
-        "conf" => configuration(config),
-        "cons" => core.connections().map(|one| client(core, one, true)).collect::<String>() + "\n",
+        "srvr" => server(view, false),
+        "stat" => server(view, true),
+        "mntr" => monitor(view),
+        "conf" => configuration(view),
+        "cons" => clients(view, true) + "\n",
         "crst" => {
-            core.reset_connection_statistics();
+            view.core.reset_connection_statistics();
             "Connection stats reset.\n".to_owned()
         }
         "srst" => {
-            (core.received, core.sent, core.latency) = (0, 0, Latency::default());
+            reset(view);
             "Server stats reset.\n".to_owned()
         }
-        "dump" => dump(core, now),
-        "envi" => environment(),
+        "dump" => dump(view),
+        "envi" => status::environment().iter().fold(
+            "Environment:\n".to_owned(),
+            |mut text, (name, value)| {
+                let _ = writeln!(text, "{name}={value}");
+                text
+            },
+        ),
         "wchs" => {
-            let (connections, paths, watches) = core.watch_counts();
+            let (connections, paths, watches) = view.core.watch_counts();
             format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
         }
-        "wchc" => grouped(core.watches().map(|(id, path)| (format!("0x{id:x}"), path.to_owned()))),
-        "wchp" => grouped(core.watches().map(|(id, path)| (path.to_owned(), format!("0x{id:x}")))),
+        "wchc" => {
+            grouped(view.core.watches().map(|(id, path)| (format!("0x{id:x}"), path.to_owned())))
+        }
+        "wchp" => {
+            grouped(view.core.watches().map(|(id, path)| (path.to_owned(), format!("0x{id:x}"))))
+        }
         "dirs" => format!(
             "datadir_size: {}\nlogdir_size: {}\n",
-            size(&config.data_dir),
-            size(&config.data_log_dir)
+            directory_size(&view.config.data_dir),
+            directory_size(&view.config.data_log_dir)
         ),
-        _ => format!("{:x}: {:x}\n", core.zxid(), core.tree().digest()),
+        "gtmk" => view.standing.trace_mask.to_string(),
+        "stmk" => {
+            view.standing.trace_mask = argument.unwrap_or_default();
+            view.standing.trace_mask.to_string()
+        }
+        _ => view.core.digests().iter().fold(String::new(), |mut text, (zxid, digest)| {
+            let _ = writeln!(text, "{zxid:x}: {digest}");
+            text
+        }),
     })
+}
+
+/// What `srst` and the administrator's `stat_reset` begin anew. Prometheus's counters only ever grow.
+pub(crate) fn reset(view: &mut View) {
+    view.core.reset_statistics();
+    view.metrics.responses.reset();
+    if view.config.metrics.is_none() {
+        view.metrics.reset();
+    }
 }
 
 fn grouped(pairs: impl Iterator<Item = (String, String)>) -> String {
@@ -88,20 +114,17 @@ fn grouped(pairs: impl Iterator<Item = (String, String)>) -> String {
     text + "\n"
 }
 
-/// Bytes of the files in a data directory; their room for more counts, as in the original.
-fn size(directory: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(directory.join("version-2")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+/// The line of each connection; the one that asks is the last.
+fn clients(view: &View, with_session: bool) -> String {
+    let mut text: String =
+        view.core.connections().map(|one| client(view, one, with_session)).collect();
+    if let Some(asker) = view.asker {
+        let _ = writeln!(text, " /{asker}[0](queued=0,recved=1,sent=0)");
+    }
+    text
 }
 
-/// A Java double with at most 4 decimals.
-fn decimal(value: f64) -> String {
-    let text = format!("{value:.4}");
-    let short = text.trim_end_matches('0');
-    if short.ends_with('.') { format!("{short}0") } else { short.to_owned() }
-}
-
-fn client(core: &Core, connection: &Connection, with_session: bool) -> String {
+fn client(view: &View, connection: &Connection, with_session: bool) -> String {
     let Connection { peer, received, sent, latency, .. } = connection;
     let interest = i32::from(connection.session.is_some());
     let mut text = format!(" /{peer}[{interest}](queued=0,recved={received},sent={sent}");
@@ -112,7 +135,7 @@ fn client(core: &Core, connection: &Connection, with_session: bool) -> String {
             ",sid=0x{session:x},lop={},est={},to={}",
             operation(code),
             connection.opened_wall_ms,
-            core.timeout_ms(connection).unwrap_or_default()
+            view.core.timeout_ms(connection).unwrap_or_default()
         );
         if xid >= 0 {
             let _ = write!(text, ",lcxid=0x{xid:x}");
@@ -130,7 +153,7 @@ fn client(core: &Core, connection: &Connection, with_session: bool) -> String {
 }
 
 /// The original's short names (`Request.op2String`).
-fn operation(code: i32) -> &'static str {
+pub(crate) fn operation(code: i32) -> &'static str {
     match code {
         opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => "CREA",
         opcode::DELETE => "DELE",
@@ -160,12 +183,15 @@ fn operation(code: i32) -> &'static str {
     }
 }
 
-fn server(core: &Core, with_clients: bool, now: Now) -> String {
+fn server(view: &View, with_clients: bool) -> String {
     let mut text = format!("Zookeeper version: {VERSION}\n");
-    if with_clients {
-        let clients: String = core.connections().map(|one| client(core, one, false)).collect();
-        let _ = write!(text, "Clients:\n{clients}\n");
+    if view.is_read_only() {
+        text.push_str("READ-ONLY mode; serving only read-only clients\n");
     }
+    if with_clients {
+        let _ = write!(text, "Clients:\n{}\n", clients(view, false));
+    }
+    let core = &view.core;
     let latency = &core.latency;
     let _ = write!(
         text,
@@ -175,120 +201,145 @@ fn server(core: &Core, with_clients: bool, now: Now) -> String {
         latency.max_ms,
         core.received,
         core.sent,
-        // The one that asks counts.
-        core.connections().count() + 1,
-        now.waiting,
+        view.connection_count(),
+        view.waiting,
         core.zxid(),
         core.mode,
         core.tree().node_count()
     );
+    if core.mode == "leader" {
+        let sizes = view.metrics.proposals.totals();
+        let _ = writeln!(
+            text,
+            "Proposal sizes last/min/max: {}/{}/{}",
+            sizes.last, sizes.least, sizes.most
+        );
+    }
     text
 }
 
-fn monitor(core: &Core, now: Now) -> String {
-    let (_, _, watches) = core.watch_counts();
-    let tree = core.tree();
-    let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    let lines: [(&str, String); 18] = [
-        ("zk_version", VERSION.to_owned()),
-        ("zk_server_state", core.mode.to_owned()),
-        ("zk_ephemerals_count", tree.ephemeral_count().to_string()),
-        ("zk_num_alive_connections", (core.connections().count() + 1).to_string()),
-        ("zk_avg_latency", decimal(core.latency.average_ms())),
-        ("zk_outstanding_requests", now.waiting.to_string()),
-        ("zk_znode_count", tree.node_count().to_string()),
-        ("zk_global_sessions", core.session_ends().count().to_string()),
-        ("zk_packets_sent", core.sent.to_string()),
-        ("zk_packets_received", core.received.to_string()),
-        ("zk_watch_count", watches.to_string()),
-        ("zk_min_latency", core.latency.min_ms.to_string()),
-        ("zk_max_file_descriptor_count", files_max()),
-        ("zk_approximate_data_size", tree.data_size().to_string()),
-        ("zk_open_file_descriptor_count", files.to_string()),
-        ("zk_local_sessions", "0".to_owned()),
-        ("zk_uptime", now.uptime.as_millis().to_string()),
-        ("zk_max_latency", core.latency.max_ms.to_string()),
-    ];
-    lines.iter().fold(String::new(), |mut text, (key, value)| {
-        let _ = writeln!(text, "{key}\t{value}");
-        text
-    })
+fn monitor(view: &View) -> String {
+    let mut text = format!("zk_version\t{VERSION}\nzk_server_state\t{}\n", view.core.mode);
+    if let Some(member) = &view.member {
+        let _ = writeln!(text, "zk_peer_state\t{}", View::peer_state(member));
+        if member.state == "observing" {
+            let _ = writeln!(text, "zk_observer_master_id\t{}", member.leader.unwrap_or(-1));
+        }
+    }
+    for (name, value) in view.gauges() {
+        let _ = writeln!(text, "zk_{name}\t{value}");
+    }
+    for (name, value) in metrics::key_values(view.metrics) {
+        let _ = writeln!(text, "zk_{name}\t{value}");
+    }
+    text
 }
 
-/// The limit of open files; −1 where the system doesn't tell.
-fn files_max() -> String {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|rest| rest.split_whitespace().next()).unwrap_or("-1").to_owned()
-}
-
-fn configuration(config: &Config) -> String {
-    let port = |address: Option<SocketAddr>| address.map_or(-1, |at| i32::from(at.port()));
-    format!(
-        "clientPort={}\nsecureClientPort={}\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
-        port(config.client_address),
-        port(config.security.secure_address),
+fn configuration(view: &View) -> String {
+    let config: &Config = view.config;
+    let mut text = format!(
+        "clientPort={}\nsecureClientPort={}\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId={}\n",
+        status::port(config.client_address),
+        status::port(config.security.secure_address),
         config.data_dir.join("version-2").display(),
-        size(&config.data_dir),
+        directory_size(&config.data_dir),
         config.data_log_dir.join("version-2").display(),
-        size(&config.data_log_dir),
+        directory_size(&config.data_log_dir),
         config.tick_ms,
         config.connections_per_address_max,
         config.session_timeout_min_ms,
         config.session_timeout_max_ms,
+        config.listen_backlog,
         config.ensemble.as_ref().map_or(0, |ensemble| ensemble.id)
-    )
-}
-
-fn dump(core: &Core, now: Now) -> String {
-    let mut sets: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for (session, end) in core.session_ends() {
-        sets.entry(end).or_default().push(session);
-    }
-    let count: usize = sets.values().map(Vec::len).sum();
-    let mut text = format!("SessionTracker dump:\nSession Sets ({})/({count}):\n", sets.len());
-    for (end, sessions) in &sets {
-        let _ = writeln!(text, "{} expire in {} ms:", sessions.len(), end - now.core_ms);
-        for session in sessions {
-            let _ = writeln!(text, "\t0x{session:x}");
-        }
-    }
-    let ephemerals: Vec<_> = core.tree().ephemeral_owners().collect();
-    let _ =
-        write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", ephemerals.len());
-    for session in ephemerals {
-        let _ = writeln!(text, "0x{session:x}:");
-        for path in core.tree().ephemerals(session) {
-            let _ = writeln!(text, "\t{path}");
-        }
-    }
-    let _ =
-        writeln!(text, "Connections dump:\nConnections Sets (1)/({}):", core.connections().count());
-    for connection in core.connections() {
-        let session = connection.session.unwrap_or_default();
-        let _ = writeln!(text, "\tip: /{} sessionId: 0x{session:x}", connection.peer);
+    );
+    if let Some(member) = &view.member {
+        let own = member.address(member.id);
+        let _ = write!(
+            text,
+            "initLimit={}\nsyncLimit={}\nelectionAlg=3\nelectionPort={}\nquorumPort={}\npeerType={}\nmembership: \n{}",
+            member.init_limit,
+            member.sync_limit,
+            own.map_or(0, |address| address.election_port),
+            own.map_or(0, |address| address.quorum_port),
+            i32::from(member.servers.is_observer(member.id)),
+            member.servers
+        );
     }
     text
 }
 
-fn environment() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "Environment:\nzookeeper.version={VERSION}\nhost.name={}\nos.name=Linux\nos.arch={}\nos.version={}\nuser.dir={}\n",
-        host.trim(),
-        std::env::consts::ARCH,
-        version.trim(),
-        std::env::current_dir().unwrap_or_default().display()
-    )
+fn dump(view: &View) -> String {
+    let mut text = "SessionTracker dump:\n".to_owned();
+    if view.tracks_sessions() {
+        let sets = view.session_ends();
+        let count: usize = sets.values().map(Vec::len).sum();
+        let _ = writeln!(text, "Session Sets ({})/({count}):", sets.len());
+        for (end, sessions) in &sets {
+            let _ = writeln!(text, "{} expire at {}:", sessions.len(), date(view.wall_of(*end)));
+            for session in sessions {
+                let _ = writeln!(text, "\t0x{session:x}");
+            }
+        }
+    } else {
+        let sessions = view.core.sessions();
+        let _ = writeln!(text, "Global Sessions({}):", sessions.len());
+        for (session, timeout_ms) in sessions {
+            let _ = writeln!(text, "0x{session:x}\t{timeout_ms}ms");
+        }
+    }
+    let ephemerals: Vec<i64> = view.core.tree().ephemeral_owners().collect();
+    let _ =
+        write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", ephemerals.len());
+    for session in ephemerals {
+        let _ = writeln!(text, "0x{session:x}:");
+        for path in view.core.tree().ephemerals(session) {
+            let _ = writeln!(text, "\t{path}");
+        }
+    }
+    connections(view, &mut text);
+    text
+}
+
+/// Connections by when they end if nothing comes: with their session, or soon if they have none yet.
+fn connections(view: &View, text: &mut String) {
+    let mut sets: BTreeMap<i64, Vec<(String, i64)>> = BTreeMap::new();
+    let wait_ms = view.config.first_frame.as_millis() as i64;
+    for connection in view.core.connections() {
+        let timeout_ms = view.core.timeout_ms(connection).map(i64::from);
+        let heard = connection.last.map_or(view.core_ms, |(_, _, _, at)| at);
+        let end = view.wall_of(heard).saturating_add(timeout_ms.unwrap_or(wait_ms));
+        let line = (connection.peer.clone(), connection.session.unwrap_or_default());
+        sets.entry(end / 1000).or_default().push(line);
+    }
+    if let Some(asker) = view.asker {
+        let end = view.wall_ms.saturating_add(wait_ms);
+        sets.entry(end / 1000).or_default().push((asker.to_owned(), 0));
+    }
+    let count: usize = sets.values().map(Vec::len).sum();
+    let _ = write!(text, "Connections dump:\nConnections Sets ({})/({count}):\n", sets.len());
+    for (end_s, lines) in sets {
+        let _ = writeln!(text, "{} expire at {}:", lines.len(), date(end_s * 1000));
+        for (peer, session) in lines {
+            let _ = writeln!(text, "\tip: /{peer} sessionId: 0x{session:x}");
+        }
+    }
+}
+
+/// A time as Java's `Date` writes it: `Thu Nov 26 09:51:39 UTC 2026`.
+fn date(wall_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(wall_ms).unwrap_or_default();
+    jiff::ZonedDateTime::new(time, jiff::tz::TimeZone::system())
+        .strftime("%a %b %d %H:%M:%S %Z %Y")
+        .to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::*;
 
     #[test]
-    fn numbers_are_written_as_java_writes_them() {
-        assert_eq!([0.0, 6.0, 20.0 / 3.0, 0.5].map(decimal), ["0.0", "6.0", "6.6667", "0.5"]);
+    fn every_word_is_known_and_no_length_is() {
+        assert!(WORDS.iter().all(|word| is_word(word.as_bytes().try_into().unwrap())));
+        assert!(!is_word(&[0, 0, 0, 44]) && !is_word(b"abcd"));
     }
 }

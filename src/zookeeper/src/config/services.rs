@@ -22,6 +22,8 @@ pub struct Admin {
     pub url: String,
     /// How long a connection may be silent.
     pub idle: Duration,
+    /// Whether nobody asked for it.
+    pub is_default: bool,
 }
 
 /// Where metrics are shown (`PrometheusMetricsProvider`).
@@ -43,7 +45,8 @@ impl Admin {
         }
         let idle_ms: u32 = values.number("admin.idleTimeout", 30_000)?;
         let idle = Duration::from_millis(u64::from(idle_ms));
-        Ok(is_enabled.then(|| Self { address, url: url.to_owned(), idle }))
+        let is_default = !values.keys().any(|key| key.starts_with("admin."));
+        Ok(is_enabled.then(|| Self { address, url: url.to_owned(), idle, is_default }))
     }
 }
 

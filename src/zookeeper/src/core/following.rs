@@ -265,6 +265,7 @@ impl Core {
         self.zxid = entry.zxid;
         let from = self.sessions.get(&entry.session).and_then(|session| session.connection);
         let result = self.apply_and_tell(entry);
+        self.note_digest();
         match entry.txn {
             Txn::CreateSession { .. } => {
                 self.validated(entry.session, true);

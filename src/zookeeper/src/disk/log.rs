@@ -5,12 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jute::Writer;
 use jute::txn::Entry;
 
 use super::{DiskError, adler32, at, room, sync_directory};
+use crate::metrics::{Metrics, Summary};
 
 pub(super) const MAGIC: i32 = 0x5a4b_4c47;
 const VERSION: i32 = 2;
@@ -52,6 +54,8 @@ pub struct Log {
     current: Option<Current>,
     /// Syncs that took longer than they should (`fsync_threshold_exceed_count`).
     pub slow_syncs: u64,
+    /// Where syncs are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,7 @@ struct Current {
 impl Log {
     /// A log in `directory`. The first entry begins a new file: what is there already is never appended to.
     pub fn new(directory: PathBuf, options: Options) -> Self {
-        Self { directory, options, current: None, slow_syncs: 0 }
+        Self { directory, options, current: None, slow_syncs: 0, metrics: Arc::default() }
     }
 
     /// The next entry begins a new file.
@@ -107,15 +111,18 @@ impl Log {
             batch.push(END);
         }
         match current.write(&batch, &self.options) {
-            Ok(synced_in) if synced_in > self.options.slow_sync => {
-                self.slow_syncs += 1;
-                tracing::warn!(
-                    "syncing {} took {} ms: writes wait for it; is the disk overloaded?",
-                    current.path.display(),
-                    synced_in.as_millis()
-                );
+            Ok(synced_in) => {
+                self.metrics.note(Summary::FsyncTime, synced_in.as_millis() as u64);
+                self.metrics.note(Summary::SyncProcessorBatchSize, entries.len() as u64);
+                if synced_in > self.options.slow_sync {
+                    self.slow_syncs += 1;
+                    tracing::warn!(
+                        "syncing {} took {} ms: writes wait for it; is the disk overloaded?",
+                        current.path.display(),
+                        synced_in.as_millis()
+                    );
+                }
             }
-            Ok(_) => {}
             Err(source) => {
                 let path = current.path.clone();
                 current.cut();

@@ -126,6 +126,22 @@ impl Leader {
         self.accepting(|learner| learner.stage == Stage::Synchronised && !learner.observes)
     }
 
+    /// Every connected learner: its id, whether it observes, and whether it is synchronised.
+    pub fn learners(&self) -> impl Iterator<Item = (i64, bool, bool)> + '_ {
+        self.learners
+            .iter()
+            .map(|(id, learner)| (*id, learner.observes, learner.stage == Stage::Synchronised))
+    }
+
+    /// Where it is on its way to lead, in the original's words (`QuorumPeer.ZabState`).
+    pub fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Discovery | Phase::Promise => "discovery",
+            Phase::Synchronisation => "synchronization",
+            Phase::Broadcast => "broadcast",
+        }
+    }
+
     /// Whether everything proposed is committed, as far as this leader may commit.
     pub fn is_done(&self) -> bool {
         self.outstanding.is_empty() || self.is_replaced

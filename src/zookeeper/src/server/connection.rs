@@ -14,13 +14,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Input;
 use super::door::Door;
 use super::peer::Peer;
+use super::{Input, Question};
 use crate::config::Config;
 use crate::core::ConnectionId;
 use crate::stream::{ReadHalf, Stream, WriteHalf};
-use crate::tls;
+use crate::{tls, words};
 
 /// Requests of one connection that may be under way; it is not read beyond that.
 const REQUESTS_MAX: usize = 64;
@@ -189,9 +189,15 @@ async fn serve(
 ) -> io::Result<()> {
     let mut first = [0; 4];
     tokio::time::timeout(FIRST_FRAME, stream.read_exact(&mut first)).await??;
-    if first.iter().all(u8::is_ascii_alphabetic) {
+    if words::is_word(&first) {
+        let argument = if &first == words::SET_TRACE_MASK {
+            Some(tokio::time::timeout(FIRST_FRAME, stream.read_i64()).await??)
+        } else {
+            None
+        };
         let (reply, answer) = oneshot::channel();
-        let sent = inputs.send(Input::Word(first, reply)).await;
+        let question = Question::Word(first, argument, peer.address.to_string(), reply);
+        let sent = inputs.send(Input::Question(question)).await;
         if let (Ok(()), Ok(Some(text))) = (sent, answer.await) {
             tokio::time::timeout(WRITE_STALL, stream.write_all(text.as_bytes())).await??;
             stream.shutdown().await?;

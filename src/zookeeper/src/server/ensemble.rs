@@ -6,6 +6,7 @@
 mod files;
 mod full;
 mod requests;
+mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub(super) struct Quorum {
     ticked_ms: i64,
     /// The disk is full: it takes no part until there is room.
     is_parked: bool,
+    /// When it last began to lead.
+    leads_since_ms: i64,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -138,6 +141,7 @@ pub(super) async fn start(
         deferred: VecDeque::new(),
         ticked_ms: 0,
         is_parked: false,
+        leads_since_ms: 0,
         shutdown,
     })
 }
@@ -236,7 +240,11 @@ impl Actor {
             Input::Frame(id, frame, permit) => self.client_frame(quorum, id, frame, permit),
             Input::Tick => self.member_tick(quorum),
             Input::Member(event) => self.member_event(quorum, event)?,
-            other => self.input(other, waiting),
+            Input::Question(question) => {
+                let status = quorum.status(self.now_ms());
+                self.question(question, waiting, Some(status));
+            }
+            other @ (Input::Closed(_) | Input::Snapshot(..)) => self.input(other, waiting),
         }
         Ok(())
     }
@@ -564,6 +572,7 @@ impl Actor {
         if quorum.member.leading().is_some() {
             tracing::info!("leading epoch {}", zxid >> 32);
             self.core.lead(self.now_ms(), zxid);
+            quorum.leads_since_ms = self.now_ms();
             (quorum.proposed, quorum.committed) = (zxid, zxid);
         } else {
             let leader = quorum.member.leader().unwrap_or_default();
