@@ -63,7 +63,10 @@ impl Actor {
         for input in batch.drain(..) {
             match input {
                 Input::Tick if quorum.is_parked && self.has_room_again()? => self.rejoin(quorum)?,
-                Input::Word(..) => self.input(input, waiting),
+                Input::Question(question) => {
+                    let status = quorum.status(self.now_ms());
+                    self.question(question, waiting, Some(status));
+                }
                 // A connection ends with what is dropped here.
                 _ => {}
             }
