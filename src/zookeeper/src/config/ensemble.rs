@@ -256,7 +256,11 @@ mod tests {
                 "server.1=a:1:2;8\nserver.2=a:3:4",
                 "the server.1 line says 0.0.0.0:8",
             ),
-            ("", "server.1=a:1:2\nserver.2=a:3:4", "clientPort is not set"),
+            (
+                "",
+                "server.1=a:1:2\nserver.2=a:3:4",
+                "neither clientPort nor secureClientPort is set",
+            ),
         ] {
             fs::write(&file, text).unwrap();
             let error = parse_in(&directory, "1", &format!("{key}\n{lines}")).unwrap_err();
