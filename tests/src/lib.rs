@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod golden;
 pub mod http;
+pub mod keys;
 pub mod lab;
 pub mod ports;
 pub mod programs;

@@ -13,6 +13,9 @@ use crate::{Daemon, ports, wait};
 /// How long a server may take to serve.
 const LIMIT: Duration = Duration::from_secs(40);
 
+/// What Debian's package runs, with all of Netty and with a log on standard error.
+pub const ORIGINAL_CLASSES: &str = "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:/usr/share/java/netty-transport-native-unix-common.jar:/usr/share/java/slf4j-simple.jar";
+
 /// Whose server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -20,6 +23,27 @@ pub enum Kind {
     Ours,
     /// Apache's, as Debian packs it.
     Original,
+}
+
+impl Kind {
+    /// What runs a server, with flags for a JVM: ours takes them from the environment. The configuration's file is to
+    /// follow.
+    #[must_use]
+    pub fn command(self, flags: &[&str]) -> Command {
+        match self {
+            Self::Ours => {
+                let mut ours = Command::new(binary("zookeeper-server"));
+                ours.env("SERVER_JVMFLAGS", flags.join(" "));
+                ours
+            }
+            Self::Original => {
+                let mut java = Command::new("java");
+                java.args(["-Xmx256m", "-cp", ORIGINAL_CLASSES]).args(flags);
+                java.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
+                java
+            }
+        }
+    }
 }
 
 /// A data directory with a port, and the server that runs on it, if any.
@@ -70,15 +94,15 @@ impl Server {
     /// # Panics
     /// When it doesn't.
     pub fn start(&mut self, kind: Kind) {
-        let mut command = match kind {
-            Kind::Ours => Command::new(binary("zookeeper-server")),
-            Kind::Original => {
-                let mut java = Command::new("java");
-                java.args(["-Xmx256m", "-cp", "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"]);
-                java.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
-                java
-            }
-        };
+        self.start_with(kind, &[]);
+    }
+
+    /// [`Server::start`] with flags for a JVM; ours takes them from the environment.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_with(&mut self, kind: Kind, flags: &[&str]) {
+        let mut command = kind.command(flags);
         command.arg(self.config());
         self.daemon = Some(Daemon::start("zookeeper", self.directory.path(), &mut command));
         wait::until("the ZooKeeper server to serve", LIMIT, || {
