@@ -2,6 +2,7 @@
 //! come in, effects go out. Effects are carried out in order, except that all writes of a batch come first: what
 //! leaves the agent is on disk by then.
 
+mod authentication;
 pub mod container_id;
 pub mod containers;
 mod executors;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use access::cram_md5::Authenticatee;
 use indexmap::IndexMap;
 use mesos::entropy::Entropy;
 use mesos::libprocess::Upid;
@@ -35,6 +37,7 @@ use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
 use crate::checkpoint::resources::Change;
 use crate::containerizer::Launch;
+use authentication::Authentication;
 use container_id::ContainerId;
 use containers::{Containers, Termination};
 use updates::Updates;
@@ -64,6 +67,8 @@ pub struct StreamId(pub Uuid);
 pub enum Effect {
     /// Send a libprocess message from `slave(1)`: to whom, its name, its body.
     Send(Upid, String, Vec<u8>),
+    /// Send a libprocess message from another process of this agent's.
+    SendAs(&'static str, Upid, String, Vec<u8>),
     /// Dial the master anew, and watch the connection.
     Link(Upid),
     /// Replace a file, on disk before anything else of the batch.
@@ -144,6 +149,10 @@ pub struct Settings {
     pub ip: Option<String>,
     /// `ip:port` that executors reach the agent at.
     pub endpoint: std::net::SocketAddr,
+    /// `--credential`.
+    pub credential: Option<Authenticatee>,
+    /// `--authentication_timeout_min` and `--authentication_timeout_max`.
+    pub authentication_timeout: (Duration, Duration),
     /// What identifiers are made from: different at every start.
     pub seed: [u8; 32],
 }
@@ -302,6 +311,7 @@ pub struct Agent {
     pub counters: BTreeMap<String, u64>,
     operations: IndexMap<Vec<u8>, operations::Waiting>,
     entropy: Entropy,
+    authentication: Authentication,
     register_due: Duration,
     register_attempts: u32,
     ping_deadline: Option<Duration>,
@@ -365,6 +375,7 @@ impl Agent {
             counters: BTreeMap::new(),
             operations: IndexMap::new(),
             entropy,
+            authentication: Authentication::Needed(0),
             register_due: Duration::ZERO,
             register_attempts: 0,
             ping_deadline: None,

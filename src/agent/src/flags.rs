@@ -1,6 +1,6 @@
 //! The agent's flags: names, forms and defaults of `slave/flags.cpp`.
 
-use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Number, Text};
+use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Json, Number, Path, Text};
 use mesos::flags::{Flag, Table, flag, flag_or};
 
 /// Flags that `mesos-agent` takes.
@@ -9,12 +9,7 @@ pub fn table() -> Table {
 }
 
 const FLAGS: &[Flag] = &[
-    flag(
-        "acls",
-        Text,
-        None,
-        "JSON of access control lists. Not supported yet: refused when given.",
-    ),
+    flag("acls", Json, None, "JSON of access control lists, or the path of a file with it."),
     flag(
         "advertise_ip",
         Text,
@@ -32,15 +27,27 @@ const FLAGS: &[Flag] = &[
         "authenticate_http_readonly",
         Boolean,
         Some("false"),
-        "Ask for authentication on read-only endpoints. Not supported yet: refused when true.",
+        "Ask for authentication on read-only endpoints.",
     ),
     flag(
         "authenticate_http_readwrite",
         Boolean,
         Some("false"),
-        "Ask for authentication on other endpoints. Not supported yet: refused when true.",
+        "Ask for authentication on other endpoints.",
     ),
     flag("authenticatee", Text, Some("crammd5"), "How this agent authenticates."),
+    flag(
+        "authentication_timeout_max",
+        Duration,
+        Some("1mins"),
+        "Longest time that an attempt to authenticate with a master may take; each may take twice that of the one before.",
+    ),
+    flag(
+        "authentication_timeout_min",
+        Duration,
+        Some("5secs"),
+        "How long the first attempt to authenticate with a master may take.",
+    ),
     flag("authorizer", Text, Some("local"), "Who decides what principals may do."),
     flag(
         "cgroups_enable_cfs",
@@ -77,9 +84,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag(
         "credential",
-        Text,
+        Path,
         None,
-        "File of this agent's principal and secret. Not supported yet: refused when given.",
+        "File of the principal and secret that this agent authenticates to masters with.",
     ),
     flag(
         "default_container_dns",
@@ -211,12 +218,7 @@ const FLAGS: &[Flag] = &[
         Some("false"),
         "Taken for compatibility: executors of ours always use HTTP.",
     ),
-    flag(
-        "http_credentials",
-        Text,
-        None,
-        "File of principals and secrets. Not supported yet: refused when given.",
-    ),
+    flag("http_credentials", Path, None, "File of principals and secrets: JSON, or a line each."),
     flag(
         "http_heartbeat_interval",
         Duration,
@@ -370,11 +372,7 @@ const FLAGS: &[Flag] = &[
 
 /// Flags whose feature is not built: given (or true), the agent refuses to start rather than to pretend.
 pub const REFUSED: &[&str] = &[
-    "acls",
-    "authenticate_http_readonly",
-    "authenticate_http_readwrite",
     "container_logger",
-    "credential",
     "default_container_dns",
     "default_container_info",
     "docker_config",
@@ -382,7 +380,6 @@ pub const REFUSED: &[&str] = &[
     "enforce_container_disk_quota",
     "firewall_rules",
     "hooks",
-    "http_credentials",
     "image_providers",
     "modules",
     "modules_dir",

@@ -5,6 +5,8 @@
 mod accept;
 mod agents;
 pub mod allocator;
+pub mod authentication;
+mod authorization;
 mod calls;
 mod frameworks;
 pub mod model;
@@ -32,6 +34,7 @@ use mesos::v1::scheduler::Event;
 use prost::{Message, Name};
 
 use allocator::Allocator;
+use authentication::{Authentication, Security};
 use model::{Agent, Connection, Framework, Now, Offer, StreamId};
 
 pub use calls::CallError;
@@ -86,6 +89,8 @@ pub struct Settings {
     pub root_submissions: bool,
     /// What identifiers are made from, and the order in which agents are offered: different at every start.
     pub seed: [u8; 32],
+    /// Who is asked for credentials, and what principals may do.
+    pub security: Security,
 }
 
 impl Default for Settings {
@@ -100,6 +105,7 @@ impl Default for Settings {
             max_completed_tasks: 1000,
             root_submissions: true,
             seed: [0; 32],
+            security: Security::default(),
         }
     }
 }
@@ -150,6 +156,7 @@ pub struct Master {
     notice_due: Duration,
     recovery_due: Option<Duration>,
     entropy: Entropy,
+    authentication: Authentication,
     effects: Vec<Effect>,
 }
 
@@ -170,6 +177,7 @@ impl Master {
         registry.master = Some(internal::registry::Master { info: info.clone() });
         let recovery_due =
             (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
+        let authentication = Authentication::new(settings.security.seed);
         let mut master = Self {
             entropy: Entropy::new(settings.seed),
             settings,
@@ -196,6 +204,7 @@ impl Master {
             operators: 0,
             notice_due: now.mono,
             recovery_due,
+            authentication,
             effects: Vec::new(),
         };
         for weight in &master.registry.weights {

@@ -1,6 +1,6 @@
 //! The master's flags: names, forms and defaults of `master/flags.cpp`.
 
-use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Number, Text};
+use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Json, Number, Path, Text};
 use mesos::flags::{Flag, Table, flag, flag_or};
 
 /// Flags that `mesos-master` takes.
@@ -9,12 +9,7 @@ pub fn table() -> Table {
 }
 
 const FLAGS: &[Flag] = &[
-    flag(
-        "acls",
-        Text,
-        None,
-        "JSON of access control lists, or file://path of it. Not supported yet: refused when given.",
-    ),
+    flag("acls", Json, None, "JSON of access control lists, or the path of a file with it."),
     flag(
         "advertise_ip",
         Text,
@@ -66,33 +61,33 @@ const FLAGS: &[Flag] = &[
         "authenticate_slaves",
         Boolean,
         Some("false"),
-        "Take only agents that authenticate. Not supported yet: refused when true.",
+        "Take only agents that authenticate.",
     ),
     flag_or(
         "authenticate_frameworks",
         "authenticate",
         Boolean,
         Some("false"),
-        "Take only frameworks that authenticate. Not supported yet: refused when true.",
+        "Take only v0 frameworks that authenticate.",
     ),
     flag(
         "authenticate_http_frameworks",
         Boolean,
         Some("false"),
-        "Take only HTTP frameworks that authenticate. Not supported yet: refused when true.",
+        "Take only HTTP frameworks that authenticate.",
     ),
     flag(
         "authenticate_http_readonly",
         Boolean,
         Some("false"),
-        "Ask for authentication on read-only endpoints. Not supported yet: refused when true.",
+        "Ask for authentication on read-only endpoints.",
     ),
     flag_or(
         "authenticate_http_readwrite",
         "authenticate_http",
         Boolean,
         Some("false"),
-        "Ask for authentication on other endpoints. Not supported yet: refused when true.",
+        "Ask for authentication on other endpoints.",
     ),
     flag(
         "authentication_v0_timeout",
@@ -103,12 +98,7 @@ const FLAGS: &[Flag] = &[
     flag("authenticators", Text, Some("crammd5"), "How agents and v0 frameworks authenticate."),
     flag("authorizers", Text, Some("local"), "Who decides what principals may do."),
     flag("cluster", Text, None, "A name for people, shown in the web UI."),
-    flag(
-        "credentials",
-        Text,
-        None,
-        "File of principals and secrets. Not supported yet: refused when given.",
-    ),
+    flag("credentials", Path, None, "File of principals and secrets: JSON, or a line each."),
     flag("domain", Text, None, "JSON of the fault domain that this master is in."),
     flag("external_log_file", Text, None, "A log file that others write, shown in the web UI."),
     flag(
@@ -297,13 +287,6 @@ const FLAGS: &[Flag] = &[
 
 /// Flags whose feature is not built: given (or true), the master refuses to start rather than to pretend.
 pub const REFUSED: &[&str] = &[
-    "acls",
-    "authenticate_agents",
-    "authenticate_frameworks",
-    "authenticate_http_frameworks",
-    "authenticate_http_readonly",
-    "authenticate_http_readwrite",
-    "credentials",
     "hooks",
     "master_contender",
     "master_detector",

@@ -131,7 +131,7 @@ async fn what_is_not_built_is_refused_at_the_start() {
         (&["--zk=zk://127.0.0.1:1/mesos", "--work_dir=/nonexistent"], "--quorum"),
         (
             &["--registry=in_memory", "--authenticate_agents"],
-            "--authenticate_agents is not supported",
+            "--authenticate_agents needs --credentials",
         ),
         (&["--ip=127.0.0.1"], "--work_dir"),
     ];

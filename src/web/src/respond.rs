@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ALLOW, CONTENT_TYPE, LOCATION};
+use http::header::{ALLOW, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 /// An answer with a body and its type.
@@ -42,6 +42,20 @@ pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
+}
+
+/// `401 Unauthorized.`, with what the client must answer.
+pub fn unauthorized(challenge: &str) -> Response {
+    let mut response = text(StatusCode::UNAUTHORIZED, "401 Unauthorized.");
+    if let Ok(value) = HeaderValue::from_str(challenge) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    response
+}
+
+/// `403 Forbidden.`
+pub fn forbidden() -> Response {
+    text(StatusCode::FORBIDDEN, "403 Forbidden.")
 }
 
 /// `404 Not Found.`

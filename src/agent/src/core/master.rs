@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use access::cram_md5::Authenticatee;
 use mesos::internal as m;
 use mesos::libprocess::{Upid, inbound::Header};
 use mesos::v1;
 use prost::{DecodeError, Message as _, Name as _};
 
+use super::authentication::Authentication;
 use super::{Agent, Effect, Ending, Now, Registration, Verdict, capabilities};
 use crate::checkpoint::paths;
 
@@ -22,6 +24,7 @@ impl Agent {
         self.ping_deadline = None;
         self.register_attempts = 0;
         self.register_due = now.mono;
+        self.authentication = Authentication::Needed(0);
         match master {
             Some((pid, hostname)) => {
                 tracing::info!(master = %pid, "new leading master");
@@ -44,6 +47,7 @@ impl Agent {
         {
             tracing::warn!("connection to the master broke; registering again");
             self.registration = Registration::Disconnected;
+            self.authentication = Authentication::Needed(0);
             self.register_attempts = 0;
             let pause = self.settings.registration_backoff_factor.mul_f64(self.entropy.fraction());
             self.register_due = now.mono + pause.max(BACKOFF_MIN);
@@ -66,6 +70,9 @@ impl Agent {
             || self.master.is_none()
             || now.mono < self.register_due
         {
+            return;
+        }
+        if !self.is_authenticated(now) {
             return;
         }
         let backoff = self.settings.registration_backoff_factor
@@ -172,6 +179,9 @@ impl Agent {
         if self.master.as_ref().is_none_or(|master| master.address != header.from.address) {
             tracing::warn!(from = %header.from, name = header.name, "message ignored: not from the leading master");
             return Ok(());
+        }
+        if header.to == Authenticatee::PROCESS {
+            return self.authentication_message(now, header, body);
         }
         if is(&m::SlaveRegisteredMessage::full_name()) {
             let message = m::SlaveRegisteredMessage::decode(body)?;

@@ -48,6 +48,8 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         cleans_up: false,
         ip: None,
         endpoint: "127.0.0.1:5051".parse().unwrap(),
+        credential: None,
+        authentication_timeout: (Duration::from_secs(5), Duration::from_secs(60)),
         seed: [7; 32],
     }
 }

@@ -295,6 +295,9 @@ impl Actor {
                 Effect::Send(to, name, body) => {
                     self.sender.send_named("slave(1)", &to, &name, &body)
                 }
+                Effect::SendAs(process, to, name, body) => {
+                    self.sender.send_named(process, &to, &name, &body)
+                }
                 Effect::Link(to) => {
                     self.sender.relink(to.address);
                     self.sender.link(&to);

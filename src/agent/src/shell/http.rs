@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use access::Action;
+use access::acls::Object;
+use access::cram_md5::Authenticatee;
+use access::guard::{Caller, Guard};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -26,6 +30,11 @@ use crate::core::CallError;
 
 pub(super) const BODY_MAX: usize = 64 << 20;
 
+/// The realm of what is only looked at.
+pub(super) const READ_ONLY: &str = "mesos-agent-readonly";
+/// The realm of what changes something, and of the operator API.
+pub(super) const READ_WRITE: &str = "mesos-agent-readwrite";
+
 /// What requests need.
 #[derive(Clone)]
 pub(super) struct App {
@@ -33,6 +42,7 @@ pub(super) struct App {
     pub(super) flags: Arc<Values>,
     /// `--http_heartbeat_interval`.
     pub(super) heartbeat: std::time::Duration,
+    pub(super) guard: Arc<Guard>,
     pub(super) start_time: f64,
     pub(super) started: Instant,
 }
@@ -42,6 +52,13 @@ pub(super) fn bad_request(text: impl Into<Body>) -> Response {
 }
 
 impl App {
+    /// The directories that a caller may look into.
+    pub(super) async fn attached(&self, caller: &Caller) -> files::Attached {
+        let caller = caller.clone();
+        let sees = move |user: &str| caller.may(Action::AccessSandboxes, Object::Named(user));
+        self.handle.look(move |agent| view::attached(agent, &sees)).await.unwrap_or_default()
+    }
+
     /// The answer when there is nobody left to give one.
     #[expect(clippy::unused_self, reason = "an agent that answers so is this one")]
     pub(super) fn ending(&self) -> Response {
@@ -69,7 +86,7 @@ async fn messages(
     let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else {
         return bad_request("The body can't be read");
     };
-    if header.to != "slave(1)" {
+    if header.to != "slave(1)" && header.to != Authenticatee::PROCESS {
         return respond::not_found();
     }
     app.handle.send(Input::Message(header, body.to_bytes())).await;
@@ -94,6 +111,13 @@ async fn answer(app: App, request: Request) -> Response {
     let parameter = |name: &str| respond::query_parameter(query, name);
     let local =
         path.strip_prefix("/slave(1)").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
+    let caller = match app.guard.caller(realm(local), &parts.headers) {
+        Ok(caller) => caller,
+        Err(refused) => return respond::unauthorized(&refused.challenge),
+    };
+    if !may(&caller, local) {
+        return respond::forbidden();
+    }
     let (start_time, flags) = (app.start_time, app.flags.clone());
     let ending = || app.ending();
     match local {
@@ -126,7 +150,7 @@ async fn answer(app: App, request: Request) -> Response {
             }
         }
         "/files/debug" | "/files/browse" | "/files/read" | "/files/download" => {
-            let attached = app.handle.look(|agent| view::attached(agent)).await.unwrap_or_default();
+            let attached = app.attached(&caller).await;
             if local == "/files/debug" {
                 return respond::json(json!(attached).to_string());
             }
@@ -143,12 +167,36 @@ async fn answer(app: App, request: Request) -> Response {
             Err(_) => bad_request("The body can't be read"),
         },
         "/api/v1" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
-        "/api/v1" => Box::pin(operator_api::handle(&app, &parts.headers, body)).await,
+        "/api/v1" => Box::pin(operator_api::handle(&app, &caller, &parts.headers, body)).await,
         "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
         "/logging/toggle" => web::logging::toggle(query, |text| {
             mesos::units::parse_duration(text).map_err(|error| error.to_string())
         }),
         _ => respond::not_found(),
+    }
+}
+
+/// The realm of an endpoint, if it is in one.
+fn realm(local: &str) -> Option<&'static str> {
+    match local {
+        // Executors are told from others by the containers that they run in.
+        "/health" | "/version" | "/api/v1/executor" => None,
+        "/state" | "/flags" | "/containers" | "/monitor/statistics" | "/metrics/snapshot" => {
+            Some(READ_ONLY)
+        }
+        _ if local.starts_with("/files/") => Some(READ_ONLY),
+        _ => Some(READ_WRITE),
+    }
+}
+
+/// Whether a caller may have an endpoint as a whole.
+fn may(caller: &Caller, local: &str) -> bool {
+    match local {
+        "/flags" => caller.may_any(Action::ViewFlags),
+        "/containers" | "/monitor/statistics" | "/metrics/snapshot" | "/logging/toggle" => {
+            caller.may(Action::GetEndpoints, Object::Named(local))
+        }
+        _ => true,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `POST /api/v1`: the operator API (`slave/http.cpp`).
 
+use access::Action;
+use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -12,17 +14,26 @@ use web::{logging, respond};
 
 use super::http::{App, BODY_MAX, bad_request};
 use super::media::{self, Media, Wanted};
-use super::{containers, files, metrics, operator_view, view};
+use super::{containers, files, metrics, operator_view};
 use crate::core::validation;
 
 /// Answers a request.
-pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Response {
+pub(super) async fn handle(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
     let wanted = match Wanted::from_headers(headers) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
     let content = match wanted.content {
         Media::One(content) => content,
+        // Only the input of containers comes as a stream.
+        Media::Stream(_) if !may_call(caller, call::Type::AttachContainerInput) => {
+            return respond::forbidden();
+        }
         Media::Stream(content) => return app.attach_input(wanted, content, body).await,
     };
     let body = match Limited::new(body, BODY_MAX).collect().await {
@@ -38,6 +49,9 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Respon
         let text = format!("Expecting 'Content-Type' to be application/recordio for {name} call");
         return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
+    if !may_call(caller, call.r#type()) {
+        return respond::forbidden();
+    }
     match call.r#type() {
         call::Type::AttachContainerOutput => return app.attach_output(wanted.accept, call).await,
         call::Type::LaunchNestedContainerSession => {
@@ -49,7 +63,34 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Body) -> Respon
         let text = format!("Streaming response is not supported for {name} call");
         return respond::text(StatusCode::NOT_ACCEPTABLE, text);
     };
-    one(app, accept, call).await
+    one(app, caller, accept, call).await
+}
+
+/// Whether a caller may make a call. Whose a container is isn't looked up: what an ACL keeps from a caller for some
+/// users is kept from it for all.
+fn may_call(caller: &Caller, kind: call::Type) -> bool {
+    use call::Type as T;
+    let action = match kind {
+        T::GetFlags => return caller.may_any(Action::ViewFlags),
+        T::SetLoggingLevel => return caller.may_any(Action::SetLogLevel),
+        T::PruneImages => return caller.may_any(Action::PruneImages),
+        T::LaunchNestedContainer => Action::LaunchNestedContainersUnderParentWithUser,
+        T::LaunchNestedContainerSession => Action::LaunchNestedContainerSessionsUnderParentWithUser,
+        T::WaitNestedContainer => Action::WaitNestedContainers,
+        T::KillNestedContainer => Action::KillNestedContainers,
+        T::RemoveNestedContainer => Action::RemoveNestedContainers,
+        T::AttachContainerInput => Action::AttachContainersInput,
+        T::AttachContainerOutput => Action::AttachContainersOutput,
+        T::LaunchContainer => Action::LaunchStandaloneContainers,
+        T::WaitContainer => Action::WaitStandaloneContainers,
+        T::KillContainer => Action::KillStandaloneContainers,
+        T::RemoveContainer => Action::RemoveStandaloneContainers,
+        T::AddResourceProviderConfig
+        | T::UpdateResourceProviderConfig
+        | T::RemoveResourceProviderConfig => Action::ModifyResourceProviderConfigs,
+        _ => return true,
+    };
+    caller.may_whatever(action)
 }
 
 /// Reads and checks a call.
@@ -75,7 +116,7 @@ fn reply(accept: ContentType, answer: &Answer) -> Response {
 }
 
 /// A call that gets one answer.
-async fn one(app: &App, accept: ContentType, call: Call) -> Response {
+async fn one(app: &App, caller: &Caller, accept: ContentType, call: Call) -> Response {
     use call::Type as T;
     let kind = call.r#type();
     let answer = match kind {
@@ -89,7 +130,7 @@ async fn one(app: &App, accept: ContentType, call: Call) -> Response {
         }
         // Nothing is kept of an image that a container doesn't need.
         T::PruneImages => return respond::empty(StatusCode::OK),
-        T::ListFiles | T::ReadFile => match file(app, call).await {
+        T::ListFiles | T::ReadFile => match file(app, caller, call).await {
             Ok(answer) => Some(answer),
             Err(error) => return error.into_response(),
         },
@@ -216,8 +257,8 @@ impl App {
     }
 }
 
-async fn file(app: &App, call: Call) -> Result<Answer, files::FileError> {
-    let attached = app.handle.look(|agent| view::attached(agent)).await.unwrap_or_default();
+async fn file(app: &App, caller: &Caller, call: Call) -> Result<Answer, files::FileError> {
+    let attached = app.attached(caller).await;
     let read = move || {
         if let Some(list) = call.list_files {
             let file_infos = files::list(&attached, &list.path)?;

@@ -5,12 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use access::cram_md5::Authenticatee;
+use access::guard::Guard;
 use anyhow::{Context as _, bail, ensure};
 use election::MasterAddress;
 use mesos::flags::Values;
 use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
 
+use super::http;
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
 use crate::core::Settings;
@@ -20,6 +23,8 @@ use crate::flags;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) master: MasterAddress,
+    pub(super) guard: Guard,
+    pub(super) credential: Option<Authenticatee>,
     pub(super) work_dir: PathBuf,
     pub(super) ip: IpAddr,
     pub(super) port: u16,
@@ -78,8 +83,11 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     .map_err(|error| anyhow::anyhow!("--resources: {error}"))?;
     let docker_socket =
         PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
+    let (guard, credential) = secured(values)?;
     Ok(Plan {
         master,
+        guard,
+        credential,
         resources: with_detected(given, &work_dir),
         ip: ip(values)?,
         port: port("port")?.unwrap_or(5051),
@@ -91,6 +99,27 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         cgroups: cgroups(values)?,
         work_dir,
     })
+}
+
+/// Whom the agent asks for credentials and what it lets them do, and what it proves itself with.
+fn secured(values: &Values) -> anyhow::Result<(Guard, Option<Authenticatee>)> {
+    access::flags::only_built_in(
+        values,
+        &[("authenticatee", "crammd5"), ("authorizer", "local"), ("http_authenticators", "basic")],
+    )?;
+    let acls = access::flags::acls(values)?;
+    let credentials = access::flags::credentials(values, "http_credentials")?;
+    let guard = access::flags::guard(
+        values,
+        acls,
+        "http_credentials",
+        credentials.as_ref(),
+        &[
+            ("authenticate_http_readonly", http::READ_ONLY),
+            ("authenticate_http_readwrite", http::READ_WRITE),
+        ],
+    )?;
+    Ok((guard, access::flags::own_credential(values, "credential")?))
 }
 
 fn containerizers(values: &Values) -> anyhow::Result<Vec<String>> {
@@ -262,6 +291,11 @@ pub(super) fn settings(
         cleans_up: values.text("recover") == Some("cleanup"),
         ip: values.text("ip").map(str::to_owned),
         endpoint,
+        credential: None,
+        authentication_timeout: (
+            duration("authentication_timeout_min"),
+            duration("authentication_timeout_max"),
+        ),
         seed: rand::random(),
     })
 }
@@ -309,7 +343,10 @@ mod tests {
             ("--recover=maybe", "--recover must be"),
             ("--reconfiguration_policy=any", "--reconfiguration_policy must be"),
             ("--modules=x", "--modules is not supported"),
-            ("--authenticate_http_readwrite", "--authenticate_http_readwrite is not supported"),
+            (
+                "--authenticate_http_readwrite",
+                "--authenticate_http_readwrite needs --http_credentials",
+            ),
         ] {
             let text = refusal(&[flag]);
             assert!(text.contains(expected), "{flag}: {text}");

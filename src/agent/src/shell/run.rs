@@ -22,7 +22,7 @@ use super::plan::{check, claim_work_dir, settings};
 use crate::checkpoint::{self, found, paths};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
 use crate::core::recovery::{Reconfiguration, incompatibility};
-use crate::core::{Agent, Ending};
+use crate::core::{Agent, Ending, Settings};
 
 /// What an agent is run with.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub async fn run(
     shutdown: CancellationToken,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
-    let values = options.flags;
-    let plan = check(&values)?;
+    let plan = check(&options.flags)?;
+    let values = access::flags::shown(options.flags, plan.guard.acls());
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
@@ -72,7 +72,8 @@ pub async fn run(
         checkpoint: Some(true),
         ..Default::default()
     };
-    let settings = settings(&values, &plan.work_dir, endpoint)?;
+    let settings =
+        Settings { credential: plan.credential, ..settings(&values, &plan.work_dir, endpoint)? };
     tracing::info!(%endpoint, resources = %plan.resources, "mesos-agent {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
     // Held until the end.
@@ -139,7 +140,14 @@ pub async fn run(
     });
 
     let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let app = App { handle, flags: Arc::new(values), heartbeat, start_time, started };
+    let app = App {
+        handle,
+        flags: Arc::new(values),
+        guard: Arc::new(plan.guard),
+        heartbeat,
+        start_time,
+        started,
+    };
     ready();
     let options_end = options.end_containers;
     web::serve(

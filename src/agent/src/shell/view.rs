@@ -153,7 +153,8 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
 }
 
 /// The virtual paths of all sandboxes.
-pub fn attached(agent: &Agent) -> Attached {
+/// Only what belongs to users that `sees` takes.
+pub fn attached(agent: &Agent, sees: &dyn Fn(&str) -> bool) -> Attached {
     let mut attached = Attached::new();
     let work_dir = &agent.settings.work_dir;
     let frameworks = agent
@@ -162,6 +163,11 @@ pub fn attached(agent: &Agent) -> Attached {
         .chain(agent.completed_frameworks.iter().map(|(id, framework)| (id, framework)));
     for (id, framework) in frameworks {
         for executor in framework.completed.iter().chain(framework.executors.values()) {
+            let command = executor.info.command.as_ref();
+            let user = command.and_then(|command| command.user.as_deref());
+            if !sees(user.unwrap_or(&framework.info.user)) {
+                continue;
+            }
             let sandbox = executor.run.sandbox(work_dir);
             attached.insert(
                 format!("/frameworks/{id}/executors/{}/runs/latest", executor.run.executor),

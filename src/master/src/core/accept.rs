@@ -197,6 +197,15 @@ impl Master {
         }
         self.share(place, &task.resources, remaining);
         let Some(known) = self.frameworks.get(framework) else { return };
+        if let Err(message) = self.authorize_task(&known.info, &task) {
+            let cause = Cause {
+                state: TaskState::TaskError,
+                reason: Reason::TaskUnauthorized,
+                message: &message,
+            };
+            self.refuse_task(now, framework, &task, cause);
+            return;
+        }
         let checked = validation::Place { framework: known, agent, remaining };
         match validation::task(checked, &task) {
             Ok(needed) => remaining.subtract(&needed),
@@ -255,6 +264,18 @@ impl Master {
             tasks.iter().flat_map(|task| task.resources.iter().cloned()).collect();
         self.share(place, &needed, remaining);
         let Some(known) = self.frameworks.get(framework) else { return };
+        let refused = tasks.iter().find_map(|task| self.authorize_task(&known.info, task).err());
+        if let Some(message) = refused {
+            let cause = Cause {
+                state: TaskState::TaskError,
+                reason: Reason::TaskGroupUnauthorized,
+                message: &message,
+            };
+            for task in tasks {
+                self.refuse_task(now, framework, &task, cause);
+            }
+            return;
+        }
         let checked = validation::Place { framework: known, agent, remaining };
         match validation::group(checked, &executor, &tasks) {
             Ok(needed) => remaining.subtract(&needed),

@@ -57,7 +57,9 @@ impl Master {
                     ..Default::default()
                 },
             );
-        } else if !self.driver_message(now, header, body)? {
+        } else if !self.authentication_message(now, header, body)?
+            && !self.driver_message(now, header, body)?
+        {
             tracing::debug!(%from, name = header.name, "message ignored");
             self.count("master/dropped_messages");
         }
@@ -209,6 +211,7 @@ impl Master {
 
     /// A connection of ours to a peer broke: agents and drivers there are disconnected until they register again.
     pub fn peer_exited(&mut self, now: Now, address: std::net::SocketAddr) {
+        self.authentication.exited(address);
         let drivers: Vec<String> = self
             .frameworks
             .values()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use access::Principal;
 use mesos::internal;
 use mesos::v1;
 use mesos::v1::scheduler::{Call, call};
@@ -24,12 +25,22 @@ fn invalid(text: &str) -> CallError {
     CallError::BadRequest(format!("Failed to validate scheduler::Call: {text}"))
 }
 
+/// Whether somebody who authenticated is whom a framework says it is; one that doesn't say may be anybody.
+fn same_principal(principal: Option<&Principal>, info: &v1::FrameworkInfo) -> Result<(), String> {
+    match (principal, &info.principal) {
+        (Some(known), Some(claimed)) if known.0 != *claimed => Err(format!(
+            "Authenticated principal '{known}' does not match principal '{claimed}' set in `FrameworkInfo`"
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Master {
     /// Checks a SUBSCRIBE before a stream is opened for it.
     ///
     /// # Errors
     /// What the original answers with 400.
-    pub fn check_subscribe(call: &Call) -> Result<(), CallError> {
+    pub fn check_subscribe(principal: Option<&Principal>, call: &Call) -> Result<(), CallError> {
         let Some(subscribe) = &call.subscribe else {
             return Err(invalid("Expecting 'subscribe' to be present"));
         };
@@ -37,6 +48,7 @@ impl Master {
         if call.framework_id.as_ref() != own {
             return Err(invalid("'framework_id' differs from 'subscribe.framework_info.id'"));
         }
+        same_principal(principal, &subscribe.framework_info).map_err(|reason| invalid(&reason))?;
         Ok(())
     }
 
@@ -44,7 +56,13 @@ impl Master {
     ///
     /// # Errors
     /// What the original answers with 400, 403 or 501.
-    pub fn call(&mut self, now: Now, stream: Option<&str>, call: Call) -> Result<(), CallError> {
+    pub fn call(
+        &mut self,
+        now: Now,
+        principal: Option<&Principal>,
+        stream: Option<&str>,
+        call: Call,
+    ) -> Result<(), CallError> {
         let kind = check(&call)?;
         let Some(id) = call.framework_id.as_ref().map(|id| id.value.clone()) else {
             return Err(invalid("Expecting 'framework_id' to be present"));
@@ -52,6 +70,7 @@ impl Master {
         let Some(framework) = self.frameworks.get(&id) else {
             return Err(CallError::BadRequest("Framework cannot be found".to_owned()));
         };
+        same_principal(principal, &framework.info).map_err(CallError::BadRequest)?;
         let current = match framework.connection {
             Connection::Http(current) => current,
             Connection::Pid(_) => {
@@ -180,6 +199,7 @@ impl Master {
         self.check_framework(&update.framework_info, &suppressed).map_err(|reason| {
             CallError::BadRequest(format!("Supplied FrameworkInfo is not valid: {reason}"))
         })?;
+        self.authorize_framework(&update.framework_info).map_err(CallError::Forbidden)?;
         let Some(framework) = self.frameworks.get_mut(id) else { return Ok(()) };
         let old = &framework.info;
         let mut info = update.framework_info;

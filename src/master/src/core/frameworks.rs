@@ -22,7 +22,10 @@ impl Master {
     pub fn subscribe(&mut self, now: Now, stream: StreamId, subscribe: call::Subscribe) {
         self.count("master/messages_register_framework");
         let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
-        if let Err(message) = self.check_framework(&subscribe.framework_info, &suppressed) {
+        let info = &subscribe.framework_info;
+        let checked =
+            self.check_framework(info, &suppressed).and_then(|()| self.authorize_framework(info));
+        if let Err(message) = checked {
             tracing::info!(message, "framework refused");
             self.effects.push(Effect::Event(stream, Box::new(error_event(message))));
             self.effects.push(Effect::Close(stream));

@@ -16,6 +16,8 @@ use super::updates::Cause;
 pub enum Refusal {
     /// 400.
     BadRequest(String),
+    /// 403.
+    Forbidden,
     /// 404.
     NotFound(String),
     /// 409.

@@ -35,6 +35,9 @@ impl Master {
             };
             bad(format!("Invalid {} operation{place}: {reason}", kind.as_str_name()))
         })?;
+        if !self.may_operate(principal, &operation) {
+            return Err(Refusal::Forbidden);
+        }
         let conversions = conversions(&operation).map_err(bad)?;
         let needed: Resources = conversions.iter().map(|conversion| &conversion.consumed).sum();
         self.make_room(id, needed, |free| free.apply_all(&conversions).is_ok());

@@ -19,6 +19,9 @@ impl Master {
         from: &Upid,
         message: internal::RegisterSlaveMessage,
     ) {
+        if !self.check_agent(from) {
+            return;
+        }
         let total = match total(&message.slave, &message.checkpointed_resources) {
             Ok(total) => total,
             Err(error) => {
@@ -140,6 +143,9 @@ impl Master {
         from: &Upid,
         message: internal::ReregisterSlaveMessage,
     ) {
+        if !self.check_agent(from) {
+            return;
+        }
         let Some(id) = message.slave.id.as_ref().map(|id| id.value.clone()) else {
             tracing::warn!(%from, "re-registration without an id ignored");
             return;

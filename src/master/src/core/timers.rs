@@ -23,6 +23,7 @@ impl Master {
             self.give_recovered_agents_up(now);
             self.finish_draining(now);
             self.notify_heartbeat(now);
+            self.authentication.expire(now);
         }
         if self.allocation_wanted || now.mono >= self.allocation_due {
             self.allocation_wanted = false;

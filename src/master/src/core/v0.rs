@@ -85,9 +85,16 @@ impl Master {
         }
         self.count("master/messages_register_framework");
         let force = subscribe.force();
-        let info = subscribe.framework_info;
+        let mut info = subscribe.framework_info;
+        if let Some(known) = self.authenticated(from) {
+            info.principal.get_or_insert(known);
+        }
         let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
-        if let Err(message) = self.check_framework(&info, &suppressed) {
+        let checked = self
+            .check_framework(&info, &suppressed)
+            .and_then(|()| self.check_driver(from, &info))
+            .and_then(|()| self.authorize_framework(&info));
+        if let Err(message) = checked {
             tracing::info!(message, %from, "framework refused");
             self.effects.push(Effect::Relink(from.clone()));
             self.send(from, &internal::FrameworkErrorMessage { message });

@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use access::Principal;
+use access::guard::Caller;
 use bytes::Bytes;
 use indexmap::IndexMap;
 use mesos::content::ContentType;
@@ -21,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::registrar::{Recovery, Registrar};
+use super::visible::{self, Visible};
 use crate::core::model::{Now, StreamId};
 use crate::core::{CallError, Effect, Master, Settings};
 use crate::view::operator;
@@ -43,9 +46,9 @@ pub enum Input {
     /// A framework subscribes; its stream is answered.
     Subscribe(ContentType, Box<Call>, oneshot::Sender<Option<Subscription>>),
     /// Somebody subscribes to the operator API's events.
-    Observe(ContentType, oneshot::Sender<Option<Subscription>>),
+    Observe(ContentType, Caller, oneshot::Sender<Option<Subscription>>),
     /// A framework calls.
-    Call(Option<String>, Box<Call>, oneshot::Sender<Option<Result<(), CallError>>>),
+    Call(Box<Asked>, oneshot::Sender<Option<Result<(), CallError>>>),
     /// A framework's stream was closed by it.
     Closed(StreamId),
     /// A connection of ours to a peer broke.
@@ -62,6 +65,16 @@ pub enum Input {
     Look(Look),
     /// Somebody changes the state, and is answered when what comes of it is on disk.
     Change(Change),
+}
+
+/// A framework's call, and what came with it.
+pub struct Asked {
+    /// Who authenticated as its sender.
+    pub principal: Option<Principal>,
+    /// The id of the framework's stream, as given.
+    pub stream: Option<String>,
+    /// The call.
+    pub call: Call,
 }
 
 /// The way to the actor. Cheap to clone.
@@ -118,16 +131,16 @@ impl Handle {
     }
 
     /// A subscription to the operator API's events; `None` when this master doesn't lead.
-    pub async fn observe(&self, content: ContentType) -> Option<Subscription> {
+    pub async fn observe(&self, content: ContentType, caller: Caller) -> Option<Subscription> {
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Observe(content, reply)).await;
+        self.send(Input::Observe(content, caller, reply)).await;
         answer.await.ok().flatten()
     }
 
     /// A framework's call; `None` when this master doesn't lead.
-    pub async fn call(&self, stream: Option<String>, call: Call) -> Option<Result<(), CallError>> {
+    pub async fn call(&self, asked: Asked) -> Option<Result<(), CallError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Call(stream, Box::new(call), reply)).await;
+        self.send(Input::Call(Box::new(asked), reply)).await;
         answer.await.ok().flatten()
     }
 }
@@ -157,6 +170,12 @@ struct Stream {
     content: ContentType,
 }
 
+/// A subscriber of the operator API.
+struct Observer {
+    stream: Stream,
+    caller: Caller,
+}
+
 /// The task's state.
 pub struct Actor {
     settings: Settings,
@@ -166,7 +185,7 @@ pub struct Actor {
     master: Option<Master>,
     streams: HashMap<StreamId, Stream>,
     /// Streams of the operator API, oldest first.
-    observers: IndexMap<StreamId, Stream>,
+    observers: IndexMap<StreamId, Observer>,
     observers_max: usize,
     /// Streams that were ended here, which the core does not know yet.
     cut_off: Vec<StreamId>,
@@ -289,11 +308,14 @@ impl Actor {
                 drop(reply.send(Some(subscription)));
             }
             (Input::Subscribe(_, _, reply), None) => drop(reply.send(None)),
-            (Input::Observe(content, reply), Some(master)) => {
+            (Input::Observe(content, caller, reply), Some(master)) => {
                 let id = StreamId(uuid::Uuid::new_v4());
                 let (stream, subscription) = open(&self.handle, id, content);
                 let events = master.subscribe_operator(now);
+                let visible = (!visible::sees_all(&caller)).then(|| Visible::now(&caller, master));
                 for event in &events {
+                    let pruned = visible.as_ref().and_then(|visible| visible.event(event));
+                    let event = pruned.as_ref().unwrap_or(event);
                     // There is room for two records in a new stream.
                     drop(stream.records.try_send(operator_record(content, event)));
                 }
@@ -303,14 +325,16 @@ impl Actor {
                 {
                     master.operator_closed();
                 }
-                self.observers.insert(id, stream);
+                self.observers.insert(id, Observer { stream, caller });
                 drop(reply.send(Some(subscription)));
             }
-            (Input::Observe(_, reply), None) => drop(reply.send(None)),
-            (Input::Call(stream, call, reply), Some(master)) => {
-                drop(reply.send(Some(master.call(now, stream.as_deref(), *call))))
+            (Input::Observe(_, _, reply), None) => drop(reply.send(None)),
+            (Input::Call(asked, reply), Some(master)) => {
+                let Asked { principal, stream, call } = *asked;
+                let done = master.call(now, principal.as_ref(), stream.as_deref(), call);
+                drop(reply.send(Some(done)));
             }
-            (Input::Call(_, _, reply), None) => drop(reply.send(None)),
+            (Input::Call(_, reply), None) => drop(reply.send(None)),
             (Input::Closed(stream), master) => {
                 self.streams.remove(&stream);
                 let observed = self.observers.shift_remove(&stream).is_some();
@@ -411,10 +435,19 @@ impl Actor {
     fn notify(&mut self, event: &v1::master::Event) {
         let mut encoded: [Option<Bytes>; 2] = [None, None];
         let mut cut = 0;
-        self.observers.retain(|id, stream| {
-            let slot = usize::from(stream.content == ContentType::Protobuf);
+        let master = self.master.as_ref();
+        self.observers.retain(|id, Observer { stream, caller }| {
             let content = stream.content;
-            let record = encoded[slot].get_or_insert_with(|| operator_record(content, event)).clone();
+            let record = if visible::sees_all(caller) {
+                let slot = usize::from(content == ContentType::Protobuf);
+                encoded[slot].get_or_insert_with(|| operator_record(content, event)).clone()
+            } else {
+                let visible = master.map(|master| Visible::now(caller, master));
+                let Some(event) = visible.and_then(|visible| visible.event(event)) else {
+                    return true;
+                };
+                operator_record(content, &event)
+            };
             let reads = stream.records.try_send(record).is_ok();
             if !reads {
                 tracing::warn!(stream = %id.0, "a subscriber that doesn't read its events is cut off");

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
+use access::guard::{Caller, Guard};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
@@ -22,7 +23,8 @@ use tokio::sync::watch;
 use web::respond;
 
 use super::actor::{Handle, Input};
-use super::{legacy, operator_api, scheduler_api};
+use super::{legacy, operator_api, permissions, scheduler_api};
+use crate::core::authentication::SESSION_PREFIX;
 use crate::core::model::Now;
 use crate::core::{Master, Refusal};
 
@@ -38,6 +40,7 @@ pub(super) struct App {
     pub(super) handle: Handle,
     pub(super) log: Option<ReplicatedLog>,
     pub(super) flags: Arc<Values>,
+    pub(super) guard: Arc<Guard>,
     pub(super) own_id: String,
     pub(super) leader: watch::Receiver<Option<v1::MasterInfo>>,
     pub(super) start_time: f64,
@@ -68,7 +71,10 @@ async fn messages(
         return next.run(request).await;
     };
     let log = app.log.as_ref().filter(|_| replicated_log::message::is_ours(&header.to));
-    let known = log.is_some() || header.to == "master" || header.to.starts_with("slave-observer(");
+    let known = log.is_some()
+        || header.to == "master"
+        || header.to.starts_with("slave-observer(")
+        || header.to.starts_with(SESSION_PREFIX);
     let body = match read(request.into_body()).await {
         Ok(body) => body,
         Err(response) => return response,
@@ -130,7 +136,11 @@ async fn answer(app: App, request: Request) -> Response {
     let path = parts.uri.path().trim_end_matches('/');
     let query = parts.uri.query();
     let local = path.strip_prefix("/master").filter(|rest| rest.starts_with('/')).unwrap_or(path);
-    if let Some(response) = legacy::anywhere(&app, local, query).await {
+    let caller = match app.guard.caller(permissions::realm(local), &parts.headers) {
+        Ok(caller) => caller,
+        Err(refused) => return respond::unauthorized(&refused.challenge),
+    };
+    if let Some(response) = legacy::anywhere(&app, &caller, local, query).await {
         return response;
     }
     let Some(methods) = legacy::methods(local) else { return respond::not_found() };
@@ -145,7 +155,7 @@ async fn answer(app: App, request: Request) -> Response {
         return respond::method_not_allowed(methods, &parts.method);
     }
     if methods.is_empty() || parts.method == Method::GET {
-        return legacy::shown(&app, local, query).await;
+        return legacy::shown(&app, &caller, local, query).await;
     }
     let body = match read(body).await {
         Ok(body) => decoded(&parts.headers, body),
@@ -156,9 +166,9 @@ async fn answer(app: App, request: Request) -> Response {
         Err(response) => return *response,
     };
     match local {
-        "/api/v1" => operator_api::handle(&app, &parts.headers, body).await,
-        "/api/v1/scheduler" => scheduler_api::handle(&app, &parts.headers, body).await,
-        _ => legacy::changed(&app, local, &parts.method, &body).await,
+        "/api/v1" => operator_api::handle(&app, &caller, &parts.headers, body).await,
+        "/api/v1/scheduler" => scheduler_api::handle(&app, &caller, &parts.headers, body).await,
+        _ => legacy::changed(&app, &caller, local, &parts.method, &body).await,
     }
 }
 
@@ -224,6 +234,7 @@ impl App {
         match self.handle.change(change).await {
             Some(Ok(())) => respond::empty(done),
             Some(Err(Refusal::BadRequest(text))) => bad_request(text),
+            Some(Err(Refusal::Forbidden)) => respond::forbidden(),
             Some(Err(Refusal::NotFound(text))) => respond::text(StatusCode::NOT_FOUND, text),
             Some(Err(Refusal::Conflict(text))) => respond::text(StatusCode::CONFLICT, text),
             None => self.not_recovered(),
@@ -231,18 +242,27 @@ impl App {
     }
 
     /// Carries out an operator's operation on an agent's resources.
-    pub(super) async fn operate(&self, agent: String, operation: Box<Operation>) -> Response {
-        let principal: Option<String> = None;
+    pub(super) async fn operate(
+        &self,
+        caller: &Caller,
+        agent: String,
+        operation: Box<Operation>,
+    ) -> Response {
+        let principal = caller.principal.as_ref().map(|principal| principal.0.clone());
         self.change_to(StatusCode::ACCEPTED, move |master, _| {
             master.operate_as_operator(&agent, principal.as_deref(), *operation)
         })
         .await
     }
 
-    pub(super) async fn teardown(&self, framework: String) -> Response {
+    pub(super) async fn teardown(&self, caller: &Caller, framework: String) -> Response {
+        let caller = caller.clone();
         self.change(move |master, now| {
             if !master.frameworks.contains_key(&framework) {
                 return Err(Refusal::BadRequest("No framework found with specified ID".to_owned()));
+            }
+            if !permissions::may_tear_down(&caller, master, &framework) {
+                return Err(Refusal::Forbidden);
             }
             master.remove_framework(now, &framework);
             Ok(())

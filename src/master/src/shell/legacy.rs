@@ -1,5 +1,8 @@
 //! The endpoints that are older than the v1 API: which there are, what they show, what they change.
 
+use access::Action;
+use access::acls::Object;
+use access::guard::Caller;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -9,11 +12,28 @@ use serde_json::json;
 use web::respond;
 
 use super::http::{App, bad_request};
+use super::permissions;
+use super::visible::Visible;
 use super::wanted;
 use crate::view::{metrics, state, summary};
 
 /// What every master answers, whoever leads.
-pub(super) async fn anywhere(app: &App, local: &str, query: Option<&str>) -> Option<Response> {
+pub(super) async fn anywhere(
+    app: &App,
+    caller: &Caller,
+    local: &str,
+    query: Option<&str>,
+) -> Option<Response> {
+    let hidden = match local {
+        "/flags" => !caller.may_any(Action::ViewFlags),
+        "/metrics/snapshot" | "/logging/toggle" => {
+            !caller.may(Action::GetEndpoints, Object::Named(local))
+        }
+        _ => false,
+    };
+    if hidden {
+        return Some(respond::forbidden());
+    }
     Some(match local {
         "/health" => respond::empty(StatusCode::OK),
         "/version" => respond::jsonp(state::version().to_string(), query),
@@ -67,7 +87,12 @@ pub(super) fn methods(local: &str) -> Option<&'static [&'static str]> {
 }
 
 /// What the leader shows.
-pub(super) async fn shown(app: &App, local: &str, query: Option<&str>) -> Response {
+pub(super) async fn shown(
+    app: &App,
+    caller: &Caller,
+    local: &str,
+    query: Option<&str>,
+) -> Response {
     let parameter = |name: &str| respond::query_parameter(query, name);
     let flags = app.flags.clone();
     let start_time = app.start_time;
@@ -121,7 +146,10 @@ pub(super) async fn shown(app: &App, local: &str, query: Option<&str>) -> Respon
             app.handle.look(sorted).await
         }
     };
-    let Some(value) = shown else { return app.not_recovered() };
+    let Some(mut value) = shown else { return app.not_recovered() };
+    if let Some(visible) = Visible::of(caller, &app.handle).await {
+        visible.prune_json(&mut value);
+    }
     match parameter("jsonp").filter(|name| !name.is_empty()) {
         // What is written as a stream ends without a semicolon.
         Some(function) => {
@@ -132,20 +160,27 @@ pub(super) async fn shown(app: &App, local: &str, query: Option<&str>) -> Respon
 }
 
 /// What the leader changes.
-pub(super) async fn changed(app: &App, local: &str, method: &Method, body: &Bytes) -> Response {
+pub(super) async fn changed(
+    app: &App,
+    caller: &Caller,
+    local: &str,
+    method: &Method,
+    body: &Bytes,
+) -> Response {
     let text = String::from_utf8_lossy(body).into_owned();
     match local {
         "/teardown" => match respond::query_parameter(Some(&text), "frameworkId") {
             None => bad_request("Missing 'frameworkId' query parameter in the request body"),
-            Some(id) => app.teardown(id).await,
+            Some(id) => app.teardown(caller, id).await,
         },
         "/weights" => match weights(&text) {
+            Ok(weights) if !permissions::may_weigh(caller, &weights) => respond::forbidden(),
             Ok(weights) => app.change(move |master, _| master.update_weights(&weights)).await,
             Err(reason) => bad_request(reason),
         },
         "/reserve" | "/unreserve" | "/create-volumes" | "/destroy-volumes" => {
             match wanted::from_form(local, &text) {
-                Ok((agent, operation)) => app.operate(agent, operation).await,
+                Ok((agent, operation)) => app.operate(caller, agent, operation).await,
                 Err(reason) => bad_request(reason),
             }
         }

@@ -1,5 +1,6 @@
 //! `POST /api/v1`: the operator API.
 
+use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -12,12 +13,19 @@ use tokio_stream::StreamExt as _;
 use web::respond;
 
 use super::http::{App, bad_request};
+use super::permissions;
 use super::scheduler_api::{accepted, content_type};
+use super::visible::Visible;
 use super::wanted;
 use crate::view::{metrics, operator};
 
 /// Answers a call.
-pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
+pub(super) async fn handle(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response {
     use call::Type as T;
     let content = match content_type(headers) {
         Ok(content) => content,
@@ -40,14 +48,24 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
         Ok(accepted) => accepted,
         Err(response) => return *response,
     };
+    if !permissions::may_call(caller, &call) {
+        return respond::forbidden();
+    }
+    let visible = Visible::of(caller, &app.handle).await;
+    let pruned = |mut answer: Answer| {
+        if let Some(visible) = &visible {
+            visible.prune(&mut answer);
+        }
+        answer
+    };
     let answer = |answer: Answer| match accepted {
         ContentType::Json => {
-            let mut value = json::to_value(&answer, Dialect::V1);
+            let mut value = json::to_value(&pruned(answer), Dialect::V1);
             operator::with_empty_lists(&mut value);
             respond::body(StatusCode::OK, accepted.as_str(), value.to_string())
         }
         ContentType::Protobuf => {
-            respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&answer))
+            respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&pruned(answer)))
         }
     };
     let start = app.start_time;
@@ -176,21 +194,23 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
             let id = call.mark_agent_gone.unwrap_or_default().agent_id.value;
             app.change(move |master, now| master.mark_agent_gone(now, &id)).await
         }
-        T::Subscribe => match app.handle.observe(accepted).await {
+        T::Subscribe => match app.handle.observe(accepted, caller.clone()).await {
             Some(subscription) => {
                 let records = subscription.records().map(Ok::<Bytes, std::convert::Infallible>);
                 respond::body(StatusCode::OK, accepted.as_str(), Body::from_stream(records))
             }
             None => app.not_recovered(),
         },
-        T::Teardown => app.teardown(call.teardown.unwrap_or_default().framework_id.value).await,
+        T::Teardown => {
+            app.teardown(caller, call.teardown.unwrap_or_default().framework_id.value).await
+        }
         T::ReserveResources
         | T::UnreserveResources
         | T::CreateVolumes
         | T::DestroyVolumes
         | T::GrowVolume
         | T::ShrinkVolume => match wanted::operation(call) {
-            Some((agent, operation)) => app.operate(agent, operation).await,
+            Some((agent, operation)) => app.operate(caller, agent, operation).await,
             None => bad_request("No agent found with specified ID"),
         },
         other => respond::text(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use access::guard::Guard;
 use anyhow::{Context as _, bail, ensure};
 use election::contender::Candidacy;
 use election::{MasterAddress, contender, detector, members};
@@ -20,8 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Input};
 use super::http::{App, router};
+use super::permissions;
 use super::registrar::Registrar;
 use crate::core::Settings;
+use crate::core::authentication::Security;
 use crate::flags;
 
 /// What a master is run with.
@@ -43,8 +46,8 @@ pub async fn run(
     shutdown: CancellationToken,
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
-    let values = options.flags;
-    let plan = check(&values)?;
+    let plan = check(&options.flags)?;
+    let values = access::flags::shown(options.flags, &plan.settings.security.acls);
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
@@ -134,6 +137,7 @@ pub async fn run(
         handle,
         log,
         flags: Arc::new(values),
+        guard: Arc::new(plan.guard),
         own_id: info.id.clone(),
         leader,
         start_time,
@@ -220,6 +224,7 @@ fn registrar(
 
 struct Plan {
     settings: Settings,
+    guard: Guard,
     zk: Option<ZkUrl>,
     registry: Place,
     ip: IpAddr,
@@ -302,6 +307,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         .text("advertise_ip")
         .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
         .transpose()?;
+    let (security, guard) = secured(values)?;
     let settings = Settings {
         agent_ping_timeout: ping,
         max_agent_ping_timeouts: number("max_agent_ping_timeouts") as u32,
@@ -312,9 +318,11 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         max_completed_tasks: number("max_completed_tasks_per_framework") as usize,
         root_submissions: values.boolean("root_submissions"),
         seed: seed(),
+        security,
     };
     Ok(Plan {
         settings,
+        guard,
         zk,
         registry,
         ip,
@@ -331,6 +339,44 @@ fn seed() -> [u8; 32] {
     seed[..16].copy_from_slice(one.as_bytes());
     seed[16..].copy_from_slice(two.as_bytes());
     seed
+}
+
+/// Whom the master asks for credentials, and what it lets them do.
+fn secured(values: &Values) -> anyhow::Result<(Security, Guard)> {
+    access::flags::only_built_in(
+        values,
+        &[
+            ("authenticators", "crammd5"),
+            ("authorizers", "local"),
+            ("http_authenticators", "basic"),
+            ("http_framework_authenticators", "basic"),
+        ],
+    )?;
+    let acls = access::flags::acls(values)?;
+    let credentials = access::flags::credentials(values, "credentials")?;
+    let guard = access::flags::guard(
+        values,
+        acls.clone(),
+        "credentials",
+        credentials.as_ref(),
+        &[
+            ("authenticate_http_readonly", permissions::READ_ONLY),
+            ("authenticate_http_readwrite", permissions::READ_WRITE),
+            ("authenticate_http_frameworks", permissions::SCHEDULER),
+        ],
+    )?;
+    for flag in ["authenticate_agents", "authenticate_frameworks"] {
+        access::flags::needs(values, flag, "credentials", credentials.as_ref())?;
+    }
+    let security = Security {
+        credentials,
+        acls,
+        authenticate_frameworks: values.boolean("authenticate_frameworks"),
+        authenticate_agents: values.boolean("authenticate_agents"),
+        timeout: values.duration("authentication_v0_timeout").unwrap_or(Duration::from_secs(15)),
+        seed: seed(),
+    };
+    Ok((security, guard))
 }
 
 fn discover(command: &str) -> anyhow::Result<IpAddr> {

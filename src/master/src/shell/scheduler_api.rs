@@ -1,5 +1,6 @@
 //! `POST /api/v1/scheduler`.
 
+use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use mesos::v1::scheduler::{Call, call};
 use tokio_stream::StreamExt as _;
 use web::respond;
 
+use super::actor::Asked;
 use super::http::{App, bad_request};
 use crate::core::{CallError, Master};
 
@@ -50,19 +52,25 @@ fn refusal(error: CallError) -> Response {
 }
 
 /// Answers a call.
-pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
+pub(super) async fn handle(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Response {
     let content = match content_type(headers) {
         Ok(content) => content,
         Err(response) => return *response,
     };
-    let call: Call = match content.decode(&body) {
+    let mut call: Call = match content.decode(&body) {
         Ok(call) => call,
         Err(error) => return bad_request(error.to_string()),
     };
     let stream = headers.get(STREAM_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
         let applied = call.r#type() == call::Type::UpdateFramework;
-        return match app.handle.call(stream, call).await {
+        let asked = Asked { principal: caller.principal.clone(), stream, call };
+        return match app.handle.call(asked).await {
             Some(Ok(())) if applied => respond::empty(StatusCode::OK),
             Some(Ok(())) => respond::empty(StatusCode::ACCEPTED),
             Some(Err(error)) => refusal(error),
@@ -73,11 +81,15 @@ pub(super) async fn handle(app: &App, headers: &HeaderMap, body: Bytes) -> Respo
         Ok(accepted) => accepted,
         Err(response) => return *response,
     };
-    if let Err(error) = Master::check_subscribe(&call) {
+    if let Err(error) = Master::check_subscribe(caller.principal.as_ref(), &call) {
         return refusal(error);
     }
     if stream.is_some() {
         return bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header");
+    }
+    // A framework that doesn't say who it is, is who it has proved to be.
+    if let (Some(subscribe), Some(known)) = (&mut call.subscribe, &caller.principal) {
+        subscribe.framework_info.principal.get_or_insert_with(|| known.0.clone());
     }
     let Some(subscription) = app.handle.subscribe(accepted, call).await else {
         return app.not_recovered();

@@ -10,7 +10,7 @@ fn driver_call(kind: call::Type, framework: Option<&str>) -> mesos::scheduler_v0
     }
 }
 
-fn driver_subscribe(test: &mut Test, from: &Upid, framework: Option<&str>, force: bool) {
+pub(super) fn driver_subscribe(test: &mut Test, from: &Upid, framework: Option<&str>, force: bool) {
     let mut call = driver_call(call::Type::Subscribe, framework);
     let id = framework.map(|id| v1::FrameworkId { value: id.to_owned() });
     call.subscribe = Some(mesos::scheduler_v0::call::Subscribe {

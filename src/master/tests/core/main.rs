@@ -7,6 +7,7 @@ mod drivers;
 mod frameworks;
 mod operators;
 mod reservations;
+mod security;
 
 use std::time::Duration;
 
@@ -61,9 +62,13 @@ fn framework_info() -> v1::FrameworkInfo {
 
 impl Test {
     fn with_registry(registry: Registry) -> Self {
+        Self::with(Settings::default(), registry)
+    }
+
+    fn with(settings: Settings, registry: Registry) -> Self {
         let info = v1::MasterInfo { id: "M".to_owned(), ..Default::default() };
         let now = Now { wall: 1000.0, mono: Duration::ZERO };
-        let master = Master::elected(Settings::default(), info, registry, now);
+        let master = Master::elected(settings, info, registry, now);
         let mut test = Self { master, now, effects: Vec::new() };
         test.settle();
         test
@@ -131,7 +136,7 @@ impl Test {
     fn call(&mut self, stream: StreamId, call: Call) -> Result<(), CallError> {
         let framework_id = Some(v1::FrameworkId { value: "M-0000".to_owned() });
         let call = Call { framework_id, ..call };
-        let result = self.master.call(self.now, Some(&stream.0.to_string()), call);
+        let result = self.master.call(self.now, None, Some(&stream.0.to_string()), call);
         self.settle();
         result
     }

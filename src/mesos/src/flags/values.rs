@@ -118,6 +118,13 @@ impl Values {
         self
     }
 
+    /// Shows a flag's value in another form than it was given in.
+    #[must_use]
+    pub fn showing(mut self, name: &'static str, shown: impl Into<String>) -> Self {
+        self.shown.insert(name, shown.into());
+        self
+    }
+
     /// Every flag that has a value, as `/flags` shows them: by the name each was given by, and without passwords.
     pub fn as_strings(&self) -> &BTreeMap<&'static str, String> {
         &self.shown
