@@ -1,4 +1,5 @@
-//! Ensembles with observers, weighted votes and servers that come and go, of ours and Apache's servers together.
+//! Ensembles with observers, weighted votes and servers that come and go, of ours and Apache's servers together; what
+//! is served without a leader, and how a leader goes.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -141,6 +142,13 @@ impl Ensemble {
         });
     }
 
+    fn wait_for_isro(&self, id: usize, expected: &str) {
+        wait::until(expected, LIMIT, || {
+            let said = four_letter_word(self.servers[id - 1].client, "isro")?;
+            if said == expected { Ok(()) } else { Err(said) }
+        });
+    }
+
     fn leader(&self) -> usize {
         let ids = 1..=self.servers.len();
         ids.clone()
@@ -223,6 +231,38 @@ fn the_votes_of_a_group_outweigh_more_servers() {
         let text = four_letter_word(ensemble.servers[2].client, "srvr")?;
         if text.contains("not currently serving requests") { Ok(()) } else { Err(text) }
     });
+}
+
+#[test]
+fn a_server_without_a_leader_serves_those_who_only_read() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    let kinds = [(Ours, "participant"); 3];
+    let mut ensemble = Ensemble::start(&kinds, "readonlymode.enabled=true");
+    ensemble.wait_for(2, 0);
+    assert_eq!(ensemble.client("put", 1, &["/a", "b"]), "/a");
+    assert_eq!(ensemble.client("get", 3, &["/a"]), "b");
+    ensemble.kill(1);
+    ensemble.kill(2);
+    ensemble.wait_for_isro(3, "ro");
+    assert_eq!(ensemble.mode(3).as_deref(), Ok("read-only"));
+    assert_eq!(ensemble.client("read-only", 3, &["/a"]), "True\nb\nNotReadOnlyCallError");
+    ensemble.start_server(1);
+    ensemble.wait_for_isro(3, "rw");
+    assert_eq!(ensemble.client("get", 3, &["/a"]), "b");
+}
+
+#[test]
+fn a_leader_that_is_told_to_end_does_not_keep_the_others_waiting() {
+    // Ticks so long that waiting for any would take longer than the test allows.
+    let kinds = [(Ours, "participant"); 3];
+    let mut ensemble = Ensemble::start(&kinds, "tickTime=20000");
+    ensemble.wait_for(2, 0);
+    let leader = ensemble.leader();
+    let daemon = ensemble.servers[leader - 1].daemon.take().expect("a leader");
+    let began = std::time::Instant::now();
+    assert!(daemon.terminate().success());
+    ensemble.wait_for(1, 0);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 /// Servers join, leave and hand over, and start again from the files that were written meanwhile.

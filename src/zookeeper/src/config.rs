@@ -75,6 +75,8 @@ pub struct Config {
     pub storage: Storage,
     /// The ensemble that this server is a member of, if there is more than one server.
     pub ensemble: Option<Ensemble>,
+    /// `readonlymode.enabled`: whether reads are served while there is no leader.
+    pub read_only: bool,
     /// `reconfigEnabled`: whether an ensemble's servers may change while they run.
     pub is_dynamic: bool,
     /// What protects the server.
@@ -199,6 +201,7 @@ impl Config {
         Ok(Self {
             ensemble,
             is_dynamic: values.boolean("reconfigEnabled")?,
+            read_only: values.boolean("readonlymode.enabled")?,
             security,
             storage: Storage::read(&values)?,
             data_dir,

@@ -9,6 +9,7 @@ mod connect;
 mod following;
 mod leading;
 mod read;
+mod read_only;
 mod reconfig;
 mod suspend;
 mod sweep;
@@ -34,6 +35,7 @@ pub(crate) use apply::owner;
 pub use connect::password;
 pub use following::Forward;
 pub(crate) use following::read_touched;
+
 pub use reconfig::Changes;
 
 /// The tree's digest is kept of every so manyth transaction (`DataTree.DIGEST_LOG_INTERVAL`).

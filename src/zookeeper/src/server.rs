@@ -189,9 +189,12 @@ impl Server {
             let quorum = ensemble::start(ensemble, &mut actor, events, shutdown.clone()).await?;
             actor.quorum = Some(Box::new(quorum));
         }
-        let mut tasks = administrators.serve(&config, &inputs, &shutdown);
-        let ticks = tokio::spawn(tick(tick_every, inputs.clone(), shutdown.clone()));
-        let ports = Ports::new(inputs, config, shutdown.clone());
+        // A member of an ensemble hands over before it lets go of its clients.
+        let closing =
+            if config.ensemble.is_some() { CancellationToken::new() } else { shutdown.clone() };
+        let mut tasks = administrators.serve(&config, &inputs, &closing);
+        let ticks = tokio::spawn(tick(tick_every, inputs.clone(), closing.clone()));
+        let ports = Ports::new(inputs, config, closing.clone());
         let acceptors = doors
             .into_iter()
             .map(|(listener, door)| tokio::spawn(ports.clone().accept(listener, door)));
@@ -203,6 +206,7 @@ impl Server {
             .spawn(move || {
                 let outcome = actor.run(queue);
                 shutdown.cancel();
+                closing.cancel();
                 drop(result.send(outcome));
             })
             .map_err(ServerError::Thread)?;
@@ -337,10 +341,12 @@ impl Actor {
                     self.resume_when_possible()?;
                 }
                 Some(mut quorum) => {
-                    if quorum.shutdown.is_cancelled() {
+                    self.member_batch(&mut quorum, &mut batch, queue.len())?;
+                    if self.may_end(&mut quorum) {
+                        self.outgoing.clear();
+                        Self::farewell(*quorum);
                         break;
                     }
-                    self.member_batch(&mut quorum, &mut batch, queue.len())?;
                     self.quorum = Some(quorum);
                 }
             }

@@ -106,7 +106,7 @@ impl View<'_> {
 
     /// Whether only reads are served.
     pub fn is_read_only(&self) -> bool {
-        self.core.mode == "read-only"
+        self.core.is_read_only()
     }
 
     /// Connections of clients; one that asks by a word counts.

@@ -89,7 +89,7 @@ impl Core {
         body.int(0).int(timeout_ms).long(session).buffer(Some(password));
         // Clients that don't speak of it don't read it either.
         if read_only.is_some() {
-            body.boolean(false);
+            body.boolean(self.is_read_only());
         }
         self.send(to, body.into_bytes());
     }

@@ -10,6 +10,7 @@ use jute::request::{Request, opcode};
 use jute::txn::{Entry, Txn};
 use jute::{Code, Reader, Writer};
 
+use super::read_only::Visit;
 use super::{ConnectionId, Core, State, password};
 
 /// Requests of one connection that may wait; a client that sends more is cut off.
@@ -26,12 +27,15 @@ pub(super) struct Ensemble {
     /// Connections that wait for the leader's word on their session.
     opening: HashMap<i64, Opening>,
     syncs: VecDeque<ConnectionId>,
+    /// Clients that read while there is no leader.
+    pub(super) visits: BTreeMap<ConnectionId, Visit>,
     forwards: Vec<Forward>,
 }
 
 impl Ensemble {
     pub(super) fn closed(&mut self, id: ConnectionId) {
         self.queues.remove(&id);
+        self.visits.remove(&id);
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::configuration::{Configuration, Endpoint};
 use super::packet::{Notification, Packet, kind};
@@ -87,10 +88,25 @@ impl Numbers {
     }
 }
 
+/// All connections for Zab.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Links {
+    numbers: Numbers,
+    tasks: TaskTracker,
+}
+
+impl Links {
+    /// Waits until what was sent to members before their links were dropped is on its way.
+    pub(crate) async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
 /// Accepts learners.
 pub(crate) async fn accept(
     listener: TcpListener,
-    numbers: Numbers,
+    links: Links,
     security: Security,
     events: Events,
 ) {
@@ -103,9 +119,9 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let number = numbers.next();
+        let number = links.numbers.next();
         let (security, events) = (security.clone(), events.clone());
-        tokio::spawn(async move {
+        links.tasks.spawn(async move {
             if let Err(error) = serve(stream, number, security, events).await {
                 let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
                 if is_refused || error.kind() == io::ErrorKind::InvalidData {
@@ -160,6 +176,7 @@ pub(super) async fn reach(security: &Security, addresses: Vec<Endpoint>) -> io::
 
 /// Dials the leader in a task of its own and reports what became of it.
 pub(crate) fn dial(
+    links: &Links,
     runtime: &Handle,
     id: i64,
     addresses: Vec<Endpoint>,
@@ -167,7 +184,7 @@ pub(crate) fn dial(
     security: Security,
     events: Events,
 ) {
-    runtime.spawn(async move {
+    let dialling = async move {
         for attempt in 0..DIALS {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -197,7 +214,8 @@ pub(crate) fn dial(
             return;
         }
         events.send(Event::Unreachable(id)).await;
-    });
+    };
+    links.tasks.spawn_on(dialling, runtime);
 }
 
 async fn next_packet(

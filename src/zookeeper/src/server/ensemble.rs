@@ -10,6 +10,7 @@ mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jute::request::opcode;
@@ -25,6 +26,7 @@ use crate::core::{ConnectionId, Effect, State};
 use crate::disk::{DiskError, epoch, load, snapshot, truncate};
 use crate::quorum::configuration::{Address, Configuration};
 use crate::quorum::elections::Elections;
+use crate::quorum::leader::Leader;
 use crate::quorum::member::Member;
 use crate::quorum::membership::Membership;
 use crate::quorum::net::{self, Event, Events, Link};
@@ -34,6 +36,11 @@ use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// Transactions kept for learners that missed a few (`commitLogCount`).
 const HISTORY_MAX: usize = 500;
+
+/// How long members may take to read the last of what they are sent.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a server looks for a leader at least before it serves reads alone.
+const READ_ONLY_MIN_MS: i64 = 2000;
 
 /// What may leave only when everything before it is committed.
 enum Held {
@@ -55,6 +62,8 @@ pub(super) struct Quorum {
     events: Events,
     runtime: Handle,
     links: BTreeMap<i64, Link>,
+    /// Those in use, and those that are ending.
+    all: net::Links,
     /// Learners that knew before this member did that it leads.
     early: BTreeMap<i64, (Link, Packet)>,
     is_dialling: bool,
@@ -69,7 +78,11 @@ pub(super) struct Quorum {
     is_parked: bool,
     /// When it last began to lead.
     leads_since_ms: i64,
-    pub(super) shutdown: CancellationToken,
+    /// Since when this server looks for a leader.
+    looking_ms: Option<i64>,
+    shutdown: CancellationToken,
+    /// Until when a leader that is told to end commits what it has proposed.
+    ends_ms: Option<i64>,
 }
 
 /// Opens the ports and begins to look for a leader.
@@ -113,9 +126,9 @@ pub(super) async fn start(
         ending.cancelled().await;
         last.wake().await;
     });
-    let numbers = net::Numbers::default();
+    let all = net::Links::default();
     for listener in learning {
-        let accept = net::accept(listener, numbers.clone(), security.clone(), events.clone());
+        let accept = net::accept(listener, all.clone(), security.clone(), events.clone());
         let ending = shutdown.clone();
         tokio::spawn(async move { ending.run_until_cancelled(accept).await });
     }
@@ -131,6 +144,7 @@ pub(super) async fn start(
         events,
         runtime,
         links: BTreeMap::new(),
+        all,
         early: BTreeMap::new(),
         is_dialling: false,
         next_number: 1,
@@ -142,7 +156,9 @@ pub(super) async fn start(
         ticked_ms: 0,
         is_parked: false,
         leads_since_ms: 0,
+        looking_ms: None,
         shutdown,
+        ends_ms: None,
     })
 }
 
@@ -180,7 +196,7 @@ impl Quorum {
     }
 
     fn is_quiet(&self) -> bool {
-        self.member.leading().is_some_and(crate::quorum::leader::Leader::wants_quiet)
+        self.member.leading().is_some_and(Leader::wants_quiet)
     }
 
     fn send(&mut self, now_ms: i64, to: i64, bytes: Vec<u8>) {
@@ -222,6 +238,30 @@ impl Quorum {
 }
 
 impl Actor {
+    /// Whether a server that is told to end may. A leader ends when what it has proposed is committed, so that clients
+    /// know what became of their writes; its followers see their connections end, and elect another at once.
+    pub(super) fn may_end(&mut self, quorum: &mut Quorum) -> bool {
+        if !quorum.shutdown.is_cancelled() {
+            return false;
+        }
+        let now_ms = self.now_ms();
+        let limit_ms = now_ms + 2 * i64::from(self.config.tick_ms);
+        let until_ms = *quorum.ends_ms.get_or_insert(limit_ms);
+        let leader = quorum.member.leading().filter(|leader| leader.serves());
+        quorum.is_parked || leader.is_none_or(Leader::is_done) || now_ms >= until_ms
+    }
+
+    /// Ends all connections with members, after what was sent on them.
+    pub(super) fn farewell(quorum: Quorum) {
+        let Quorum { runtime, all, links, early, .. } = quorum;
+        drop((links, early));
+        runtime.block_on(async {
+            if tokio::time::timeout(FAREWELL, all.ended()).await.is_err() {
+                tracing::debug!("members do not read what they are sent");
+            }
+        });
+    }
+
     /// Something has come in.
     pub(super) fn member_input(
         &mut self,
@@ -230,9 +270,11 @@ impl Actor {
         waiting: usize,
     ) -> Result<(), DiskError> {
         match input {
+            // Nothing new is begun at the end.
+            Input::Opened(..) | Input::Frame(..) if quorum.ends_ms.is_some() => {}
             Input::Opened(id, peer, outgoing) => {
                 // Without a leader the connection ends with `outgoing`.
-                if quorum.member.serves() {
+                if quorum.member.serves() || self.core.is_read_only() {
                     self.outgoing.insert(id, outgoing);
                     self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
                 }
@@ -266,6 +308,8 @@ impl Actor {
             self.core.frame(self.now_ms(), wall_ms(), id, &frame);
         } else if quorum.member.serves() {
             self.core.follower_frame(id, &frame);
+        } else if self.core.is_read_only() {
+            self.core.read_only_frame(self.now_ms(), id, &frame);
         }
     }
 
@@ -282,6 +326,7 @@ impl Actor {
     fn member_tick(&mut self, quorum: &mut Quorum) {
         let now_ms = self.now_ms();
         quorum.member.tick(now_ms);
+        self.serve_reads_when_due(quorum, now_ms);
         if now_ms - quorum.ticked_ms < i64::from(self.config.tick_ms) / 2 {
             return;
         }
@@ -290,6 +335,32 @@ impl Actor {
             self.core.tick(now_ms, wall_ms());
         }
         self.purge_when_due();
+    }
+
+    /// Who looks for a leader for long serves reads meanwhile, until one is found (`QuorumPeer.run`).
+    fn serve_reads_when_due(&mut self, quorum: &mut Quorum, now_ms: i64) {
+        if !self.config.read_only {
+            return;
+        }
+        let is_looking = quorum.member.leader().is_none();
+        if self.core.is_read_only() {
+            if is_looking {
+                self.core.read_only_tick(now_ms);
+            } else {
+                self.core.without_leader();
+            }
+        }
+        if !is_looking {
+            quorum.looking_ms = None;
+            return;
+        }
+        let since_ms = *quorum.looking_ms.get_or_insert(now_ms);
+        let patience_ms = i64::from(self.config.tick_ms).max(READ_ONLY_MIN_MS);
+        if !self.core.is_read_only() && now_ms - since_ms >= patience_ms {
+            tracing::info!("there is no leader: serving reads to clients that ask for no more");
+            self.core.set_configuration(wall_ms(), quorum.member.members().current());
+            self.core.serve_reads();
+        }
     }
 
     fn member_event(&mut self, quorum: &mut Quorum, event: Event) -> Result<(), DiskError> {
@@ -408,7 +479,15 @@ impl Actor {
                 quorum.next_number += 2;
                 let (number, events) = (quorum.next_number, quorum.events.clone());
                 let security = quorum.security.clone();
-                net::dial(&quorum.runtime, leader, addresses, number, security, events);
+                net::dial(
+                    &quorum.all,
+                    &quorum.runtime,
+                    leader,
+                    addresses,
+                    number,
+                    security,
+                    events,
+                );
             }
             if !is_idle {
                 continue;

@@ -48,6 +48,9 @@ impl Actor {
     }
 
     pub(super) fn request(&mut self, quorum: &mut Quorum, from: i64, packet: Packet) {
+        if quorum.ends_ms.is_some() {
+            return;
+        }
         let now_ms = self.now_ms();
         let data = packet.data.unwrap_or_default();
         if data.get(12..16) == Some(&opcode::SYNC.to_be_bytes()) {
