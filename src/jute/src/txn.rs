@@ -70,6 +70,13 @@ impl Txn {
         }
     }
 
+    /// Its bytes, as a multi holds them.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        self.write(&mut writer);
+        writer.into_bytes()
+    }
+
     fn write(&self, writer: &mut Writer) {
         match self {
             Self::CreateSession { timeout } => {

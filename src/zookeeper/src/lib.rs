@@ -13,6 +13,8 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod disk;
+#[cfg(test)]
+mod fuzz;
 pub mod metrics;
 pub mod path;
 pub mod quorum;
@@ -22,6 +24,7 @@ pub mod server;
 pub mod status;
 mod stream;
 pub mod tls;
+pub mod tools;
 pub mod tree;
 pub mod watch;
 pub mod words;

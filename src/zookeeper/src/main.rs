@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use zookeeper::config::environment::Environment;
+use zookeeper::tools::{self, ToolError};
 use zookeeper::{Config, Server};
 
 /// A ZooKeeper server, compatible with Apache's 3.8.
@@ -20,6 +21,7 @@ use zookeeper::{Config, Server};
 /// Reads the original's zoo.cfg, and -Dzookeeper.KEY=VALUE flags of SERVER_JVMFLAGS and JVMFLAGS, from its environment
 /// and from /etc/default/zookeeper, /etc/sysconfig/zookeeper and java.env or zookeeper-env.sh beside zoo.cfg.
 /// The log goes to standard error; RUST_LOG says how much of it: error, warn, info, debug.
+/// Tools for the files of a data directory: zookeeper-server log --help, zookeeper-server snapshot --help.
 #[derive(Debug, Parser)]
 #[command(name = "zookeeper-server", version = zookeeper::words::VERSION)]
 struct Arguments {
@@ -39,20 +41,41 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let ended = if arguments.man {
-        manual::page().and_then(|page| print(&page))
-    } else if arguments.keys {
-        print(manual::keys().as_bytes())
-    } else {
-        serve(&arguments)
-    };
+    let is_tool = std::env::args_os().nth(1).is_some_and(|first| tools::is_tool(&first));
+    let ended = if is_tool { use_tool() } else { act(&Arguments::parse()) };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "zookeeper-server: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `zookeeper-server log …` and `zookeeper-server snapshot …`.
+fn use_tool() -> anyhow::Result<()> {
+    let cli = tools::Cli::parse();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let done = cli.run(&mut out).and_then(|()| Ok(out.flush()?));
+    match done {
+        // Whoever reads has read enough.
+        Err(ToolError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => {
+            // What it has said so far comes before the error.
+            let _ = out.flush();
+            Err(error.into())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn act(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.man {
+        manual::page().and_then(|page| print(&page))
+    } else if arguments.keys {
+        print(manual::keys().as_bytes())
+    } else {
+        serve(arguments)
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_writer_wrote_is_read_and_summed(long: i64, data in prop::option::of(prop::collection::vec(any::<u8>(), 0..300_000)), text in ".{0,20}") {
+        fn what_a_writer_wrote_is_read_and_summed(long: i64, data in prop::option::of(prop::collection::vec(any::<u8>(), 0..3000)), text in ".{0,20}") {
             let mut out = Writer::new();
             out.long(long).buffer(data.as_deref()).string(&text).int(7);
             let bytes = out.into_bytes();
@@ -174,6 +174,18 @@ mod tests {
             prop_assert!(input.is_at_end().unwrap());
             prop_assert!(input.byte().is_err());
         }
+    }
+
+    #[test]
+    fn more_than_is_buffered_is_read_and_summed() {
+        let data: Vec<u8> = (0..3 * BUFFER as u32 + 5).map(|at| (at >> 3) as u8).collect();
+        let mut out = Writer::new();
+        out.buffer(Some(&data)).long(9);
+        let bytes = out.into_bytes();
+        let mut input = Input::new(bytes.as_slice());
+        let mut read = Vec::new();
+        assert!(input.buffer(&mut read).unwrap() && read == data);
+        assert_eq!((input.long().unwrap(), input.checksum()), (9, crate::disk::adler32(&bytes)));
     }
 
     #[test]

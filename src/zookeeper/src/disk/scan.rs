@@ -33,6 +33,17 @@ pub enum Next {
     End(End),
 }
 
+/// A whole entry, right or not.
+#[derive(Debug)]
+pub struct Frame {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// Whether its checksum is.
+    pub is_sum_right: bool,
+    /// What it holds, if it can be read.
+    pub entry: Option<Entry>,
+}
+
 /// A log file being read.
 pub struct Scan {
     path: PathBuf,
@@ -131,8 +142,19 @@ impl Scan {
         Ok(Next::End(End::Torn(self.offset, reason)))
     }
 
-    /// `None` where the room for more begins.
     fn entry(&mut self) -> io::Result<Option<Entry>> {
+        let invalid = |reason: &str| io::Error::new(ErrorKind::InvalidData, reason);
+        match self.raw()? {
+            None => Ok(None),
+            Some(false) => Err(invalid("the checksum is wrong")),
+            Some(true) => Entry::decode(&self.payload)
+                .map(Some)
+                .map_err(|_| invalid("the entry can't be read")),
+        }
+    }
+
+    /// Reads an entry's bytes, and whether their checksum is right; `None` where the room for more begins.
+    fn raw(&mut self) -> io::Result<Option<bool>> {
         let invalid = |reason: &str| io::Error::new(ErrorKind::InvalidData, reason);
         if self.input.is_at_end()? {
             return Ok(None);
@@ -160,13 +182,36 @@ impl Scan {
             .filter(|length| *length > 0 && *length as u64 <= self.size - self.offset)
             .ok_or_else(|| invalid("the length is wrong"))?;
         self.input.bytes(length, &mut self.payload)?;
-        if adler32(&self.payload) != sum {
-            return Err(invalid("the checksum is wrong"));
-        }
         if self.input.byte()? != END {
             return Err(invalid("the end mark is missing"));
         }
-        Entry::decode(&self.payload).map(Some).map_err(|_| invalid("the entry can't be read"))
+        Ok(Some(adler32(&self.payload) == sum))
+    }
+
+    /// The next entry, whatever its checksum; `None` where the room for more begins.
+    ///
+    /// # Errors
+    /// When the file can't be read, or no entry ends here.
+    pub fn frame(&mut self) -> Result<Option<Frame>, DiskError> {
+        if self.is_ended {
+            return Ok(None);
+        }
+        let offset = self.offset;
+        match self.raw() {
+            Ok(None) => Ok(None),
+            Ok(Some(is_sum_right)) => {
+                self.offset = self.input.position();
+                let entry = Entry::decode(&self.payload).ok();
+                Ok(Some(Frame { offset, is_sum_right, entry }))
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(self.corrupt(offset, "the entry ends too early"))
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Err(self.corrupt(offset, error.to_string()))
+            }
+            Err(error) => Err(at("read", &self.path)(error)),
+        }
     }
 
     fn rest_is_zeros(&mut self) -> Result<bool, DiskError> {
