@@ -5,7 +5,9 @@
 mod authentication;
 pub mod container_id;
 pub mod containers;
+mod drain;
 mod executors;
+pub mod garbage;
 mod groups;
 mod launch;
 mod master;
@@ -16,6 +18,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod updates;
+mod v0;
 pub mod validation;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,10 +43,13 @@ use crate::containerizer::Launch;
 use authentication::Authentication;
 use container_id::ContainerId;
 use containers::{Containers, Termination};
+use garbage::{Garbage, Waste};
 use updates::Updates;
 
+pub use drain::Drain;
 pub use executors::CallError;
 pub use tasks::task_of;
+pub use v0::Peer;
 
 /// Completed tasks that are remembered of an executor, and completed frameworks of the agent.
 const COMPLETED_TASKS_MAX: usize = 200;
@@ -101,8 +107,8 @@ pub enum Effect {
     Event(StreamId, Box<Event>),
     /// End an executor's stream.
     Close(StreamId),
-    /// Remove a sandbox and its checkpoint after `--gc_delay`.
-    Forget(Run),
+    /// Remove what is left of something that has ended.
+    Collect(Waste),
     /// The agent must end itself, because of a failure or at its end.
     Abort(Ending),
 }
@@ -141,6 +147,8 @@ pub struct Settings {
     pub executor_environment: Option<BTreeMap<String, String>>,
     /// `--gc_delay`.
     pub gc_delay: Duration,
+    /// `--gc_disk_headroom`.
+    pub gc_disk_headroom: f64,
     /// `--switch_user`.
     pub switch_user: bool,
     /// `--recover=cleanup`: end what runs, then end.
@@ -201,8 +209,8 @@ pub struct Executor {
     pub is_generated: bool,
     /// How far it is.
     pub state: ExecutorState,
-    /// Its stream of events.
-    pub stream: Option<StreamId>,
+    /// How it is reached, while it is.
+    pub peer: Option<Peer>,
     /// Its first process, once there is one.
     pub pid: Option<i32>,
     /// Tasks that wait for it to subscribe.
@@ -226,7 +234,7 @@ impl Executor {
             run,
             is_generated,
             state,
-            stream: None,
+            peer: None,
             pid: None,
             queued: IndexMap::new(),
             groups: Vec::new(),
@@ -303,6 +311,14 @@ pub struct Agent {
     pub completed_frameworks: VecDeque<(String, Framework)>,
     /// Containers without executor.
     pub containers: Containers,
+    /// What containers' sandboxes take, in bytes, where that is looked at.
+    pub disk_used: BTreeMap<String, u64>,
+    /// What waits to be removed.
+    pub garbage: Garbage,
+    /// What has just ended, and how long ago.
+    ended: Vec<(Waste, Duration)>,
+    /// What an operator wants drained.
+    pub draining: Option<Drain>,
     /// Status updates that wait.
     pub updates: Updates,
     /// How long it took to take over from the agent before, in seconds.
@@ -329,6 +345,7 @@ pub const CAPABILITIES: &[v1::agent_info::capability::Type] = &[
     v1::agent_info::capability::Type::ResourceProvider,
     v1::agent_info::capability::Type::ResizeVolume,
     v1::agent_info::capability::Type::AgentOperationFeedback,
+    v1::agent_info::capability::Type::AgentDraining,
 ];
 
 /// [`CAPABILITIES`] as messages.
@@ -359,6 +376,7 @@ impl Agent {
     /// An agent that hasn't registered.
     pub fn new(settings: Settings, info: v1::AgentInfo) -> Self {
         let mut entropy = Entropy::new(settings.seed);
+        let garbage = Garbage::new(settings.gc_delay, settings.gc_disk_headroom);
         Self {
             settings,
             total: Resources::from_protos(&info.resources),
@@ -370,6 +388,10 @@ impl Agent {
             frameworks: IndexMap::new(),
             completed_frameworks: VecDeque::new(),
             containers: Containers::new(),
+            disk_used: BTreeMap::new(),
+            garbage,
+            ended: Vec::new(),
+            draining: None,
             updates: Updates::default(),
             recovery_seconds: 0.0,
             counters: BTreeMap::new(),
@@ -432,10 +454,12 @@ impl Agent {
 
     /// Sends an event to an executor, if it listens.
     fn tell(&mut self, framework: &str, executor: &str, event: Event) {
-        if let Some(stream) =
-            self.executor_mut(framework, executor).and_then(|executor| executor.stream)
-        {
-            self.effects.push(Effect::Event(stream, Box::new(event)));
+        match self.executor_mut(framework, executor).and_then(|executor| executor.peer.clone()) {
+            Some(Peer::Stream(stream)) => {
+                self.effects.push(Effect::Event(stream, Box::new(event)));
+            }
+            Some(Peer::Process(to)) => self.tell_process(&to, framework, executor, false, event),
+            None => {}
         }
     }
 
@@ -450,6 +474,16 @@ impl Agent {
             self.send_due_operations(now);
         }
         self.end_late_executors(now);
+        for (what, age) in std::mem::take(&mut self.ended) {
+            self.garbage.add(now.mono, age, what);
+        }
+        let due = self.garbage.take_due(now.mono);
+        self.effects.extend(due.into_iter().map(Effect::Collect));
+    }
+
+    /// Something is there that nobody needs, since `age`.
+    pub fn discard(&mut self, what: Waste, age: Duration) {
+        self.ended.push((what, age));
     }
 
     /// Forgets a framework that has no executors and no updates left.
@@ -467,12 +501,16 @@ impl Agent {
         if !is_idle {
             return;
         }
+        if let Some(agent) = self.id().map(str::to_owned) {
+            self.ended.push((Waste::Framework(agent, id.to_owned()), Duration::ZERO));
+        }
         if let Some(framework) = self.frameworks.shift_remove(id) {
             self.completed_frameworks.push_back((id.to_owned(), framework));
             while self.completed_frameworks.len() > COMPLETED_FRAMEWORKS_MAX {
                 self.completed_frameworks.pop_front();
             }
         }
+        self.finish_draining();
         self.leave_when_idle();
     }
 }

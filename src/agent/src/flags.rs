@@ -377,7 +377,6 @@ pub const REFUSED: &[&str] = &[
     "default_container_info",
     "docker_config",
     "docker_mesos_image",
-    "enforce_container_disk_quota",
     "firewall_rules",
     "hooks",
     "image_providers",

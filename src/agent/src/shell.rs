@@ -12,5 +12,6 @@ mod operator_api;
 pub mod operator_view;
 mod origin;
 mod plan;
+mod quota;
 pub mod run;
 pub mod view;

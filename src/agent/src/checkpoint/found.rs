@@ -3,11 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mesos::internal as m;
 use mesos::v1;
 
-use super::paths::{self, QUEUED_TASK, Run, TASK_GROUP};
+use super::paths::{self, DRAIN_CONFIG, QUEUED_TASK, Run, TASK_GROUP};
 use super::{read, read_all};
 use crate::containerizer::{processes, switchboard};
 use crate::core::container_id::ContainerId;
@@ -72,7 +73,8 @@ impl Reader<'_> {
             }
             frameworks.push((info, executors));
         }
-        Ok(Some(Recovered { info, frameworks, has_rebooted }))
+        let drain = self.lenient(read(&directory.join(DRAIN_CONFIG)))?.flatten();
+        Ok(Some(Recovered { info, frameworks, drain, has_rebooted }))
     }
 
     fn lenient<T>(self, result: io::Result<T>) -> io::Result<Option<T>> {
@@ -114,12 +116,31 @@ impl Reader<'_> {
         Ok(Some(RecoveredExecutor {
             info,
             is_generated: directory.join("executor_generated_for_command_task").exists(),
+            process: fs::read_to_string(meta.join("pids/libprocess.pid"))
+                .ok()
+                .and_then(|text| text.trim().parse().ok()),
             pid: pid.and_then(|text| text.trim().parse().ok()),
             tasks,
             has_ended: meta.join("executor.sentinel").exists(),
+            ended_ago: age(&meta.join("executor.sentinel")),
             run,
         }))
     }
+}
+
+/// How long ago a file was written.
+fn age(path: &Path) -> Duration {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    written.ok().and_then(|written| written.elapsed().ok()).unwrap_or_default()
+}
+
+/// The agents that were on this work directory before the one that goes on, and how long ago.
+pub fn former_agents(work_dir: &Path) -> Vec<(String, Duration)> {
+    let directory = paths::meta(work_dir).join("slaves");
+    let latest = fs::read_link(directory.join("latest")).map(|path| name(&path)).ok();
+    let all = list(&directory).unwrap_or_default();
+    let former = all.iter().filter(|path| !path.is_symlink() && Some(name(path)) != latest);
+    former.map(|path| (name(path), age(path))).collect()
 }
 
 fn task(directory: &Path) -> io::Result<Option<RecoveredTask>> {

@@ -10,6 +10,9 @@ pub const QUEUED_TASK: &str = "task.queued";
 /// Beside it, for a task of a group: the name of the group's first task. The original has no such file either.
 pub const TASK_GROUP: &str = "task.group";
 
+/// In an agent's checkpoint: how an operator wants it drained.
+pub const DRAIN_CONFIG: &str = "drain.config";
+
 /// One run of an executor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
@@ -24,7 +27,8 @@ pub struct Run {
 }
 
 impl Run {
-    fn below(&self, root: &Path) -> PathBuf {
+    /// Its directory below `root`: the work directory, or the checkpoint in it.
+    pub fn below(&self, root: &Path) -> PathBuf {
         executor(root, &self.agent, &self.framework, &self.executor)
             .join("runs")
             .join(&self.container)
@@ -76,9 +80,17 @@ pub fn remove_run(directory: &Path) -> io::Result<()> {
     });
     let executor = directory.ancestors().nth(2).filter(|_| is_latest);
     let removed = executor.unwrap_or(directory);
-    match fs::remove_dir_all(removed) {
+    remove(removed)
+}
+
+/// Removes what is left of a framework or an agent, from the sandboxes or the checkpoint.
+///
+/// # Errors
+/// What the system says, with the path; what is gone already is no error.
+pub fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io::Error::new(error.kind(), format!("{}: {error}", removed.display())))
+            Err(io::Error::new(error.kind(), format!("{}: {error}", directory.display())))
         }
         _ => Ok(()),
     }

@@ -9,7 +9,8 @@ use mesos::v1::{self, TaskState};
 
 use super::container_id::ContainerId;
 use super::containers::Termination;
-use super::{Agent, Effect, ExecutorState, Now, StreamId, Verdict};
+use super::garbage::Waste;
+use super::{Agent, Effect, ExecutorState, Now, Peer, StreamId, Verdict};
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,15 +86,26 @@ impl Agent {
     /// Opens an executor's stream: it is told of itself, what it says again is taken, and what waits for it is handed
     /// over.
     pub fn subscribe(&mut self, now: Now, stream: StreamId, call: Call) {
-        let (framework_id, executor_id) =
-            (call.framework_id.value.clone(), call.executor_id.value.clone());
         let subscribe = call.subscribe.unwrap_or_default();
+        let (framework, executor) = (call.framework_id.value, call.executor_id.value);
+        self.connect(now, Peer::Stream(stream), &framework, &executor, subscribe);
+    }
+
+    /// An executor is there: it is told of itself, what it says again is taken, and what waits for it is handed over.
+    pub(super) fn connect(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        framework_id: &str,
+        executor_id: &str,
+        subscribe: call::Subscribe,
+    ) {
         let agent_info = self.info.clone();
-        let Some(framework) = self.frameworks.get_mut(&framework_id) else { return };
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let mut framework_info = framework.info.clone();
-        framework_info.id = Some(call.framework_id);
-        let Some(executor) = framework.executors.get_mut(&executor_id) else { return };
-        if let Some(old) = executor.stream.replace(stream) {
+        framework_info.id = Some(v1::FrameworkId { value: framework_id.to_owned() });
+        let Some(executor) = framework.executors.get_mut(executor_id) else { return };
+        if let Some(Peer::Stream(old)) = executor.peer.replace(peer.clone()) {
             self.effects.push(Effect::Close(old));
         }
         let is_recovered = matches!(executor.state, ExecutorState::Reregistering(_));
@@ -120,7 +132,7 @@ impl Agent {
             if !executor.knows(id) {
                 executor.tasks.insert(
                     id.clone(),
-                    super::tasks::task_of(task, &framework_id, TaskState::TaskStaging),
+                    super::tasks::task_of(task, framework_id, TaskState::TaskStaging),
                 );
             }
         }
@@ -129,31 +141,36 @@ impl Agent {
             subscribed: Some(subscribed),
             ..Default::default()
         };
-        self.effects.push(Effect::Event(stream, Box::new(event)));
+        match &peer {
+            Peer::Stream(_) => self.tell(framework_id, executor_id, event),
+            Peer::Process(to) => {
+                self.tell_process(to, framework_id, executor_id, is_recovered, event);
+            }
+        }
         for update in subscribe.unacknowledged_updates {
-            self.update_of_executor(now, &framework_id, &executor_id, update.status);
+            self.update_of_executor(now, framework_id, executor_id, update.status);
         }
         if is_ending {
-            self.effects.push(Effect::Event(stream, Box::new(shutdown_event())));
+            self.tell(framework_id, executor_id, shutdown_event());
             return;
         }
         if is_recovered {
-            self.drop_tasks_lost_on_the_way(now, &framework_id, &executor_id, &known);
+            self.drop_tasks_lost_on_the_way(now, framework_id, executor_id, &known);
         }
-        let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
+        let Some(executor) = self.executor_mut(framework_id, executor_id) else { return };
         let kills: Vec<_> =
             executor.kills.iter().map(|(task, policy)| (task.clone(), *policy)).collect();
-        let (groups, queued) = self.take_queued(&framework_id, &executor_id);
+        let (groups, queued) = self.take_queued(framework_id, executor_id);
         for group in groups {
-            self.hand_over_group(&framework_id, &executor_id, group);
+            self.hand_over_group(framework_id, executor_id, group);
         }
         for task in queued {
-            self.hand_over(&framework_id, &executor_id, task);
+            self.hand_over(framework_id, executor_id, task);
         }
         for (task, policy) in kills {
-            self.tell_kill(&framework_id, &executor_id, &task, policy);
+            self.tell_kill(framework_id, executor_id, &task, policy);
         }
-        self.shut_down_if_useless(now, &framework_id, &executor_id);
+        self.shut_down_if_useless(now, framework_id, executor_id);
     }
 
     /// Tasks that were handed to an executor, which has never heard of them.
@@ -221,7 +238,7 @@ impl Agent {
         self.check_executor(&call)?;
         let is_subscribed = self
             .executor_mut(&framework, &executor)
-            .is_some_and(|executor| executor.stream.is_some());
+            .is_some_and(|executor| matches!(executor.peer, Some(Peer::Stream(_))));
         if !is_subscribed {
             return Err(CallError::Forbidden("Executor is not subscribed".to_owned()));
         }
@@ -241,7 +258,7 @@ impl Agent {
         Ok(())
     }
 
-    fn update_of_executor(
+    pub(super) fn update_of_executor(
         &mut self,
         now: Now,
         framework: &str,
@@ -280,8 +297,8 @@ impl Agent {
     pub fn stream_closed(&mut self, stream: StreamId) {
         for framework in self.frameworks.values_mut() {
             for executor in framework.executors.values_mut() {
-                if executor.stream == Some(stream) {
-                    executor.stream = None;
+                if executor.peer == Some(Peer::Stream(stream)) {
+                    executor.peer = None;
                 }
             }
         }
@@ -338,7 +355,7 @@ impl Agent {
             .shutdown_grace_period
             .map_or(grace, |own| std::time::Duration::from_nanos(own.nanoseconds.max(0) as u64));
         let container = executor.run.container.clone();
-        if executor.stream.is_some() {
+        if executor.peer.is_some() {
             executor.state = ExecutorState::Terminating(Some(now.mono + grace));
             self.tell(framework, id, shutdown_event());
         } else {
@@ -378,6 +395,30 @@ impl Agent {
         for container in destroyed {
             self.destroy_container(&ContainerId::root_of(&container));
         }
+    }
+
+    /// How much each executor's container may keep in its sandbox, in bytes: none where it has no disk.
+    pub fn disk_quotas(&self) -> Vec<(String, std::path::PathBuf, u64)> {
+        let work_dir = &self.settings.work_dir;
+        let quota = |executor: &super::Executor| {
+            let megabytes = executor.resources().disk();
+            let limit = (megabytes * 1_048_576.0) as u64;
+            (executor.run.container.clone(), executor.run.sandbox(work_dir), limit)
+        };
+        self.executors().map(quota).filter(|(_, _, limit)| *limit > 0).collect()
+    }
+
+    /// A container has taken more than it may: it ends, and its tasks fail for that reason.
+    pub fn exceed(&mut self, container: &str, reason: Reason, message: String) {
+        let executors = self.frameworks.values_mut().flat_map(|known| known.executors.values_mut());
+        let mut found = executors.filter(|executor| executor.run.container == container);
+        let Some(executor) = found.next().filter(|executor| executor.verdict.is_none()) else {
+            return;
+        };
+        tracing::warn!(container, message, "container ended");
+        executor.verdict = Some(Verdict { state: TaskState::TaskFailed, reason, message });
+        executor.state = ExecutorState::Terminating(None);
+        self.destroy_container(&ContainerId::root_of(container));
     }
 
     /// A container has ended, or never began. `status` is the wait status if it is known; `problem` says why it
@@ -446,14 +487,14 @@ impl Agent {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let is_checkpointing = framework.info.checkpoint();
         let Some(mut executor) = framework.executors.shift_remove(executor_id) else { return };
-        if let Some(stream) = executor.stream.take() {
+        if let Some(Peer::Stream(stream)) = executor.peer.take() {
             self.effects.push(Effect::Close(stream));
         }
         if is_checkpointing {
             let sentinel = executor.run.meta(&work_dir).join("executor.sentinel");
             self.effects.push(Effect::Write(sentinel, Vec::new()));
         }
-        self.effects.push(Effect::Forget(executor.run.clone()));
+        self.ended.push((Waste::Run(executor.run.clone()), std::time::Duration::ZERO));
         let is_generated = executor.is_generated;
         framework.completed.push_back(executor);
         while framework.completed.len() > completed_max {

@@ -42,21 +42,32 @@ impl Agent {
             return;
         }
         let state = executor.map(|executor| executor.state);
-        let dropped = |message: &str| Verdict {
+        let dropped = |reason, message: &str| Verdict {
             state: TaskState::TaskDropped,
-            reason: Reason::ExecutorTerminated,
+            reason,
             message: message.to_owned(),
         };
         let refusal = match state {
-            None if message.launch_executor == Some(false) => {
-                Some(dropped("No executor is expected to launch and there is no executor running"))
+            _ if self.draining.is_some() => Some(dropped(
+                Reason::AgentDraining,
+                "Task was received while agent was already draining",
+            )),
+            None if message.launch_executor == Some(false) => Some(dropped(
+                Reason::ExecutorTerminated,
+                "No executor is expected to launch and there is no executor running",
+            )),
+            Some(ExecutorState::Terminating(_)) => {
+                Some(dropped(Reason::ExecutorTerminated, "Executor is terminating"))
             }
-            Some(ExecutorState::Terminating(_)) => Some(dropped("Executor is terminating")),
             _ => None,
         };
         if let Some(refusal) = refusal {
             for id in &ids {
-                self.update_of_agent(now, &framework_id, None, id, &refusal);
+                self.refuse(now, &message.framework, &framework_id, id, &refusal);
+            }
+            if message.launch_executor == Some(true) {
+                // The master counts the executor since it sent the group.
+                self.tell_exited(&framework_id, &executor_id, -1);
             }
             return;
         }

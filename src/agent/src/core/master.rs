@@ -175,6 +175,9 @@ impl Agent {
             self.ping(now, &header.from, m::PingSlaveMessage::decode(body)?);
             return Ok(());
         }
+        if self.executor_message(now, header, body)? {
+            return Ok(());
+        }
         // Only the leading master gives orders.
         if self.master.as_ref().is_none_or(|master| master.address != header.from.address) {
             tracing::warn!(from = %header.from, name = header.name, "message ignored: not from the leading master");
@@ -231,6 +234,8 @@ impl Agent {
             }
         } else if is(&m::FrameworkToExecutorMessage::full_name()) {
             self.message_to_executor(m::FrameworkToExecutorMessage::decode(body)?);
+        } else if is(&m::DrainSlaveMessage::full_name()) {
+            self.drain(now, m::DrainSlaveMessage::decode(body)?.config);
         } else if is(&m::ShutdownMessage::full_name()) {
             let reason = m::ShutdownMessage::decode(body)?.message.unwrap_or_default();
             tracing::warn!(reason, "the master told this agent to shut down: ending all tasks");

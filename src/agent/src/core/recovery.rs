@@ -7,6 +7,7 @@ use mesos::internal as m;
 use mesos::resources::Resources;
 use mesos::v1;
 
+use super::garbage::Waste;
 use super::{Agent, Effect, Ending, Executor, ExecutorState, Framework, Now, is_terminal};
 use crate::checkpoint::paths::{self, Run};
 
@@ -35,12 +36,16 @@ pub struct RecoveredExecutor {
     pub run: Run,
     /// Whether it was made up for a command task.
     pub is_generated: bool,
+    /// The process that it is sent messages at, if it has a v0 driver.
+    pub process: Option<mesos::libprocess::Upid>,
     /// The first process of its container, if it was noted.
     pub pid: Option<i32>,
     /// Its tasks.
     pub tasks: Vec<RecoveredTask>,
     /// Whether it is known to have ended.
     pub has_ended: bool,
+    /// How long ago, if so.
+    pub ended_ago: Duration,
 }
 
 /// Everything that was found.
@@ -50,6 +55,8 @@ pub struct Recovered {
     pub info: v1::AgentInfo,
     /// Frameworks and their executors.
     pub frameworks: Vec<(v1::FrameworkInfo, Vec<RecoveredExecutor>)>,
+    /// How an operator wanted it drained.
+    pub drain: Option<v1::DrainConfig>,
     /// Whether the host was started anew since: no process of then lives.
     pub has_rebooted: bool,
 }
@@ -118,6 +125,8 @@ impl Agent {
             for found in executors {
                 let pid = found.pid.filter(|_| !recovered.has_rebooted);
                 let has_ended = found.has_ended;
+                let ended = has_ended.then_some(found.ended_ago);
+                let process = found.process.clone().filter(|_| pid.is_some() && !has_ended);
                 let executor = self.recover_executor(&framework_id, found, deadline);
                 let never_started = pid.is_none()
                     && !recovered.has_rebooted
@@ -130,7 +139,10 @@ impl Agent {
                 } else if !has_ended {
                     watched.push((executor.run.clone(), pid));
                 }
-                self.keep(&framework_id, executor, has_ended, never_started, now);
+                self.keep(&framework_id, executor, ended, never_started, now);
+                if let Some(process) = process {
+                    self.reconnect_executor(&process);
+                }
             }
             if self.settings.cleans_up {
                 self.shut_down_framework(now, &framework_id);
@@ -140,6 +152,10 @@ impl Agent {
         }
         if self.settings.cleans_up {
             self.leave(now, Ending::Done);
+        }
+        if let Some(config) = recovered.drain {
+            self.drain(now, config);
+            self.finish_draining();
         }
         watched
     }
@@ -179,7 +195,7 @@ impl Agent {
         &mut self,
         framework_id: &str,
         mut executor: Executor,
-        has_ended: bool,
+        ended: Option<Duration>,
         never_started: bool,
         now: Now,
     ) {
@@ -187,14 +203,14 @@ impl Agent {
             executor.state =
                 ExecutorState::Registering(now.mono + self.settings.executor_registration_timeout);
         }
-        if has_ended {
-            self.effects.push(Effect::Forget(executor.run.clone()));
+        if let Some(age) = ended {
+            self.ended.push((Waste::Run(executor.run.clone()), age));
         }
         let waits = executor.completed.iter().any(|task| {
             self.updates.has_pending(&(framework_id.to_owned(), task.task_id.value.clone()))
         });
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
-        if !has_ended {
+        if ended.is_none() {
             framework.executors.insert(executor.run.executor.clone(), executor);
         } else if waits {
             framework.completed.push_back(executor);

@@ -35,7 +35,31 @@ impl Agent {
         task: &str,
         verdict: &Verdict,
     ) {
-        let info = self.frameworks.get(framework).map(|known| &known.info);
+        let info = self.frameworks.get(framework).map(|known| known.info.clone());
+        self.update_for(now, info.as_ref(), framework, executor, task, verdict);
+    }
+
+    /// Refuses a task of a framework that need not be known here.
+    pub(super) fn refuse(
+        &mut self,
+        now: Now,
+        info: &v1::FrameworkInfo,
+        framework: &str,
+        task: &str,
+        verdict: &Verdict,
+    ) {
+        self.update_for(now, Some(info), framework, None, task, verdict);
+    }
+
+    fn update_for(
+        &mut self,
+        now: Now,
+        info: Option<&v1::FrameworkInfo>,
+        framework: &str,
+        executor: Option<&str>,
+        task: &str,
+        verdict: &Verdict,
+    ) {
         let state = as_known_to(info, verdict.state);
         let status = v1::TaskStatus {
             task_id: v1::TaskId { value: task.to_owned() },
@@ -67,6 +91,7 @@ impl Agent {
         let work_dir = self.settings.work_dir.clone();
         let address = self.settings.endpoint.ip();
         status.agent_id.clone_from(&self.info.id);
+        self.mark_drained(framework_id, &mut status);
         let mut directory = None;
         if let Some(executor) = executor_id.and_then(|id| self.executor_mut(framework_id, id)) {
             if !executor.tasks.contains_key(&task_id) && !executor.queued.contains_key(&task_id) {

@@ -5,6 +5,7 @@ use mesos::v1::executor::{Event, event};
 use mesos::v1::task_status::Reason;
 use mesos::v1::{self, TaskState};
 
+use super::garbage::Waste;
 use super::{Agent, Effect, ExecutorState, Framework, Now, Verdict};
 use crate::checkpoint::paths;
 
@@ -70,6 +71,11 @@ impl Agent {
         }
         let state = executor.map(|executor| executor.state);
         let refusal = match state {
+            _ if self.draining.is_some() => Some(verdict(
+                TaskState::TaskDropped,
+                Reason::AgentDraining,
+                "Task was received while agent was already draining",
+            )),
             None if message.launch_executor == Some(false) => Some(verdict(
                 TaskState::TaskDropped,
                 Reason::ExecutorTerminated,
@@ -88,7 +94,11 @@ impl Agent {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            self.update_of_agent(now, &framework_id, None, &task_id, &refusal);
+            self.refuse(now, &message.framework, &framework_id, &task_id, &refusal);
+            if message.launch_executor == Some(true) {
+                // The master counts the executor since it sent the task.
+                self.tell_exited(&framework_id, &executor_id, -1);
+            }
             return;
         }
         self.learn_framework(&framework_id, message.framework, message.pid);
@@ -123,6 +133,11 @@ impl Agent {
             }
             None => {
                 self.frameworks.insert(id.to_owned(), Framework::new(info.clone()));
+                if let Some(agent) = self.id().map(str::to_owned) {
+                    let needed = Waste::Framework(agent, id.to_owned());
+                    self.ended.retain(|(what, _)| *what != needed);
+                    self.garbage.keep(&needed);
+                }
                 true
             }
         };

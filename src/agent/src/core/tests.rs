@@ -1,9 +1,12 @@
 //! Conversations of the core with a master and executors, and what is on disk meanwhile.
 
 mod containers;
+mod drain;
+mod garbage;
 mod groups;
 mod operations;
 mod recovery;
+mod v0;
 
 use std::time::Duration;
 
@@ -45,6 +48,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         executor_environment: None,
         switch_user: false,
         gc_delay: Duration::from_secs(604_800),
+        gc_disk_headroom: 0.1,
         cleans_up: false,
         ip: None,
         endpoint: "127.0.0.1:5051".parse().unwrap(),

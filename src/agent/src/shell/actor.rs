@@ -13,11 +13,11 @@ use mesos::v1::executor::{Call, Event, event};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::paths::Run;
-use crate::checkpoint::{self, Batch};
+use crate::checkpoint::{self, Batch, paths};
 use crate::containerizer::launcher::{Launcher, Notice};
 use crate::core::container_id::ContainerId;
 use crate::core::containers::{Ask, Launched, Termination, Waited};
+use crate::core::garbage::Waste;
 use crate::core::{Agent, CallError, Effect, Ending, Now, StreamId};
 
 const QUEUE_MAX: usize = 4096;
@@ -347,7 +347,7 @@ impl Actor {
                 Effect::Close(stream) => {
                     self.streams.remove(&stream);
                 }
-                Effect::Forget(run) => self.forget(run),
+                Effect::Collect(waste) => self.collect(waste),
                 Effect::Abort(ending) => {
                     self.ending = Some(ending);
                     return;
@@ -366,18 +366,26 @@ impl Actor {
         }
     }
 
-    fn forget(&self, run: Run) {
-        let (delay, work_dir) =
-            (self.agent.settings.gc_delay, self.agent.settings.work_dir.clone());
+    /// Removes what is left of something, and counts that.
+    fn collect(&self, waste: Waste) {
+        let (handle, work_dir) = (self.handle.clone(), self.agent.settings.work_dir.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            let removed = tokio::task::spawn_blocking(move || {
-                [run.sandbox(&work_dir), run.meta(&work_dir)]
-                    .map(|directory| checkpoint::paths::remove_run(&directory))
-            });
-            for error in removed.await.into_iter().flatten().filter_map(Result::err) {
-                tracing::warn!(%error, "a sandbox was not removed");
-            }
+            let removed = tokio::task::spawn_blocking(move || collect(&work_dir, &waste)).await;
+            let removed = removed.unwrap_or_default();
+            handle
+                .look(move |agent| {
+                    for result in removed {
+                        let name = match result {
+                            Ok(()) => "gc/path_removals_succeeded",
+                            Err(error) => {
+                                tracing::warn!(%error, "not removed");
+                                "gc/path_removals_failed"
+                            }
+                        };
+                        *agent.counters.entry(name.to_owned()).or_default() += 1;
+                    }
+                })
+                .await;
         });
     }
 }
@@ -390,4 +398,15 @@ fn remove(path: std::path::PathBuf) {
         }
         _ => {}
     });
+}
+
+/// The sandboxes and the checkpoint of what has ended.
+fn collect(work_dir: &std::path::Path, waste: &Waste) -> Vec<std::io::Result<()>> {
+    let roots = [work_dir.to_owned(), paths::meta(work_dir)];
+    let each = roots.iter().map(|root| match waste {
+        Waste::Run(run) => paths::remove_run(&run.below(root)),
+        Waste::Framework(agent, id) => paths::remove(&paths::framework(root, agent, id)),
+        Waste::Agent(id) => paths::remove(&paths::agent(root, id)),
+    });
+    each.collect()
 }

@@ -25,6 +25,7 @@ struct Owner {
     name: String,
     source: String,
     resources: Resources,
+    disk_used: Option<u64>,
 }
 
 /// The containers of executors.
@@ -40,6 +41,7 @@ pub fn of_executors(agent: &Agent) -> Vec<Shown> {
                 name: executor.info.name().to_owned(),
                 source: executor.info.source().to_owned(),
                 resources: executor.resources(),
+                disk_used: agent.disk_used.get(&executor.run.container).copied(),
             }),
         });
         shown.collect::<Vec<_>>()
@@ -72,6 +74,10 @@ impl Shown {
         statistics.cpus_soft_limit = Some(owner.resources.cpus());
         statistics.mem_limit_bytes = Some(memory);
         statistics.mem_soft_limit_bytes = Some(memory);
+        if let Some(used) = owner.disk_used {
+            statistics.disk_limit_bytes = Some((owner.resources.disk() * 1_048_576.0) as u64);
+            statistics.disk_used_bytes = Some(used);
+        }
         if let Some(usage) = self.pid.and_then(processes::usage) {
             statistics.cpus_user_time_secs = Some(usage.user_seconds);
             statistics.cpus_system_time_secs = Some(usage.system_seconds);

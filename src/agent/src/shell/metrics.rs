@@ -17,7 +17,6 @@ const COUNTERS: &[&str] = &[
     "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
     "containerizer/mesos/provisioner/remove_container_errors",
     "gc/path_removals_failed",
-    "gc/path_removals_pending",
     "gc/path_removals_succeeded",
     "resource_provider_manager/events/disconnect",
     "resource_provider_manager/events/subscribe",
@@ -83,7 +82,7 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
     put("slave/recovery_time_secs".into(), agent.recovery_seconds);
     put(
         "slave/executor_directory_max_allowed_age_secs".into(),
-        agent.settings.gc_delay.as_secs_f64(),
+        agent.garbage.max_age().as_secs_f64(),
     );
     put("slave/frameworks_active".into(), agent.frameworks.len() as f64);
     let executors = || agent.frameworks.values().flat_map(|framework| framework.executors.values());
@@ -136,6 +135,7 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
     for name in COUNTERS {
         put((*name).to_owned(), 0.0);
     }
+    put("gc/path_removals_pending".into(), agent.garbage.pending() as f64);
     for (name, value) in &agent.counters {
         put(name.clone(), *value as f64);
     }

@@ -110,5 +110,11 @@ pub fn state(agent: &Agent) -> response::GetState {
 pub fn agent(agent: &Agent) -> response::GetAgent {
     let mut info = agent.info.clone();
     info.resources = Resources::from_protos(&info.resources).to_protos();
-    response::GetAgent { agent_info: Some(info), ..Default::default() }
+    let began =
+        |drain: &crate::core::Drain| v1::TimeInfo { nanoseconds: (drain.began * 1e9) as i64 };
+    response::GetAgent {
+        agent_info: Some(info),
+        drain_config: agent.draining.as_ref().map(|drain| drain.config),
+        estimated_drain_start_time: agent.draining.as_ref().map(began),
+    }
 }

@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) containerizers: Vec<String>,
     pub(super) docker_socket: PathBuf,
     pub(super) cgroups: Option<Cgroups>,
+    /// Whether the sizes of sandboxes are looked at.
+    pub(super) watches_sandboxes: bool,
 }
 
 /// Checks all flags before anything is touched.
@@ -97,6 +99,10 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         containerizers: containerizers(values)?,
         docker_socket,
         cgroups: cgroups(values)?,
+        watches_sandboxes: values.text("isolation").unwrap_or_default().split(',').any(|name| {
+            // The second is what the first was called before.
+            matches!(name.trim(), "disk/du" | "posix/disk")
+        }),
         work_dir,
     })
 }
@@ -181,8 +187,17 @@ pub(super) fn claim_work_dir(work_dir: &Path) -> anyhow::Result<std::fs::File> {
 }
 
 /// Isolators that are known.
-const ISOLATORS: &[&str] =
-    &["filesystem/posix", "posix/cpu", "posix/mem", "cgroups/cpu", "cgroups/mem", "cgroups/all"];
+const ISOLATORS: &[&str] = &[
+    "filesystem/posix",
+    "posix/cpu",
+    "posix/mem",
+    "cgroups/cpu",
+    "cgroups/mem",
+    "cgroups/all",
+    "disk/du",
+    "posix/disk",
+    "volume/sandbox_path",
+];
 
 /// Cgroups, where the launcher is to use them.
 fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
@@ -259,6 +274,15 @@ fn with_detected(given: Resources, work_dir: &Path) -> Resources {
     all
 }
 
+/// The part of the disk that is to stay free.
+fn headroom(values: &Values) -> anyhow::Result<f64> {
+    let text = values.text("gc_disk_headroom").unwrap_or("0.1");
+    let part = text.parse::<f64>().ok().filter(|part| (0.0..=1.0).contains(part));
+    part.with_context(|| {
+        format!("--gc_disk_headroom: '{text}' is no part of a disk: expecting 0.0 to 1.0")
+    })
+}
+
 /// What the core is to know.
 pub(super) fn settings(
     values: &Values,
@@ -287,6 +311,7 @@ pub(super) fn settings(
             .unwrap_or(150) as usize,
         executor_environment,
         gc_delay: duration("gc_delay"),
+        gc_disk_headroom: headroom(values)?,
         switch_user: values.boolean("switch_user"),
         cleans_up: values.text("recover") == Some("cleanup"),
         ip: values.text("ip").map(str::to_owned),

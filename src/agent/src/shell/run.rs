@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
+use super::quota;
 use crate::checkpoint::{self, found, paths};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
+use crate::core::garbage::Waste;
 use crate::core::recovery::{Reconfiguration, incompatibility};
 use crate::core::{Agent, Ending, Settings};
 
@@ -97,6 +99,9 @@ pub async fn run(
     recover(&mut agent, &launcher, &values, &plan.work_dir, started)?;
     agent.recovery_seconds = started.elapsed().as_secs_f64();
     launcher.end_orphans();
+    for (id, age) in found::former_agents(&plan.work_dir) {
+        agent.discard(Waste::Agent(id), age);
+    }
 
     let sender = Sender::new(endpoint);
     let mut exited = sender.exited();
@@ -130,6 +135,13 @@ pub async fn run(
             }
         }
     });
+    if plan.watches_sandboxes {
+        let interval = values.duration("container_disk_watch_interval");
+        let enforces = values.boolean("enforce_container_disk_quota");
+        let interval = interval.unwrap_or(Duration::from_secs(15));
+        quota::watch(handle.clone(), interval, enforces, shutdown.clone());
+    }
+    watch_disk(handle.clone(), plan.work_dir, started, &values, shutdown.clone());
     let mut leave = signal(SignalKind::user_defined1())?;
     let leaving = handle.clone();
     tokio::spawn(async move {
@@ -165,6 +177,27 @@ pub async fn run(
         Some(Ending::Failure(reason)) => bail!(reason),
         Some(Ending::Done) | None => Ok(()),
     }
+}
+
+/// Tells the agent how full its disk is, every `--disk_watch_interval`.
+fn watch_disk(
+    handle: actor::Handle,
+    work_dir: std::path::PathBuf,
+    started: Instant,
+    values: &Values,
+    shutdown: CancellationToken,
+) {
+    let interval = values.duration("disk_watch_interval").unwrap_or(Duration::from_secs(60));
+    let interval = interval.max(Duration::from_millis(100));
+    tokio::spawn(async move {
+        while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            let Ok(stat) = nix::sys::statvfs::statvfs(&work_dir) else { continue };
+            let (free, all) = (stat.blocks_available() as f64, stat.blocks() as f64);
+            let used = if all > 0.0 { 1.0 - free / all } else { 0.0 };
+            let now = started.elapsed();
+            handle.look(move |agent| agent.garbage.disk_used(now, used)).await;
+        }
+    });
 }
 
 /// Takes over from the agent before.

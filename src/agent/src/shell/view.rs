@@ -125,6 +125,10 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
         "capabilities",
         CAPABILITIES.iter().map(|capability| json!(capability.as_str_name())).collect(),
     );
+    if let Some(drain) = &agent.draining {
+        put("drain_config", json::to_value(&drain.config, Dialect::V0));
+        put("estimated_drain_start_time_seconds", json!(drain.began));
+    }
     put("resources", resources(&total));
     put("reserved_resources", by_role(&resources));
     put("unreserved_resources", resources(&total.unreserved()));
