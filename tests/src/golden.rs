@@ -81,7 +81,9 @@ pub fn encode_base64(bytes: &[u8]) -> String {
     text
 }
 
-fn decode_base64(text: &str) -> Vec<u8> {
+/// Bytes from how JSON has them; what is no base64 is skipped.
+#[must_use]
+pub fn decode_base64(text: &str) -> Vec<u8> {
     let mut decoded = Vec::new();
     let (mut bits, mut count) = (0u32, 0);
     for byte in text.bytes() {

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod programs;
 pub mod site;
 pub mod skip;
+pub mod stream;
 pub mod wait;
 pub mod zookeeper;
 

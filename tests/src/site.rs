@@ -253,15 +253,18 @@ impl Site {
         self.order(&json!({"run": task(id, more)}));
     }
 
-    /// The container and the sandbox of an executor that runs.
+    /// The container and the sandbox of an executor that runs, or has run.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     pub fn executor(&self, id: &str) -> (String, PathBuf) {
         let state = http::get_json(&self.agent_url("/state")).expect("the agent's state");
-        let executors = state["frameworks"].as_array().into_iter().flatten();
-        let executors = executors.filter_map(|framework| framework["executors"].as_array());
+        let frameworks = ["frameworks", "completed_frameworks"].map(|name| state[name].as_array());
+        let lists = frameworks.into_iter().flatten().flatten().flat_map(|framework| {
+            ["executors", "completed_executors"].map(|name| framework[name].as_array())
+        });
+        let executors = lists.flatten();
         let found = executors.flatten().find(|executor| executor["id"] == id);
         let found = found.unwrap_or_else(|| panic!("no executor {id} in {state}"));
         let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();

@@ -1,0 +1,259 @@
+//! The agent's operator API where it is more than one question and one answer: sessions, terminals, standalone
+//! containers, and what of them outlives the agent. The streams are shown on the original's agent as well.
+
+use std::time::Duration;
+
+use end_to_end::golden::{decode_base64, encode_base64};
+use end_to_end::programs::original_mesos;
+use end_to_end::site::{Maker, Parts, Site};
+use end_to_end::stream::{self, Stream};
+use end_to_end::{need, wait};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A pod that sleeps, and its container.
+fn with_pod(parts: Parts) -> (Site, String) {
+    let site = Site::start(parts);
+    site.run_group("pod", &[("p", json!({"command": {"value": "sleep 600"}}))]);
+    site.wait_for("p", "TASK_RUNNING");
+    let (container, _) = site.executor("pod");
+    (site, container)
+}
+
+fn nested(id: &str, parent: &str) -> Value {
+    json!({"value": id, "parent": {"value": parent}})
+}
+
+fn session(site: &Site, id: &Value, command: &str, more: &Value) -> Stream {
+    let mut launch = json!({"container_id": id, "command": {"value": command}});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        launch[key] = value.clone();
+    }
+    let call = json!({
+        "type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session": launch,
+    });
+    let stream = stream::post(site.agent_port(), "/api/v1", &call);
+    assert_eq!(stream.status, "200 OK");
+    assert_eq!(stream.header("content-type"), Some("application/recordio"));
+    assert_eq!(stream.header("message-content-type"), Some("application/json"));
+    stream
+}
+
+/// Reads until `wanted` was printed on `kind`, or the end.
+fn printed(stream: &mut Stream, kind: &str, wanted: &str) -> String {
+    let mut text = Vec::new();
+    let deadline = std::time::Instant::now() + LIMIT;
+    while let Some(record) = stream.next_record() {
+        // Heartbeats come for ever.
+        assert!(std::time::Instant::now() < deadline, "{}", String::from_utf8_lossy(&text));
+        let data = &record["data"];
+        if data["type"] == kind {
+            text.extend(decode_base64(data["data"].as_str().unwrap_or_default()));
+        }
+        if !wanted.is_empty() && String::from_utf8_lossy(&text).contains(wanted) {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn typed(text: &str) -> Value {
+    process_io(json!({
+        "type": "DATA", "data": {"type": "STDIN", "data": encode_base64(text.as_bytes())},
+    }))
+}
+
+fn process_io(io: Value) -> Value {
+    json!({
+        "type": "ATTACH_CONTAINER_INPUT",
+        "attach_container_input": {"type": "PROCESS_IO", "process_io": io},
+    })
+}
+
+fn attach_input(site: &Site, id: &Value) -> stream::Upload {
+    let mut upload = stream::upload(site.agent_port(), "/api/v1");
+    let first = json!({
+        "type": "ATTACH_CONTAINER_INPUT",
+        "attach_container_input": {"type": "CONTAINER_ID", "container_id": id},
+    });
+    upload.send(&first).expect("a record is sent");
+    upload
+}
+
+fn wait_for_end(site: &Site, id: &Value) -> Value {
+    let call = json!({"type": "WAIT_CONTAINER", "wait_container": {"container_id": id}});
+    let reply = site.call(&call);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    reply.json()["wait_container"].clone()
+}
+
+/// What every agent does with sessions.
+fn sessions_carry_input_and_output(parts: Parts) {
+    let (site, pod) = with_pod(parts);
+    let id = nested("plain", &pod);
+    let mut stream = session(
+        &site,
+        &id,
+        "echo to-stdout; echo to-stderr >&2; while read line; do echo got $line; done; exit 3",
+        &json!({}),
+    );
+    assert_eq!(printed(&mut stream, "STDERR", "to-stderr"), "to-stderr\n");
+    let mut input = attach_input(&site, &id);
+    input.send(&typed("one\ntwo\n")).expect("typed");
+    let text = printed(&mut stream, "STDOUT", "got two\n");
+    assert!(text.ends_with("got one\ngot two\n"), "{text}");
+    // Nothing is the end of the input.
+    input.send(&typed("")).expect("typed");
+    assert_eq!(printed(&mut stream, "STDOUT", ""), "", "and then it ends");
+    assert_eq!(input.finish().status, "200 OK");
+    assert_eq!(wait_for_end(&site, &id)["exit_status"], 3 << 8);
+
+    let id = nested("terminal", &pod);
+    let tty = |rows: u32, columns: u32| json!({"window_size": {"rows": rows, "columns": columns}});
+    let mut stream = session(
+        &site,
+        &id,
+        "echo ready; read line; stty size; echo got $line",
+        &json!({"container": {"type": "MESOS", "tty_info": tty(24, 80)}}),
+    );
+    printed(&mut stream, "STDOUT", "ready\r\n");
+    let mut input = attach_input(&site, &id);
+    let resize =
+        json!({"type": "CONTROL", "control": {"type": "TTY_INFO", "tty_info": tty(40, 100)}});
+    input.send(&process_io(resize)).expect("resized");
+    input.send(&typed("hello\n")).expect("typed");
+    let text = printed(&mut stream, "STDOUT", "");
+    assert!(text.contains("40 100\r\n") && text.ends_with("got hello\r\n"), "{text}");
+    assert_eq!(wait_for_end(&site, &id)["exit_status"], 0);
+
+    // Whoever goes away takes the session along.
+    let id = nested("left", &pod);
+    let mut stream = session(&site, &id, "echo started; sleep 600", &json!({}));
+    printed(&mut stream, "STDOUT", "started");
+    drop(stream);
+    assert_eq!(wait_for_end(&site, &id)["exit_status"], 9);
+}
+
+#[test]
+fn sessions_on_our_agent_carry_input_and_output() {
+    sessions_carry_input_and_output(Parts::default());
+}
+
+#[test]
+fn sessions_on_the_originals_agent_carry_input_and_output() {
+    need!(original_mesos().is_some(), "../shared/oracle is missing or can't be built");
+    sessions_carry_input_and_output(Parts { agent: Maker::Original, ..Parts::default() });
+}
+
+#[test]
+fn a_terminal_is_shared_beats_and_outlives_its_agent() {
+    let mut parts = Parts::default();
+    parts.agent_flags.push("--http_heartbeat_interval=200ms");
+    let (mut site, pod) = with_pod(parts);
+    let id = nested("shared", &pod);
+    let launched = site.call(&json!({
+        "type": "LAUNCH_CONTAINER",
+        "launch_container": {
+            "container_id": id, "command": {"value": "sleep 0.5; stty size; while read line; do echo got $line; done"},
+            "container": {"type": "MESOS", "tty_info": {"window_size": {"rows": 24, "columns": 80}}},
+        },
+    }));
+    assert_eq!(launched.status, 200, "{}", launched.body);
+    let listen = |site: &Site| {
+        let call = json!({
+            "type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": id},
+        });
+        stream::post(site.agent_port(), "/api/v1", &call)
+    };
+    let (mut one, mut two) = (listen(&site), listen(&site));
+    let beat = one.next_record().expect("a heartbeat");
+    let expected = json!({
+        "type": "CONTROL",
+        "control": {"type": "HEARTBEAT", "heartbeat": {"interval": {"nanoseconds": 200_000_000}}},
+    });
+    assert_eq!(beat, expected);
+    printed(&mut one, "STDOUT", "24 80\r\n");
+    attach_input(&site, &id).send(&typed("one\n")).expect("typed");
+    for stream in [&mut one, &mut two] {
+        printed(stream, "STDOUT", "got one\r\n");
+    }
+    site.restart_agent();
+    let mut again = listen(&site);
+    assert_eq!(again.status, "200 OK");
+    let mut input = attach_input(&site, &id);
+    input.send(&typed("two\n")).expect("typed");
+    printed(&mut again, "STDOUT", "got two\r\n");
+    input.send(&typed("")).expect("typed");
+    assert_eq!(wait_for_end(&site, &id)["exit_status"], 0, "a terminal has its own end of input");
+}
+
+#[test]
+fn standalone_containers_outlive_the_agent_and_leave_nothing() {
+    let mut site = Site::start(Parts::default());
+    let launch = |site: &Site, id: &Value, command: &str| {
+        let call = json!({
+            "type": "LAUNCH_CONTAINER",
+            "launch_container": {"container_id": id, "command": {"value": command}},
+        });
+        let reply = site.call(&call);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    };
+    let (alone, inner) = (json!({"value": "alone"}), nested("inner", "alone"));
+    launch(&site, &alone, "echo hello; sleep 700001");
+    launch(&site, &inner, "trap 'exit 4' TERM; echo ready; while true; do sleep 0.1; done");
+    let sandbox = site.path("agent1/containers/alone");
+    let read = |name: &str| std::fs::read_to_string(sandbox.join(name)).unwrap_or_default();
+    wait::until("the containers' output", LIMIT, || {
+        let texts = (read("stdout"), read("containers/inner/stdout"));
+        let expected = ("hello\n".to_owned(), "ready\n".to_owned());
+        if texts == expected { Ok(()) } else { Err(format!("{texts:?}")) }
+    });
+    let list = json!({
+        "type": "GET_CONTAINERS", "get_containers": {"show_nested": true, "show_standalone": true},
+    });
+    let shown = |site: &Site| {
+        let answer = site.call(&list).json();
+        let containers = answer["get_containers"]["containers"].as_array().cloned();
+        let id = |container: &Value| container["container_status"]["container_id"].clone();
+        containers.unwrap_or_default().iter().map(id).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&site), [alone.clone(), inner.clone()]);
+    site.restart_agent();
+    assert_eq!(shown(&site), [alone.clone(), inner.clone()], "both are found again");
+    let kill = |site: &Site, id: &Value, signal: i32| {
+        let kill = json!({"container_id": id, "signal": signal});
+        site.call(&json!({"type": "KILL_CONTAINER", "kill_container": kill})).status
+    };
+    assert_eq!(kill(&site, &inner, 15), 200);
+    assert_eq!(wait_for_end(&site, &inner)["exit_status"], 4 << 8);
+    assert_eq!(kill(&site, &inner, 15), 404, "it is over");
+    assert_eq!(kill(&site, &alone, 9), 200);
+    wait::until("no container", LIMIT, || match shown(&site) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    let remove = json!({"type": "REMOVE_CONTAINER", "remove_container": {"container_id": alone}});
+    assert_eq!(site.call(&remove).status, 200);
+    assert!(!sandbox.exists());
+    assert_eq!(site.call(&remove).status, 404);
+}
+
+#[test]
+fn more_is_logged_for_a_while() {
+    let site = Site::start(Parts::default());
+    let level = |site: &Site| {
+        let answer = site.call(&json!({"type": "GET_LOGGING_LEVEL"})).json();
+        answer["get_logging_level"]["level"].clone()
+    };
+    let set = json!({
+        "type": "SET_LOGGING_LEVEL",
+        "set_logging_level": {"level": 1, "duration": {"nanoseconds": 1_000_000_000}},
+    });
+    assert_eq!(site.call(&set).status, 200);
+    assert_eq!(level(&site), 1);
+    wait::until("the usual level", LIMIT, || match level(&site) {
+        now if now == 0 => Ok(()),
+        now => Err(now.to_string()),
+    });
+}
