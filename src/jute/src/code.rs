@@ -27,6 +27,7 @@ pub enum Code {
     ReconfigDisabled = -123,
     SessionClosedRequireSaslAuth = -124,
     QuotaExceeded = -125,
+    ThrottledOp = -127,
 }
 
 impl Code {

@@ -26,7 +26,7 @@ use jute::{Code, Writer};
 
 use crate::auth::Auth;
 use crate::disk::replay::Digests;
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics, Summary};
 use crate::sasl::digest_md5;
 use crate::tree::Tree;
 use crate::watch::Table;
@@ -282,8 +282,10 @@ impl Core {
     }
 
     /// A request's reply is on its way.
-    pub fn note_latency(&mut self, id: ConnectionId, took: Duration) {
+    pub fn note_latency(&mut self, id: ConnectionId, took: Duration, is_write: bool) {
         self.latency.note(took);
+        let kind = if is_write { Summary::UpdateLatency } else { Summary::ReadLatency };
+        self.metrics.note(kind, took.as_millis() as u64);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.latency.note(took);
         }
@@ -361,6 +363,8 @@ impl Core {
 
     fn send(&mut self, to: ConnectionId, body: Vec<u8>) {
         self.sent += 1;
+        self.metrics.add(Counter::ResponseBytes, body.len() as u64);
+        self.metrics.responses.note(body.len());
         if let Some(connection) = self.connections.get_mut(&to) {
             connection.sent += 1;
             self.effects.push(Effect::Send(to, body));
@@ -373,12 +377,30 @@ impl Core {
     }
 
     fn reply(&mut self, to: ConnectionId, xid: i32, zxid: i64, result: Result<Writer, Code>) {
+        self.auth_failed += u64::from(matches!(result, Err(Code::AuthFailed)));
         let mut frame = Writer::new();
         frame.int(xid).long(zxid).int(result.as_ref().map_or_else(|code| code.number(), |_| 0));
         if let Ok(body) = result {
             frame.raw(body.as_bytes());
         }
         self.send(to, frame.into_bytes());
+    }
+
+    /// A frame of a client that waited for too long to be carried out: it is answered with an error, in its turn.
+    /// False if the request must be carried out all the same.
+    pub fn throttled_frame(&mut self, now_ms: i64, from: ConnectionId, frame: &[u8]) -> bool {
+        let Some(session) = self.connections.get(&from).and_then(|one| one.session) else {
+            return false;
+        };
+        let xid = frame.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes));
+        let (Some(xid), false) = (xid, self.ensemble.has_queue(from)) else { return false };
+        self.received += 1;
+        if let Some(connection) = self.connections.get_mut(&from) {
+            connection.received += 1;
+        }
+        self.touch(session, now_ms);
+        self.reply(from, xid, self.zxid, Err(Code::ThrottledOp));
+        true
     }
 
     /// A frame of a client. `now_ms` is of a monotonic clock, `wall_ms` since 1970.
@@ -484,6 +506,7 @@ impl Core {
             .collect();
         for (id, connection) in ended {
             tracing::info!("expiring session 0x{id:x}");
+            self.metrics.count(Counter::StaleSessionsExpired);
             self.close_session(id, 0, wall_ms);
             if let Some(connection) = connection {
                 self.close(connection);

@@ -23,6 +23,7 @@ pub mod secret;
 pub mod server;
 pub mod status;
 mod stream;
+pub mod throttle;
 pub mod tls;
 pub mod tools;
 pub mod tree;

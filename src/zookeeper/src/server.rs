@@ -20,15 +20,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jute::txn::Entry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::core::{ConnectionId, Core, Effect, Settings};
 use crate::disk::{DiskError, load, log::Log, snapshot};
+use crate::metrics::{Counter, Summary};
 use crate::quorum::net::{Event, Events};
 use crate::status::Standing;
+use crate::throttle::Gate;
 use crate::tls::{Tls, TlsError};
 use connection::{Outgoing, Permit, Ports};
 use door::Door;
@@ -38,6 +40,8 @@ pub(crate) use questions::Question;
 
 /// Requests that may wait for the core; connections are not read beyond that.
 const QUEUE_MAX: usize = 4096;
+/// Connections that may wait to be accepted when nothing is said; the system lowers it to what it allows.
+const BACKLOG: u32 = 65_535;
 /// Requests taken as one batch.
 const BATCH_MAX: usize = 1024;
 
@@ -142,22 +146,26 @@ impl Server {
         let logs = config.data_log_dir.join("version-2");
         // Before the data is touched: loading cuts torn tails, which must not happen to a running server's log.
         let locks = tokio::task::block_in_place(|| lock(&[&snapshots, &logs]))?;
+        let loading = Instant::now();
         let state = tokio::task::block_in_place(|| {
             load::load(&snapshots, &logs, config.trust_empty_snapshot)
         })?;
-        let (address, doors) = doors(&config).await?;
+        let loaded = loading.elapsed();
+        let (address, doors) = doors(&config)?;
         let settings = settings(&config);
         tracing::info!(
             "serving on {address}; last zxid 0x{:x}, {} znodes",
             state.zxid,
             state.tree.node_count()
         );
-        if state.zxid == 0 {
+        let saving = (state.zxid == 0).then(Instant::now);
+        if saving.is_some() {
             let trailer = config.storage.trailer(0, state.tree.digest());
             tokio::task::block_in_place(|| {
                 snapshot::save(&snapshots, &state, config.storage.compression, trailer)
             })?;
         }
+        let saved = saving.map(|began| began.elapsed());
         // An election is counted in less than ticks.
         let tick_max_ms = if config.ensemble.is_some() { 100 } else { 1000 };
         let tick_every =
@@ -165,6 +173,10 @@ impl Server {
         let administrators = Administrators::listen(&config).await?;
         let mut core = Core::new(settings, state, wall_ms());
         core.changes.is_enabled = config.is_dynamic;
+        core.metrics.note(Summary::DbInitTime, loaded.as_millis() as u64);
+        if let Some(saved) = saved {
+            core.metrics.note(Summary::SnapshotTime, saved.as_millis() as u64);
+        }
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
         let mut log = Log::new(logs.clone(), config.log.clone());
         log.metrics = core.metrics.clone();
@@ -194,7 +206,9 @@ impl Server {
             if config.ensemble.is_some() { CancellationToken::new() } else { shutdown.clone() };
         let mut tasks = administrators.serve(&config, &inputs, &closing);
         let ticks = tokio::spawn(tick(tick_every, inputs.clone(), closing.clone()));
-        let ports = Ports::new(inputs, config, closing.clone());
+        let seed = wall_ms().cast_unsigned() ^ u64::from(std::process::id());
+        let gate = Gate::new(config.limits.clone(), actor.core.metrics.clone(), seed);
+        let ports = Ports::new(inputs, config, gate, closing.clone());
         let acceptors = doors
             .into_iter()
             .map(|(listener, door)| tokio::spawn(ports.clone().accept(listener, door)));
@@ -227,7 +241,7 @@ impl Server {
 }
 
 /// Opens the ports of clients; the first one's address.
-async fn doors(config: &Config) -> Result<(SocketAddr, Vec<(TcpListener, Door)>), ServerError> {
+fn doors(config: &Config) -> Result<(SocketAddr, Vec<(TcpListener, Door)>), ServerError> {
     let security = &config.security;
     let tls = security.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
     let plain = match &tls {
@@ -239,7 +253,7 @@ async fn doors(config: &Config) -> Result<(SocketAddr, Vec<(TcpListener, Door)>)
     let mut first = None;
     for (address, door) in config.client_address.map(|at| (at, plain)).into_iter().chain(secure) {
         let listen = |source| ServerError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let listener = bind(address, config.listen_backlog).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         if matches!(door, Door::Tls(_)) {
             tracing::info!("clients that speak TLS are served on {address}");
@@ -248,6 +262,16 @@ async fn doors(config: &Config) -> Result<(SocketAddr, Vec<(TcpListener, Door)>)
         doors.push((listener, door));
     }
     Ok((first.ok_or(ServerError::NoPort)?, doors))
+}
+
+/// Opens a port with so many connections that may wait to be accepted; as many as the system allows if none are given
+/// (Java's 50 are few for clients that come back all at once).
+fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port of connections that ended a moment ago is taken again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(u32::try_from(backlog).ok().filter(|given| *given > 0).unwrap_or(BACKLOG))
 }
 
 /// What the core knows of the configuration.
@@ -361,7 +385,10 @@ impl Actor {
                 self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
             }
             Input::Frame(id, frame, permit) => {
-                self.core.frame(self.now_ms(), wall_ms(), id, &frame);
+                let now_ms = self.now_ms();
+                if !(permit.is_throttled() && self.core.throttled_frame(now_ms, id, &frame)) {
+                    self.core.frame(now_ms, wall_ms(), id, &frame);
+                }
                 self.permits.push((id, permit));
             }
             Input::Tick => {
@@ -403,7 +430,7 @@ impl Actor {
             }
         }
         for (id, permit) in self.permits.drain(..) {
-            self.core.note_latency(id, permit.age());
+            self.core.note_latency(id, permit.age(), permit.is_write());
         }
         if self.taking.is_due() {
             self.snapshot();
@@ -415,6 +442,7 @@ impl Actor {
         let Some(outgoing) = self.outgoing.get(&id) else { return };
         if !outgoing.send(frame) {
             tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
+            self.core.metrics.count(Counter::SlowClientsEvicted);
             self.outgoing.remove(&id);
             self.core.closed(id);
         }

@@ -76,6 +76,7 @@ const NO_CACHE: &str = "replies are made from the tree fast enough without a cac
 const EXACT_WATCHES: &str = "watches of closed connections are removed at once";
 const NO_TRACKER: &str = "the last packets of a leader and its learners are not kept for the log";
 const NO_PATH_STATISTICS: &str = "requests are not counted by path";
+const UNREAD: &str = "requests that wait are not read yet, and end with their connection";
 const LOGS: &str = "the log goes to standard error; RUST_LOG says how much of it";
 const GROUP_COMMIT: &str = "what waits is synced together, and nothing is delayed for it";
 
@@ -86,7 +87,11 @@ pub const KEYS: &[Key] = &[
     // Clients.
     file("clientPort", "", "Port for clients."),
     file("clientPortAddress", "0.0.0.0", "Address that the port for clients is opened on."),
-    file("clientPortListenBacklog", "-1", "Connections that wait to be accepted; -1 for 50."),
+    file(
+        "clientPortListenBacklog",
+        "-1",
+        "Connections that wait to be accepted; -1 for as many as the system allows.",
+    ),
     file("maxClientCnxns", "60", "Connections from one address; 0 for any number."),
     property("maxCnxns", "0", "Connections in all; 0 for any number."),
     property("clientTcpKeepAlive", "false", "TCP keep-alive on connections of clients."),
@@ -134,21 +139,9 @@ pub const KEYS: &[Key] = &[
         Property,
         "requests that wait go on as soon as there is room",
     ),
-    property(
-        "request_throttle_drop_stale",
-        "true",
-        "Drop requests that waited and that nobody waits for any longer.",
-    ),
-    property(
-        "request_stale_latency_check",
-        "false",
-        "A request that waited longer than its session's timeout is stale.",
-    ),
-    property(
-        "request_stale_connection_check",
-        "true",
-        "A request whose connection has ended is stale.",
-    ),
+    idle("request_throttle_drop_stale", Property, UNREAD),
+    idle("request_stale_latency_check", Property, UNREAD),
+    idle("request_stale_connection_check", Property, UNREAD),
     idle(
         "request_throttler.shutdownTimeout",
         Property,

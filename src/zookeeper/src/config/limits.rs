@@ -10,12 +10,6 @@ pub struct Limits {
     pub outstanding_max: usize,
     /// Requests under way beyond which further ones wait, 0 for no such limit.
     pub requests_max: usize,
-    /// Whether requests that waited, and that nobody waits for any longer, are dropped with their connection.
-    pub drop_stale: bool,
-    /// Whether a request that waited for longer than its session's timeout is stale.
-    pub stale_by_latency: bool,
-    /// Whether a request whose connection has ended is stale.
-    pub stale_by_connection: bool,
     /// A request that waited for longer than this, in ms, is refused; 0 for never.
     pub throttled_after_ms: u64,
     /// Bytes above which a request counts as large, if any does.
@@ -54,9 +48,6 @@ impl Limits {
         Ok(Self {
             outstanding_max: values.number("globalOutstandingLimit", 1000usize)?,
             requests_max: values.limit("request_throttle_max_requests", 0)?,
-            drop_stale: values.boolean_or("request_throttle_drop_stale", true)?,
-            stale_by_latency: values.boolean("request_stale_latency_check")?,
-            stale_by_connection: values.boolean_or("request_stale_connection_check", true)?,
             throttled_after_ms: values.limit("throttled_op_wait_time", 0)? as u64,
             large_threshold: match values.number("largeRequestThreshold", -1i32)? {
                 -1 => None,

@@ -9,8 +9,12 @@ use jute::txn::{CONFIG_NODE, Txn};
 
 use super::{ConnectionId, Core, Session};
 use crate::acl::{self, perms};
+use crate::metrics::{Counter, Set, Summary};
 use crate::path;
 use crate::tree::CONTAINER_OWNER;
+
+/// Bytes that a znode's `Stat` counts as.
+const STAT_BYTES: usize = 68;
 
 /// Events, as clients number them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +58,14 @@ impl Core {
                 let owner = owner(*opcode, *ephemeral, *ttl, session);
                 let (data, parent_cversion) = (data.as_deref(), *parent_cversion);
                 self.tree.create(path, data, acl, owner, parent_cversion, zxid, time);
+                self.note_write(path, data.map_or(0, <[u8]>::len));
                 self.tell(path, Event::Created);
                 self.tell(path::parent(path), Event::ChildrenChanged);
             }
             Txn::Delete { path } => self.delete(path, zxid),
             Txn::SetData { path, data, version } => {
                 self.tree.set_data(path, data.as_deref(), *version, zxid, time);
+                self.note_write(path, data.as_ref().map_or(0, Vec::len));
                 self.tell(path, Event::DataChanged);
             }
             Txn::Reconfig { data } => {
@@ -81,13 +87,28 @@ impl Core {
         }
     }
 
+    fn note_write(&self, path: &str, bytes: usize) {
+        self.note_of_namespace(Set::WritePerNamespace, path, bytes);
+    }
+
+    /// Counts bytes under the first name of a path (`DataTree.updateReadStat` and `updateWriteStat`).
+    pub(super) fn note_of_namespace(&self, set: Set, path: &str, bytes: usize) {
+        if let Some(name) = path.split('/').nth(1).filter(|name| !name.is_empty()) {
+            self.metrics.note_of(set, name, (path.len() + bytes + STAT_BYTES) as u64);
+        }
+    }
+
     fn delete(&mut self, path: &str, zxid: i64) {
         let is_watched = !(self.data_watches.is_empty() && self.child_watches.is_empty());
         let node = if is_watched { self.tree.get(path) } else { None };
         let acl = node.map(|node| node.acl().clone()).unwrap_or_default();
         if self.tree.delete(path, zxid) {
+            self.note_write(path, 0);
             let mut told = self.data_watches.trigger(path, false);
             told.extend(self.child_watches.trigger(path, false));
+            if !told.is_empty() {
+                self.metrics.note(Summary::NodeDeletedWatchCount, told.len() as u64);
+            }
             self.tell_those_who_may_read(&told, path, Event::Deleted, &acl);
             self.tell(path::parent(path), Event::ChildrenChanged);
         }
@@ -101,6 +122,13 @@ impl Core {
             _ => self.data_watches.trigger(path, false),
         };
         if !told.is_empty() {
+            let count = match event {
+                Event::Created => Summary::NodeCreatedWatchCount,
+                Event::Deleted => Summary::NodeDeletedWatchCount,
+                Event::DataChanged => Summary::NodeChangedWatchCount,
+                Event::ChildrenChanged => Summary::NodeChildrenWatchCount,
+            };
+            self.metrics.note(count, told.len() as u64);
             let acl = self.tree.get(path).map(|node| node.acl().clone()).unwrap_or_default();
             self.tell_those_who_may_read(&told, path, event, &acl);
         }
@@ -127,6 +155,7 @@ impl Core {
         const SYNC_CONNECTED: i32 = 3;
         let mut frame = Writer::new();
         frame.int(-1).long(-1).int(0).int(event as i32).int(SYNC_CONNECTED).string(path);
+        self.metrics.add(Counter::WatchBytes, frame.as_bytes().len() as u64);
         self.send(to, frame.into_bytes());
     }
 }

@@ -5,6 +5,7 @@ use jute::records::ConnectRequest;
 use jute::txn::Txn;
 
 use super::{ConnectionId, Core, Session};
+use crate::metrics::Counter;
 
 /// The password of a session: what `java.util.Random` makes of its id (`SessionTrackerImpl`), so that sessions move
 /// between this server and the original's.
@@ -22,6 +23,7 @@ pub fn password(session: i64) -> [u8; 16] {
 
 impl Core {
     pub(super) fn connect(&mut self, now_ms: i64, wall_ms: i64, from: ConnectionId, frame: &[u8]) {
+        self.metrics.count(Counter::ConnectionRequestCount);
         let Ok(request) = ConnectRequest::decode(frame) else {
             self.close(from);
             return;
@@ -47,6 +49,7 @@ impl Core {
             self.commit(session, 0, wall_ms, Txn::CreateSession { timeout: timeout_ms });
             session
         } else {
+            self.metrics.count(Counter::ConnectionRevalidateCount);
             let known = self.sessions.contains_key(&request.session)
                 && request.password == password(request.session);
             if !known {

@@ -12,6 +12,7 @@ use jute::{Code, Reader, Writer};
 
 use super::read_only::Visit;
 use super::{ConnectionId, Core, State, password};
+use crate::metrics::Counter;
 
 /// Requests of one connection that may wait; a client that sends more is cut off.
 const QUEUE_MAX: usize = 10_000;
@@ -33,6 +34,11 @@ pub(super) struct Ensemble {
 }
 
 impl Ensemble {
+    /// Whether requests of a connection wait for the leader: what comes behind them is answered behind them.
+    pub(super) fn has_queue(&self, id: ConnectionId) -> bool {
+        self.queues.get(&id).is_some_and(|queue| !queue.is_empty())
+    }
+
     pub(super) fn closed(&mut self, id: ConnectionId) {
         self.queues.remove(&id);
         self.visits.remove(&id);
@@ -186,6 +192,7 @@ impl Core {
     }
 
     fn open_session(&mut self, from: ConnectionId, frame: &[u8]) {
+        self.metrics.count(Counter::ConnectionRequestCount);
         let Ok(request) = ConnectRequest::decode(frame) else {
             self.close(from);
             return;
@@ -208,6 +215,7 @@ impl Core {
             self.ensemble.forwards.push(Forward::Request(data.into_bytes(), ids));
             self.ensemble.opening.insert(session, opening);
         } else if request.password == password(request.session) {
+            self.metrics.count(Counter::ConnectionRevalidateCount);
             self.ensemble.forwards.push(Forward::Revalidate(request.session, timeout_ms));
             self.ensemble.opening.insert(request.session, opening);
         } else {

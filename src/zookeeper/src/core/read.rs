@@ -6,6 +6,7 @@ use jute::{Code, Writer};
 use super::apply::Event;
 use super::{ConnectionId, Core};
 use crate::acl::{self, perms};
+use crate::metrics::Set;
 use crate::tree::Node;
 use crate::watch::Mode;
 
@@ -37,6 +38,7 @@ impl Core {
                     return Err(Code::BadArguments);
                 }
                 let stat = self.readable(from, &path).map(|node| node.stat());
+                self.note_of_namespace(Set::ReadPerNamespace, &path, 0);
                 if watch && stat != Err(Code::NoAuth) {
                     self.data_watches.add(&path, from, Mode::Standard);
                 }
@@ -46,6 +48,8 @@ impl Core {
                 let node = self.readable(from, &path)?;
                 body.buffer(node.data());
                 node.stat().write(&mut body);
+                let bytes = node.data().map_or(0, <[u8]>::len);
+                self.note_of_namespace(Set::ReadPerNamespace, &path, bytes);
                 if watch {
                     self.data_watches.add(&path, from, Mode::Standard);
                 }
@@ -55,9 +59,11 @@ impl Core {
                 body.vector(&node.children(), |writer, name| {
                     writer.string(name);
                 });
+                let bytes = body.as_bytes().len();
                 if with_stat {
                     node.stat().write(&mut body);
                 }
+                self.note_of_namespace(Set::ReadPerNamespace, &path, bytes);
                 if watch {
                     self.child_watches.add(&path, from, Mode::Standard);
                 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use jute::request::opcode;
+use nix::sys::socket::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -19,7 +21,9 @@ use super::peer::Peer;
 use super::{Input, Question};
 use crate::config::Config;
 use crate::core::ConnectionId;
+use crate::metrics::Counter;
 use crate::stream::{ReadHalf, Stream, WriteHalf};
+use crate::throttle::{Gate, Ticket};
 use crate::{tls, words};
 
 /// Requests of one connection that may be under way; it is not read beyond that.
@@ -30,16 +34,18 @@ const UNREAD_PAUSE: usize = 1 << 20;
 const UNREAD_MAX: usize = 128 << 20;
 /// What a frame costs beside its bytes.
 const FRAME_COST: usize = 64;
-/// A client has this long to send its first frame whole (`zookeeper.nio.sessionlessCnxnTimeout`).
-const FIRST_FRAME: Duration = Duration::from_secs(10);
+/// Bytes that all clients together have still to read, beyond which those that read slowly are cut off.
+const UNREAD_TOTAL: usize = 1 << 30;
 /// A client that takes nothing for this long is cut off.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// A request under way; dropped when its reply is.
 #[derive(Debug)]
 pub struct Permit {
-    _permit: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+    ticket: Ticket,
     began: Instant,
+    is_write: bool,
 }
 
 impl Permit {
@@ -47,12 +53,70 @@ impl Permit {
     pub fn age(&self) -> Duration {
         self.began.elapsed()
     }
+
+    /// Whether the request waited for so long that it is answered with an error.
+    pub fn is_throttled(&self) -> bool {
+        self.ticket.is_throttled()
+    }
+
+    /// Whether it asks for a transaction.
+    pub fn is_write(&self) -> bool {
+        self.is_write
+    }
 }
 
-#[derive(Debug, Default)]
+/// Whether a frame asks for a transaction: as every connection's first does, which asks for a session.
+fn is_write(is_first: bool, frame: &[u8]) -> bool {
+    let code = frame.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+    is_first
+        || matches!(
+            code,
+            Some(
+                opcode::CREATE
+                    | opcode::CREATE2
+                    | opcode::CREATE_CONTAINER
+                    | opcode::CREATE_TTL
+                    | opcode::DELETE
+                    | opcode::SET_DATA
+                    | opcode::SET_ACL
+                    | opcode::MULTI
+                    | opcode::RECONFIG
+                    | opcode::CLOSE_SESSION
+            )
+        )
+}
+
+/// What a client has still to read; counts among all clients' until it is dropped.
+#[derive(Debug)]
 struct Unread {
     bytes: AtomicUsize,
     less: Notify,
+    gate: Arc<Gate>,
+}
+
+impl Unread {
+    fn new(gate: Arc<Gate>) -> Self {
+        Self { bytes: AtomicUsize::new(0), less: Notify::new(), gate }
+    }
+
+    /// One more frame. False if too much waits already.
+    fn add(&self, cost: usize) -> bool {
+        let own = self.bytes.fetch_add(cost, Ordering::Relaxed);
+        let all = self.gate.unread.fetch_add(cost, Ordering::Relaxed);
+        own <= UNREAD_MAX && (all <= UNREAD_TOTAL || own <= UNREAD_PAUSE)
+    }
+
+    fn sub(&self, cost: usize) {
+        self.bytes.fetch_sub(cost, Ordering::Relaxed);
+        self.gate.unread.fetch_sub(cost, Ordering::Relaxed);
+        self.less.notify_one();
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.gate.unread.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 /// The way to one client.
@@ -66,7 +130,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Sends a frame's body. False if too much waits already: the connection is cut off then.
     pub fn send(&self, frame: Vec<u8>) -> bool {
-        if self.unread.bytes.fetch_add(frame.len() + FRAME_COST, Ordering::Relaxed) > UNREAD_MAX {
+        if !self.unread.add(frame.len() + FRAME_COST) {
             self.cut.cancel();
             return false;
         }
@@ -81,6 +145,7 @@ impl Outgoing {
 pub(super) struct Ports {
     inputs: mpsc::Sender<Input>,
     config: Arc<Config>,
+    gate: Arc<Gate>,
     next: Arc<AtomicU64>,
     connections: TaskTracker,
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -91,11 +156,13 @@ impl Ports {
     pub(super) fn new(
         inputs: mpsc::Sender<Input>,
         config: Config,
+        gate: Arc<Gate>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             inputs,
             config: Arc::new(config),
+            gate,
             next: Arc::default(),
             connections: TaskTracker::new(),
             by_address: Arc::default(),
@@ -128,10 +195,14 @@ impl Ports {
         let Some(counted) = self.count(ip) else { return };
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         let (inputs, shutdown) = (self.inputs.clone(), self.shutdown.clone());
-        let (config, door) = (self.config.clone(), door.clone());
+        let (config, gate, door) = (self.config.clone(), self.gate.clone(), door.clone());
+        if config.client_keep_alive {
+            // A connection without it works all the same.
+            let _ = nix::sys::socket::setsockopt(&stream, sockopt::KeepAlive, &true);
+        }
         let served = async move {
             let stream = door.open(stream, &mut peer, &config.security.auth).await?;
-            serve(id, stream, peer, inputs, config.frame_max).await
+            serve(id, stream, peer, inputs, &config, gate).await
         };
         self.connections.spawn(async move {
             tokio::select! {
@@ -148,12 +219,14 @@ impl Ports {
             (self.config.connections_max, self.config.connections_per_address_max);
         if max > 0 && self.connections.len() >= max {
             tracing::warn!("too many connections: maxCnxns is {max}");
+            self.gate.metrics().count(Counter::ConnectionRejected);
             return None;
         }
         let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(ip).or_default();
         if each_max > 0 && *count >= each_max {
             tracing::warn!("too many connections from {ip}: maxClientCnxns is {each_max}");
+            self.gate.metrics().count(Counter::ConnectionRejected);
             return None;
         }
         *count += 1;
@@ -185,13 +258,15 @@ async fn serve(
     mut stream: Stream,
     peer: Peer,
     inputs: mpsc::Sender<Input>,
-    frame_max: usize,
+    config: &Config,
+    gate: Arc<Gate>,
 ) -> io::Result<()> {
     let mut first = [0; 4];
-    tokio::time::timeout(FIRST_FRAME, stream.read_exact(&mut first)).await??;
+    let received = tokio::time::timeout(config.first_frame, stream.read_exact(&mut first)).await;
+    sessionless(received, &gate)?;
     if words::is_word(&first) {
         let argument = if &first == words::SET_TRACE_MASK {
-            Some(tokio::time::timeout(FIRST_FRAME, stream.read_i64()).await??)
+            Some(tokio::time::timeout(config.first_frame, stream.read_i64()).await??)
         } else {
             None
         };
@@ -210,7 +285,7 @@ async fn serve(
     }
     let (reader, writer) = stream.split();
     let (frames, outgoing) = mpsc::unbounded_channel();
-    let (unread, cut) = (Arc::<Unread>::default(), CancellationToken::new());
+    let (unread, cut) = (Arc::new(Unread::new(gate.clone())), CancellationToken::new());
     let to_client = Outgoing { frames, unread: unread.clone(), cut: cut.clone() };
     let name = peer.name();
     if inputs.send(Input::Opened(id, peer, to_client)).await.is_err() {
@@ -219,11 +294,27 @@ async fn serve(
     // Whichever ends first ends the connection; what waits to be written when the core closes it is written first.
     let ended = tokio::select! {
         ended = write(writer, outgoing, &unread) => ended,
-        ended = read(reader, first, id, &name, &inputs, &unread, frame_max) => ended,
+        ended = read(reader, first, id, &name, &inputs, &unread, config) => ended,
         () = cut.cancelled() => Ok(()),
     };
     let _ = inputs.send(Input::Closed(id)).await;
     ended
+}
+
+/// Counts clients that don't ask for their session in time.
+fn sessionless<T>(
+    read: Result<io::Result<T>, tokio::time::error::Elapsed>,
+    gate: &Gate,
+) -> io::Result<T> {
+    read.inspect_err(|_| gate.metrics().count(Counter::SessionlessConnectionsExpired))?
+}
+
+/// Counts clients that take nothing.
+fn stalled<T>(
+    written: Result<io::Result<T>, tokio::time::error::Elapsed>,
+    gate: &Gate,
+) -> io::Result<T> {
+    written.inspect_err(|_| gate.metrics().count(Counter::SlowClientsEvicted))?
 }
 
 async fn write(
@@ -243,15 +334,15 @@ async fn write(
             next = if batch.len() < BATCH { frames.try_recv().ok() } else { None };
         }
         while !batch.is_empty() {
-            tokio::time::timeout(WRITE_STALL, writer.write_buf(&mut batch)).await??;
+            let written = tokio::time::timeout(WRITE_STALL, writer.write_buf(&mut batch)).await;
+            stalled(written, &unread.gate)?;
         }
         // Under TLS, what is written may still be here.
         tokio::time::timeout(WRITE_STALL, writer.flush()).await??;
         if batch.capacity() > 2 * BATCH {
             batch = BytesMut::new();
         }
-        unread.bytes.fetch_sub(cost, Ordering::Relaxed);
-        unread.less.notify_one();
+        unread.sub(cost);
     }
     writer.shutdown().await
 }
@@ -263,9 +354,10 @@ async fn read(
     peer: &str,
     inputs: &mpsc::Sender<Input>,
     unread: &Unread,
-    frame_max: usize,
+    config: &Config,
 ) -> io::Result<()> {
-    let deadline = tokio::time::Instant::now() + FIRST_FRAME;
+    let gate = &unread.gate;
+    let deadline = tokio::time::Instant::now() + config.first_frame;
     let mut is_first = true;
     let under_way = Arc::new(Semaphore::new(REQUESTS_MAX));
     let mut buffer = BytesMut::with_capacity(4 * 1024);
@@ -273,26 +365,42 @@ async fn read(
     loop {
         while let Some(header) = buffer.first_chunk::<4>() {
             let length = u32::from_be_bytes(*header) as usize;
-            if length > frame_max {
+            if length > config.frame_max {
                 tracing::warn!("closing a connection of {peer}: unreasonable length = {length}");
                 return Ok(());
             }
             if buffer.len() < 4 + length {
                 break;
             }
-            is_first = false;
             let frame = buffer.split_to(4 + length).freeze().slice(4..);
+            gate.metrics().add(Counter::BytesReceivedCount, frame.len() as u64);
+            if is_first && let Err(error) = gate.admit_session(&frame) {
+                tracing::warn!("closing a connection of {peer}: {error}");
+                return Ok(());
+            }
             while unread.bytes.load(Ordering::Relaxed) > UNREAD_PAUSE {
                 unread.less.notified().await;
             }
             let Ok(permit) = under_way.clone().acquire_owned().await else { return Ok(()) };
-            let permit = Permit { _permit: permit, began: Instant::now() };
+            let began = Instant::now();
+            let own = REQUESTS_MAX - under_way.available_permits() - 1;
+            let ticket = match gate.enter(own, &frame).await {
+                Ok(ticket) => ticket,
+                Err(error) => {
+                    tracing::warn!("closing a connection of {peer}: {error}");
+                    return Ok(());
+                }
+            };
+            let is_write = is_write(is_first, &frame);
+            is_first = false;
+            let permit = Permit { _slot: permit, ticket, began, is_write };
             if inputs.send(Input::Frame(id, frame, permit)).await.is_err() {
                 return Ok(());
             }
         }
         let received = if is_first {
-            tokio::time::timeout_at(deadline, reader.read_buf(&mut buffer)).await??
+            let read = tokio::time::timeout_at(deadline, reader.read_buf(&mut buffer)).await;
+            sessionless(read, gate)?
         } else {
             reader.read_buf(&mut buffer).await?
         };

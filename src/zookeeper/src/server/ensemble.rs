@@ -5,6 +5,7 @@
 
 mod files;
 mod full;
+mod measure;
 mod requests;
 mod status;
 
@@ -78,6 +79,7 @@ pub(super) struct Quorum {
     is_parked: bool,
     /// When it last began to lead.
     leads_since_ms: i64,
+    clock: measure::Clock,
     /// Since when this server looks for a leader.
     looking_ms: Option<i64>,
     shutdown: CancellationToken,
@@ -157,6 +159,7 @@ pub(super) async fn start(
         is_parked: false,
         leads_since_ms: 0,
         looking_ms: None,
+        clock: measure::Clock::default(),
         shutdown,
         ends_ms: None,
     })
@@ -302,7 +305,11 @@ impl Actor {
             quorum.deferred.push_back(Deferred::Frame(id, frame, permit));
             return;
         }
+        let throttled = permit.is_throttled() && quorum.member.serves();
         self.permits.push((id, permit));
+        if throttled && self.core.throttled_frame(self.now_ms(), id, &frame) {
+            return;
+        }
         if quorum.leads() {
             self.note_synchronised(quorum, frame.get(4..8));
             self.core.frame(self.now_ms(), wall_ms(), id, &frame);
@@ -506,7 +513,7 @@ impl Actor {
             }
         }
         for (id, permit) in self.permits.drain(..) {
-            self.core.note_latency(id, permit.age());
+            self.core.note_latency(id, permit.age(), permit.is_write());
         }
         if self.taking.is_due() && quorum.proposed == quorum.committed {
             self.snapshot();
@@ -557,6 +564,7 @@ impl Actor {
 
     fn output(&mut self, quorum: &mut Quorum, output: Output) -> Result<(), DiskError> {
         let now_ms = self.now_ms();
+        quorum.measure(&self.core.metrics, now_ms, &output);
         match output {
             Output::Send(to, packet) => quorum.send(now_ms, to, packet.encode()),
             Output::SendSnapshot(to) => {

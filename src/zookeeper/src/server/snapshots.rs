@@ -15,6 +15,7 @@ use crate::config::{Config, Storage};
 use crate::disk::snapshot::file::Unpublished;
 use crate::disk::snapshot::{Content, Trailer};
 use crate::disk::{DiskError, purge};
+use crate::metrics::Summary;
 
 /// What the thread has made.
 pub(crate) type Written = Result<Unpublished, DiskError>;
@@ -175,6 +176,7 @@ impl Actor {
     pub(super) fn snapshot_written(&mut self, number: u64, written: Written) {
         let Some(job) = self.taking.job.take_if(|_| number == self.taking.number) else { return };
         let took = job.began.elapsed();
+        self.core.metrics.note(Summary::SnapshotTime, took.as_millis() as u64);
         match written.and_then(Unpublished::publish) {
             Ok(path) => tracing::info!("{} was written in {} ms", path.display(), took.as_millis()),
             Err(error) => self.taking.failed(&error),

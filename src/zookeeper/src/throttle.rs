@@ -1,0 +1,275 @@
+//! Throttling: how many requests are under way, how large they are, and how fast new sessions come
+//! (`ZooKeeperServer.shouldThrottle`, `RequestThrottler`, `BlueThrottle`).
+//!
+//! All connections share one [`Gate`]. A request enters before it goes to the core and leaves when its reply is on its
+//! way; while there is no room its connection is not read, so that nothing piles up.
+
+mod bucket;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jute::request::opcode;
+use tokio::sync::Notify;
+
+pub use bucket::Bucket;
+
+use crate::config::Limits;
+use crate::metrics::{Counter, Metrics, Summary};
+
+/// Whoever waits for room looks again after this time: it may have been told too early.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why a request is not taken: its connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many bytes of large requests are under way.
+    #[error("too many bytes of large requests are under way: largeRequestMaxBytes is {0}")]
+    Large(usize),
+    /// New sessions come too fast.
+    #[error("new sessions come faster than connection_throttle_tokens allows")]
+    Sessions,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Gate {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    under_way: AtomicUsize,
+    large_bytes: AtomicUsize,
+    /// Bytes that all clients together have still to read.
+    pub(crate) unread: AtomicUsize,
+    less: Notify,
+    sessions: Option<Mutex<Bucket>>,
+    began: Instant,
+}
+
+/// A request that has entered; it leaves when this is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    gate: Arc<Gate>,
+    large_bytes: usize,
+    is_throttled: bool,
+}
+
+impl Ticket {
+    /// Whether it waited for so long that it is answered with an error in place of being carried out.
+    pub fn is_throttled(&self) -> bool {
+        self.is_throttled
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.gate.large_bytes.fetch_sub(self.large_bytes, Ordering::Relaxed);
+        let before = self.gate.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.gate.limits.is_at_limit(before) {
+            self.gate.less.notify_waiters();
+        }
+    }
+}
+
+impl Limits {
+    /// Whether so many requests are at, or a little above, a limit.
+    fn is_at_limit(&self, count: usize) -> bool {
+        count > self.outstanding_max || (self.requests_max > 0 && count >= self.requests_max)
+    }
+}
+
+impl Gate {
+    /// A gate that nothing has entered. `seed` is for dropping sessions by chance.
+    pub fn new(limits: Limits, metrics: Arc<Metrics>, seed: u64) -> Arc<Self> {
+        let sessions = limits.sessions.clone().map(|bucket| Mutex::new(Bucket::new(bucket, seed)));
+        Arc::new(Self {
+            limits,
+            metrics,
+            under_way: AtomicUsize::new(0),
+            large_bytes: AtomicUsize::new(0),
+            unread: AtomicUsize::new(0),
+            less: Notify::new(),
+            sessions,
+            began: Instant::now(),
+        })
+    }
+
+    /// Where what it does is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Requests under way.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection may ask for its session, in this frame.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn admit_session(&self, frame: &[u8]) -> Result<(), Refused> {
+        let Some(sessions) = &self.sessions else { return Ok(()) };
+        // Behind protocol version, last zxid and timeout.
+        let session = frame.get(16..24).and_then(|bytes| bytes.try_into().ok());
+        let is_new = session.is_none_or(|bytes| i64::from_be_bytes(bytes) == 0);
+        let now_ms = self.began.elapsed().as_millis() as i64;
+        let mut bucket = sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_admitted = bucket.take(now_ms, is_new);
+        self.metrics.note(Summary::ConnectionTokenDeficit, bucket.deficit());
+        self.metrics.set_drop_chance(bucket.drop_chance());
+        if is_admitted {
+            return Ok(());
+        }
+        self.metrics.count(Counter::ConnectionRejected);
+        Err(Refused::Sessions)
+    }
+
+    /// Lets a request in when there is room. `own` are those of its connection that are under way: a connection without
+    /// any gets in whatever `globalOutstandingLimit` says, so that each makes progress.
+    ///
+    /// # Errors
+    /// When it is large, and too much of that is under way.
+    pub async fn enter(self: &Arc<Self>, own: usize, frame: &[u8]) -> Result<Ticket, Refused> {
+        let waited_ms = self.wait_for_room(own).await;
+        let large_bytes = self.enter_large(frame.len())?;
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let limit_ms = self.limits.throttled_after_ms;
+        let is_throttled = limit_ms > 0 && waited_ms > limit_ms && may_be_throttled(frame);
+        if is_throttled {
+            self.metrics.count(Counter::ThrottledOps);
+        }
+        Ok(Ticket { gate: self.clone(), large_bytes, is_throttled })
+    }
+
+    /// How long it took, in ms.
+    async fn wait_for_room(&self, own: usize) -> u64 {
+        if self.has_room(own) {
+            return 0;
+        }
+        let began = Instant::now();
+        loop {
+            let less = self.less.notified();
+            if self.has_room(own) {
+                break;
+            }
+            self.metrics.count(Counter::RequestThrottleWaitCount);
+            let _ = tokio::time::timeout(LOOK, less).await;
+        }
+        let waited_ms = began.elapsed().as_millis() as u64;
+        self.metrics.note(Summary::RequestThrottleQueueTimeMs, waited_ms);
+        waited_ms
+    }
+
+    fn has_room(&self, own: usize) -> bool {
+        let under_way = self.under_way();
+        let Limits { requests_max, outstanding_max, .. } = self.limits;
+        (own == 0 || under_way <= outstanding_max)
+            && (requests_max == 0 || under_way < requests_max)
+    }
+
+    fn enter_large(&self, length: usize) -> Result<usize, Refused> {
+        if self.limits.large_threshold.is_none_or(|threshold| length <= threshold) {
+            return Ok(0);
+        }
+        let before = self.large_bytes.fetch_add(length, Ordering::Relaxed);
+        if before + length > self.limits.large_bytes_max {
+            self.large_bytes.fetch_sub(length, Ordering::Relaxed);
+            self.metrics.count(Counter::LargeRequestsRejected);
+            return Err(Refused::Large(self.limits.large_bytes_max));
+        }
+        Ok(length)
+    }
+}
+
+/// Pings, and the ends of sessions, are always carried out (`Request.isThrottlable`).
+fn may_be_throttled(frame: &[u8]) -> bool {
+    let code = frame.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+    !matches!(
+        code,
+        None | Some(
+            opcode::PING
+                | opcode::CLOSE_SESSION
+                | opcode::CREATE_SESSION
+                | opcode::AUTH
+                | opcode::SASL
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn gate(lines: &str) -> Arc<Gate> {
+        let text = format!("dataDir=/d\nclientPort=1\n{lines}");
+        let config = crate::Config::parse(Path::new("zoo.cfg"), &text).unwrap();
+        Gate::new(config.limits, Arc::default(), 1)
+    }
+
+    fn frame(code: i32) -> Vec<u8> {
+        [1i32.to_be_bytes(), code.to_be_bytes()].concat()
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_only_idle_connections_get_in() {
+        let gate = gate("globalOutstandingLimit=1");
+        let first = gate.enter(0, &frame(4)).await.unwrap();
+        let _second = gate.enter(1, &frame(4)).await.unwrap();
+        let idle = gate.enter(0, &frame(4)).await.unwrap();
+        assert_eq!(gate.under_way(), 3);
+        let waiting = {
+            let gate = gate.clone();
+            tokio::spawn(async move { gate.enter(2, &frame(4)).await.unwrap().is_throttled() })
+        };
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop((first, idle));
+        assert!(!waiting.await.unwrap());
+        assert_eq!(gate.metrics.get(Counter::ThrottledOps), 0);
+    }
+
+    #[tokio::test]
+    async fn what_waited_for_too_long_is_refused_but_pings_are_not() {
+        for (code, is_refused) in [(opcode::GET_DATA, true), (opcode::PING, false)] {
+            let gate = gate("request_throttle_max_requests=1\nthrottled_op_wait_time=1");
+            let first = gate.enter(0, &frame(code)).await.unwrap();
+            let waiting = {
+                let gate = gate.clone();
+                tokio::spawn(
+                    async move { gate.enter(0, &frame(code)).await.unwrap().is_throttled() },
+                )
+            };
+            while gate.metrics.get(Counter::RequestThrottleWaitCount) < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(first);
+            assert_eq!(waiting.await.unwrap(), is_refused, "{code}");
+            assert_eq!(gate.metrics.get(Counter::ThrottledOps), u64::from(is_refused));
+        }
+    }
+
+    #[tokio::test]
+    async fn large_requests_have_a_budget() {
+        let gate = gate("largeRequestThreshold=10\nlargeRequestMaxBytes=30");
+        let first = gate.enter(0, &[0; 20]).await.unwrap();
+        let _small = gate.enter(0, &[0; 10]).await.unwrap();
+        assert_eq!(gate.enter(0, &[0; 11]).await.unwrap_err(), Refused::Large(30));
+        assert_eq!(gate.under_way(), 2, "what is refused is not under way");
+        drop(first);
+        assert!(gate.enter(0, &[0; 11]).await.is_ok());
+        assert_eq!(gate.metrics.get(Counter::LargeRequestsRejected), 1);
+    }
+
+    #[test]
+    fn sessions_take_tokens() {
+        let gate = gate("connection_throttle_tokens=2\nconnection_throttle_fill_time=1000000");
+        let connect = [0; 44];
+        assert_eq!(gate.admit_session(&connect), Ok(()));
+        assert_eq!(gate.admit_session(&connect), Ok(()));
+        assert_eq!(gate.admit_session(&connect), Err(Refused::Sessions));
+        assert_eq!(gate.metrics.get(Counter::ConnectionRejected), 1);
+    }
+}
