@@ -118,7 +118,7 @@ pub struct Tls {
 struct Current {
     loaded: Loaded,
     seen: Vec<Option<SystemTime>>,
-    looked: Instant,
+    looked: Option<Instant>,
 }
 
 impl Tls {
@@ -129,14 +129,15 @@ impl Tls {
     pub fn new(settings: Settings) -> Result<Self, TlsError> {
         let seen = changed(&settings);
         let loaded = load(&settings)?;
-        let current = Mutex::new(Current { loaded, seen, looked: Instant::now() });
+        let current = Mutex::new(Current { loaded, seen, looked: Some(Instant::now()) });
         Ok(Self { settings, current })
     }
 
     fn loaded(&self) -> Loaded {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.settings.reloads && current.looked.elapsed() >= RELOAD_EVERY {
-            current.looked = Instant::now();
+        let is_due = current.looked.is_none_or(|looked| looked.elapsed() >= RELOAD_EVERY);
+        if self.settings.reloads && is_due {
+            current.looked = Some(Instant::now());
             let seen = changed(&self.settings);
             if seen != current.seen {
                 match load(&self.settings) {
@@ -149,6 +150,12 @@ impl Tls {
             }
         }
         current.loaded.clone()
+    }
+
+    /// Has the next handshake look for changed files.
+    #[cfg(test)]
+    fn look_again(&self) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).looked = None;
     }
 
     /// Shakes hands with one who has dialled.
@@ -348,3 +355,6 @@ fn standard_name(suite: &SupportedCipherSuite) -> String {
     let name = format!("{:?}", suite.suite());
     name.strip_prefix("TLS13_").map_or_else(|| name.clone(), |rest| format!("TLS_{rest}"))
 }
+
+#[cfg(test)]
+mod tests;

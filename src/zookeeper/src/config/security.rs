@@ -340,3 +340,180 @@ impl Reader<'_> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::tls::Kind;
+
+    const TLS: &str =
+        "secureClientPort=5\nssl.keyStore.location=/k.pem\nssl.trustStore.location=/t.jks\n";
+
+    fn parse(lines: &str) -> Result<Config, String> {
+        let text = format!("dataDir=/d\nclientPort=1\n{lines}");
+        Config::parse(Path::new("zoo.cfg"), &text).map_err(|error| error.to_string())
+    }
+
+    fn security(lines: &str) -> Security {
+        parse(lines).unwrap().security
+    }
+
+    #[test]
+    fn tls_is_read_with_the_originals_defaults() {
+        let clients = security(&format!("{TLS}ssl.trustStore.password=secret"));
+        assert_eq!(clients.secure_address, Some("0.0.0.0:5".parse().unwrap()));
+        assert!(clients.auth.x509 && !clients.unifies_ports);
+        let tls = clients.tls.unwrap();
+        assert_eq!((tls.client_auth, tls.versions), (ClientAuth::Need, vec![Version::Tls12]));
+        assert!(tls.checks_servers && !tls.checks_clients && !tls.asks_names && !tls.reloads);
+        let trust_store = tls.trust_store.unwrap();
+        assert_eq!((trust_store.kind, trust_store.password.expose()), (Kind::Binary, "secret"));
+        let members = security(
+            "sslQuorum=true\nssl.quorum.keyStore.location=/k\nssl.quorum.keyStore.type=pkcs12\nssl.quorum.trustStore.location=/t.pem\nssl.quorum.enabledProtocols=TLSv1.3, TLSv1.2,TLSv1",
+        );
+        let tls = members.quorum.tls.unwrap();
+        assert!(tls.checks_clients && tls.asks_names);
+        assert_eq!(tls.versions, [Version::Tls13, Version::Tls12]);
+        let newer = security(&format!("{TLS}ssl.protocol=TLSv1.3"));
+        assert_eq!(newer.tls.unwrap().versions, [Version::Tls13]);
+    }
+
+    #[test]
+    fn a_servers_tls_port_may_be_its_only_one() {
+        let text = format!("dataDir=/d\n{TLS}");
+        let config = Config::parse(Path::new("zoo.cfg"), &text).unwrap();
+        assert_eq!(config.client_address, None);
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused_with_its_line() {
+        for (lines, expected) in [
+            (
+                "secureClientPortAddress=::1",
+                "zoo.cfg: secureClientPortAddress is set but secureClientPort is not set",
+            ),
+            (
+                "secureClientPort=5",
+                "zoo.cfg: ssl.keyStore.location is not set, but TLS needs a key and a certificate",
+            ),
+            (
+                "secureClientPort=5\nssl.keyStore.location=/k.pem",
+                "zoo.cfg: ssl.trustStore.location is not set, but certificates are to be checked; set it, or ssl.clientAuth=none if nobody is to show one",
+            ),
+            (
+                "secureClientPort=5\nssl.keyStore.location=/k",
+                "zoo.cfg:4: ssl.keyStore.location: unable to tell the type of /k by its name: set the .type key to PEM, PKCS12 or JKS",
+            ),
+            (
+                "secureClientPort=5\nssl.keyStore.location=/k.bcfks",
+                "zoo.cfg:4: ssl.keyStore.location: stores of type BCFKS are not read by this server; convert it: keytool -importkeystore -srckeystore /k.bcfks -srcstoretype BCFKS -destkeystore store.p12 -deststoretype PKCS12",
+            ),
+            (
+                "TLS\nssl.crl=true",
+                "zoo.cfg:7: ssl.crl: lists of revoked certificates are not fetched by this server; set it to false",
+            ),
+            (
+                "TLS\nssl.ocsp=true",
+                "zoo.cfg:7: ssl.ocsp: OCSP is not asked by this server; set it to false",
+            ),
+            (
+                "TLS\nssl.clientAuth=perhaps",
+                "zoo.cfg:7: ssl.clientAuth: 'perhaps' is none of need, want and none",
+            ),
+            (
+                "TLS\nssl.protocol=TLSv1.1",
+                "zoo.cfg:7: ssl.protocol: 'TLSv1.1' is not supported; TLSv1.2 and TLSv1.3 are",
+            ),
+            (
+                "TLS\nssl.keyStore.passwordPath=/none",
+                "/none: No such file or directory (os error 2)",
+            ),
+            (
+                "TLS\nssl.context.supplier.class=x",
+                "zoo.cfg:7: ssl.context.supplier.class: Java's classes can't be loaded by this server",
+            ),
+            (
+                "DigestAuthenticationProvider.digestAlg=ROT13",
+                "zoo.cfg:3: DigestAuthenticationProvider.digestAlg: 'ROT13' is not supported; SHA1, SHA-256 and SHA-512 are",
+            ),
+            (
+                "authProvider.1=com.example.Mine",
+                "zoo.cfg:3: authProvider.1: Java's class com.example.Mine can't be loaded by this server; of org.apache.zookeeper.server.auth. it has SASL-, X509-, Digest-, IP- and EnsembleAuthenticationProvider",
+            ),
+            (
+                "enforce.auth.enabled=true",
+                "zoo.cfg:3: enforce.auth.enabled: is true, but enforce.auth.schemes is not set",
+            ),
+            (
+                "enforce.auth.enabled=true\nenforce.auth.schemes=digest,x",
+                "zoo.cfg:4: enforce.auth.schemes: authentication scheme x is not available",
+            ),
+            (
+                "sessionRequireClientSASLAuth=true",
+                "zoo.cfg:3: sessionRequireClientSASLAuth: authentication scheme sasl is not available; authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider switches it on",
+            ),
+            (
+                "java.security.auth.login.config=/none",
+                "/none: No such file or directory (os error 2)",
+            ),
+            (
+                "quorum.auth.serverRequireSasl=true",
+                "zoo.cfg:3: quorum.auth.serverRequireSasl: is true, but quorum.auth.enableSasl is not",
+            ),
+            (
+                "quorum.auth.enableSasl=true\nquorum.auth.serverRequireSasl=true",
+                "zoo.cfg:4: quorum.auth.serverRequireSasl: is true, but quorum.auth.learnerRequireSasl is not",
+            ),
+            (
+                "quorum.auth.enableSasl=true",
+                "zoo.cfg:3: quorum.auth.enableSasl: there are no users: java.security.auth.login.config is to name a file of JAAS",
+            ),
+            (
+                "sslQuorum=true\nssl.quorum.keyStore.location=/k.pem",
+                "zoo.cfg: ssl.quorum.trustStore.location is not set, but certificates are to be checked",
+            ),
+        ] {
+            let lines = lines.replace("TLS\n", &format!("{TLS}\n"));
+            assert_eq!(parse(&lines).unwrap_err(), expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn users_are_read_and_their_file_must_be_private() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("jaas.conf");
+        let module = "org.apache.zookeeper.server.auth.DigestLoginModule required";
+        let text = format!(
+            "Server {{ {module} user_super=\"a\" user_bob=\"b\"; }};\nQuorumServer {{ {module} user_m=\"c\"; }};\nQuorumLearner {{ {module} username=\"m\" password=\"c\"; }};"
+        );
+        fs::write(&path, &text).unwrap();
+        let key = format!("java.security.auth.login.config={}", path.display());
+        let lines = format!(
+            "{key}\nSASLAuthenticationProvider.superPassword=d\nsuperUser=x\nsuperUser.1=y\nquorum.auth.enableSasl=true\nquorum.auth.learnerRequireSasl=true"
+        );
+        let config = parse(&lines).unwrap();
+        let users = config.security.auth.sasl_users.unwrap();
+        assert_eq!((users["super"].expose(), users["bob"].expose()), ("d", "b"));
+        assert_eq!(config.security.auth.sasl_super_users, ["x", "y"]);
+        let sasl = config.security.quorum.sasl.unwrap();
+        assert_eq!(sasl.credentials, Some(("m".to_owned(), Secret::new("c"))));
+        assert!(!sasl.is_needed && sasl.users.contains_key("m"));
+        let told = config.notices.iter().filter(|notice| notice.contains("may be read by others"));
+        assert_eq!(told.count(), 1, "{:?}", config.notices);
+        let with_other_section = format!("{key}\nsasl.serverconfig=Other");
+        assert_eq!(security(&with_other_section).auth.sasl_users, None);
+        fs::write(
+            &path,
+            text.replace(module, "com.sun.security.auth.module.Krb5LoginModule required"),
+        )
+        .unwrap();
+        let error = parse(&key).unwrap_err();
+        assert!(
+            error.contains("wants Kerberos (GSSAPI)") && error.contains("jaas.conf"),
+            "{error}"
+        );
+    }
+}

@@ -4,9 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
-use pkcs8::EncryptedPrivateKeyInfoOwned;
+use pkcs8::der::asn1::{ObjectIdentifier, OctetStringRef};
+use pkcs8::der::{Decode as _, Encode as _};
+use pkcs8::{EncryptedPrivateKeyInfoOwned, PrivateKeyInfoRef};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sec1::EcPrivateKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use super::{TlsError, jks};
 use crate::secret::Secret;
@@ -67,6 +72,21 @@ pub(super) struct Identity {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
+/// A key of an elliptic curve without its public half, as Java writes it, with the one of its certificate: the library
+/// wants both. `None` for keys that need nothing.
+fn with_public_key(key: &[u8], certificate: &[u8]) -> Option<Vec<u8>> {
+    const ELLIPTIC_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    let info = PrivateKeyInfoRef::try_from(key).ok()?;
+    let half = EcPrivateKey::from_der(info.private_key.as_bytes()).ok()?;
+    if info.algorithm.oid != ELLIPTIC_CURVE || half.public_key.is_some() {
+        return None;
+    }
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let public_key = certificate.public_key().subject_public_key.data.as_ref();
+    let whole = EcPrivateKey { public_key: Some(public_key), ..half }.to_der().ok()?;
+    PrivateKeyInfoRef::new(info.algorithm, OctetStringRef::new(&whole).ok()?).to_der().ok()
+}
+
 impl File {
     fn wrong(&self, reason: impl Into<String>) -> TlsError {
         TlsError::Store { path: self.path.clone(), reason: reason.into() }
@@ -99,6 +119,7 @@ impl File {
         if chain.is_empty() {
             return Err(self.wrong("there is no certificate for the private key in it"));
         }
+        let key = with_public_key(&key, &chain[0]).unwrap_or(key);
         let key = PrivateKeyDer::try_from(key).map_err(|reason| self.wrong(reason))?;
         Ok(Identity { chain: chain.into_iter().map(CertificateDer::from).collect(), key })
     }
