@@ -9,13 +9,17 @@ pub mod authentication;
 mod authorization;
 mod calls;
 mod frameworks;
+pub mod maintenance;
 pub mod model;
 mod notices;
 mod offers;
+mod old_messages;
 mod operations;
 mod operator;
 mod operator_operations;
+mod quota;
 mod registration;
+mod roll;
 pub mod series;
 mod timers;
 mod updates;
@@ -87,6 +91,16 @@ pub struct Settings {
     pub max_completed_tasks: usize,
     /// `--root_submissions`.
     pub root_submissions: bool,
+    /// `--publish_per_framework_metrics`.
+    pub publish_framework_metrics: bool,
+    /// `--agent_removal_rate_limit`: the least time between two agents that are given up.
+    pub removal_interval: Option<Duration>,
+    /// `--recovery_agent_removal_limit`: the part of the agents that may be given up after a failover.
+    pub recovery_removal_limit: f64,
+    /// What concerns the allocator.
+    pub allocator: allocator::Options,
+    /// `--require_agent_domain`.
+    pub require_agent_domain: bool,
     /// What identifiers are made from, and the order in which agents are offered: different at every start.
     pub seed: [u8; 32],
     /// Who is asked for credentials, and what principals may do.
@@ -104,6 +118,11 @@ impl Default for Settings {
             max_completed_frameworks: 50,
             max_completed_tasks: 1000,
             root_submissions: true,
+            publish_framework_metrics: true,
+            removal_interval: None,
+            recovery_removal_limit: 1.0,
+            allocator: allocator::Options::default(),
+            require_agent_domain: false,
             seed: [0; 32],
             security: Security::default(),
         }
@@ -124,6 +143,7 @@ pub struct Master {
     pub elected: f64,
     /// What is on disk.
     pub registry: Registry,
+    roll: roll::Roll,
     /// Registered agents.
     pub agents: IndexMap<String, Agent>,
     /// Agents of the registry that have not come back since this master leads.
@@ -134,6 +154,8 @@ pub struct Master {
     pub completed_frameworks: IndexMap<String, Framework>,
     /// Outstanding offers.
     pub offers: BTreeMap<String, Offer>,
+    /// Outstanding inverse offers.
+    pub inverse_offers: BTreeMap<String, v1::InverseOffer>,
     /// Who is offered what.
     pub allocator: Allocator,
     /// Counters, by metric name.
@@ -146,6 +168,8 @@ pub struct Master {
     next_observer: u64,
     allocation_due: Duration,
     allocation_wanted: bool,
+    /// Machines that were brought up since this master leads, by host name and address.
+    machines_seen: BTreeSet<(String, String)>,
     /// Agents whose resources should be offered at once.
     candidates: BTreeSet<String>,
     /// When agents and frameworks are next looked over for what is due.
@@ -155,6 +179,10 @@ pub struct Master {
     operators: usize,
     notice_due: Duration,
     recovery_due: Option<Duration>,
+    /// Recovered agents that stayed away, and when they are given up.
+    recovered_removals: BTreeMap<String, Duration>,
+    /// When the next agent may be given up.
+    removal_next: Duration,
     entropy: Entropy,
     authentication: Authentication,
     effects: Vec<Effect>,
@@ -178,8 +206,10 @@ impl Master {
         let recovery_due =
             (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
         let authentication = Authentication::new(settings.security.seed);
+        let allocator = Allocator::new(settings.allocator.clone(), settings.seed);
         let mut master = Self {
             entropy: Entropy::new(settings.seed),
+            roll: roll::Roll::of(&registry),
             settings,
             info,
             elected: now.wall,
@@ -189,7 +219,9 @@ impl Master {
             frameworks: IndexMap::new(),
             completed_frameworks: IndexMap::new(),
             offers: BTreeMap::new(),
-            allocator: Allocator::default(),
+            inverse_offers: BTreeMap::new(),
+            allocator,
+            machines_seen: BTreeSet::new(),
             counters: BTreeMap::new(),
             timings: BTreeMap::new(),
             next_framework: 0,
@@ -205,11 +237,15 @@ impl Master {
             notice_due: now.mono,
             recovery_due,
             authentication,
+            recovered_removals: BTreeMap::new(),
+            removal_next: now.mono,
             effects: Vec::new(),
         };
         for weight in &master.registry.weights {
             master.allocator.set_weight(weight.info.role(), weight.info.weight);
         }
+        master.recover_quotas();
+        master.allocator.wait_for_agents(now.mono, master.recovered_agents.len());
         master.store();
         master
     }
@@ -221,6 +257,16 @@ impl Master {
 
     fn count(&mut self, metric: &str) {
         *self.counters.entry(metric.to_owned()).or_default() += 1;
+    }
+
+    /// Counts something of one framework, under a name below its own.
+    fn count_of(&mut self, framework: &str, group: &str, kind: &str, by: u64) {
+        if let Some(known) = self.frameworks.get_mut(framework) {
+            *known.counters.entry(format!("{group}/{kind}")).or_default() += by;
+            if group != "offers" && group != "terminal" {
+                *known.counters.entry(group.to_owned()).or_default() += by;
+            }
+        }
     }
 
     fn store(&mut self) {
@@ -241,6 +287,8 @@ impl Master {
     }
 
     fn event(&mut self, framework: &str, event: Event) {
+        let kind = event.r#type().as_str_name().to_ascii_lowercase();
+        self.count_of(framework, "events", &kind, 1);
         match self.frameworks.get(framework).map(|framework| &framework.connection) {
             Some(Connection::Http(stream)) => {
                 self.effects.push(Effect::Event(*stream, Box::new(event)))

@@ -33,7 +33,7 @@ const FLAGS: &[Flag] = &[
         "agent_removal_rate_limit",
         Text,
         None,
-        "How many agents may be removed in a time, e.g. 1/10mins. Not supported yet: ignored with a warning.",
+        "How many agents that answer no pings may be given up in a time, e.g. 1/10mins.",
     ),
     flag_or(
         "agent_reregister_timeout",
@@ -114,7 +114,12 @@ const FLAGS: &[Flag] = &[
         "Offer agents with GPUs only to frameworks that want them.",
     ),
     flag("firewall_rules", Text, None, "JSON of endpoints to disable."),
-    flag("framework_sorter", Text, Some("drf"), "How a role's frameworks are ordered: drf."),
+    flag(
+        "framework_sorter",
+        Text,
+        Some("drf"),
+        "How a role's frameworks are ordered: drf or random.",
+    ),
     flag("hooks", Text, None, "Hook modules. There are none: refused when given."),
     flag(
         "hostname",
@@ -257,7 +262,7 @@ const FLAGS: &[Flag] = &[
         "Taken for compatibility; true is refused, as by the original.",
     ),
     flag("require_agent_domain", Boolean, Some("false"), "Take only agents with a fault domain."),
-    flag("role_sorter", Text, Some("drf"), "How roles are ordered: drf."),
+    flag("role_sorter", Text, Some("drf"), "How roles are ordered: drf or random."),
     flag("roles", Text, None, "Roles that frameworks may have (deprecated)."),
     flag("root_submissions", Boolean, Some("true"), "Whether frameworks may run as root."),
     flag("version", Boolean, Some("false"), "Print the version and end."),
@@ -297,11 +302,4 @@ pub const REFUSED: &[&str] = &[
 ];
 
 /// Flags whose feature is not built and without which a master still serves: said once at start.
-pub const WARNED: &[&str] = &[
-    "agent_removal_rate_limit",
-    "firewall_rules",
-    "roles",
-    "weights",
-    "whitelist",
-    "min_allocatable_resources",
-];
+pub const WARNED: &[&str] = &["firewall_rules", "roles", "weights", "whitelist"];

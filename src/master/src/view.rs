@@ -2,6 +2,7 @@
 //!
 //! Field names, their order and their kinds are the original's (`master/http.cpp`, `common/http.cpp`).
 
+mod framework_metrics;
 pub mod metrics;
 pub mod operator;
 pub mod state;

@@ -82,7 +82,10 @@ impl Framework {
     /// Subscribes, launches, and waits until it runs as in the recording.
     pub fn start(port: u16) -> Self {
         let (events, received) = mpsc::channel();
-        let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info()}});
+        let call = json!({
+            "type": "SUBSCRIBE",
+            "subscribe": {"framework_info": info(), "suppressed_roles": ["golden/sub"]},
+        });
         let stream = subscribe(port, "/api/v1/scheduler", &call, events);
         assert!(!stream.is_empty(), "the reply has no Mesos-Stream-Id");
         let next = |kind: &str| -> Value {
@@ -124,25 +127,53 @@ impl Framework {
                 &json!({"states": [["TASK_RUNNING", 0], ["TASK_FINISHED", 0.2]]})
             ),
         ]);
+        // One that its agent refuses, and those that the master refuses.
+        let mut stranger = task("t-stranger", agent, &json!({}));
+        stranger.as_object_mut().expect("an object").remove("executor");
+        stranger["command"] = json!({"value": "true", "user": "nosuchuser"});
+        let mut wrong = task("t-wrong", agent, &json!({}));
+        wrong["resources"] = json!([]);
+        let group =
+            json!({"executor": {"executor_id": {"value": "g"}}, "task_group": {"tasks": [wrong]}});
         let [reserve, create] = operations();
         framework.call(&json!({
             "type": "ACCEPT",
             "accept": {
                 "offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0},
-                "operations": [reserve, create, {"type": "LAUNCH", "launch": {"task_infos": tasks}}],
+                "operations": [
+                    reserve, create,
+                    {"type": "LAUNCH", "launch": {"task_infos": tasks}},
+                    {"type": "LAUNCH", "launch": {"task_infos": [stranger, wrong]}},
+                    {"type": "LAUNCH_GROUP", "launch_group": group},
+                ],
             },
         }));
-        let mut acknowledged = 0;
-        while acknowledged < 5 {
-            let status = next("UPDATE")["update"]["status"].clone();
+        framework.call(&json!({
+            "type": "ACCEPT",
+            "accept": {
+                "offer_ids": [{"value": "nosuch"}],
+                "operations": [{"type": "LAUNCH", "launch": {"task_infos": [wrong]}}],
+            },
+        }));
+        let (mut acknowledged, mut has_left) = (0, false);
+        let left = |offer: &Value| offer["hostname"] == "agent1.example";
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while acknowledged < 6 || !has_left {
+            // Heartbeats come for ever.
+            assert!(std::time::Instant::now() < until, "{acknowledged} updates, {has_left}");
+            let event = received.recv_timeout(Duration::from_secs(30)).expect("an event in time");
+            let mut offers = event["offers"]["offers"].as_array().into_iter().flatten();
+            has_left |= offers.any(left);
+            let status = event["update"]["status"].clone();
+            if status["uuid"].is_null() {
+                continue;
+            }
             framework.call(&json!({
                 "type": "ACKNOWLEDGE",
                 "acknowledge": {"agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"]},
             }));
             acknowledged += 1;
         }
-        let left = |offer: &Value| offer["hostname"] == "agent1.example";
-        while !next("OFFERS")["offers"]["offers"].as_array().into_iter().flatten().any(left) {}
         // Later events are not looked at.
         std::thread::spawn(move || while received.recv().is_ok() {});
         framework

@@ -80,8 +80,24 @@ impl Site {
                 }],
             },
         });
+        self.operate(&call, "202 Accepted");
+    }
+
+    /// Gives the role `quotad` the recording's quota.
+    fn set_quota(&self) {
+        let guarantee = [("cpus", 0.5), ("mem", 64.0)].map(|(name, value)| {
+            serde_json::json!({"name": name, "type": "SCALAR", "scalar": {"value": value}})
+        });
+        let call = serde_json::json!({
+            "type": "SET_QUOTA",
+            "set_quota": {"quota_request": {"role": "quotad", "guarantee": guarantee}},
+        });
+        self.operate(&call, "200 OK");
+    }
+
+    fn operate(&self, call: &serde_json::Value, status: &str) {
         let exchange = Exchange {
-            name: "reserve".to_owned(),
+            name: "operate".to_owned(),
             method: "POST".to_owned(),
             path: "/api/v1".to_owned(),
             request_headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
@@ -91,7 +107,7 @@ impl Site {
         let reply = golden::replay(&exchange, self.port, &self.names())
             .expect("the master answers")
             .expect("in time");
-        assert_eq!(reply.status, "202 Accepted", "{}", String::from_utf8_lossy(&reply.body));
+        assert_eq!(reply.status, status, "{}", String::from_utf8_lossy(&reply.body));
     }
 
     fn names(&self) -> Names {
@@ -166,8 +182,9 @@ fn our_master_answers_what_the_original_answered() {
         if exchange.name == "errors/scheduler/resubscribe-completed" {
             framework.as_ref().expect("a framework by now").teardown();
         }
-        // Reserved between the exchanges that were recorded.
+        // Done between the exchanges that were recorded.
         match exchange.name.as_str() {
+            "ops/quota-post-too-much" => site.set_quota(),
             "ops/reserve-too-much" => site.reserve("cpus", 0.25),
             "ops/v1-CREATE_VOLUMES" => site.reserve("disk", 64.0),
             _ => {}

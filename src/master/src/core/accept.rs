@@ -67,7 +67,12 @@ impl Master {
             shared: remaining.shared(),
             resized: Resources::new(),
         };
+        self.count_of(framework, "offers", "accepted", accept.offer_ids.len() as u64);
         for operation in accept.operations {
+            if operation.r#type() != OperationType::Unknown {
+                let kind = operation.r#type().as_str_name().to_ascii_lowercase();
+                self.count_of(framework, "operations", &kind, 1);
+            }
             match operation.r#type() {
                 OperationType::Launch => {
                     for task in operation.launch.unwrap_or_default().task_infos {
@@ -120,7 +125,7 @@ impl Master {
         missing.subtract(&remaining.shared());
         if !missing.is_empty() && place.has_shared(&missing) {
             remaining.add(&missing);
-            self.allocator.share(&place.agent, &missing);
+            self.allocator.hold(&place.framework, &place.role, &place.agent, &missing);
         }
     }
 
@@ -242,6 +247,7 @@ impl Master {
             launch_executor: Some(launch_executor),
         };
         let to = on.pid.clone();
+        self.index_task(agent, framework, &id);
         self.send(&to, &message);
         self.notify_task_added(framework, &id);
     }
@@ -315,6 +321,7 @@ impl Master {
         let to = on.pid.clone();
         self.send(&to, &message);
         for id in ids {
+            self.index_task(agent, framework, &id);
             self.notify_task_added(framework, &id);
         }
     }

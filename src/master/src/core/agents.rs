@@ -78,9 +78,7 @@ impl Master {
     pub(super) fn remove_agent(&mut self, now: Now, id: &str, reason: &str) {
         tracing::info!(agent = id, reason, "agent removed");
         self.count("master/slave_removals");
-        if let Some(slaves) = &mut self.registry.slaves {
-            slaves.slaves.retain(|slave| slave.info.id.as_ref().is_none_or(|own| own.value != id));
-        }
+        self.strike_off(id);
         self.store();
         self.rescind_offers_of_agent(id);
         self.tell_of_operations_on(
@@ -110,12 +108,7 @@ impl Master {
         self.count("master/slave_removals");
         self.count("master/slave_removals/reason_unhealthy");
         let time = v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 };
-        let slaves = self.registry.slaves.get_or_insert_default();
-        let at = slaves
-            .slaves
-            .iter()
-            .position(|slave| slave.info.id.as_ref().is_some_and(|own| own.value == id));
-        let before = at.map(|at| slaves.slaves.remove(at)).unwrap_or_default();
+        let before = self.strike_off(id).unwrap_or_default();
         self.registry.unreachable.get_or_insert_default().slaves.push(registry::UnreachableSlave {
             id: v1::AgentId { value: id.to_owned() },
             timestamp: time,
@@ -132,22 +125,32 @@ impl Master {
         self.forget_agent(id);
     }
 
+    /// A task is on an agent from now on.
+    pub(super) fn index_task(&mut self, agent: &str, framework: &str, task: &str) {
+        if let Some(agent) = self.agents.get_mut(agent) {
+            agent.tasks.insert((framework.to_owned(), task.to_owned()));
+        }
+    }
+
+    /// A task is on its agent no more.
+    pub(super) fn unindex_task(&mut self, framework: &str, task: &v1::Task) {
+        if let Some(agent) = self.agents.get_mut(&task.agent_id.value) {
+            agent.tasks.remove(&(framework.to_owned(), task.task_id.value.clone()));
+        }
+    }
+
+    /// Tasks on an agent, by framework and id.
     pub(super) fn tasks_on(&self, agent: &str) -> Vec<(String, String)> {
-        self.frameworks
-            .values()
-            .flat_map(|framework| {
-                framework
-                    .tasks
-                    .values()
-                    .filter(|task| task.agent_id.value == agent)
-                    .map(|task| (framework.id.clone(), task.task_id.value.clone()))
-            })
-            .collect()
+        self.agents
+            .get(agent)
+            .map(|agent| agent.tasks.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn forget_agent(&mut self, id: &str) {
+        self.rescind_inverse_offers_of_agent(id);
         for framework in self.frameworks.values_mut() {
-            framework.executors.retain(|(agent, _), _| agent != id);
+            framework.forget_executors_on(id);
         }
         self.allocator.remove_agent(id);
         self.notify_agent_removed(id);
@@ -175,6 +178,9 @@ impl Master {
     fn pong(&mut self, from: &Upid) {
         if let Some(agent) = self.agents_by_pid.get(from).and_then(|id| self.agents.get_mut(id)) {
             agent.missed = 0;
+            if agent.removal_due.take().is_some() {
+                self.count("master/slave_unreachable_canceled");
+            }
         }
     }
 
@@ -236,6 +242,7 @@ impl Master {
             }
             self.allocator.activate_agent(&id, false);
             self.rescind_offers_of_agent(&id);
+            self.rescind_inverse_offers_of_agent(&id);
             // Without a checkpoint nothing there outlives the agent.
             let doomed: Vec<(String, String)> = self
                 .tasks_on(&id)

@@ -1,13 +1,35 @@
-//! Who is offered what: dominant resource fairness over roles, then over the frameworks of a role
-//! (Mesos' `hierarchical.cpp` with the `drf` sorters, flat roles).
+//! Who is offered what: dominant resource fairness over a tree of roles, then over the frameworks of a role, within
+//! quotas (Mesos' `hierarchical.cpp` and its sorters).
 //!
-//! Everything free on an agent goes, whole, to the first role and framework in order of dominant share that may have
-//! it and has not refused as much. Shares are compared anew after each allocation.
+//! Everything on an agent that a framework may have goes, whole, to the first role and framework in turn that has not
+//! refused as much. Shares are compared anew after each allocation. Names are numbers inside: a round over ten thousand
+//! agents and hundreds of frameworks looks at each pair.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod agent;
+mod constraints;
+mod framework;
+mod quantities;
+mod round;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mesos::resources::{Conversion, Milli, Resources};
+use indexmap::IndexMap;
+use mesos::entropy::Entropy;
+use mesos::resources::{Conversion, Resources};
+use mesos::v1;
+use mesos::v1::scheduler::OfferConstraints;
+
+use agent::Agent;
+use constraints::Constraints;
+use framework::Framework;
+pub use quantities::{Limits, Quantities, Quota};
+pub use tree::Sorter;
+use tree::Tree;
 
 /// What is to be offered.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,162 +44,323 @@ pub struct Allocation {
     pub resources: Resources,
 }
 
-/// Quantities by name.
-type Sums = BTreeMap<String, i64>;
-
-#[derive(Debug, Default)]
-struct Agent {
-    total: Resources,
-    allocated: Resources,
-    active: bool,
-    /// What each framework holds here, in each of its roles.
-    held: BTreeMap<(String, String), Sums>,
-    filters: Vec<Filter>,
+/// What an operator chose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--min_allocatable_resources`: an offer has all of one of these at least; no condition if there are none.
+    pub min_allocatable: Vec<Quantities>,
+    /// `--fair_sharing_excluded_resource_names`.
+    pub excluded: BTreeSet<String>,
+    /// `--role_sorter`.
+    pub role_sorter: Sorter,
+    /// `--framework_sorter`.
+    pub framework_sorter: Sorter,
+    /// `--filter_gpu_resources`.
+    pub filter_gpus: bool,
+    /// The region of `--domain`.
+    pub region: Option<String>,
+    /// `--allocator_agent_recovery_factor`.
+    pub recovery_factor: f64,
+    /// `--allocator_recovery_timeout`.
+    pub recovery_timeout: Duration,
 }
 
-#[derive(Debug, Default)]
-struct Framework {
-    roles: BTreeSet<String>,
-    suppressed: BTreeSet<String>,
-    active: bool,
-    /// By role: sums of what it holds.
-    held: BTreeMap<String, Sums>,
-}
-
-impl Framework {
-    fn takes(&self, role: &str) -> bool {
-        self.active && self.roles.contains(role) && !self.suppressed.contains(role)
+impl Default for Options {
+    fn default() -> Self {
+        let one = |name: &str, value: i64| {
+            let mut quantities = Quantities::default();
+            quantities.add(name, value);
+            quantities
+        };
+        Self {
+            min_allocatable: vec![one("cpus", 10), one("mem", 32_000)],
+            excluded: BTreeSet::new(),
+            role_sorter: Sorter::Drf,
+            framework_sorter: Sorter::Drf,
+            filter_gpus: true,
+            region: None,
+            recovery_factor: 0.8,
+            recovery_timeout: Duration::from_secs(600),
+        }
     }
 }
 
-#[derive(Debug)]
-struct Filter {
-    framework: String,
-    role: String,
-    refused: Resources,
+/// After a failover with quotas: nothing is given out before so many agents are back, or this time is over.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    agents: usize,
     until: Duration,
 }
 
 /// The allocator's state. Times are of one monotonic clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Allocator {
-    agents: BTreeMap<String, Agent>,
-    frameworks: BTreeMap<String, Framework>,
-    weights: BTreeMap<String, f64>,
-    cluster: Sums,
+    options: Options,
+    agents: IndexMap<String, Agent>,
+    frameworks: Vec<Option<Framework>>,
+    keys: HashMap<String, u32>,
+    tree: Tree,
+    /// Hosts whose agents are offered (`--whitelist`); all, if there is none.
+    whitelist: Option<BTreeSet<String>>,
+    pause: Option<Pause>,
+    entropy: Entropy,
     /// Allocation rounds so far.
     pub rounds: u64,
 }
 
-/// Filters kept of one agent at most; the oldest go first. Frameworks that refuse more see some offers again.
-const FILTERS_MAX: usize = 10_000;
-
-fn add_to(sums: &mut Sums, quantities: &BTreeMap<String, Milli>, sign: i64) {
-    for (name, value) in quantities {
-        let sum = sums.entry(name.clone()).or_default();
-        *sum = sum.saturating_add(sign * value.0).max(0);
-    }
-}
-
 impl Allocator {
+    /// An allocator without agents and frameworks.
+    pub fn new(options: Options, seed: [u8; 32]) -> Self {
+        Self {
+            tree: Tree::new(options.excluded.clone()),
+            options,
+            agents: IndexMap::new(),
+            frameworks: Vec::new(),
+            keys: HashMap::new(),
+            whitelist: None,
+            pause: None,
+            entropy: Entropy::new(seed),
+            rounds: 0,
+        }
+    }
+
+    /// Waits for the agents of before a failover, so that quotas are not given to others meanwhile.
+    pub fn wait_for_agents(&mut self, now: Duration, expected: usize) {
+        let agents = (expected as f64 * self.options.recovery_factor) as usize;
+        if agents > 0 && self.tree.with_quota().next().is_some() {
+            tracing::info!(agents, "no offers until agents are back, as there are quotas");
+            self.pause = Some(Pause { agents, until: now + self.options.recovery_timeout });
+        }
+    }
+
+    /// The number of a framework; it is known from now on.
+    fn key(&mut self, id: &str) -> u32 {
+        if let Some(key) = self.keys.get(id) {
+            return *key;
+        }
+        let new = Some(Framework::new(id));
+        let key = match self.frameworks.iter().position(Option::is_none) {
+            Some(at) => {
+                self.frameworks[at] = new;
+                at
+            }
+            None => {
+                self.frameworks.push(new);
+                self.frameworks.len() - 1
+            }
+        } as u32;
+        self.keys.insert(id.to_owned(), key);
+        key
+    }
+
+    fn framework(&self, key: u32) -> Option<&Framework> {
+        self.frameworks.get(key as usize)?.as_ref()
+    }
+
+    fn framework_mut(&mut self, id: &str) -> Option<(u32, &mut Framework)> {
+        let key = *self.keys.get(id)?;
+        Some((key, self.frameworks.get_mut(key as usize)?.as_mut()?))
+    }
+
     /// A new or returning agent, with what runs on it.
-    pub fn add_agent(&mut self, id: &str, total: Resources, used: &[(String, String, Resources)]) {
-        self.remove_agent(id);
-        let allocated = used.iter().map(|(_, _, resources)| resources).sum();
-        add_to(&mut self.cluster, &total.scalars(), 1);
-        let agent = Agent { total, allocated, active: true, ..Agent::default() };
-        self.agents.insert(id.to_owned(), agent);
+    pub fn add_agent(
+        &mut self,
+        info: &v1::AgentInfo,
+        capabilities: &[v1::agent_info::Capability],
+        total: Resources,
+        used: &[(String, String, Resources)],
+    ) {
+        let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
+        self.remove_agent(&id);
+        self.tree.set_total(|sums| sums.plus(&Quantities::of(&total)));
+        let agent = Agent::new(info.clone(), capabilities, total, self.options.region.as_deref());
+        self.agents.insert(id.clone(), agent);
         for (framework, role, resources) in used {
-            self.hold(framework, role, id, resources);
+            self.hold(framework, role, &id, resources);
+        }
+        if self.pause.is_some_and(|pause| self.agents.len() >= pause.agents) {
+            tracing::info!("enough agents are back: offers go out");
+            self.pause = None;
         }
     }
 
     /// An agent is gone, and with it what frameworks held there.
     pub fn remove_agent(&mut self, id: &str) {
-        let Some(agent) = self.agents.remove(id) else { return };
-        add_to(&mut self.cluster, &agent.total.scalars(), -1);
-        for ((framework, role), sums) in agent.held {
-            let Some(held) =
-                self.frameworks.get_mut(&framework).and_then(|own| own.held.get_mut(&role))
-            else {
-                continue;
-            };
-            for (name, value) in sums {
-                if let Some(sum) = held.get_mut(&name) {
-                    *sum = (*sum - value).max(0);
-                }
-            }
+        let Some(agent) = self.agents.swap_remove(id) else { return };
+        self.tree.set_total(|sums| sums.minus(&Quantities::of(agent.total())));
+        for ((framework, role), held) in agent.held() {
+            let (sums, unreserved) = (fair(held), unreserved(held));
+            self.tree.take(*role, *framework, &sums, &unreserved);
         }
     }
 
     /// An agent may be offered or not.
     pub fn activate_agent(&mut self, id: &str, active: bool) {
         if let Some(agent) = self.agents.get_mut(id) {
-            agent.active = active;
+            agent.is_active = active;
+        }
+    }
+
+    /// Only agents of these hosts are offered; of all, if none are named.
+    pub fn set_whitelist(&mut self, hosts: Option<BTreeSet<String>>) {
+        self.whitelist = hosts;
+    }
+
+    /// An agent's resources change while it runs; what is given out stays.
+    pub fn set_total(&mut self, id: &str, total: Resources) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        let (before, after) = (Quantities::of(agent.total()), Quantities::of(&total));
+        agent.set_total(total);
+        if before != after {
+            self.tree.set_total(|sums| {
+                sums.minus(&before);
+                sums.plus(&after);
+            });
+        }
+    }
+
+    /// Converts what a framework was given on an agent; quantities stay as they are.
+    pub fn convert_allocated(
+        &mut self,
+        framework: &str,
+        role: &str,
+        id: &str,
+        conversions: &[Conversion],
+    ) {
+        for conversion in conversions.iter().map(Conversion::unallocate) {
+            self.release(framework, role, id, &conversion.consumed);
+            self.hold(framework, role, id, &conversion.converted);
         }
     }
 
     /// A framework, or what changed of one.
+    ///
+    /// # Errors
+    /// When its constraints are wrong; nothing is changed then.
     pub fn set_framework(
         &mut self,
         id: &str,
-        roles: BTreeSet<String>,
+        info: &v1::FrameworkInfo,
         suppressed: BTreeSet<String>,
-    ) {
-        let framework = self.frameworks.entry(id.to_owned()).or_default();
-        framework.roles = roles;
-        framework.suppressed = suppressed;
-        framework.active = true;
+        constraints: Option<&OfferConstraints>,
+    ) -> Result<(), String> {
+        let constraints = constraints.map(Constraints::new).transpose()?.unwrap_or_default();
+        let key = self.key(id);
+        let Some(framework) = self.frameworks.get_mut(key as usize).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let before = framework.update(info, suppressed, constraints);
+        let name = framework.name.clone();
+        let wanted: Vec<(String, bool)> = framework
+            .roles
+            .iter()
+            .map(|role| (role.clone(), !framework.suppressed.contains(role)))
+            .collect();
+        for (role, is_active) in &wanted {
+            let role = self.tree.insert(role);
+            self.tree.subscribe(role, key, &name, *is_active);
+        }
+        for role in before.iter().filter(|role| !wanted.iter().any(|(own, _)| own == *role)) {
+            if let Some(role) = self.tree.find(role) {
+                self.tree.unsubscribe(role, key);
+            }
+        }
+        Ok(())
     }
 
-    fn forget_filters(&mut self, of: impl Fn(&Filter) -> bool) {
-        for agent in self.agents.values_mut() {
-            agent.filters.retain(|filter| !of(filter));
+    /// Whether constraints can be used.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_constraints(constraints: &OfferConstraints) -> Result<(), String> {
+        Constraints::new(constraints).map(drop)
+    }
+
+    /// Roles and agents on which a framework's constraints keep it from offers, for a look at them.
+    pub fn excluded_by_constraints(&self, id: &str) -> BTreeMap<String, Vec<String>> {
+        let Some(framework) = self.keys.get(id).and_then(|key| self.framework(*key)) else {
+            return BTreeMap::new();
+        };
+        let excluded = |role: &String| {
+            let agents = self.agents.iter();
+            let excluded = agents.filter(|(_, agent)| framework.excludes(role, agent));
+            (role.clone(), excluded.map(|(id, _)| id.clone()).collect())
+        };
+        framework.roles.iter().map(excluded).collect()
+    }
+
+    /// Roles for which a framework wants no offers.
+    pub fn suppressed(&self, id: &str) -> BTreeSet<String> {
+        let framework = self.keys.get(id).and_then(|key| self.framework(*key));
+        framework.map(|own| own.suppressed.clone()).unwrap_or_default()
+    }
+
+    fn set_active(&mut self, id: &str, roles: &[String], is_active: bool) {
+        let Some((key, framework)) = self.framework_mut(id) else { return };
+        let named: Vec<String> = framework
+            .roles
+            .iter()
+            .filter(|role| roles.is_empty() || roles.contains(role))
+            .cloned()
+            .collect();
+        for role in &named {
+            if is_active {
+                framework.suppressed.remove(role);
+            } else {
+                framework.suppressed.insert(role.clone());
+            }
+        }
+        let is_active = is_active && framework.is_active;
+        for role in &named {
+            if let Some(role) = self.tree.find(role) {
+                self.tree.activate(role, key, is_active);
+            }
         }
     }
 
     /// A framework stays, but is offered nothing; its filters are forgotten.
     pub fn deactivate_framework(&mut self, id: &str) {
-        if let Some(framework) = self.frameworks.get_mut(id) {
-            framework.active = false;
+        let Some((key, framework)) = self.framework_mut(id) else { return };
+        framework.is_active = false;
+        let roles: Vec<String> = framework.roles.iter().cloned().collect();
+        for role in roles {
+            if let Some(role) = self.tree.find(&role) {
+                self.tree.activate(role, key, false);
+            }
         }
-        self.forget_filters(|filter| filter.framework == id);
+        self.agents.values_mut().for_each(|agent| agent.forget_filters(key, None));
     }
 
-    /// A framework is gone.
+    /// A framework is gone; what it held was given back before.
     pub fn remove_framework(&mut self, id: &str) {
-        self.frameworks.remove(id);
+        let Some(key) = self.keys.remove(id) else { return };
         for agent in self.agents.values_mut() {
-            agent.held.retain(|(framework, _), _| framework != id);
+            agent.forget_filters(key, None);
+            for (role, held) in agent.forget_framework(key) {
+                self.tree.take(role, key, &fair(&held), &unreserved(&held));
+            }
         }
-        self.forget_filters(|filter| filter.framework == id);
+        if let Some(framework) = self.frameworks.get_mut(key as usize).and_then(Option::take) {
+            for role in &framework.roles {
+                if let Some(role) = self.tree.find(role) {
+                    self.tree.unsubscribe(role, key);
+                }
+            }
+        }
     }
 
     /// No more offers for these roles (all, if none is named).
     pub fn suppress(&mut self, id: &str, roles: &[String]) {
-        if let Some(framework) = self.frameworks.get_mut(id) {
-            let named: Vec<String> = framework
-                .roles
-                .iter()
-                .filter(|role| roles.is_empty() || roles.contains(role))
-                .cloned()
-                .collect();
-            framework.suppressed.extend(named);
-        }
+        self.set_active(id, roles, false);
     }
 
     /// Offers again for these roles (all, if none is named), also of what was refused.
     pub fn revive(&mut self, id: &str, roles: &[String]) {
-        if let Some(framework) = self.frameworks.get_mut(id) {
-            if roles.is_empty() {
-                framework.suppressed.clear();
-            } else {
-                framework.suppressed.retain(|role| !roles.contains(role));
-            }
-        }
-        self.forget_filters(|filter| {
-            filter.framework == id && (roles.is_empty() || roles.contains(&filter.role))
-        });
+        self.set_active(id, roles, true);
+        let Some(key) = self.keys.get(id).copied() else { return };
+        let found: Vec<u32> = roles.iter().filter_map(|role| self.tree.find(role)).collect();
+        let named = (!roles.is_empty()).then_some(found.as_slice());
+        self.agents.values_mut().for_each(|agent| agent.forget_filters(key, named));
     }
 
     /// Resources of an offer or a task are free again; with `refuse_until` the framework is not offered as much on that
@@ -190,347 +373,105 @@ impl Allocator {
         resources: &Resources,
         refuse_until: Option<Duration>,
     ) {
-        let Some(on) = self.agents.get_mut(agent) else { return };
         let resources = resources.unallocate();
-        let quantities = resources.scalars();
-        on.allocated.subtract(&resources);
-        let key = (framework.to_owned(), role.to_owned());
-        if let Some(held) = on.held.get_mut(&key) {
-            add_to(held, &quantities, -1);
-            if held.values().all(|value| *value == 0) {
-                on.held.remove(&key);
-            }
-        }
-        if let Some(held) =
-            self.frameworks.get_mut(framework).and_then(|own| own.held.get_mut(role))
-        {
-            add_to(held, &quantities, -1);
-        }
-        if let Some(until) = refuse_until {
-            if on.filters.len() >= FILTERS_MAX {
-                on.filters.remove(0);
-            }
-            on.filters.push(Filter { framework: key.0, role: key.1, refused: resources, until });
+        self.release(framework, role, agent, &resources);
+        let Some(until) = refuse_until.filter(|_| !resources.is_empty()) else { return };
+        let (Some(key), Some(role)) = (self.keys.get(framework), self.tree.find(role)) else {
+            return;
+        };
+        // What a framework that is gone refused counts no more.
+        if let (Some(agent), true) = (self.agents.get_mut(agent), self.tree.has(role, *key)) {
+            agent.refuse((*key, role), resources, until);
         }
     }
 
-    fn hold(&mut self, framework: &str, role: &str, agent: &str, resources: &Resources) {
-        let quantities = resources.scalars();
-        let own = self.frameworks.entry(framework.to_owned()).or_default();
-        add_to(own.held.entry(role.to_owned()).or_default(), &quantities, 1);
+    fn release(&mut self, framework: &str, role: &str, agent: &str, resources: &Resources) {
+        let (Some(key), Some(role)) = (self.keys.get(framework), self.tree.find(role)) else {
+            return;
+        };
+        let Some(agent) = self.agents.get_mut(agent) else { return };
+        let released = agent.release((*key, role), resources);
+        self.tree.take(role, *key, &fair(&released), &unreserved(&released));
+    }
+
+    /// A framework gets resources on an agent: what it runs there, or further copies of what several may use.
+    pub fn hold(&mut self, framework: &str, role: &str, agent: &str, resources: &Resources) {
+        if !self.agents.contains_key(agent) {
+            return;
+        }
+        let resources = resources.unallocate();
+        let (key, role) = (self.key(framework), self.tree.insert(role));
+        let name = self.framework(key).map_or_else(|| Arc::from(framework), |own| own.name.clone());
         if let Some(agent) = self.agents.get_mut(agent) {
-            let held = agent.held.entry((framework.to_owned(), role.to_owned())).or_default();
-            add_to(held, &quantities, 1);
-        }
-    }
-
-    /// An agent's resources change while it runs; what is given out stays.
-    pub fn set_total(&mut self, id: &str, total: Resources) {
-        let Some(agent) = self.agents.get_mut(id) else { return };
-        add_to(&mut self.cluster, &agent.total.scalars(), -1);
-        add_to(&mut self.cluster, &total.scalars(), 1);
-        agent.total = total;
-    }
-
-    /// Converts what was given out on an agent; quantities stay as they are.
-    pub fn convert_allocated(&mut self, id: &str, conversions: &[Conversion]) {
-        let Some(agent) = self.agents.get_mut(id) else { return };
-        for conversion in conversions.iter().map(Conversion::unallocate) {
-            agent.allocated.subtract(&conversion.consumed);
-            agent.allocated.add(&conversion.converted);
-        }
-    }
-
-    /// More copies of what several may use are given out.
-    pub fn share(&mut self, id: &str, copies: &Resources) {
-        if let Some(agent) = self.agents.get_mut(id) {
-            agent.allocated.add(&copies.unallocate());
+            agent.hold((key, role), &resources);
+            self.tree.give(role, (key, &name), &fair(&resources), &unreserved(&resources));
         }
     }
 
     /// Gives a role another weight than 1.
     pub fn set_weight(&mut self, role: &str, weight: f64) {
-        self.weights.insert(role.to_owned(), weight);
+        self.tree.set_weight(role, weight);
+    }
+
+    /// Gives a role a quota; the default one takes it away.
+    pub fn set_quota(&mut self, role: &str, quota: Quota) {
+        self.tree.set_quota(role, quota);
     }
 
     /// What is free on an agent.
     pub fn free(&self, agent: &str) -> Resources {
-        self.agents
-            .get(agent)
-            .map(|agent| {
-                // What several may use at once is never used up.
-                let mut free = agent.total.non_shared();
-                free.subtract(&agent.allocated.non_shared());
-                free.add(&agent.total.shared());
-                free
-            })
-            .unwrap_or_default()
+        self.agents.get(agent).map(Agent::free).unwrap_or_default()
     }
 
-    /// One round over all agents, or over some. What is given out counts as allocated from now on.
-    pub fn allocate(&mut self, now: Duration, only: Option<&BTreeSet<String>>) -> Vec<Allocation> {
-        self.rounds += 1;
-        let agents: Vec<String> = match only {
-            Some(only) => only.iter().cloned().collect(),
-            None => self.agents.keys().cloned().collect(),
+    /// Frameworks that hold something on an agent.
+    pub fn holders(&self, agent: &str) -> BTreeSet<String> {
+        let held = self.agents.get(agent).into_iter().flat_map(|agent| agent.held().keys());
+        held.filter_map(|(key, _)| Some(self.framework(*key)?.name.to_string())).collect()
+    }
+
+    /// What a role and all below were given that is neither reserved nor revocable: what its quota limits.
+    pub fn given_unreserved(&self, role: &str) -> Quantities {
+        self.tree.find(role).map(|role| self.tree.unreserved(role).clone()).unwrap_or_default()
+    }
+
+    /// By role: the largest part of anything in the cluster that it holds, and how many refusals stand.
+    pub fn shares(&self) -> Vec<(String, f64, usize)> {
+        let mut filters: HashMap<u32, usize> = HashMap::new();
+        for agent in self.agents.values() {
+            agent.count_filters(&mut filters);
+        }
+        let share = |(name, role): (&str, u32)| {
+            let standing = filters.get(&role).copied().unwrap_or_default();
+            (name.to_owned(), self.tree.dominant_share(role), standing)
         };
-        let mut order = self.order();
-        let mut allocations = Vec::new();
-        for id in agents {
-            let Some(agent) = self.agents.get_mut(&id).filter(|agent| agent.active) else {
-                continue;
-            };
-            agent.filters.retain(|filter| filter.until > now);
-            while let Some(allocation) = self.allocate_once(&id, &order) {
-                let Allocation { framework, role, resources, .. } = &allocation;
-                if let Some(agent) = self.agents.get_mut(&id) {
-                    agent.allocated.add(resources);
-                }
-                self.hold(framework, role, &id, resources);
-                order.update(self, framework, role, resources);
-                allocations.push(allocation);
-            }
-        }
-        allocations
-    }
-
-    fn allocate_once(&self, id: &str, order: &Order) -> Option<Allocation> {
-        let agent = self.agents.get(id)?;
-        let free = self.free(id);
-        if !is_allocatable(&free) {
-            return None;
-        }
-        for (_, role) in &order.roles {
-            let available = free.allocatable_to(role);
-            if !is_allocatable(&available) {
-                continue;
-            }
-            for (_, framework) in order.frameworks.get(role).into_iter().flatten() {
-                let filtered = agent.filters.iter().any(|filter| {
-                    filter.framework == *framework
-                        && filter.role == *role
-                        && filter.refused.contains(&available)
-                });
-                if !filtered {
-                    let (framework, role) = (framework.clone(), role.clone());
-                    return Some(Allocation {
-                        framework,
-                        role,
-                        agent: id.to_owned(),
-                        resources: available,
-                    });
-                }
-            }
-        }
-        None
-    }
-
-    /// Who is next, by what everybody holds now.
-    fn order(&self) -> Order {
-        let mut order = Order::default();
-        for (id, framework) in &self.frameworks {
-            for role in framework.roles.iter().filter(|role| framework.takes(role)) {
-                let share =
-                    framework.held.get(role).map_or(Share(0.0), |held| self.dominant(held, 1.0));
-                order.frameworks.entry(role.clone()).or_default().insert((share, id.clone()));
-                order.held.entry(role.clone()).or_default();
-            }
-        }
-        // What frameworks hold that take nothing now counts for their role all the same.
-        for framework in self.frameworks.values() {
-            for (role, held) in &framework.held {
-                if let Some(sums) = order.held.get_mut(role) {
-                    for (name, value) in held {
-                        *sums.entry(name.clone()).or_default() += value;
-                    }
-                }
-            }
-        }
-        for (role, held) in &order.held {
-            order.roles.insert((self.dominant(held, self.weight(role)), role.clone()));
-        }
-        order
-    }
-
-    fn weight(&self, role: &str) -> f64 {
-        self.weights.get(role).copied().unwrap_or(1.0)
-    }
-
-    /// The largest fraction of the cluster that is held of any resource.
-    fn dominant(&self, held: &Sums, weight: f64) -> Share {
-        let parts = held.iter().filter_map(|(name, value)| {
-            self.cluster
-                .get(name)
-                .filter(|total| **total > 0)
-                .map(|total| *value as f64 / *total as f64)
-        });
-        Share(parts.fold(0.0, f64::max) / weight)
+        self.tree.names().map(share).collect()
     }
 }
 
-/// A dominant share, in order.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Share(f64);
-
-impl Eq for Share {}
-
-impl PartialOrd for Share {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+impl Default for Allocator {
+    fn default() -> Self {
+        Self::new(Options::default(), [0; 32])
     }
 }
 
-impl Ord for Share {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
+/// What counts for fairness: what several may use at once is nobody's own.
+fn fair(resources: &Resources) -> Quantities {
+    let mut sums = Quantities::default();
+    resources.each_scalar(|identity, value| {
+        if identity.shared.is_none() {
+            sums.add(&identity.name, value.0);
+        }
+    });
+    sums
 }
 
-/// Roles, and the frameworks of each, least share first; kept in order over a round.
-#[derive(Debug, Default)]
-struct Order {
-    roles: BTreeSet<(Share, String)>,
-    frameworks: BTreeMap<String, BTreeSet<(Share, String)>>,
-    held: BTreeMap<String, Sums>,
-}
-
-impl Order {
-    /// A framework got something in a role: both shares are others now.
-    fn update(&mut self, allocator: &Allocator, framework: &str, role: &str, got: &Resources) {
-        let weight = allocator.weight(role);
-        if let Some(sums) = self.held.get_mut(role) {
-            self.roles.remove(&(allocator.dominant(sums, weight), role.to_owned()));
-            add_to(sums, &got.scalars(), 1);
-            self.roles.insert((allocator.dominant(sums, weight), role.to_owned()));
+/// What counts for quotas beside reservations.
+fn unreserved(resources: &Resources) -> Quantities {
+    let mut sums = Quantities::default();
+    resources.each_scalar(|identity, value| {
+        if identity.reservations.is_empty() && identity.revocable.is_none() {
+            sums.add(&identity.name, value.0);
         }
-        let after = allocator.frameworks.get(framework).and_then(|own| own.held.get(role));
-        if let (Some(frameworks), Some(after)) = (self.frameworks.get_mut(role), after) {
-            let mut before = after.clone();
-            add_to(&mut before, &got.scalars(), -1);
-            frameworks.remove(&(allocator.dominant(&before, 1.0), framework.to_owned()));
-            frameworks.insert((allocator.dominant(after, 1.0), framework.to_owned()));
-        }
-    }
-}
-
-/// `--min_allocatable_resources`' default: enough CPU or enough memory to run something.
-fn is_allocatable(resources: &Resources) -> bool {
-    resources.cpus() >= 0.01 || resources.mem() >= 32.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn resources(text: &str) -> Resources {
-        Resources::parse(text, "*").unwrap()
-    }
-
-    fn roles(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    #[test]
-    fn agents_go_to_the_framework_with_the_smaller_share() {
-        let mut allocator = Allocator::default();
-        for agent in ["a1", "a2", "a3", "a4"] {
-            allocator.add_agent(agent, resources("cpus:4;mem:1024"), &[]);
-        }
-        allocator.set_framework("f1", roles(&["*"]), BTreeSet::new());
-        allocator.set_framework("f2", roles(&["*"]), BTreeSet::new());
-        let given = allocator.allocate(Duration::ZERO, None);
-        let count = |framework: &str| {
-            given.iter().filter(|allocation| allocation.framework == framework).count()
-        };
-        assert_eq!((count("f1"), count("f2")), (2, 2));
-        assert!(allocator.allocate(Duration::ZERO, None).is_empty());
-    }
-
-    #[test]
-    fn what_was_refused_comes_back_after_its_time_or_when_it_grew() {
-        let mut allocator = Allocator::default();
-        allocator.add_agent("a", resources("cpus:4;mem:1024"), &[]);
-        allocator.set_framework("f", roles(&["*"]), BTreeSet::new());
-        let all = allocator.allocate(Duration::ZERO, None).remove(0).resources;
-        let part = resources("cpus:2;mem:512");
-        let mut rest = all.clone();
-        rest.subtract(&part);
-        allocator.recover("f", "*", "a", &rest, Some(Duration::from_secs(5)));
-        assert!(allocator.allocate(Duration::from_secs(1), None).is_empty(), "refused");
-        assert_eq!(allocator.allocate(Duration::from_secs(5), None).len(), 1, "the filter ended");
-        allocator.recover("f", "*", "a", &rest, Some(Duration::from_secs(50)));
-        allocator.recover("f", "*", "a", &part, None);
-        assert_eq!(
-            allocator.allocate(Duration::from_secs(6), None).len(),
-            1,
-            "more than was refused"
-        );
-        allocator.recover("f", "*", "a", &all, Some(Duration::from_secs(500)));
-        assert!(allocator.allocate(Duration::from_secs(7), None).is_empty());
-        allocator.revive("f", &[]);
-        assert_eq!(allocator.allocate(Duration::from_secs(7), None).len(), 1, "revived");
-    }
-
-    #[test]
-    fn suppressed_and_inactive_frameworks_get_nothing() {
-        let mut allocator = Allocator::default();
-        allocator.add_agent("a", resources("cpus:4;mem:1024"), &[]);
-        allocator.set_framework("f", roles(&["*"]), roles(&["*"]));
-        assert!(allocator.allocate(Duration::ZERO, None).is_empty());
-        allocator.revive("f", &[]);
-        allocator.deactivate_framework("f");
-        assert!(allocator.allocate(Duration::ZERO, None).is_empty());
-    }
-
-    #[test]
-    fn an_agent_that_comes_back_is_not_counted_twice() {
-        let mut allocator = Allocator::default();
-        let used = [("f1".to_owned(), "*".to_owned(), resources("cpus:1;mem:256"))];
-        for _ in 0..3 {
-            allocator.add_agent("a1", resources("cpus:4;mem:1024"), &used);
-        }
-        assert_eq!(allocator.frameworks["f1"].held["*"]["cpus"], 1000);
-        assert_eq!(allocator.cluster["cpus"], 4000);
-        allocator.remove_agent("a1");
-        assert_eq!(allocator.frameworks["f1"].held["*"]["cpus"], 0);
-        assert_eq!(allocator.cluster["cpus"], 0);
-    }
-
-    #[test]
-    fn a_role_with_more_weight_gets_more() {
-        let mut allocator = Allocator::default();
-        for agent in 0..9 {
-            allocator.add_agent(&format!("a{agent}"), resources("cpus:1;mem:128"), &[]);
-        }
-        allocator.set_framework("f1", roles(&["light"]), BTreeSet::new());
-        allocator.set_framework("f2", roles(&["heavy"]), BTreeSet::new());
-        allocator.set_weight("heavy", 2.0);
-        let given = allocator.allocate(Duration::ZERO, None);
-        let count = |role: &str| given.iter().filter(|allocation| allocation.role == role).count();
-        assert_eq!((count("light"), count("heavy")), (3, 6));
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_given_twice_and_shares_stay_close(agents in 1usize..12, frameworks in 1usize..5) {
-            let mut allocator = Allocator::default();
-            for agent in 0..agents {
-                allocator.add_agent(&format!("a{agent}"), resources("cpus:2;mem:512"), &[]);
-            }
-            for framework in 0..frameworks {
-                allocator.set_framework(&format!("f{framework}"), roles(&["r"]), BTreeSet::new());
-            }
-            let given = allocator.allocate(Duration::ZERO, None);
-            prop_assert_eq!(given.len(), agents);
-            for agent in 0..agents {
-                let left = allocator.free(&format!("a{agent}"));
-                prop_assert!(left.is_empty());
-            }
-            // Brute force: with equal agents, DRF deals them like cards.
-            let counts: Vec<usize> = (0..frameworks).map(|framework| given.iter().filter(|allocation| allocation.framework == format!("f{framework}")).count()).collect();
-            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-            prop_assert!(most - least <= 1, "{:?}", counts);
-        }
-    }
+    });
+    sums
 }

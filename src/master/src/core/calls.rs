@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use access::Principal;
 use mesos::internal;
 use mesos::v1;
+use mesos::v1::allocator::inverse_offer_status::Status;
 use mesos::v1::scheduler::{Call, call};
 
 use super::Master;
-use super::model::{Connection, Now, roles_of};
+use super::model::{Connection, Now};
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +108,7 @@ impl Master {
     ) -> Result<(), CallError> {
         use call::Type as T;
         let id = id.to_owned();
+        self.count_of(&id, "calls", &kind.as_str_name().to_ascii_lowercase(), 1);
         match kind {
             T::Teardown => self.remove_framework(now, &id),
             T::Accept => {
@@ -170,9 +172,16 @@ impl Master {
             T::Request => self.count("master/messages_resource_request"),
             T::Subscribe => return Err(invalid("Unexpected 'SUBSCRIBE' call")),
             T::Unknown => return Err(CallError::NotImplemented("501 Not Implemented.".to_owned())),
-            // There are no inverse offers, so none that could still be answered.
-            T::AcceptInverseOffers => self.count("master/messages_accept_inverse_offers"),
-            T::DeclineInverseOffers => self.count("master/messages_decline_inverse_offers"),
+            T::AcceptInverseOffers => {
+                let answer = call.accept_inverse_offers.unwrap_or_default();
+                let (ids, filters) = (&answer.inverse_offer_ids, answer.filters.as_ref());
+                self.answer_inverse_offers(now, &id, ids, filters, Status::Accept);
+            }
+            T::DeclineInverseOffers => {
+                let answer = call.decline_inverse_offers.unwrap_or_default();
+                let (ids, filters) = (&answer.inverse_offer_ids, answer.filters.as_ref());
+                self.answer_inverse_offers(now, &id, ids, filters, Status::Decline);
+            }
             T::UpdateFramework => {
                 self.update_framework(&id, call.update_framework.unwrap_or_default())?
             }
@@ -196,9 +205,12 @@ impl Master {
         update: call::UpdateFramework,
     ) -> Result<(), CallError> {
         let suppressed: BTreeSet<String> = update.suppressed_roles.into_iter().collect();
-        self.check_framework(&update.framework_info, &suppressed).map_err(|reason| {
-            CallError::BadRequest(format!("Supplied FrameworkInfo is not valid: {reason}"))
-        })?;
+        let constraints = update.offer_constraints.unwrap_or_default();
+        self.check_framework(&update.framework_info, &suppressed, &constraints).map_err(
+            |reason| {
+                CallError::BadRequest(format!("Supplied FrameworkInfo is not valid: {reason}"))
+            },
+        )?;
         self.authorize_framework(&update.framework_info).map_err(CallError::Forbidden)?;
         let Some(framework) = self.frameworks.get_mut(id) else { return Ok(()) };
         let old = &framework.info;
@@ -214,9 +226,10 @@ impl Master {
             )));
         }
         info.id = Some(v1::FrameworkId { value: id.to_owned() });
-        let roles = roles_of(&info);
-        framework.info = info;
-        self.allocator.set_framework(id, roles, suppressed);
+        framework.info = info.clone();
+        framework.constraints = constraints.clone();
+        // They were checked before.
+        drop(self.allocator.set_framework(id, &info, suppressed, Some(&constraints)));
         self.allocation_wanted = true;
         self.tell_agents_of_framework(id);
         self.notify_framework(id, false);

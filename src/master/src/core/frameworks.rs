@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use mesos::internal;
-use mesos::v1::scheduler::{Event, call, event};
+use mesos::v1::scheduler::{Event, OfferConstraints, call, event};
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 
+use super::allocator::Allocator;
 use super::model::{Connection, Framework, Now, StreamId, roles_of};
 use super::updates::Cause;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
@@ -17,21 +18,32 @@ pub(super) const FAILED_OVER: &str = "Framework failed over";
 /// What fits the original's clock of 64-bit nanoseconds, in seconds.
 const FAILOVER_TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
+/// What a framework wants of offers.
+pub(super) struct Wishes {
+    /// Roles for which it wants none.
+    pub(super) suppressed: BTreeSet<String>,
+    /// Agents of which it wants them.
+    pub(super) constraints: OfferConstraints,
+}
+
 impl Master {
     /// Opens an HTTP framework's stream. Refusals of the framework itself are an ERROR event, after which the stream ends.
     pub fn subscribe(&mut self, now: Now, stream: StreamId, subscribe: call::Subscribe) {
         self.count("master/messages_register_framework");
         let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
+        let constraints = subscribe.offer_constraints.unwrap_or_default();
         let info = &subscribe.framework_info;
-        let checked =
-            self.check_framework(info, &suppressed).and_then(|()| self.authorize_framework(info));
+        let checked = self
+            .check_framework(info, &suppressed, &constraints)
+            .and_then(|()| self.authorize_framework(info));
         if let Err(message) = checked {
             tracing::info!(message, "framework refused");
             self.effects.push(Effect::Event(stream, Box::new(error_event(message))));
             self.effects.push(Effect::Close(stream));
             return;
         }
-        let id = self.connect(now, Connection::Http(stream), subscribe.framework_info, suppressed);
+        let wishes = Wishes { suppressed, constraints };
+        let id = self.connect(now, Connection::Http(stream), subscribe.framework_info, wishes);
         let subscribed = event::Subscribed {
             framework_id: v1::FrameworkId { value: id.clone() },
             heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
@@ -55,8 +67,9 @@ impl Master {
         now: Now,
         connection: Connection,
         mut info: v1::FrameworkInfo,
-        suppressed: BTreeSet<String>,
+        wishes: Wishes,
     ) -> String {
+        let Wishes { suppressed, constraints } = wishes;
         let given = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty());
         let id = given.unwrap_or_else(|| {
             let id = mesos::ids::framework(&self.info.id, self.next_framework);
@@ -64,7 +77,7 @@ impl Master {
             id
         });
         info.id = Some(v1::FrameworkId { value: id.clone() });
-        let roles = roles_of(&info);
+        let allocated = info.clone();
         let pid = if let Connection::Pid(pid) = &connection { Some(pid.clone()) } else { None };
         let is_new = !self.frameworks.contains_key(&id);
         if !is_new {
@@ -76,6 +89,7 @@ impl Master {
             known.pid = pid;
             known.active = true;
             known.info = info;
+            known.constraints = constraints.clone();
             known.reregistered = now.wall;
             known.heartbeat_due = now.mono;
             tracing::info!(framework = id, "framework subscribed again");
@@ -86,6 +100,7 @@ impl Master {
                 Framework {
                     id: id.clone(),
                     info,
+                    constraints: constraints.clone(),
                     connection,
                     pid,
                     active: true,
@@ -96,6 +111,7 @@ impl Master {
                     completed: VecDeque::new(),
                     unreachable: IndexMap::new(),
                     operations: BTreeMap::new(),
+                    counters: BTreeMap::new(),
                     executors: BTreeMap::new(),
                     offers: BTreeSet::new(),
                     heartbeat_due: now.mono,
@@ -103,7 +119,9 @@ impl Master {
             );
         }
         self.adopt_operations(&id);
-        self.allocator.set_framework(&id, roles, suppressed);
+        self.count_of(&id, "calls", "subscribe", 1);
+        // They were checked before.
+        drop(self.allocator.set_framework(&id, &allocated, suppressed, Some(&constraints)));
         self.allocation_wanted = true;
         self.notify_framework(&id, is_new);
         id
@@ -155,6 +173,7 @@ impl Master {
         &self,
         info: &v1::FrameworkInfo,
         suppressed: &BTreeSet<String>,
+        constraints: &OfferConstraints,
     ) -> Result<(), String> {
         let multi_role =
             info.capabilities.iter().any(|own| own.r#type == Some(Capability::MultiRole as i32));
@@ -204,6 +223,14 @@ impl Master {
                 "Suppressed role '{unknown}' is not contained in the list of roles"
             ));
         }
+        if let Some(role) = constraints.role_constraints.keys().find(|role| !roles.contains(*role))
+        {
+            return Err(format!(
+                "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
+            ));
+        }
+        Allocator::check_constraints(constraints)
+            .map_err(|reason| format!("Offer constraints are not valid: {reason}"))?;
         if let Some(id) = &info.id
             && self.completed_frameworks.contains_key(&id.value)
         {
@@ -245,6 +272,7 @@ impl Master {
             framework.active = false;
         }
         self.allocator.deactivate_framework(id);
+        self.forget_inverse_offers_of_framework(id);
         self.rescind_offers_of_framework(id, false);
         self.notify_framework(id, false);
     }
@@ -253,6 +281,7 @@ impl Master {
     pub fn remove_framework(&mut self, now: Now, id: &str) {
         tracing::info!(framework = id, "framework removed");
         self.rescind_offers_of_framework(id, false);
+        self.forget_inverse_offers_of_framework(id);
         let Some(mut framework) = self.frameworks.shift_remove(id) else { return };
         let agents: BTreeSet<String> = framework
             .tasks
@@ -271,6 +300,7 @@ impl Master {
             }
         }
         for (_, mut task) in std::mem::take(&mut framework.tasks) {
+            self.unindex_task(id, &task);
             let role = super::agents::role_of(&task.resources).unwrap_or_else(|| "*".to_owned());
             if !super::model::is_terminal(task.state()) {
                 self.allocator.recover(

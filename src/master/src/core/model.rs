@@ -10,6 +10,8 @@ use mesos::v1::agent_info::capability::Type as AgentCapability;
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 use uuid::Uuid;
 
+use super::maintenance::Unavailable;
+
 /// The time of an input, on both clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Now {
@@ -46,6 +48,8 @@ pub struct Framework {
     pub id: String,
     /// What it said of itself.
     pub info: v1::FrameworkInfo,
+    /// Which agents it wants to be offered.
+    pub constraints: v1::scheduler::OfferConstraints,
     /// How it is connected.
     pub connection: Connection,
     /// Its driver's last address, connected or not; none of an HTTP framework.
@@ -68,6 +72,8 @@ pub struct Framework {
     pub operations: BTreeMap<String, (String, OperationUuid)>,
     /// Custom executors by agent and id.
     pub executors: BTreeMap<(String, String), v1::ExecutorInfo>,
+    /// Counters, by what follows its name in the names of its metrics.
+    pub counters: BTreeMap<String, u64>,
     /// Outstanding offers.
     pub offers: BTreeSet<String>,
     /// When the next heartbeat is due (monotonic).
@@ -108,6 +114,27 @@ impl Framework {
         let from = (agent.to_owned(), String::new());
         let on_agent = self.executors.range(from..).take_while(|((on, _), _)| on == agent);
         on_agent.map(|(_, executor)| executor.executor_id.clone()).collect()
+    }
+
+    /// Forgets its custom executors on an agent.
+    pub fn forget_executors_on(&mut self, agent: &str) {
+        for executor in self.executors_on(agent) {
+            self.executors.remove(&(agent.to_owned(), executor.value));
+        }
+    }
+
+    /// Resources of its tasks and executors, by the role that they are allocated to.
+    pub fn used_by_role(&self) -> BTreeMap<String, Resources> {
+        let live = self.tasks.values().filter(|task| !is_terminal(task.state()));
+        let tasks = live.map(|task| &task.resources);
+        let executors = self.executors.values().map(|executor| &executor.resources);
+        let mut by_role: BTreeMap<String, Resources> = BTreeMap::new();
+        for resource in tasks.chain(executors).flatten() {
+            let role = resource.allocation_info.as_ref().map_or("*", |info| info.role());
+            let sum = by_role.entry(role.to_owned()).or_default();
+            sum.add(&Resources::from_protos(std::slice::from_ref(resource)));
+        }
+        by_role
     }
 
     /// Resources of its tasks and executors, on one agent or on all.
@@ -155,10 +182,14 @@ pub struct Agent {
     pub resource_version: Option<v1::Uuid>,
     /// All it has, reservations and volumes included.
     pub total: Resources,
+    /// Tasks on it that are not over, or whose end is not acknowledged, by framework and id.
+    pub tasks: BTreeSet<(String, String)>,
     /// Operations on its resources that are not over, or whose end was not acknowledged.
     pub operations: IndexMap<OperationUuid, v1::Operation>,
     /// Whether its connection holds.
     pub connected: bool,
+    /// What comes of it, if its machine is scheduled for maintenance.
+    pub unavailable: Option<Unavailable>,
     /// Whether an operator took it out of service.
     pub deactivated: bool,
     /// How far it has drained, if it was told to.
@@ -169,6 +200,8 @@ pub struct Agent {
     pub reregistered: f64,
     /// Pings without an answer.
     pub missed: u32,
+    /// When it is given up (monotonic), if it answers no pings.
+    pub removal_due: Option<Duration>,
     /// When the next ping is due (monotonic).
     pub ping_due: Duration,
     /// Outstanding offers.

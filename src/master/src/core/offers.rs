@@ -8,7 +8,7 @@ use mesos::v1::framework_info::capability::Type as Capability;
 use mesos::v1::scheduler::{Event, event};
 
 use super::Master;
-use super::model::{Now, Offer};
+use super::model::{Agent, Now, Offer};
 
 /// A framework that says nothing of filters refuses for this long.
 const REFUSE_SECONDS: f64 = 5.0;
@@ -30,6 +30,21 @@ pub(super) fn refused_until(
     (seconds > 0.0).then(|| now.mono + Duration::from_secs_f64(seconds).max(interval))
 }
 
+/// Where an agent is reached.
+pub(super) fn url_of(agent: &Agent) -> v1::Url {
+    let address = agent.pid.address;
+    v1::Url {
+        scheme: "http".to_owned(),
+        address: v1::Address {
+            hostname: Some(agent.info.hostname.clone()),
+            ip: Some(address.ip().to_string()),
+            port: i32::from(address.port()),
+        },
+        path: Some(format!("/{}", agent.pid.id)),
+        ..Default::default()
+    }
+}
+
 impl Master {
     /// Offers what is free, on all agents or on some, one event a framework.
     pub(super) fn make_offers(&mut self, now: Now, agents: Option<&BTreeSet<String>>) {
@@ -39,7 +54,6 @@ impl Master {
             self.next_offer += 1;
             let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
             let resources = allocation.resources.allocate(&allocation.role);
-            let address = agent.pid.address;
             let Some(framework) = self.frameworks.get_mut(&allocation.framework) else { continue };
             let shown = if framework.can(Capability::ReservationRefinement) {
                 resources.to_protos()
@@ -51,16 +65,8 @@ impl Master {
                 framework_id: v1::FrameworkId { value: allocation.framework.clone() },
                 agent_id: v1::AgentId { value: agent.id.clone() },
                 hostname: agent.info.hostname.clone(),
-                url: Some(v1::Url {
-                    scheme: "http".to_owned(),
-                    address: v1::Address {
-                        hostname: Some(agent.info.hostname.clone()),
-                        ip: Some(address.ip().to_string()),
-                        port: i32::from(address.port()),
-                    },
-                    path: Some(format!("/{}", agent.pid.id)),
-                    ..Default::default()
-                }),
+                url: Some(url_of(agent)),
+                unavailability: agent.unavailable.as_ref().map(|own| own.unavailability),
                 domain: agent.info.domain.clone(),
                 resources: shown,
                 executor_ids: framework.executors_on(&agent.id),
@@ -68,7 +74,6 @@ impl Master {
                 allocation_info: Some(v1::resource::AllocationInfo {
                     role: Some(allocation.role.clone()),
                 }),
-                ..Default::default()
             };
             agent.offers.insert(id.clone());
             framework.offers.insert(id.clone());
@@ -77,6 +82,7 @@ impl Master {
                 .insert(id, Offer { message, resources, role: allocation.role, made: now.mono });
         }
         for (framework, offers) in events {
+            self.count_of(&framework, "offers", "sent", offers.len() as u64);
             self.event(
                 &framework,
                 Event {
@@ -112,6 +118,7 @@ impl Master {
             None,
         );
         if tell {
+            self.count_of(&framework, "offers", "rescinded", 1);
             let rescind = event::Rescind { offer_id: offer.message.id };
             self.event(
                 &framework,
@@ -164,6 +171,7 @@ impl Master {
                 continue;
             }
             if let Some(offer) = self.remove_offer(&id.value) {
+                self.count_of(framework, "offers", "declined", 1);
                 self.allocator.recover(
                     framework,
                     &offer.role,

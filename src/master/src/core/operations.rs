@@ -148,7 +148,7 @@ impl Master {
         } else {
             place.shared = remaining.shared();
         }
-        self.allocator.convert_allocated(&place.agent, &conversions);
+        self.allocator.convert_allocated(&framework, &place.role, &place.agent, &conversions);
         self.apply(&place.agent, Some(&framework), operation, &conversions);
     }
 

@@ -69,11 +69,6 @@ impl Master {
         self.allocation_wanted = true;
     }
 
-    fn registered(&mut self, id: &str) -> Option<&mut registry::Slave> {
-        let slaves = self.registry.slaves.iter_mut().flat_map(|slaves| &mut slaves.slaves);
-        slaves.into_iter().find(|slave| slave.info.id.as_ref().is_some_and(|own| own.value == id))
-    }
-
     /// Offers nothing of an agent any more; its tasks stay.
     ///
     /// # Errors
@@ -198,9 +193,7 @@ impl Master {
             return Err(Refusal::NotFound(format!("Agent '{id}' not found")));
         }
         tracing::info!(agent = id, "agent marked gone by an operator");
-        if let Some(slaves) = &mut self.registry.slaves {
-            slaves.slaves.retain(|slave| slave.info.id.as_ref().is_none_or(|own| own.value != id));
-        }
+        self.strike_off(id);
         if let Some(unreachable) = &mut self.registry.unreachable {
             unreachable.slaves.retain(|slave| slave.id.value != id);
         }

@@ -29,6 +29,9 @@ impl Master {
                 return;
             }
         };
+        if !self.may_register(from, &message.slave) {
+            return;
+        }
         // An agent that did not hear our answer asks again.
         if let Some(id) = self.agents_by_pid.get(from).cloned() {
             let again = self.agents.get(&id).is_some_and(|known| {
@@ -45,11 +48,7 @@ impl Master {
         self.next_agent += 1;
         let mut info = message.slave;
         info.id = Some(v1::AgentId { value: id.clone() });
-        self.registry
-            .slaves
-            .get_or_insert_default()
-            .slaves
-            .push(registry::Slave { info: info.clone(), ..Default::default() });
+        self.enroll(registry::Slave { info: info.clone(), ..Default::default() });
         self.store();
         self.count("master/slave_registrations");
         tracing::info!(agent = id, %from, hostname = info.hostname, "agent registered");
@@ -65,6 +64,27 @@ impl Master {
         );
         self.effects.push(Effect::Relink(from.clone()));
         self.acknowledge_registration(&id);
+    }
+
+    /// Whether an agent may be there; one that may not is told to go.
+    fn may_register(&mut self, from: &Upid, info: &v1::AgentInfo) -> bool {
+        if self.is_down(&info.hostname, from.address.ip()) {
+            tracing::warn!(%from, "agent refused: its machine is down for maintenance");
+            let message = Some("Machine is `DOWN`".to_owned());
+            self.send(from, &internal::ShutdownMessage { message });
+            return false;
+        }
+        let has_domain = info.domain.as_ref().is_some_and(|domain| domain.fault_domain.is_some());
+        if self.settings.require_agent_domain && !has_domain {
+            tracing::warn!(%from, "agent ignored: it has no fault domain (--require_agent_domain)");
+            return false;
+        }
+        // Without a region of its own the master can't tell which agents are far away.
+        if has_domain && self.settings.allocator.region.is_none() {
+            tracing::warn!(%from, "agent ignored: it has a fault domain, and this master none (--domain)");
+            return false;
+        }
+        true
     }
 
     fn acknowledge_registration(&mut self, id: &str) {
@@ -113,14 +133,17 @@ impl Master {
             capabilities,
             resource_version,
             total: total.clone(),
+            tasks: BTreeSet::new(),
             operations: before.as_ref().map(|agent| agent.operations.clone()).unwrap_or_default(),
             connected: true,
+            unavailable: before.as_ref().and_then(|agent| agent.unavailable.clone()),
             deactivated: false,
             drain: None,
             registered: before.as_ref().map_or(now.wall, |agent| agent.registered),
             reregistered: 0.0,
             // The first ping goes out with the answer to the registration.
             missed: 1,
+            removal_due: None,
             ping_due: now.mono + self.settings.agent_ping_timeout,
             offers: BTreeSet::new(),
             info,
@@ -129,8 +152,9 @@ impl Master {
         if is_new {
             self.next_observer += 1;
         }
+        self.allocator.add_agent(&agent.info, &agent.capabilities, total, used);
         self.agents.insert(id.clone(), agent);
-        self.allocator.add_agent(&id, total, used);
+        self.update_unavailability(&id);
         if is_new {
             self.notify_agent_added(&id);
         }
@@ -157,6 +181,9 @@ impl Master {
                 return;
             }
         };
+        if !self.may_register(from, &message.slave) {
+            return;
+        }
         if self.is_gone(&id) {
             let message = Some("Agent has been marked gone".to_owned());
             self.send(from, &internal::ShutdownMessage { message });
@@ -164,7 +191,7 @@ impl Master {
         }
         self.count("master/slave_reregistrations");
         self.rescind_offers_of_agent(&id);
-        self.admit_to_registry(&message.slave);
+        let was_unreachable = self.admit_to_registry(&message.slave);
         self.recovered_agents.swap_remove(&id);
 
         // Frameworks of its tasks that no longer exist are shut down there; those not seen yet are known by name from now on.
@@ -186,12 +213,13 @@ impl Master {
             .iter()
             .map(|task| (task.framework_id.value.clone(), task.task_id.value.clone()))
             .collect();
-        self.drop_tasks_unknown_to_agent(now, &id, &reported);
-        for task in message.tasks {
+        self.drop_tasks_unknown_to_agent(now, &id, &reported, was_unreachable);
+        for mut task in message.tasks {
             let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
                 continue;
             };
             framework.unreachable.swap_remove(&task.task_id.value);
+            allocate_old(framework, &mut task.resources);
             let (framework, task_id) = (framework.id.clone(), task.task_id.value.clone());
             let known = self.frameworks.get_mut(&framework);
             if known.is_some_and(|known| known.tasks.insert(task_id.clone(), task).is_none()) {
@@ -200,9 +228,9 @@ impl Master {
         }
         // An executor that the agent does not report has ended: what it held is free.
         for framework in self.frameworks.values_mut() {
-            framework.executors.retain(|(on, _), _| *on != id);
+            framework.forget_executors_on(&id);
         }
-        for executor in message.executor_infos {
+        for mut executor in message.executor_infos {
             // A command task's executor is the agent's own; its resources are the task's.
             let Some(framework) =
                 executor.framework_id.as_ref().and_then(|id| self.frameworks.get_mut(&id.value))
@@ -210,12 +238,23 @@ impl Master {
                 continue;
             };
             if !framework.tasks.contains_key(&executor.executor_id.value) {
+                allocate_old(framework, &mut executor.resources);
                 framework
                     .executors
                     .insert((id.clone(), executor.executor_id.value.clone()), executor);
             }
         }
-        let used = self.used_on(&id);
+        // Only now that all is known that it runs; those of frameworks that are gone were left out.
+        let tasks: BTreeSet<(String, String)> = reported
+            .into_iter()
+            .filter(|(framework, task)| {
+                self.frameworks.get(framework).is_some_and(|known| known.tasks.contains_key(task))
+            })
+            .collect();
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.tasks.clone_from(&tasks);
+        }
+        let used = self.used_by(&id, &tasks);
         self.admit(
             now,
             from,
@@ -229,6 +268,7 @@ impl Master {
         self.apply_deactivation(&id);
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.reregistered = now.wall;
+            agent.tasks = tasks;
         }
         tracing::info!(agent = id, %from, "agent registered again");
         self.effects.push(Effect::Relink(from.clone()));
@@ -269,22 +309,24 @@ impl Master {
         self.send(to, &message);
     }
 
-    fn admit_to_registry(&mut self, info: &v1::AgentInfo) {
-        let id = info.id.as_ref();
-        let unreachable = self.registry.unreachable.get_or_insert_default();
-        let at = unreachable.slaves.iter().position(|slave| Some(&slave.id) == id);
-        let before = at.map(|at| unreachable.slaves.remove(at));
-        let slaves = self.registry.slaves.get_or_insert_default();
-        match slaves.slaves.iter_mut().find(|slave| slave.info.id.as_ref() == id) {
-            Some(slave) if slave.info == *info && before.is_none() => return,
+    /// Puts an agent into the registry; whether it was unreachable before.
+    fn admit_to_registry(&mut self, info: &v1::AgentInfo) -> bool {
+        let Some(id) = info.id.as_ref().map(|id| id.value.as_str()) else { return false };
+        let unreachable = &mut self.registry.unreachable.get_or_insert_default().slaves;
+        let at = unreachable.iter().position(|slave| slave.id.value == id);
+        let before = at.map(|at| unreachable.remove(at));
+        let was_unreachable = before.is_some();
+        match self.registered(id) {
+            Some(slave) if slave.info == *info && !was_unreachable => return false,
             Some(slave) => slave.info = info.clone(),
             None => {
                 let (drain_info, deactivated) =
                     before.map_or((None, None), |before| (before.drain_info, before.deactivated));
-                slaves.slaves.push(registry::Slave { info: info.clone(), drain_info, deactivated });
+                self.enroll(registry::Slave { info: info.clone(), drain_info, deactivated });
             }
         }
         self.store();
+        was_unreachable
     }
 
     fn recover_framework(&mut self, now: Now, id: &str, info: v1::FrameworkInfo) {
@@ -293,6 +335,7 @@ impl Master {
             Framework {
                 id: id.to_owned(),
                 info,
+                constraints: v1::scheduler::OfferConstraints::default(),
                 connection: Connection::Recovered,
                 pid: None,
                 active: false,
@@ -303,6 +346,7 @@ impl Master {
                 completed: std::collections::VecDeque::new(),
                 unreachable: indexmap::IndexMap::new(),
                 operations: std::collections::BTreeMap::new(),
+                counters: std::collections::BTreeMap::new(),
                 executors: std::collections::BTreeMap::new(),
                 offers: BTreeSet::new(),
                 heartbeat_due: now.mono,
@@ -317,16 +361,11 @@ impl Master {
         now: Now,
         agent: &str,
         reported: &BTreeSet<(String, String)>,
+        was_unreachable: bool,
     ) {
-        let mut lost = Vec::new();
-        for framework in self.frameworks.values() {
-            for task in framework.tasks.values() {
-                if task.agent_id.value == agent
-                    && !reported.contains(&(framework.id.clone(), task.task_id.value.clone()))
-                {
-                    lost.push((framework.id.clone(), task.task_id.value.clone()));
-                }
-            }
+        let mut lost: Vec<(String, String)> =
+            self.tasks_on(agent).into_iter().filter(|task| !reported.contains(task)).collect();
+        for framework in self.frameworks.values().filter(|_| was_unreachable) {
             for task in framework.unreachable.values() {
                 if task.agent_id.value == agent
                     && !reported.contains(&(framework.id.clone(), task.task_id.value.clone()))
@@ -351,28 +390,29 @@ impl Master {
 
     /// What runs on an agent, by framework and role.
     pub(super) fn used_on(&self, agent: &str) -> Vec<(String, String, Resources)> {
+        self.agents.get(agent).map(|on| self.used_by(agent, &on.tasks)).unwrap_or_default()
+    }
+
+    fn used_by(
+        &self,
+        agent: &str,
+        tasks: &BTreeSet<(String, String)>,
+    ) -> Vec<(String, String, Resources)> {
+        let of = |framework: &Framework, resources: &[v1::Resource]| {
+            let role = role_of(resources).unwrap_or_else(|| "*".to_owned());
+            (framework.id.clone(), role, Resources::from_protos(resources).unallocate())
+        };
         let mut used = Vec::new();
+        for (framework, task) in tasks {
+            let Some(framework) = self.frameworks.get(framework) else { continue };
+            let live = framework.tasks.get(task).filter(|task| !is_terminal(task.state()));
+            used.extend(live.map(|task| of(framework, &task.resources)));
+        }
         for framework in self.frameworks.values() {
-            let default = framework.roles().into_iter().next().unwrap_or_else(|| "*".to_owned());
-            for task in framework
-                .tasks
-                .values()
-                .filter(|task| task.agent_id.value == agent && !is_terminal(task.state()))
-            {
-                used.push((
-                    framework.id.clone(),
-                    role_of(&task.resources).unwrap_or_else(|| default.clone()),
-                    Resources::from_protos(&task.resources).unallocate(),
-                ));
-            }
-            for ((on, _), executor) in &framework.executors {
-                if on == agent {
-                    used.push((
-                        framework.id.clone(),
-                        role_of(&executor.resources).unwrap_or_else(|| default.clone()),
-                        Resources::from_protos(&executor.resources).unallocate(),
-                    ));
-                }
+            for executor in framework.executors_on(agent) {
+                let key = (agent.to_owned(), executor.value);
+                let executor = framework.executors.get(&key);
+                used.extend(executor.map(|executor| of(framework, &executor.resources)));
             }
         }
         used
@@ -384,4 +424,14 @@ fn total(info: &v1::AgentInfo, checkpointed: &[v1::Resource]) -> Result<Resource
     Resources::validate(&info.resources)?;
     Resources::validate(checkpointed)?;
     Resources::from_protos(&info.resources).with_checkpointed(&Resources::from_protos(checkpointed))
+}
+
+/// Marks resources of an agent that knows no allocation to roles as allocated to the framework's.
+fn allocate_old(framework: &Framework, resources: &mut [v1::Resource]) {
+    let role = framework.roles().into_iter().next().unwrap_or_else(|| "*".to_owned());
+    for resource in resources {
+        resource
+            .allocation_info
+            .get_or_insert_with(|| v1::resource::AllocationInfo { role: Some(role.clone()) });
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesos::internal;
 
 use super::agents::observer_id;
-use super::model::{Connection, Now};
+use super::model::{Agent, Connection, Now};
 use super::{Effect, Master};
 
 /// How often agents and frameworks are looked over: there may be many, and inputs come far more often than they are due.
@@ -30,24 +30,39 @@ impl Master {
             self.allocation_due = now.mono + self.settings.allocation_interval;
             self.candidates.clear();
             self.make_offers(now, None);
+            self.make_inverse_offers(now, None);
         } else if !self.candidates.is_empty() {
             let candidates = std::mem::take(&mut self.candidates);
             self.make_offers(now, Some(&candidates));
+            self.make_inverse_offers(now, Some(&candidates));
         }
     }
 
     fn ping_agents(&mut self, now: Now) {
-        let mut gone = Vec::new();
+        let mut scheduled = 0;
         let mut pings = Vec::new();
         for agent in self.agents.values_mut().filter(|agent| agent.ping_due <= now.mono) {
             agent.missed += 1;
-            if agent.missed > self.settings.max_agent_ping_timeouts {
-                gone.push(agent.id.clone());
-            } else {
-                agent.ping_due = now.mono + self.settings.agent_ping_timeout;
+            if agent.missed > self.settings.max_agent_ping_timeouts && agent.removal_due.is_none() {
+                let due = now.mono.max(self.removal_next);
+                if let Some(interval) = self.settings.removal_interval {
+                    self.removal_next = due + interval;
+                }
+                agent.removal_due = Some(due);
+                scheduled += 1;
+            }
+            agent.ping_due = now.mono + self.settings.agent_ping_timeout;
+            // One that is given up at once is not pinged any more.
+            if agent.removal_due.is_none_or(|due| due > now.mono) {
                 pings.push((agent.observer, agent.pid.clone(), agent.connected));
             }
         }
+        for _ in 0..scheduled {
+            self.count("master/slave_unreachable_scheduled");
+        }
+        let due = |agent: &&Agent| agent.removal_due.is_some_and(|due| due <= now.mono);
+        let gone: Vec<String> =
+            self.agents.values().filter(due).map(|agent| agent.id.clone()).collect();
         for (observer, pid, connected) in pings {
             self.send_from(&observer_id(observer), &pid, &internal::PingSlaveMessage { connected });
         }
@@ -102,19 +117,57 @@ impl Master {
     }
 
     fn give_recovered_agents_up(&mut self, now: Now) {
-        if self.recovery_due.is_none_or(|due| now.mono < due) {
+        if self.recovery_due.is_some_and(|due| now.mono >= due) {
+            self.recovery_due = None;
+            self.schedule_recovered_removals(now);
+        }
+        let due: Vec<String> = self
+            .recovered_removals
+            .iter()
+            .filter(|(_, due)| **due <= now.mono)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            self.recovered_removals.remove(&id);
+            // It may have come back meanwhile.
+            if self.recovered_agents.contains_key(&id) {
+                self.count("master/recovery_slave_removals");
+                self.mark_unreachable(
+                    now,
+                    &id,
+                    "agent did not re-register within agent_reregister_timeout after master failover",
+                );
+            }
+        }
+    }
+
+    fn schedule_recovered_removals(&mut self, now: Now) {
+        let (missing, all) = (self.recovered_agents.len(), self.registered_count());
+        let (part, limit) =
+            (missing as f64 / all.max(1) as f64, self.settings.recovery_removal_limit);
+        if part > limit {
+            let ids: Vec<&str> = self.recovered_agents.keys().map(String::as_str).collect();
+            self.abdicate(&format!(
+                "Post-recovery agent removal limit exceeded! After {} there were {missing} ({:.0}%) agents recovered from the registry that did not re-register: {}. The configured removal limit is {:.0}%. Please investigate or increase this limit to proceed further",
+                mesos::units::format_duration(self.settings.agent_reregister_timeout),
+                part * 100.0,
+                ids.join(", "),
+                limit * 100.0
+            ));
             return;
         }
-        self.recovery_due = None;
         let missing: Vec<String> = self.recovered_agents.keys().cloned().collect();
         for id in missing {
-            self.count("master/recovery_slave_removals");
-            self.mark_unreachable(
-                now,
-                &id,
-                "agent did not re-register within agent_reregister_timeout after master failover",
-            );
+            let due = now.mono.max(self.removal_next);
+            if let Some(interval) = self.settings.removal_interval {
+                self.removal_next = due + interval;
+            }
+            self.recovered_removals.insert(id, due);
         }
+    }
+
+    fn registered_count(&self) -> usize {
+        self.registry.slaves.as_ref().map_or(0, |slaves| slaves.slaves.len())
     }
 
     /// The master must end: its leadership is lost.

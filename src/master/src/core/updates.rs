@@ -87,6 +87,10 @@ impl Master {
     ) {
         let status =
             self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), cause);
+        let metric = metric_of(status.state());
+        self.count(&format!("master/tasks_{metric}"));
+        self.count_of(framework, "terminal", &format!("task_{metric}"), 1);
+        self.count_reason(&status);
         self.send_update(framework, status);
     }
 
@@ -98,6 +102,7 @@ impl Master {
         else {
             return;
         };
+        self.unindex_task(framework, &ended);
         let agent = ended.agent_id.value.clone();
         if !is_terminal(ended.state()) {
             let role = role_of(&ended.resources).unwrap_or_else(|| "*".to_owned());
@@ -110,6 +115,7 @@ impl Master {
             );
             let status = self.own_status(now, framework, task, Some(&agent), cause);
             ended.state = status.state;
+            self.count_reason(&status);
             push_status(&mut ended, status.clone());
             self.notify_task_updated(framework, &status, ended.state());
             self.send_update(framework, status);
@@ -129,12 +135,14 @@ impl Master {
         if known.tasks.get(task).is_some_and(|task| is_terminal(task.state())) {
             // Over already; what the agent still had to be told of it is moot.
             if let Some(task) = known.tasks.swap_remove(task) {
+                self.unindex_task(framework, &task);
                 self.complete(framework, task);
             }
             return;
         }
         let partition_aware = known.can(Capability::PartitionAware);
         let Some(mut lost) = known.tasks.swap_remove(task) else { return };
+        self.unindex_task(framework, &lost);
         let agent = lost.agent_id.value.clone();
         let role = role_of(&lost.resources).unwrap_or_else(|| "*".to_owned());
         self.allocator.recover(
@@ -166,8 +174,9 @@ impl Master {
     }
 
     fn complete(&mut self, framework: &str, task: v1::Task) {
-        let metric = task.state().as_str_name().trim_start_matches("TASK_").to_ascii_lowercase();
+        let metric = metric_of(task.state());
         self.count(&format!("master/tasks_{metric}"));
+        self.count_of(framework, "terminal", &format!("task_{metric}"), 1);
         let max = self.settings.max_completed_tasks;
         if let Some(known) = self.frameworks.get_mut(framework) {
             known.completed.push_back(task);
@@ -175,6 +184,22 @@ impl Master {
                 known.completed.pop_front();
             }
         }
+    }
+
+    /// Counts the end of a task by who says so and why.
+    fn count_reason(&mut self, status: &v1::TaskStatus) {
+        if !is_terminal(status.state()) || status.reason.is_none() {
+            return;
+        }
+        // The names are older than agents.
+        let old = |name: &str| name.to_ascii_lowercase().replace("agent", "slave");
+        let (state, source, reason) = (status.state(), status.source(), status.reason());
+        self.count(&format!(
+            "master/{}/{}/{}",
+            state.as_str_name().to_ascii_lowercase(),
+            old(source.as_str_name()),
+            old(reason.as_str_name())
+        ));
     }
 
     /// An agent reports a task's state.
@@ -212,6 +237,7 @@ impl Master {
             .and_then(|state| TaskState::try_from(state).ok())
             .unwrap_or_else(|| status.state());
         let shown = known.tasks.contains_key(&task_id).then_some(latest);
+        let mut ended = false;
         if let Some(task) = known.tasks.get_mut(&task_id) {
             let was_over = is_terminal(task.state());
             if !was_over {
@@ -223,12 +249,16 @@ impl Master {
             kept.data = None;
             push_status(task, kept);
             if !was_over && is_terminal(latest) {
+                ended = true;
                 let (role, resources) = (
                     role_of(&task.resources).unwrap_or_else(|| "*".to_owned()),
                     Resources::from_protos(&task.resources),
                 );
                 self.allocator.recover(&framework, &role, &agent, &resources, None);
             }
+        }
+        if ended {
+            self.count_reason(&status);
         }
         if let Some(state) = shown {
             self.notify_task_updated(&framework, &status, state);
@@ -252,6 +282,7 @@ impl Master {
                     && task.status_update_uuid.as_deref() == Some(&acknowledge.uuid)
             });
             if is_end && let Some(task) = known.tasks.swap_remove(&task_id) {
+                self.unindex_task(framework, &task);
                 self.complete(framework, task);
             }
         }
@@ -396,6 +427,11 @@ impl Master {
         };
         self.send_update(framework, status);
     }
+}
+
+/// How a state is called in names of metrics.
+fn metric_of(state: TaskState) -> String {
+    state.as_str_name().trim_start_matches("TASK_").to_ascii_lowercase()
 }
 
 /// Keeps the newest of updates that follow each other in the same state.

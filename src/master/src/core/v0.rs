@@ -11,8 +11,9 @@ use mesos::v1::scheduler::{Call, Event, call, event};
 use mesos::{scheduler_v0, v1};
 use prost::{DecodeError, Message, Name};
 
-use super::frameworks::FAILED_OVER;
+use super::frameworks::{FAILED_OVER, Wishes};
 use super::model::{Connection, Now};
+use super::old_messages::{self, Old};
 use super::{Effect, Master};
 
 impl Master {
@@ -45,7 +46,11 @@ impl Master {
                 self.remove_framework(now, &id);
             }
         } else {
-            return Ok(false);
+            match old_messages::read(&header.name, body)? {
+                Some(Old::Subscribe(call)) => self.subscribe_driver(now, from, *call),
+                Some(Old::Call(call)) => self.driver_call(now, from, *call),
+                None => return Ok(false),
+            }
         }
         Ok(true)
     }
@@ -90,8 +95,9 @@ impl Master {
             info.principal.get_or_insert(known);
         }
         let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
+        let constraints = subscribe.offer_constraints.unwrap_or_default();
         let checked = self
-            .check_framework(&info, &suppressed)
+            .check_framework(&info, &suppressed, &constraints)
             .and_then(|()| self.check_driver(from, &info))
             .and_then(|()| self.authorize_framework(&info));
         if let Err(message) = checked {
@@ -132,7 +138,7 @@ impl Master {
         if let Some(id) = given.as_ref().filter(|_| is_same) {
             self.rescind_offers_of_framework(id, true);
         }
-        let id = self.connect(now, own, info, suppressed);
+        let id = self.connect(now, own, info, Wishes { suppressed, constraints });
         let (framework_id, master_info) =
             (v1::FrameworkId { value: id.clone() }, self.info.clone());
         if is_same && !force {
@@ -151,6 +157,13 @@ impl Master {
         if let Some(event::Offers { offers }) = event.offers {
             let pids = offers.iter().filter_map(|offer| pid_of(&offer.agent_id)).collect();
             self.send(to, &internal::ResourceOffersMessage { offers, pids });
+        } else if let Some(event::InverseOffers { inverse_offers }) = event.inverse_offers {
+            let agents = inverse_offers.iter().filter_map(|offer| offer.agent_id.as_ref());
+            let pids = agents.filter_map(pid_of).collect();
+            self.send(to, &internal::InverseOffersMessage { inverse_offers, pids });
+        } else if let Some(rescind) = event.rescind_inverse_offer {
+            let inverse_offer_id = rescind.inverse_offer_id;
+            self.send(to, &internal::RescindInverseOfferMessage { inverse_offer_id });
         } else if let Some(event::Rescind { offer_id }) = event.rescind {
             self.send(to, &internal::RescindResourceOfferMessage { offer_id });
         } else if let Some(event::Update { status }) = event.update {

@@ -14,7 +14,7 @@ use web::respond;
 use super::http::{App, bad_request};
 use super::permissions;
 use super::visible::Visible;
-use super::wanted;
+use super::{operator_api, wanted};
 use crate::view::{metrics, state, summary};
 
 /// What every master answers, whoever leads.
@@ -82,6 +82,8 @@ pub(super) fn methods(local: &str) -> Option<&'static [&'static str]> {
         "/quota" => &["GET", "POST", "DELETE"],
         "/maintenance/schedule" => &["GET", "POST"],
         "/maintenance/status" => &["GET"],
+        "/allocator/offer_constraints_debug" => &[],
+        _ if local.starts_with("/quota/") => &["GET", "POST", "DELETE"],
         _ => return None,
     })
 }
@@ -121,9 +123,24 @@ pub(super) async fn shown(
                 .look(move |master, _| master.registry.weights.iter().map(weights).collect())
                 .await
         }
-        // Neither can be set here: there is nothing to show.
-        "/quota" | "/maintenance/schedule" | "/maintenance/status" => {
-            app.handle.look(|_, _| json!({})).await
+        _ if is_quota(local) => {
+            let shown =
+                app.handle.look(|master, _| json::to_value(&master.quota_status(), Dialect::V0));
+            return jsonp(app, shown.await, query);
+        }
+        "/maintenance/schedule" => {
+            let shown =
+                app.handle.look(|master, _| json::to_value(&master.schedule(), Dialect::V0));
+            return jsonp(app, shown.await, query);
+        }
+        "/maintenance/status" => {
+            let shown = app
+                .handle
+                .look(|master, _| json::to_value(&master.maintenance_status(), Dialect::V0));
+            return jsonp(app, shown.await, query);
+        }
+        "/allocator/offer_constraints_debug" => {
+            app.handle.look(|master, _| summary::constraints(master)).await
         }
         "/tasks" => {
             let tasks = summary::TaskQuery {
@@ -159,6 +176,18 @@ pub(super) async fn shown(
     }
 }
 
+fn is_quota(local: &str) -> bool {
+    local == "/quota" || local.starts_with("/quota/")
+}
+
+/// What is written whole, not as a stream.
+fn jsonp(app: &App, shown: Option<serde_json::Value>, query: Option<&str>) -> Response {
+    match shown {
+        Some(value) => respond::jsonp(value.to_string(), query),
+        None => app.not_recovered(),
+    }
+}
+
 /// What the leader changes.
 pub(super) async fn changed(
     app: &App,
@@ -168,6 +197,12 @@ pub(super) async fn changed(
     body: &Bytes,
 ) -> Response {
     let text = String::from_utf8_lossy(body).into_owned();
+    match wanted::planned(local, method, &text) {
+        Some(Ok(call)) if !permissions::may_call(caller, &call) => return respond::forbidden(),
+        Some(Ok(call)) => return operator_api::planned(app, *call).await,
+        Some(Err(reason)) => return bad_request(reason),
+        None => {}
+    }
     match local {
         "/teardown" => match respond::query_parameter(Some(&text), "frameworkId") {
             None => bad_request("Missing 'frameworkId' query parameter in the request body"),

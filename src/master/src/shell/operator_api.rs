@@ -156,18 +156,19 @@ pub(super) async fn handle(
         T::GetOperations => {
             look!(get_operations, GetOperations, |master, _| operator::operations(master))
         }
-        // There are no windows or quotas that an answer could leave out.
         T::GetMaintenanceStatus => {
-            look!(get_maintenance_status, GetMaintenanceStatus, |_, _| {
-                response::GetMaintenanceStatus::default()
+            look!(get_maintenance_status, GetMaintenanceStatus, |master, _| {
+                response::GetMaintenanceStatus { status: master.maintenance_status() }
             })
         }
         T::GetMaintenanceSchedule => {
-            look!(get_maintenance_schedule, GetMaintenanceSchedule, |_, _| {
-                response::GetMaintenanceSchedule::default()
+            look!(get_maintenance_schedule, GetMaintenanceSchedule, |master, _| {
+                response::GetMaintenanceSchedule { schedule: master.schedule() }
             })
         }
-        T::GetQuota => look!(get_quota, GetQuota, |_, _| response::GetQuota::default()),
+        T::GetQuota => look!(get_quota, GetQuota, |master, _| {
+            response::GetQuota { status: master.quota_status() }
+        }),
         T::GetLoggingLevel => answer(Answer {
             get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
             ..operator::answer(response::Type::GetLoggingLevel)
@@ -204,6 +205,12 @@ pub(super) async fn handle(
         T::Teardown => {
             app.teardown(caller, call.teardown.unwrap_or_default().framework_id.value).await
         }
+        T::UpdateQuota
+        | T::SetQuota
+        | T::RemoveQuota
+        | T::UpdateMaintenanceSchedule
+        | T::StartMaintenance
+        | T::StopMaintenance => planned(app, call).await,
         T::ReserveResources
         | T::UnreserveResources
         | T::CreateVolumes
@@ -217,6 +224,38 @@ pub(super) async fn handle(
             StatusCode::NOT_IMPLEMENTED,
             format!("{} is not supported by this master yet", other.as_str_name()),
         ),
+    }
+}
+
+/// Changes what is planned of the cluster: quotas and maintenance.
+pub(super) async fn planned(app: &App, call: Call) -> Response {
+    use call::Type as T;
+    match call.r#type() {
+        T::UpdateQuota => {
+            let update = call.update_quota.unwrap_or_default();
+            app.change(move |master, _| master.update_quota(&update.quota_configs, update.force()))
+                .await
+        }
+        T::SetQuota => {
+            let request = call.set_quota.unwrap_or_default().quota_request;
+            app.change(move |master, _| master.set_quota(&request)).await
+        }
+        T::RemoveQuota => {
+            let role = call.remove_quota.unwrap_or_default().role;
+            app.change(move |master, _| master.remove_quota(&role)).await
+        }
+        T::UpdateMaintenanceSchedule => {
+            let schedule = call.update_maintenance_schedule.unwrap_or_default().schedule;
+            app.change(move |master, _| master.update_schedule(schedule)).await
+        }
+        T::StartMaintenance => {
+            let machines = call.start_maintenance.unwrap_or_default().machines;
+            app.change(move |master, now| master.start_maintenance(now, &machines)).await
+        }
+        _ => {
+            let machines = call.stop_maintenance.unwrap_or_default().machines;
+            app.change(move |master, _| master.stop_maintenance(&machines)).await
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use election::contender::Candidacy;
 use election::{MasterAddress, contender, detector, members};
 use mesos::flags::Values;
 use mesos::libprocess::outbound::Sender;
+use mesos::resources::Resources;
 use mesos::v1;
 use mesos::zk_url::ZkUrl;
 use replicated_log::{Log, ReplicatedLog, Store};
@@ -24,6 +25,7 @@ use super::http::{App, router};
 use super::permissions;
 use super::registrar::Registrar;
 use crate::core::Settings;
+use crate::core::allocator::{self, Quantities, Sorter};
 use crate::core::authentication::Security;
 use crate::flags;
 
@@ -254,12 +256,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         duration("agent_reregister_timeout") >= Duration::from_secs(600),
         "--agent_reregister_timeout must be at least 10mins"
     );
-    for name in ["role_sorter", "framework_sorter"] {
-        ensure!(
-            values.text(name) == Some("drf"),
-            "--{name}: only drf is supported by this master yet"
-        );
-    }
+    let allocator = allocator_options(values)?;
     ensure!(
         matches!(values.text("allocator"), Some("hierarchical" | "HierarchicalDRF")),
         "--allocator: only hierarchical is known"
@@ -317,6 +314,13 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         max_completed_frameworks: number("max_completed_frameworks") as usize,
         max_completed_tasks: number("max_completed_tasks_per_framework") as usize,
         root_submissions: values.boolean("root_submissions"),
+        publish_framework_metrics: values.boolean("publish_per_framework_metrics"),
+        removal_interval: values.text("agent_removal_rate_limit").map(interval).transpose()?,
+        recovery_removal_limit: percentage(
+            values.text("recovery_agent_removal_limit").unwrap_or("100%"),
+        )?,
+        allocator,
+        require_agent_domain: values.boolean("require_agent_domain"),
         seed: seed(),
         security,
     };
@@ -330,6 +334,69 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         advertise_ip,
         advertise_port: port("advertise_port")?,
     })
+}
+
+/// `--agent_removal_rate_limit`, N/duration, as the time between two removals.
+fn interval(text: &str) -> anyhow::Result<Duration> {
+    let parsed = text.split_once('/').and_then(|(count, time)| {
+        let count: u32 = count.trim().parse().ok().filter(|count| *count > 0)?;
+        Some(mesos::units::parse_duration(time.trim()).ok()? / count)
+    });
+    parsed.with_context(|| {
+        format!(
+            "--agent_removal_rate_limit: '{text}' is not of the form <number of agents>/<duration>"
+        )
+    })
+}
+
+/// `--recovery_agent_removal_limit`, as a part of 1.
+fn percentage(text: &str) -> anyhow::Result<f64> {
+    let value = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+    let part = value.filter(|value| (0.0..=100.0).contains(value)).map(|value| value / 100.0);
+    part.with_context(|| {
+        format!("--recovery_agent_removal_limit: '{text}' is not between 0% and 100%")
+    })
+}
+
+/// What concerns the allocator.
+fn allocator_options(values: &Values) -> anyhow::Result<allocator::Options> {
+    let sorter = |name: &str| match values.text(name) {
+        Some("drf") | None => Ok(Sorter::Drf),
+        Some("random") => Ok(Sorter::Random),
+        Some(other) => bail!("--{name}: '{other}' is neither drf nor random"),
+    };
+    let mut min_allocatable = Vec::new();
+    let sets = values.text("min_allocatable_resources").unwrap_or_default();
+    for set in sets.split('|').filter(|set| !set.trim().is_empty()) {
+        let resources = Resources::parse(set, "*")
+            .map_err(|error| anyhow::anyhow!("--min_allocatable_resources: {error}"))?;
+        min_allocatable.push(Quantities::of(&resources));
+    }
+    let excluded = values.text("fair_sharing_excluded_resource_names").unwrap_or_default();
+    let factor = values.text("allocator_agent_recovery_factor").unwrap_or("0.8");
+    let recovery_factor: f64 = factor.parse().unwrap_or(-1.0);
+    ensure!(
+        (0.0..=1.0).contains(&recovery_factor),
+        "--allocator_agent_recovery_factor must be between 0 and 1"
+    );
+    Ok(allocator::Options {
+        min_allocatable,
+        excluded: excluded.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        role_sorter: sorter("role_sorter")?,
+        framework_sorter: sorter("framework_sorter")?,
+        filter_gpus: values.boolean("filter_gpu_resources"),
+        region: domain(values)?.and_then(|domain| Some(domain.fault_domain?.region.name)),
+        recovery_factor,
+        recovery_timeout: values.duration("allocator_recovery_timeout").unwrap_or_default(),
+    })
+}
+
+/// `--domain`.
+fn domain(values: &Values) -> anyhow::Result<Option<v1::DomainInfo>> {
+    let parse = |text| {
+        mesos::json::from_slice::<v1::DomainInfo>(str::as_bytes(text), mesos::json::Dialect::V0)
+    };
+    values.text("domain").map(parse).transpose().context("--domain")
 }
 
 /// Different at every start.
@@ -441,7 +508,7 @@ fn master_info(address: SocketAddr, hostname: String) -> v1::MasterInfo {
     if let Some(address) = &mut info.address {
         address.hostname = Some(hostname);
     }
-    info.capabilities = [Type::AgentUpdate, Type::AgentDraining]
+    info.capabilities = [Type::AgentUpdate, Type::AgentDraining, Type::QuotaV2]
         .map(|own| v1::master_info::Capability { r#type: Some(own as i32) })
         .into();
     info

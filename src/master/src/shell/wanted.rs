@@ -1,12 +1,15 @@
 //! Operations on resources that operators ask for: from calls of `/api/v1`, and from the forms of the older endpoints.
 
+use http::Method;
 use mesos::json::{self, Dialect};
 use mesos::v1;
-use mesos::v1::master::Call;
+use mesos::v1::maintenance::Schedule;
+use mesos::v1::master::{Call, call};
 use mesos::v1::offer::Operation;
 use mesos::v1::offer::operation::{
     self, Create, Destroy, GrowVolume, Reserve, ShrinkVolume, Unreserve,
 };
+use mesos::v1::quota::QuotaRequest;
 use serde_json::Value;
 use web::respond;
 
@@ -74,7 +77,65 @@ pub(super) fn from_form(local: &str, form: &str) -> Result<(String, Box<Operatio
     Ok((agent, Box::new(operation)))
 }
 
+/// A change of quotas or maintenance, as the call of `/api/v1` that says the same; `None` if this is no such endpoint.
+pub(super) fn planned(
+    local: &str,
+    method: &Method,
+    text: &str,
+) -> Option<Result<Box<Call>, String>> {
+    use call::Type as T;
+    let of = |kind: T| Box::new(Call { r#type: Some(kind as i32), ..Call::default() });
+    Some(match (local, method == Method::DELETE) {
+        ("/quota", true) => Err(
+            "Failed to parse remove quota request for path '/master/quota': expecting 3 tokens, found 2 tokens"
+                .to_owned(),
+        ),
+        ("/quota", false) => quota(text).map(|quota_request| {
+            let mut call = of(T::SetQuota);
+            call.set_quota = Some(call::SetQuota { quota_request });
+            call
+        }),
+        ("/maintenance/schedule", _) => schedule(text).map(|schedule| {
+            let mut call = of(T::UpdateMaintenanceSchedule);
+            call.update_maintenance_schedule = Some(call::UpdateMaintenanceSchedule { schedule });
+            call
+        }),
+        ("/machine/down", _) => list(text).map(|machines| {
+            let mut call = of(T::StartMaintenance);
+            call.start_maintenance = Some(call::StartMaintenance { machines });
+            call
+        }),
+        ("/machine/up", _) => list(text).map(|machines| {
+            let mut call = of(T::StopMaintenance);
+            call.stop_maintenance = Some(call::StopMaintenance { machines });
+            call
+        }),
+        _ => {
+            let role = local.strip_prefix("/quota/")?.to_owned();
+            let mut call = of(T::RemoveQuota);
+            call.remove_quota = Some(call::RemoveQuota { role });
+            Ok(call)
+        }
+    })
+}
+
+/// The quota of a `POST /quota`, or what is wrong with it, in the original's words.
+fn quota(text: &str) -> Result<QuotaRequest, String> {
+    let value = json::parse(text.as_bytes())
+        .map_err(|error| format!("Failed to parse set quota request JSON '{text}': {error}"))?;
+    json::from_value(&value, Dialect::V0)
+        .map_err(|error| format!("Failed to validate set quota request JSON '{text}': {error}"))
+}
+
+fn schedule(text: &str) -> Result<Schedule, String> {
+    json::from_slice(text.as_bytes(), Dialect::V0).map_err(|error| error.to_string())
+}
+
 fn resources(text: &str) -> Result<Vec<v1::Resource>, String> {
+    list(text)
+}
+
+fn list<M: json::Json>(text: &str) -> Result<Vec<M>, String> {
     let value = json::parse(text.as_bytes()).map_err(|error| error.to_string())?;
     let Value::Array(items) = value else { return Err("Expecting a JSON array".to_owned()) };
     items

@@ -6,6 +6,8 @@ use mesos::resources::Resources;
 use mesos::v1::TaskState;
 use prost::Message as _;
 
+use super::framework_metrics;
+
 use crate::core::Master;
 
 /// Metrics by name, sorted.
@@ -111,6 +113,11 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> 
     for (name, value) in &master.counters {
         put(name, *value as f64);
     }
+    let mut put = |name: &str, value: f64| {
+        all.insert(name.to_owned(), value);
+    };
+    framework_metrics::frameworks(master, &mut put);
+    framework_metrics::roles(master, &mut put);
     all
 }
 

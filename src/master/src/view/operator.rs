@@ -50,8 +50,13 @@ fn framework(master: &Master, framework: &Framework) -> response::get_frameworks
         offers: offers.iter().map(|offer| offer.message.clone()).collect(),
         allocated_resources: framework.used(None).to_protos_for_endpoints(),
         offered_resources: offered.to_protos_for_endpoints(),
-        offer_constraints: Some(v1::scheduler::OfferConstraints::default()),
-        ..Default::default()
+        offer_constraints: Some(framework.constraints.clone()),
+        inverse_offers: master
+            .inverse_offers
+            .values()
+            .filter(|offer| offer.framework_id.value == framework.id)
+            .cloned()
+            .collect(),
     }
 }
 

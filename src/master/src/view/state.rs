@@ -285,7 +285,7 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
     if let Some(labels) = &framework.info.labels {
         put("labels", labels_value(labels));
     }
-    put("offer_constraints", json!({}));
+    put("offer_constraints", json::to_value(&framework.constraints, Dialect::V0));
     Value::Object(object)
 }
 

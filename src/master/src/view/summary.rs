@@ -49,6 +49,9 @@ pub fn tasks(master: &Master, query: &TaskQuery) -> Value {
 /// Roles that are known: those of frameworks, with a weight, or reserved for; in order.
 pub fn known_roles(master: &Master) -> BTreeMap<String, Vec<&Framework>> {
     let mut known: BTreeMap<String, Vec<&Framework>> = BTreeMap::new();
+    for config in &master.registry.quota_configs {
+        known.entry(config.role.clone()).or_default();
+    }
     for weight in &master.registry.weights {
         known.entry(weight.info.role().to_owned()).or_default();
     }
@@ -109,6 +112,7 @@ fn quantities(resources: &Resources) -> Value {
 
 /// `/roles`.
 pub fn roles(master: &Master) -> Value {
+    let quotas = master.quotas();
     let roles: Vec<Value> = known_roles(master)
         .into_iter()
         .map(|(role, frameworks)| {
@@ -122,12 +126,21 @@ pub fn roles(master: &Master) -> Value {
                 .sum();
             let mut both = allocated.clone();
             both.add(&offered);
+            let quota = quotas.get(role.as_str()).copied();
+            let limits = |map: Option<&BTreeMap<String, v1::value::Scalar>>| -> Value {
+                let each = map.into_iter().flatten();
+                Value::Object(each.map(|(name, own)| (name.clone(), json!(own.value))).collect())
+            };
+            let (guarantee, limit) = (
+                limits(quota.map(|quota| &quota.guarantees)),
+                limits(quota.map(|quota| &quota.limits)),
+            );
             let mut consumed = allocated.unreserved();
             consumed.add(&reserved);
             json!({
                 "name": role,
                 "weight": weight(master, &role),
-                "quota": {"role": role, "guarantee": {}, "limit": {}, "consumed": quantities(&consumed)},
+                "quota": {"role": role, "guarantee": guarantee, "limit": limit, "consumed": quantities(&consumed)},
                 "resources": quantities(&both),
                 "allocated": quantities(&allocated),
                 "offered": quantities(&offered),
@@ -137,6 +150,23 @@ pub fn roles(master: &Master) -> Value {
         })
         .collect();
     json!({"roles": roles})
+}
+
+/// `/allocator/offer_constraints_debug`.
+pub fn constraints(master: &Master) -> Value {
+    let frameworks: Map<String, Value> = master
+        .frameworks
+        .keys()
+        .map(|id| {
+            let excluded = master.allocator.excluded_by_constraints(id);
+            let suppressed = master.allocator.suppressed(id);
+            (
+                id.clone(),
+                json!({"suppressed_roles": suppressed, "excluded_by_attribute_constraints": excluded}),
+            )
+        })
+        .collect();
+    json!({"frameworks": frameworks})
 }
 
 fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String, Value>) {

@@ -5,7 +5,9 @@
 mod agents;
 mod drivers;
 mod frameworks;
+mod maintenance;
 mod operators;
+mod quotas;
 mod reservations;
 mod security;
 

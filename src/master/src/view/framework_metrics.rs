@@ -1,0 +1,192 @@
+//! Metrics of each framework, role and quota, under the original's names (`master/metrics.cpp`,
+//! `allocator/mesos/metrics.cpp`).
+
+use std::collections::BTreeMap;
+
+use mesos::resources::Milli;
+use mesos::v1::TaskState;
+
+use crate::core::Master;
+use crate::core::allocator::{Limits, Quantities};
+use crate::core::model::Framework;
+
+const CALLS: &[&str] = &[
+    "accept",
+    "accept_inverse_offers",
+    "acknowledge",
+    "acknowledge_operation_status",
+    "decline",
+    "decline_inverse_offers",
+    "kill",
+    "message",
+    "reconcile",
+    "reconcile_operations",
+    "request",
+    "revive",
+    "shutdown",
+    "subscribe",
+    "suppress",
+    "teardown",
+    "update_framework",
+];
+const EVENTS: &[&str] = &[
+    "error",
+    "failure",
+    "heartbeat",
+    "inverse_offers",
+    "message",
+    "offers",
+    "rescind",
+    "rescind_inverse_offer",
+    "subscribed",
+    "update",
+    "update_operation_status",
+];
+const OFFERS: &[&str] = &["accepted", "declined", "rescinded", "sent"];
+const OPERATIONS: &[&str] = &[
+    "create",
+    "create_disk",
+    "destroy",
+    "destroy_disk",
+    "grow_volume",
+    "launch",
+    "launch_group",
+    "reserve",
+    "shrink_volume",
+    "unreserve",
+];
+const ACTIVE: &[TaskState] = &[
+    TaskState::TaskKilling,
+    TaskState::TaskRunning,
+    TaskState::TaskStaging,
+    TaskState::TaskStarting,
+    TaskState::TaskUnknown,
+    TaskState::TaskUnreachable,
+];
+const TERMINAL: &[TaskState] = &[
+    TaskState::TaskDropped,
+    TaskState::TaskError,
+    TaskState::TaskFailed,
+    TaskState::TaskFinished,
+    TaskState::TaskGone,
+    TaskState::TaskGoneByOperator,
+    TaskState::TaskKilled,
+    TaskState::TaskLost,
+];
+
+/// Metrics of frameworks, if they are wanted.
+pub(super) fn frameworks(master: &Master, put: &mut impl FnMut(&str, f64)) {
+    for known in master.frameworks.values() {
+        if let Some(principal) = &known.info.principal {
+            let received = known.counters.get("calls").copied().unwrap_or_default() as f64;
+            put(&format!("frameworks/{principal}/messages_received"), received);
+            put(&format!("frameworks/{principal}/messages_processed"), received);
+        }
+        if master.settings.publish_framework_metrics {
+            framework(master, known, put);
+        }
+    }
+}
+
+fn framework(master: &Master, known: &Framework, put: &mut impl FnMut(&str, f64)) {
+    let prefix = format!("master/frameworks/{}/{}", known.info.name, known.id);
+    let count = |name: &str| known.counters.get(name).copied().unwrap_or_default() as f64;
+    for name in ["calls", "events", "operations"] {
+        put(&format!("{prefix}/{name}"), count(name));
+    }
+    for (group, names) in
+        [("calls", CALLS), ("events", EVENTS), ("offers", OFFERS), ("operations", OPERATIONS)]
+    {
+        for name in names {
+            let name = format!("{group}/{name}");
+            put(&format!("{prefix}/{name}"), count(&name));
+        }
+    }
+    put(&format!("{prefix}/subscribed"), f64::from(u8::from(known.active)));
+    let suppressed = master.allocator.suppressed(&known.id);
+    for role in known.roles() {
+        let is_suppressed = f64::from(u8::from(suppressed.contains(&role)));
+        put(&format!("{prefix}/roles/{role}/suppressed"), is_suppressed);
+    }
+    let lower = |state: TaskState| state.as_str_name().to_ascii_lowercase();
+    for state in ACTIVE {
+        let tasks = known.tasks.values().chain(known.unreachable.values());
+        let active = tasks.filter(|task| task.state() == *state).count();
+        put(&format!("{prefix}/tasks/active/{}", lower(*state)), active as f64);
+    }
+    for state in TERMINAL {
+        let name = lower(*state);
+        put(&format!("{prefix}/tasks/terminal/{name}"), count(&format!("terminal/{name}")));
+    }
+}
+
+/// Metrics of roles and quotas.
+pub(super) fn roles(master: &Master, put: &mut impl FnMut(&str, f64)) {
+    let reserved = master.agents.values().flat_map(|agent| agent.total.reservations().into_keys());
+    for role in reserved {
+        put(&format!("allocator/mesos/offer_filters/roles/{role}/active"), 0.0);
+    }
+    for (role, share, filters) in master.allocator.shares() {
+        put(&format!("allocator/mesos/offer_filters/roles/{role}/active"), filters as f64);
+        if master.frameworks.values().any(|known| known.roles().contains(&role)) {
+            put(&format!("allocator/mesos/roles/{role}/shares/dominant"), share);
+        }
+    }
+    let amount = |value: i64| Milli(value).to_f64();
+    for (role, config) in master.quotas() {
+        let prefix = format!("allocator/mesos/quota/roles/{role}/resources");
+        let guarantees = Quantities::from_map(&config.guarantees);
+        let limits = Limits::from_map(&config.limits);
+        let given = master.allocator.given_unreserved(role);
+        let mut names: Vec<&str> = Vec::new();
+        for (name, value) in guarantees.iter() {
+            put(&format!("{prefix}/{name}/guarantee"), amount(value));
+            names.push(name);
+        }
+        for (name, value) in limits.iter() {
+            put(&format!("{prefix}/{name}/limit"), amount(value));
+            names.push(name);
+        }
+        for name in names {
+            put(&format!("{prefix}/{name}/offered_or_allocated"), amount(given.get(name)));
+        }
+    }
+    let mut whole = Quantities::default();
+    for (role, consumed) in consumed(master) {
+        for (name, value) in consumed.iter() {
+            put(
+                &format!("allocator/mesos/quota/roles/{role}/resources/{name}/consumed"),
+                amount(value),
+            );
+        }
+        if !role.contains('/') {
+            whole.plus(&consumed);
+        }
+    }
+    for (name, value) in whole.iter() {
+        put(&format!("allocator/mesos/quota/roles//resources/{name}/consumed"), amount(value));
+    }
+}
+
+/// What each role and all below consume of a quota, whether they have one or not.
+fn consumed(master: &Master) -> BTreeMap<String, Quantities> {
+    let mut own: BTreeMap<String, Quantities> = BTreeMap::new();
+    let mut add = |role: &str, quantities: &Quantities| {
+        let mut role = Some(role);
+        while let Some(name) = role {
+            own.entry(name.to_owned()).or_default().plus(quantities);
+            role = name.rsplit_once('/').map(|(above, _)| above);
+        }
+    };
+    for agent in master.agents.values() {
+        for (role, reserved) in agent.total.reservations() {
+            add(&role, &Quantities::of(&reserved));
+        }
+    }
+    for known in master.frameworks.values() {
+        for (role, used) in known.used_by_role() {
+            add(&role, &Quantities::of(&used.unreserved().non_revocable()));
+        }
+    }
+    own
+}
