@@ -12,6 +12,7 @@ pub mod golden;
 pub mod http;
 pub mod keys;
 pub mod lab;
+pub mod linearizability;
 pub mod ports;
 pub mod programs;
 pub mod site;

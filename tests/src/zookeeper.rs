@@ -1,4 +1,9 @@
-//! Standalone ZooKeeper servers, ours and Apache's, each with a data directory of its own.
+//! ZooKeeper servers, ours and Apache's: standalone ones here, [`ensemble`]s with [`proxies`] between their members, and a
+//! [`session`] for tests that must know what each request came to.
+
+pub mod ensemble;
+pub mod proxies;
+pub mod session;
 
 use std::path::PathBuf;
 use std::process::Command;
