@@ -17,6 +17,9 @@ AUTH, SET_WATCHES, EPHEMERALS, COUNT, SET_WATCHES2, ADD_WATCH, WHO_AM_I, CLOSE =
 CONNECTIONS = 3
 OPEN = [(31, "world", "anyone")]
 PATHS = ["/d", "/d/a", "/d/a/b", "/d/a/b/c", "/d/b", "/d/c", "/e", "/e/a", "/e/b", "/d/ü"]
+# Paths that have a quota, and the znodes that say so.
+QUOTAS = ["/zookeeper/quota/e", "/zookeeper/quota/e/zookeeper_limits", "/zookeeper/quota/e/zookeeper_stats"]
+LIMITS = [b"count=2,bytes=20", b"count=-1,bytes=-1=;byteHardLimit=30;countHardLimit=-1", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b"count=1,bytes=-1=;byteHardLimit=100;countHardLimit=2", b"no quota", b""]
 ODD_PATHS = ["", "x", "x/y", "/", "/d/", "/d//a", "/d/./a", "/d/..", "/no/where", "/zookeeper", "/zookeeper/config", "/zookeeper/quota", "/d/\x01", "/d/\0", "/d/\ue000"]
 ACLS = [OPEN] * 6 + [
     [(1, "world", "anyone")],
@@ -34,6 +37,15 @@ ACLS = [OPEN] * 6 + [
     [(31, "digest", "nohash")],
     [(31, "ip", "1.2.3")],
     [(31, "nosuch", "x")],
+    [(31, "x509", "CN=someone")],
+    [(31, "sasl", "someone")],
+    [(31, "super", "")],
+    [(31, "ip", "127.0.0.1/33")],
+    [(31, "ip", "127.0.0.0/")],
+    [(31, "ip", "::1")],
+    [(31, "digest", "bob:")],
+    [(31, "auth", "ignored"), (31, "digest", "bob:X7cxMSiJkwl6oDCcmnDGUvRCDr4=")],
+    [(0, "world", "anyone")],
 ]
 
 
@@ -143,6 +155,7 @@ class Generator:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
+        self.last_zxid = 0
 
     def path(self):
         return self.random.choice(ODD_PATHS if self.random.random() < 0.06 else PATHS)
@@ -161,9 +174,15 @@ class Generator:
             if depth
             else [CREATE] * 8 + [CREATE2] * 6 + [CONTAINER, TTL] + [DELETE] * 7 + [SET] * 7 + [SET_ACL] * 3 + [GET_ACL] * 3
             + [EXISTS] * 6 + [GET] * 6 + [CHILDREN] * 3 + [CHILDREN2] * 5 + [SYNC, MULTI, MULTI, MULTI, MULTI, MULTI_READ, MULTI_READ]
-            + [EPHEMERALS, COUNT, WHO_AM_I, ADD_WATCH, ADD_WATCH, REMOVE_WATCHES, REMOVE_WATCHES, AUTH, SET_WATCHES2, CLOSE]
+            + [EPHEMERALS, COUNT, WHO_AM_I, ADD_WATCH, ADD_WATCH, CHECK_WATCHES, CHECK_WATCHES, REMOVE_WATCHES, REMOVE_WATCHES, AUTH, SET_WATCHES, SET_WATCHES2, CLOSE, PING]
         )
         path = self.path()
+        if opcode in (CREATE, SET) and r.random() < 0.03:
+            path = r.choice(QUOTAS)
+            data = r.choice(LIMITS)
+            if opcode == CREATE:
+                return opcode, text(path) + buffer(data) + acls(OPEN) + i32(0), [path, data]
+            return opcode, text(path) + buffer(data) + i32(-1), [path, data]
         if opcode in (CREATE, CREATE2, CONTAINER, TTL):
             flags = r.choice([0, 0, 0, 1, 1, 2, 3] + (([4] if depth else [4, 5, 7, -1]) if r.random() < 0.2 else []))
             if flags in (2, 3) and r.random() < 0.3:
@@ -205,16 +224,17 @@ class Generator:
         elif opcode == ADD_WATCH:
             mode = r.choice([0, 1, 1, 2])
             body, description = text(path) + i32(mode), [path, mode]
-        elif opcode == REMOVE_WATCHES:
-            kind = r.choice([1, 2, 3, 3])
+        elif opcode in (CHECK_WATCHES, REMOVE_WATCHES):
+            kind = r.choice([1, 2, 3, 3, 3, 0, 4])
             body, description = text(path) + i32(kind), [path, kind]
         elif opcode == AUTH:
             scheme, auth = r.choice([("digest", b"bob:secret"), ("digest", b"alice:a"), ("ip", b"")])
             body, description = i32(0) + text(scheme) + buffer(auth), [scheme, auth]
-        elif opcode == SET_WATCHES2:
-            lists = [r.sample(PATHS, r.randrange(3)) for _ in range(5)]
-            body, description = i64(0) + b"".join(texts(paths) for paths in lists), lists
-        elif opcode in (WHO_AM_I, CLOSE):
+        elif opcode in (SET_WATCHES, SET_WATCHES2):
+            lists = [r.sample(PATHS, r.randrange(3)) for _ in range(5 if opcode == SET_WATCHES2 else 3)]
+            zxid = r.choice([0, self.last_zxid, max(0, self.last_zxid - r.randrange(50))])
+            body, description = i64(zxid) + b"".join(texts(paths) for paths in lists), [zxid, lists]
+        elif opcode in (WHO_AM_I, CLOSE, PING):
             body, description = b"", []
         else:
             body, description = text(path), [path]
@@ -233,7 +253,7 @@ def corners(side):
         except Closed:
             found[name] = "closed"
 
-    def raw(opcode, body=b"", xid=None, port=None):
+    def raw(opcode, body=b"", xid=None):
         """On a connection of its own: the reply, and whether the connection lives on."""
         connection = Connection(side.port)
         zxid, err, data, _ = connection.call(opcode, body, xid)
@@ -283,11 +303,46 @@ def corners(side):
     for path in ("/zookeeper/quota/d", "/zookeeper/quota/d/zookeeper_limits", "/zookeeper/quota/d/zookeeper_stats"):
         data = b"count=3,bytes=10=;byteHardLimit=1000;countHardLimit=500" if path.endswith("limits") else b"count=0,bytes=0"
         note(f"create {path}", lambda path=path, data=data: raw(CREATE, text(path) + buffer(data) + acls(OPEN) + i32(0)))
+    null = i32(-1)
+    for name, opcode, body in (
+        ("create", CREATE, null + buffer(b"") + acls(OPEN) + i32(0)),
+        ("delete", DELETE, null + i32(-1)),
+        ("exists", EXISTS, null + flag(False)),
+        ("get", GET, null + flag(False)),
+        ("set", SET, null + buffer(b"") + i32(-1)),
+        ("get ACL", GET_ACL, null),
+        ("set ACL", SET_ACL, null + acls(OPEN) + i32(-1)),
+        ("children", CHILDREN2, null + flag(False)),
+        ("ephemerals", EPHEMERALS, null),
+        ("count", COUNT, null),
+    ):
+        note(f"{name} of null", lambda opcode=opcode, body=body: raw(opcode, body))
+    limit = 0xFFFFF
+    for size in (limit - 200, limit, limit + 1, 2 * limit):
+        # Header, path, length and version are part of the frame.
+        path = f"/size{size}"
+        note(f"create {path}", lambda path=path: raw(CREATE, text(path) + buffer(b"x") + acls(OPEN) + i32(0)))
+        data = b"s" * (size - 8 - len(text(path)) - 8)
+        note(f"a frame of {size} bytes", lambda path=path, data=data: raw(SET, text(path) + buffer(data) + i32(-1))[1::2])
+        note(f"what a frame of {size} bytes left", lambda path=path: len(raw(GET, text(path) + flag(False))[2]))
+    for name, ids in (
+        ("many", b"".join(i32(GET) + flag(False) + i32(-1) + text("/") + flag(False) for _ in range(2000))),
+        ("wrong", i32(CREATE) + flag(False) + i32(-1) + text("/x") + buffer(b"") + acls(OPEN) + i32(0)),
+        ("unfinished", i32(GET) + flag(False) + i32(-1) + text("/") + flag(False)),
+    ):
+        end = b"" if name == "unfinished" else i32(-1) + flag(True) + i32(-1)
+        note(f"a multiRead of {name}", lambda ids=ids, end=end: sized(raw(MULTI_READ, ids + end)))
     # The owner's connection is cut by the original where a wrong password is tried: begin anew.
     for index in range(CONNECTIONS):
         side.connections[index].close()
         side.open(index)
     return found
+
+
+def sized(outcome):
+    """The outcome with the size of what it holds alone; nobody reads what follows an error."""
+    zxid, err, data, lives = outcome
+    return zxid, err, 0 if err else len(data), lives
 
 
 def differ(seed, step, what, first, second):
@@ -304,9 +359,9 @@ def main():
     ports, seed, count = sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4])
     first, second = (Side(int(port)) for port in ports)
     found = [corners(side) for side in (first, second)]
-    for name in found[0]:
-        if found[0][name] != found[1][name]:
-            differ(seed, "before the first", name, found[0][name], found[1][name])
+    different = {name: (found[0][name], found[1][name]) for name in found[0] if found[0][name] != found[1][name]}
+    if different:
+        differ(seed, "before the first", ", ".join(different), *zip(*different.values()))
     generator = Generator(seed)
     last_zxid = 0
     errors = {}
@@ -317,10 +372,11 @@ def main():
             what, opcode = f"reattach {index}", None
         else:
             opcode, body, description = generator.operation()
-            xid = {AUTH: AUTH_XID, SET_WATCHES2: SET_WATCHES_XID}.get(opcode)
+            xid = {AUTH: AUTH_XID, SET_WATCHES: SET_WATCHES_XID, SET_WATCHES2: SET_WATCHES_XID, PING: PING_XID}.get(opcode)
             outcomes = [side.call(index, opcode, body, xid) for side in (first, second)]
             what = f"connection {index}: {opcode} {description}"
             last_zxid = max(last_zxid, outcomes[0][0] if isinstance(outcomes[0][0], int) else 0)
+            generator.last_zxid = last_zxid
             if len(outcomes[0]) > 1:
                 key = (opcode, outcomes[0][1])
                 errors[key] = errors.get(key, 0) + 1

@@ -82,7 +82,7 @@ impl Server {
     #[must_use]
     pub fn started(kind: Kind) -> Self {
         let mut server = Self::new(
-            "4lw.commands.whitelist=*\nextendedTypesEnabled=true\nznode.container.checkIntervalMs=100000000\n",
+            "4lw.commands.whitelist=*\nextendedTypesEnabled=true\nznode.container.checkIntervalMs=100000000\nenforceQuota=true\n",
         );
         server.start(kind);
         server

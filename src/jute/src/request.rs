@@ -156,6 +156,13 @@ pub struct Framed {
     pub request: Result<Request, DecodeError>,
 }
 
+/// A path where the original can't do without one: null makes the request unreadable, other than in those that validate it
+/// first (`setData`, `setACL`, `check`).
+fn given_path(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let bytes = reader.buffer()?.ok_or(DecodeError::Length(-1))?;
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}
+
 impl Request {
     /// Reads a whole frame.
     ///
@@ -183,29 +190,29 @@ impl Request {
         use opcode as o;
         Ok(match kind {
             o::CREATE | o::CREATE2 | o::CREATE_CONTAINER | o::CREATE_TTL => {
-                let path = reader.string()?;
+                let path = given_path(reader)?;
                 let data = reader.buffer()?.map(<[u8]>::to_vec);
                 let acl = reader.vector(Acl::read)?.unwrap_or_default();
                 let flags = reader.int()?;
                 let ttl = if kind == o::CREATE_TTL { Some(reader.long()?) } else { None };
                 Self::Create(Create { path, data, acl, flags, ttl, opcode: kind })
             }
-            o::DELETE => Self::Delete { path: reader.string()?, version: reader.int()? },
-            o::EXISTS => Self::Exists { path: reader.string()?, watch: reader.boolean()? },
-            o::GET_DATA => Self::GetData { path: reader.string()?, watch: reader.boolean()? },
+            o::DELETE => Self::Delete { path: given_path(reader)?, version: reader.int()? },
+            o::EXISTS => Self::Exists { path: given_path(reader)?, watch: reader.boolean()? },
+            o::GET_DATA => Self::GetData { path: given_path(reader)?, watch: reader.boolean()? },
             o::SET_DATA => Self::SetData {
                 path: reader.string()?,
                 data: reader.buffer()?.map(<[u8]>::to_vec),
                 version: reader.int()?,
             },
-            o::GET_ACL => Self::GetAcl { path: reader.string()? },
+            o::GET_ACL => Self::GetAcl { path: given_path(reader)? },
             o::SET_ACL => Self::SetAcl {
                 path: reader.string()?,
                 acl: reader.vector(Acl::read)?.unwrap_or_default(),
                 version: reader.int()?,
             },
             o::GET_CHILDREN | o::GET_CHILDREN2 => Self::GetChildren {
-                path: reader.string()?,
+                path: given_path(reader)?,
                 watch: reader.boolean()?,
                 with_stat: kind == o::GET_CHILDREN2,
             },
@@ -261,7 +268,7 @@ impl Request {
             }
             o::SASL => Self::Sasl { token: reader.buffer()?.unwrap_or_default().to_vec() },
             o::GET_EPHEMERALS => Self::GetEphemerals { prefix: reader.string()? },
-            o::GET_ALL_CHILDREN_NUMBER => Self::GetAllChildrenNumber { path: reader.string()? },
+            o::GET_ALL_CHILDREN_NUMBER => Self::GetAllChildrenNumber { path: given_path(reader)? },
             o::ADD_WATCH => Self::AddWatch { path: reader.string()?, mode: reader.int()? },
             o::WHO_AM_I => Self::WhoAmI,
             o::RECONFIG => {
@@ -275,5 +282,30 @@ impl Request {
             o::CLOSE_SESSION => Self::CloseSession,
             _ => Self::Unknown,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Writer;
+
+    #[test]
+    fn a_path_of_null_makes_most_requests_unreadable() {
+        for (kind, readable) in [
+            (opcode::DELETE, false),
+            (opcode::EXISTS, false),
+            (opcode::GET_DATA, false),
+            (opcode::GET_ACL, false),
+            (opcode::GET_CHILDREN2, false),
+            (opcode::GET_ALL_CHILDREN_NUMBER, false),
+            (opcode::CHECK, true),
+            (opcode::GET_EPHEMERALS, true),
+        ] {
+            let mut frame = Writer::new();
+            frame.int(1).int(kind).int(-1).int(0);
+            let framed = Request::decode(frame.as_bytes()).unwrap();
+            assert_eq!(framed.request.is_ok(), readable, "{kind}");
+        }
     }
 }
