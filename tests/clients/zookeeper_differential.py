@@ -19,7 +19,7 @@ OPEN = [(31, "world", "anyone")]
 PATHS = ["/d", "/d/a", "/d/a/b", "/d/a/b/c", "/d/b", "/d/c", "/e", "/e/a", "/e/b", "/d/ü"]
 # Paths that have a quota, and the znodes that say so.
 QUOTAS = ["/zookeeper/quota/e", "/zookeeper/quota/e/zookeeper_limits", "/zookeeper/quota/e/zookeeper_stats"]
-LIMITS = [b"count=2,bytes=20", b"count=-1,bytes=-1=;byteHardLimit=30;countHardLimit=-1", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b"count=1,bytes=-1=;byteHardLimit=100;countHardLimit=2", b"no quota", b""]
+LIMITS = [b"count=2,bytes=20", b"count=-1,bytes=-1=;byteHardLimit=30;countHardLimit=-1", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b"count=1,bytes=-1=;byteHardLimit=100;countHardLimit=2", b""]
 ODD_PATHS = ["", "x", "x/y", "/", "/d/", "/d//a", "/d/./a", "/d/..", "/no/where", "/zookeeper", "/zookeeper/config", "/zookeeper/quota", "/d/\x01", "/d/\0", "/d/\ue000"]
 ACLS = [OPEN] * 6 + [
     [(1, "world", "anyone")],
@@ -225,6 +225,9 @@ class Generator:
             mode = r.choice([0, 1, 1, 2])
             body, description = text(path) + i32(mode), [path, mode]
         elif opcode in (CHECK_WATCHES, REMOVE_WATCHES):
+            if opcode == CHECK_WATCHES and not path.startswith("/"):
+                # Where there are recursive watches the original falls over a path without a slash.
+                path = "/" + path
             kind = r.choice([1, 2, 3, 3, 3, 0, 4])
             body, description = text(path) + i32(kind), [path, kind]
         elif opcode == AUTH:

@@ -345,9 +345,7 @@ fn break_things(
                 format!("killed {victim}")
             }
             3 => {
-                (0..count).for_each(|index| {
-                    ensemble.kill(index);
-                });
+                (0..count).for_each(|index| ensemble.kill(index));
                 "killed all".to_owned()
             }
             4 => {
@@ -503,6 +501,7 @@ fn chaos(kinds: &[Kind]) {
     let mut seen: Vec<Seen> =
         clients.into_iter().map(|client| client.join().expect("a client")).collect();
     let mut faults: Vec<String> = seen.iter_mut().flat_map(|seen| seen.faults.drain(..)).collect();
+    faults.extend(ensemble.ended.iter().map(|end| format!("ended by itself: {end}")));
     if let Err(panic) = broken {
         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
         faults.push(format!("the ensemble did not recover: {text}"));

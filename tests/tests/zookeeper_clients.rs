@@ -73,6 +73,29 @@ fn random_operations_give_the_same_on_ours_and_on_the_original() {
     }
 }
 
+#[test]
+fn sequence_numbers_run_over_as_the_originals_do() {
+    need!(python().is_some(), "{NO_VENV}");
+    need!(has_original_zookeeper(), "{NO_ORIGINAL}");
+    let ports = [Kind::Ours, Kind::Original].map(|kind| {
+        let mut server = Server::new("4lw.commands.whitelist=*\n");
+        // An empty snapshot, without which a log would not be read.
+        server.start(kind);
+        server.daemon().kill();
+        let data = server.directory.path().join("data");
+        run(Server::client("zookeeper_overflow.py").arg("write").arg(data)).expect("a log");
+        server.start(kind);
+        (server.port.to_string(), server)
+    });
+    let mut compare = Server::client("zookeeper_overflow.py");
+    compare.arg("compare").args(ports.each_ref().map(|(port, _)| port));
+    let outcome = run(&mut compare).expect("no difference");
+    assert!(
+        outcome.contains("/d/s-2147483647") && outcome.contains("/d/s--2147483648"),
+        "{outcome}"
+    );
+}
+
 /// The tree that one kind of server wrote, as read by it after a restart and then by the other kind.
 fn hand_over(from: Kind, to: Kind, further: &str) {
     let mut server = Server::new(further);

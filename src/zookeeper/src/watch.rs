@@ -69,9 +69,9 @@ impl Table {
         self.by_path.is_empty()
     }
 
-    /// Whether a connection watches a path.
-    pub fn has(&self, path: &str, connection: ConnectionId) -> bool {
-        self.by_path.get(path).is_some_and(|watchers| watchers.contains_key(&connection))
+    /// Whether anybody watches a path.
+    pub fn is_watched(&self, path: &str) -> bool {
+        self.by_path.contains_key(path)
     }
 
     /// Connections to tell of an event at a path; watches that fire once are gone then. Recursive ones hear of nodes,

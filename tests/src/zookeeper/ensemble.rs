@@ -13,8 +13,6 @@ use super::Kind;
 use crate::cluster::four_letter_word;
 use crate::{Daemon, ports, wait};
 
-/// Ports of all members: three each.
-const PORTS_MAX: usize = 27;
 /// How long an ensemble may take to agree on a leader.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -28,6 +26,8 @@ pub struct Ensemble {
     pub clients: Vec<u16>,
     kinds: Vec<Kind>,
     members: Vec<Option<Daemon>>,
+    /// Members that ended without being told to: which, and the end of what they said.
+    pub ended: Vec<String>,
 }
 
 impl Ensemble {
@@ -38,10 +38,9 @@ impl Ensemble {
     #[must_use]
     pub fn start(kinds: &[Kind], further: &str) -> Self {
         let count = kinds.len();
-        assert!(count * 3 <= PORTS_MAX, "{count} members");
-        let held = ports::free::<PORTS_MAX>();
+        let held = ports::lasting(count * 3);
         let (clients, quorum, election) =
-            (&held[..count], &held[count..2 * count], &held[2 * count..3 * count]);
+            (&held[..count], &held[count..2 * count], &held[2 * count..]);
         let directory = TempDir::new().expect("a temporary directory");
         let proxies = Proxies::default();
         for (own, client) in clients.iter().enumerate() {
@@ -67,6 +66,7 @@ impl Ensemble {
             clients: clients.to_vec(),
             kinds: kinds.to_vec(),
             members: kinds.iter().map(|_| None).collect(),
+            ended: Vec::new(),
         };
         for index in 0..count {
             ensemble.start_member(index);
@@ -94,16 +94,30 @@ impl Ensemble {
         self.members[index] = Some(Daemon::start(&name, self.directory.path(), &mut command));
     }
 
-    /// `kill -9`; false if it does not run.
-    pub fn kill(&mut self, index: usize) -> bool {
-        self.members[index].take().map(Daemon::kill).is_some()
+    /// Notes if a member has ended by itself.
+    fn look_at(&mut self, index: usize) {
+        if let Some(member) = &mut self.members[index]
+            && !member.is_running()
+        {
+            let output = member.output();
+            let last: Vec<&str> = output.lines().rev().take(5).collect();
+            self.ended.push(format!("member {index}: {last:?}"));
+            self.members[index] = None;
+        }
+    }
+
+    /// `kill -9`, if it runs.
+    pub fn kill(&mut self, index: usize) {
+        self.look_at(index);
+        if let Some(member) = self.members[index].take() {
+            member.kill();
+        }
     }
 
     /// Sends a signal, if it runs.
     pub fn signal(&mut self, index: usize, signal: Signal) {
-        if let Some(member) = &mut self.members[index]
-            && member.is_running()
-        {
+        self.look_at(index);
+        if let Some(member) = &self.members[index] {
             member.signal(signal);
         }
     }
@@ -111,7 +125,8 @@ impl Ensemble {
     /// Starts what does not run: killed, or ended by itself.
     pub fn start_missing(&mut self) {
         for index in 0..self.members.len() {
-            if !self.members[index].as_mut().is_some_and(Daemon::is_running) {
+            self.look_at(index);
+            if self.members[index].is_none() {
                 self.start_member(index);
             }
         }

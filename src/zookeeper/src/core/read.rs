@@ -134,12 +134,12 @@ impl Core {
                 body.int(0);
             }
             Request::CheckWatches { path, kind } => {
-                if !self.watched(from, &path, kind)? {
+                if !self.watched(&path, kind)? {
                     return Err(Code::NoWatcher);
                 }
             }
             Request::RemoveWatches { path, kind } => {
-                self.watched(from, &path, kind)?;
+                self.watched(&path, kind)?;
                 let of_children = kind != 2 && self.child_watches.remove(&path, from);
                 let of_data = kind != 1 && self.data_watches.remove(&path, from);
                 if !(of_children || of_data) {
@@ -161,11 +161,13 @@ impl Core {
         Ok(body)
     }
 
-    fn watched(&self, from: ConnectionId, path: &str, kind: i32) -> Result<bool, Code> {
+    /// Whether a path is watched, by whomever: the original's check does not look at whose watch it is
+    /// (`WatchManager.containsWatcher`).
+    fn watched(&self, path: &str, kind: i32) -> Result<bool, Code> {
         match kind {
-            1 => Ok(self.child_watches.has(path, from)),
-            2 => Ok(self.data_watches.has(path, from)),
-            3 => Ok(self.child_watches.has(path, from) || self.data_watches.has(path, from)),
+            1 => Ok(self.child_watches.is_watched(path)),
+            2 => Ok(self.data_watches.is_watched(path)),
+            3 => Ok(self.child_watches.is_watched(path) || self.data_watches.is_watched(path)),
             _ => Err(Code::MarshallingError),
         }
     }

@@ -3,6 +3,8 @@
 //! A client makes the two znodes; the counts in the second follow every change in the subtree, without a transaction
 //! of their own.
 
+use std::collections::BTreeMap;
+
 use super::Tree;
 use crate::path;
 
@@ -11,17 +13,21 @@ const LIMITS: &str = "zookeeper_limits";
 const STATS: &str = "zookeeper_stats";
 
 /// Counts or limits; −1 for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Track {
     count: i64,
     bytes: i64,
-    count_hard: i64,
-    bytes_hard: i64,
+    /// By name: hard limits, and whatever else a client wrote, which is kept.
+    further: BTreeMap<String, i64>,
 }
 
 impl Track {
+    fn new(count: i64, bytes: i64) -> Self {
+        Self { count, bytes, further: BTreeMap::new() }
+    }
+
     fn parse(data: Option<&[u8]>) -> Self {
-        let mut track = Self { count: -1, bytes: -1, count_hard: -1, bytes_hard: -1 };
+        let mut track = Self::new(-1, -1);
         let text = String::from_utf8_lossy(data.unwrap_or_default());
         for part in text.split([',', ';']) {
             let mut words = part.split('=');
@@ -31,23 +37,24 @@ impl Track {
             match key {
                 "count" => track.count = value,
                 "bytes" => track.bytes = value,
-                "countHardLimit" => track.count_hard = value,
-                "byteHardLimit" => track.bytes_hard = value,
-                _ => {}
+                _ => {
+                    track.further.insert(key.to_owned(), value);
+                }
             }
         }
         track
     }
 
-    fn text(self) -> String {
-        let hard = |name: &str, limit: i64| {
-            if limit > -1 { format!(";{name}={limit}") } else { String::new() }
-        };
-        let hard =
-            hard("byteHardLimit", self.bytes_hard) + &hard("countHardLimit", self.count_hard);
+    fn hard(&self, name: &str) -> i64 {
+        self.further.get(name).copied().unwrap_or(-1)
+    }
+
+    fn text(&self) -> String {
+        let further = self.further.iter().map(|(key, value)| format!(";{key}={value}"));
+        let further: Vec<String> = further.collect();
         // The stray `=` keeps parsers before 3.7 content.
-        let stray = if hard.is_empty() { "" } else { "=" };
-        format!("count={},bytes={}{stray}{hard}", self.count, self.bytes)
+        let stray = if further.is_empty() { "" } else { "=" };
+        format!("count={},bytes={}{stray}{}", self.count, self.bytes, further.concat())
     }
 }
 
@@ -106,7 +113,7 @@ impl Tree {
         let (count, bytes) = covered.fold((0, 0), |(count, bytes), id| {
             (count + 1, bytes + self.nodes.get(id).data().map_or(0, <[u8]>::len) as i64)
         });
-        let track = Track { count, bytes, count_hard: -1, bytes_hard: -1 };
+        let track = Track::new(count, bytes);
         self.change(&statistics, id, |slot| slot.set_data(Some(track.text().as_bytes())));
     }
 
@@ -126,7 +133,9 @@ impl Tree {
         };
         let (Some(limits), Some(now)) = (track(LIMITS), track(STATS)) else { return false };
         let over = |limit: i64, value: i64| limit > -1 && value > limit;
-        over(limits.count_hard, now.count + count) || over(limits.bytes_hard, now.bytes + bytes)
+        // What a change leaves as it is is not checked, even where it is over the limit.
+        (count != 0 && over(limits.hard("countHardLimit"), now.count + count))
+            || (bytes != 0 && over(limits.hard("byteHardLimit"), now.bytes + bytes))
     }
 }
 
@@ -142,6 +151,13 @@ mod tests {
     fn statistics(tree: &Tree) -> String {
         let node = tree.get("/zookeeper/quota/a/zookeeper_stats").unwrap();
         String::from_utf8(node.data().unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_a_client_wrote_beside_the_counts_is_kept() {
+        let text = "count=3,bytes=9=;byteHardLimit=30;countHardLimit=-1";
+        assert_eq!(Track::parse(Some(text.as_bytes())).text(), text);
+        assert_eq!(Track::parse(None).text(), "count=-1,bytes=-1");
     }
 
     #[test]
@@ -168,6 +184,9 @@ mod tests {
         assert_eq!(statistics(&tree), "count=2,bytes=2");
         tree.recount_quotas();
         assert_eq!(statistics(&tree), "count=2,bytes=2");
+        let bytes = "count=-1,bytes=-1=;byteHardLimit=1;countHardLimit=-1";
+        tree.set_data("/zookeeper/quota/a/zookeeper_limits", Some(bytes.as_bytes()), 1, 4, 4);
+        assert!(!tree.exceeds_quota("/a/c", 1, 0) && tree.exceeds_quota("/a/c", 1, -1));
         tree.delete("/zookeeper/quota/a/zookeeper_limits", 4);
         assert!(!tree.exceeds_quota("/a/c", 9, 0));
     }
