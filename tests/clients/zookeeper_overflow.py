@@ -1,4 +1,4 @@
-"""Sequence numbers beyond 2147483647, on two ZooKeeper servers side by side.
+"""Sequence numbers up to 2147483647 and what comes then, on two ZooKeeper servers side by side.
 
 usage: zookeeper_overflow.py write DIRECTORY        adds a log to the data of a server that is not running: /d with a child that
                                                     was created as number 2147483644
@@ -58,7 +58,7 @@ def main():
     for one, other in zip(first, second):
         if one != other:
             sys.exit(f"first:  {one}\nsecond: {other}")
-    print(*first, sep="\n")
+    print(*first)
 
 
 main()

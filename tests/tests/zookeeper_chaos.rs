@@ -498,23 +498,23 @@ fn chaos(kinds: &[Kind]) {
         ensemble.wait_for_all();
     }));
     world.stop.store(true, Ordering::Relaxed);
-    let mut seen: Vec<Seen> =
+    let mut notes: Vec<Seen> =
         clients.into_iter().map(|client| client.join().expect("a client")).collect();
-    let mut faults: Vec<String> = seen.iter_mut().flat_map(|seen| seen.faults.drain(..)).collect();
+    let mut faults: Vec<String> = notes.iter_mut().flat_map(|seen| seen.faults.drain(..)).collect();
     faults.extend(ensemble.ended.iter().map(|end| format!("ended by itself: {end}")));
     if let Err(panic) = broken {
         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
         faults.push(format!("the ensemble did not recover: {text}"));
     } else {
-        look_at_the_end(&ensemble, &world, &mut seen, &mut faults);
+        look_at_the_end(&ensemble, &world, &mut notes, &mut faults);
     }
-    let operations: usize = seen.iter().flat_map(|seen| &seen.registers).map(Vec::len).sum();
+    let operations: usize = notes.iter().flat_map(|seen| &seen.registers).map(Vec::len).sum();
     let summary = format!(
         "{operations} operations on registers, {} acknowledged writes, {} sequential znodes, {} sessions of which {} expired, {} faults",
         world.acknowledged.load(Ordering::Relaxed),
-        seen.iter().map(|seen| seen.numbered.len()).sum::<usize>(),
-        seen.iter().map(|seen| seen.sessions).sum::<usize>(),
-        seen.iter().map(|seen| seen.expired).sum::<usize>(),
+        notes.iter().map(|seen| seen.numbered.len()).sum::<usize>(),
+        notes.iter().map(|seen| seen.sessions).sum::<usize>(),
+        notes.iter().map(|seen| seen.expired).sum::<usize>(),
         told.lock().expect("one thread").len(),
     );
     tell(&summary);

@@ -424,7 +424,8 @@ impl Tree {
             let stat = &mut slot.stat;
             let next =
                 if parent_cversion == -1 { stat.cversion.wrapping_add(1) } else { parent_cversion };
-            if next.wrapping_sub(stat.cversion) > 0 {
+            // Not in the ring: after 2147483647 the original counts no further, and so repeats the last number.
+            if next > stat.cversion {
                 stat.cversion = next;
                 stat.pzxid = zxid;
             }

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(statistics(&tree), "count=2,bytes=2");
         let bytes = "count=-1,bytes=-1=;byteHardLimit=1;countHardLimit=-1";
         tree.set_data("/zookeeper/quota/a/zookeeper_limits", Some(bytes.as_bytes()), 1, 4, 4);
-        assert!(!tree.exceeds_quota("/a/c", 1, 0) && tree.exceeds_quota("/a/c", 1, -1));
+        assert!(!tree.exceeds_quota("/a/c", 1, 0) && tree.exceeds_quota("/a/c", 1, 1));
         tree.delete("/zookeeper/quota/a/zookeeper_limits", 4);
         assert!(!tree.exceeds_quota("/a/c", 9, 0));
     }

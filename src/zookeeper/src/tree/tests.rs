@@ -193,3 +193,14 @@ fn what_can_not_be_is_refused() {
     assert!(!tree.delete("/zookeeper", 1) && !tree.delete("/", 1));
     assert_eq!(tree.node_count(), 5);
 }
+
+#[test]
+fn children_are_counted_up_to_the_largest_number() {
+    let mut tree = Tree::new();
+    let acl = open_acl();
+    tree.create("/d", None, &acl, 0, -1, 1, 1);
+    tree.create("/d/a", None, &acl, 0, i32::MAX, 2, 2);
+    tree.create("/d/b", None, &acl, 0, i32::MIN, 3, 3);
+    let stat = *tree.get("/d").unwrap().persisted();
+    assert_eq!((stat.cversion, stat.pzxid), (i32::MAX, 2));
+}
