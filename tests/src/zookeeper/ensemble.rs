@@ -8,8 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::proxies::Proxies;
 use super::Kind;
+use super::proxies::Proxies;
 use crate::cluster::four_letter_word;
 use crate::{Daemon, ports, wait};
 
