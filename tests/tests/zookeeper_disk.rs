@@ -195,3 +195,84 @@ fn packed_snapshots_are_read_by_the_original_and_its_by_ours() {
     hand_over(Kind::Ours, Kind::Original, "gz", "serializeLastProcessedZxid.enabled=true\n");
     hand_over(Kind::Original, Kind::Ours, "snappy", "digest.enabled=false\n");
 }
+
+/// One of the original's tools.
+fn java(class: &str, arguments: &[&Path]) -> String {
+    let mut command = Command::new("java");
+    command.args(["-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US", "-cp"]);
+    command
+        .arg("/etc/zookeeper/conf:/usr/share/java/zookeeper.jar:/usr/share/java/commons-cli.jar");
+    command.arg(format!("org.apache.zookeeper.server.{class}")).args(arguments);
+    run(command.env("LC_ALL", "C.UTF-8")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn tool(arguments: &[&str], file: &Path) -> String {
+    let mut command = Command::new(binary("zookeeper-server"));
+    run(command.args(arguments).arg(file)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Java and Rust replace bytes that are no text differently often.
+fn without_garbage(text: &str) -> String {
+    let mut last = ' ';
+    let is_first = |char: &char| {
+        let before = std::mem::replace(&mut last, *char);
+        *char != '\u{fffd}' || before != '\u{fffd}'
+    };
+    text.chars().filter(is_first).collect()
+}
+
+#[test]
+fn the_tools_say_what_the_originals_say() {
+    need!(python().is_some(), "{NO_VENV}");
+    need!(has_original_zookeeper(), "{NO_ORIGINAL}");
+    need!(Path::new("/usr/share/java/commons-cli.jar").is_file(), "commons-cli is missing");
+    let mut server = Server::new("snapCount=60\nextendedTypesEnabled=true\n");
+    server.start(Kind::Ours);
+    run(&mut server.kazoo(&["fill"])).expect("a tree");
+    run(&mut server.kazoo(&["behaviour"])).expect("transactions of every kind");
+    assert!(server.daemon().terminate().success());
+    let version = server.directory.path().join("data/version-2");
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(&version).expect("files").flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let named = |prefix: &str| {
+        let is = |path: &&PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+        };
+        files.iter().filter(is).cloned().collect::<Vec<_>>()
+    };
+    let (logs, snapshots) = (named("log."), named("snapshot."));
+    // The newest and one before; each costs a Java start.
+    for log in logs.iter().rev().take(2) {
+        let expected = without_garbage(&java("persistence.TxnLogToolkit", &[log]));
+        assert!(expected.lines().count() > 5, "{expected}");
+        let found = without_garbage(&tool(&["log", "print"], log));
+        for (line, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(found, expected, "line {line} of {}", log.display());
+        }
+        assert_eq!(found.lines().count(), expected.lines().count());
+    }
+    // The order of children is another.
+    let blocks = |text: &str| {
+        let mut blocks: Vec<String> = text.split("----\n").map(str::to_owned).collect();
+        blocks.sort();
+        blocks.join("----\n")
+    };
+    let newest = snapshots.last().expect("a snapshot");
+    let expected = java("SnapshotFormatter", &[newest]);
+    assert_eq!(blocks(&tool(&["snapshot", "print"], newest)), blocks(&expected));
+    let verified = tool(&["log", "verify"], &version);
+    assert!(verified.contains("a server would go on from transaction 0x"), "{verified}");
+    assert!(!verified.contains("digests are not matching"), "{verified}");
+
+    // What was restored is served, by the original too.
+    let mut restored = Server::new("extendedTypesEnabled=true\n");
+    let to = restored.directory.path().join("data");
+    tool(&["snapshot", "restore", newest.to_str().expect("a path")], &to);
+    restored.start(Kind::Original);
+    let tree = restored.dump();
+    restored.daemon().kill();
+    restored.start(Kind::Ours);
+    assert_eq!(restored.dump(), tree);
+    assert!(tree.contains("/fill"), "{tree}");
+}

@@ -112,6 +112,7 @@ mod tests {
     use super::*;
     use crate::disk::log;
     use jute::txn::{Entry, Txn};
+    use proptest::prelude::*;
 
     fn entry(zxid: i64) -> Entry {
         let txn = Txn::CreateSession { timeout: 4000 };
@@ -138,7 +139,7 @@ mod tests {
         fs::write(&path, &content[..end - bytes]).unwrap();
     }
 
-    fn zxid(directory: &tempfile::TempDir) -> Result<i64, String> {
+    fn zxid_of(directory: &tempfile::TempDir) -> Result<i64, String> {
         load(directory.path(), directory.path(), false)
             .map(|state| state.zxid)
             .map_err(|error| error.to_string())
@@ -146,13 +147,13 @@ mod tests {
 
     #[test]
     fn files_that_follow_each_other_are_read() {
-        assert_eq!(zxid(&directory(&[&[1, 2], &[3], &[4, 5]])), Ok(5));
-        assert_eq!(zxid(&directory(&[&[1, 2], &[(1 << 32) + 1]])), Ok((1 << 32) + 1));
+        assert_eq!(zxid_of(&directory(&[&[1, 2], &[3], &[4, 5]])), Ok(5));
+        assert_eq!(zxid_of(&directory(&[&[1, 2], &[(1 << 32) + 1]])), Ok((1 << 32) + 1));
     }
 
     #[test]
     fn a_missing_file_is_noticed() {
-        let error = zxid(&directory(&[&[1, 2], &[5]])).unwrap_err();
+        let error = zxid_of(&directory(&[&[1, 2], &[5]])).unwrap_err();
         assert!(error.contains("log.5 begins with transaction 0x5"), "{error}");
     }
 
@@ -162,12 +163,12 @@ mod tests {
         for name in ["snapshot.2.gz", "snapshot.3", "snapshot.3.snappy"] {
             fs::write(directory.path().join(name), "no snapshot").unwrap();
         }
-        assert_eq!(zxid(&directory), Ok(3));
+        assert_eq!(zxid_of(&directory), Ok(3));
         fs::write(directory.path().join("tmp.snapshot.9"), "half").unwrap();
-        assert_eq!(zxid(&directory), Ok(3));
+        assert_eq!(zxid_of(&directory), Ok(3));
         assert!(!directory.path().join("tmp.snapshot.9").exists());
         fs::remove_file(directory.path().join("log.1")).unwrap();
-        let error = zxid(&directory).unwrap_err();
+        let error = zxid_of(&directory).unwrap_err();
         assert!(error.contains("no valid snapshot found"), "{error}");
         let trusted = load(directory.path(), directory.path(), true).unwrap();
         assert_eq!(trusted.zxid, 3);
@@ -191,21 +192,66 @@ mod tests {
     fn a_torn_tail_is_cut_once_and_for_all() {
         let directory = directory(&[&[1, 2]]);
         cut(&directory, "log.1", 3);
-        assert_eq!(zxid(&directory), Ok(1));
+        assert_eq!(zxid_of(&directory), Ok(1));
         log::Log::new(directory.path().to_owned(), log::Options::default())
             .append(&[&entry(2)])
             .unwrap();
-        assert_eq!(zxid(&directory), Ok(2));
+        assert_eq!(zxid_of(&directory), Ok(2));
     }
 
     #[test]
     fn a_torn_tail_before_another_file_must_not_have_lost_anything() {
         let harmless = directory(&[&[1, 2], &[2, 3]]);
         cut(&harmless, "log.1", 3);
-        assert_eq!(zxid(&harmless), Ok(3));
+        assert_eq!(zxid_of(&harmless), Ok(3));
         let harmful = directory(&[&[1, 2], &[3]]);
         cut(&harmful, "log.1", 3);
-        let error = zxid(&harmful).unwrap_err();
+        let error = zxid_of(&harmful).unwrap_err();
         assert!(error.contains("log.1 is corrupt at byte"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        /// A server is killed while it writes, and starts again on what is left.
+        #[test]
+        fn what_was_synced_outlives_any_end(
+            batches in prop::collection::vec(prop::collection::vec(0usize..60, 1..5), 1..10),
+            synced: prop::sample::Index, torn: prop::sample::Index, wrong in prop::option::of(1usize..40), padding in 0usize..9000,
+        ) {
+            let directory = tempfile::TempDir::new().unwrap();
+            let place = || directory.path().to_owned();
+            let options = log::Options { growth: 0, ..log::Options::default() };
+            let mut log = log::Log::new(place(), options.clone());
+            let (mut zxid, mut ends) = (0, vec![(0, 16)]);
+            for batch in &batches {
+                let mut entries = Vec::new();
+                for length in batch {
+                    zxid += 1;
+                    let txn = Txn::SetData { path: "/a".into(), data: Some(vec![7; *length]), version: 1 };
+                    entries.push(Entry { session: 1, cxid: 1, zxid, time: 1, txn, digest: None });
+                }
+                log.append(&entries.iter().collect::<Vec<_>>()).unwrap();
+                let path = directory.path().join("log.1");
+                ends.push((zxid, fs::metadata(path).unwrap().len() as usize));
+            }
+            let path = directory.path().join("log.1");
+            let whole = fs::read(&path).unwrap();
+            let (acknowledged, end) = ends[synced.index(ends.len())];
+            let mut left = whole[..end + torn.index(whole.len() - end + 1)].to_vec();
+            // The last that was written may not be what is on disk.
+            let begin = left.len() - wrong.unwrap_or(0).min(left.len() - end);
+            for byte in &mut left[begin..] {
+                *byte ^= 0x55;
+            }
+            left.resize(left.len() + padding, 0);
+            fs::write(&path, left).unwrap();
+            let recovered = zxid_of(&directory).unwrap();
+            prop_assert!((acknowledged..=zxid).contains(&recovered), "{acknowledged} {recovered} {zxid}");
+            prop_assert_eq!(zxid_of(&directory), Ok(recovered));
+            let txn = Txn::Error { code: -1 };
+            let next = Entry { session: 1, cxid: 1, zxid: recovered + 1, time: 1, txn, digest: None };
+            log::Log::new(place(), options).append(&[&next]).unwrap();
+            prop_assert_eq!(zxid_of(&directory), Ok(recovered + 1));
+        }
     }
 }
