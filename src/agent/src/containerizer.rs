@@ -1,7 +1,8 @@
 //! Starting and ending containers.
 //!
 //! An executor is a process of its own session that outlives the agent. The mesos containerizer puts it into cgroups
-//! where it may; for a Docker task the process is `mesos-docker-executor`, which runs the container in Docker.
+//! where it may; for a Docker task the process is `mesos-docker-executor`, which runs the container in Docker. A
+//! container without executor has a process of ours beside it ([`supervise`]), which outlives the agent as well.
 
 pub mod cgroups;
 pub mod docker;

@@ -1,11 +1,13 @@
 //! The agent's flags: names, forms and defaults of `slave/flags.cpp`.
 
+pub mod compatible;
+
 use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Json, Number, Path, Text};
 use mesos::flags::{Flag, Table, flag, flag_or};
 
 /// Flags that `mesos-agent` takes.
 pub fn table() -> Table {
-    Table::new("mesos-agent", "MESOS_", &[FLAGS])
+    Table::new("mesos-agent", "MESOS_", &[FLAGS, compatible::FLAGS])
 }
 
 const FLAGS: &[Flag] = &[
@@ -197,7 +199,7 @@ const FLAGS: &[Flag] = &[
         Some("false"),
         "Remove sandboxes of nested containers too.",
     ),
-    flag("hadoop_home", Text, Some(""), "Taken for compatibility."),
+    flag("hadoop_home", Text, None, "Taken for compatibility."),
     flag("hooks", Text, None, "Hook modules. There are none: refused when given."),
     flag(
         "hostname",

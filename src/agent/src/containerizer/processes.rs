@@ -1,6 +1,8 @@
 //! Processes that are no children of ours: whether one is who it was, and ending one with all that it started.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -28,6 +30,17 @@ pub fn is_of(pid: i32, container: &str) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     environment_has(pid, container)
         || command.split(|byte| *byte == 0).any(|word| word == supervisor.as_bytes())
+}
+
+/// What a process found in its environment when it began; nothing when it is gone.
+pub fn environment(pid: i32) -> Vec<(OsString, OsString)> {
+    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let variable = |line: &[u8]| {
+        let at = line.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (line[..at].to_vec(), line[at + 1..].to_vec());
+        Some((OsString::from_vec(name), OsString::from_vec(value)))
+    };
+    text.split(|byte| *byte == 0).filter_map(variable).collect()
 }
 
 /// Kills all that this process has started, and what fell to it when others ended.
@@ -141,6 +154,22 @@ mod tests {
         assert!(usage(own).unwrap().resident_bytes > 0);
         assert_eq!(usage(i32::MAX), None);
         assert!(start_time(own).is_some());
+    }
+
+    #[test]
+    fn the_environment_of_a_process_is_what_it_began_with() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .env_clear()
+            .envs([("A", "1=2"), ("B", "")])
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let expected = [("A", "1=2"), ("B", "")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(environment(pid), expected);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(environment(i32::MAX).is_empty());
     }
 
     #[test]

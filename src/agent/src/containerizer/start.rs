@@ -12,7 +12,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::launcher::Config;
-use super::{Launch, Program, Supervision, docker, fetch, helper, shared, supervise, volumes};
+use super::{
+    Launch, Program, Supervision, docker, fetch, helper, processes, shared, supervise, volumes,
+};
 use crate::checkpoint::{self, found};
 
 /// Variables by which an executor of ours learns what concerns only it; its task never sees them.
@@ -64,11 +66,16 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     if let Some(supervision) = &launch.supervision {
         prepare_runtime(supervision, launch.run.container.contains('.'))?;
     }
+    // Who looks into a container sees what that sees.
+    let session = launch.supervision.as_ref().filter(|supervision| supervision.is_session);
+    let beside = session.and_then(|supervision| supervision.beside);
+    let directory = beside.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok());
     let mut command = command(config, launch, user.as_ref());
     command
         .env_clear()
+        .envs(beside.map(processes::environment).unwrap_or_default())
         .envs(launch.environment.iter().cloned())
-        .current_dir(&launch.sandbox)
+        .current_dir(directory.as_ref().unwrap_or(&launch.sandbox))
         .stdin(Stdio::piped())
         .stdout(output(launch, "stdout")?)
         .stderr(output(launch, "stderr")?)

@@ -230,7 +230,7 @@ impl Agent {
             shared_paths,
         };
         let launch = Launch {
-            environment: environment(&command, &sandbox),
+            environment: environment(&command, class, &sandbox),
             uris: command.uris.clone(),
             run,
             pid_file: Some(supervision.runtime.join("pid")),
@@ -555,11 +555,19 @@ fn take_shared(kind: Option<&mut v1::ContainerInfo>, parent: &std::path::Path) -
 }
 
 /// What a container's process finds in its environment.
-fn environment(command: &v1::CommandInfo, sandbox: &std::path::Path) -> Vec<(String, String)> {
-    let mut environment = vec![
-        ("PATH".to_owned(), PATH.to_owned()),
-        ("MESOS_SANDBOX".to_owned(), sandbox.to_string_lossy().into_owned()),
-    ];
+fn environment(
+    command: &v1::CommandInfo,
+    class: Class,
+    sandbox: &std::path::Path,
+) -> Vec<(String, String)> {
+    let mut environment = match class {
+        Class::Default => vec![
+            ("PATH".to_owned(), PATH.to_owned()),
+            ("MESOS_SANDBOX".to_owned(), sandbox.to_string_lossy().into_owned()),
+        ],
+        // It has that of the container that it looks into.
+        Class::Session => Vec::new(),
+    };
     let given = command.environment.iter().flat_map(|environment| &environment.variables);
     for variable in given {
         if let Some(value) = &variable.value {

@@ -41,7 +41,7 @@ pub(super) struct Plan {
 
 /// Checks all flags before anything is touched.
 pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
-    for name in flags::REFUSED {
+    for name in flags::REFUSED.iter().chain(flags::compatible::REFUSED) {
         let on = values.is_given(name) && !matches!(values.text(name), Some("false" | ""));
         ensure!(!on, "--{name} is not supported by this agent yet: remove it");
     }
