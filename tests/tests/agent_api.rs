@@ -141,6 +141,20 @@ fn sessions_on_our_agent_carry_input_and_output() {
 }
 
 #[test]
+fn a_session_sees_what_the_container_sees_that_it_looks_into() {
+    let (site, pod) = with_pod(Parts::default());
+    let (_, sandbox) = site.executor("pod");
+    let id = nested("looks", &pod);
+    let more = json!({"command": {
+        "value": "pwd; echo $MESOS_EXECUTOR_ID $OWN",
+        "environment": {"variables": [{"name": "OWN", "value": "mine"}]},
+    }});
+    let mut stream = session(&site, &id, "", &more);
+    let text = printed(&mut stream, "STDOUT", "");
+    assert_eq!(text, format!("{}\npod mine\n", sandbox.display()));
+}
+
+#[test]
 fn sessions_on_the_originals_agent_carry_input_and_output() {
     need!(original_mesos().is_some(), "../shared/oracle is missing or can't be built");
     sessions_carry_input_and_output(Parts { agent: Maker::Original, ..Parts::default() });
