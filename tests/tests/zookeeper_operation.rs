@@ -372,3 +372,213 @@ fn prometheus_is_shown_the_originals_names_and_real_values() {
     let other = http::get(&format!("http://127.0.0.1:{}/", server.metrics)).expect("a reply");
     assert_eq!(other.status, 404);
 }
+
+/// A connect request for a new session, with its length in front.
+fn connect() -> Vec<u8> {
+    let mut frame = vec![0, 0, 0, 44, 0, 0, 0, 0];
+    frame.extend_from_slice(&0i64.to_be_bytes());
+    frame.extend_from_slice(&10_000i32.to_be_bytes());
+    frame.extend_from_slice(&0i64.to_be_bytes());
+    frame.extend_from_slice(&16i32.to_be_bytes());
+    frame.extend_from_slice(&[0; 16]);
+    frame
+}
+
+/// A session of its own; `None` if the server closes the connection.
+fn session(port: u16) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    // An error means that it is closed already.
+    let _ = stream.write_all(&connect());
+    reply(&mut stream).map(|_| stream)
+}
+
+/// The body of the next reply; `None` if the server closes the connection.
+fn reply(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+/// `getData` of `/`, or of a path as long as it is wanted.
+fn get(stream: &mut TcpStream, path: &str) {
+    let mut body = [1i32.to_be_bytes(), 4i32.to_be_bytes()].concat();
+    body.extend_from_slice(&u32::try_from(path.len()).expect("a length").to_be_bytes());
+    body.extend_from_slice(path.as_bytes());
+    body.push(0);
+    let mut frame = u32::try_from(body.len()).expect("a length").to_be_bytes().to_vec();
+    frame.extend_from_slice(&body);
+    // An error means that it is closed already.
+    let _ = stream.write_all(&frame);
+}
+
+/// A metric of `mntr`.
+fn metric(server: &Server, name: &str) -> i64 {
+    let text = server.word("mntr");
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("zk_{name}\t")));
+    value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+}
+
+#[test]
+fn connections_sessions_and_requests_have_limits_and_are_counted() {
+    let few = Server::started(Kind::Ours, "maxClientCnxns=3\n");
+    let held: Vec<_> = (0..2).map(|_| session(few.client).expect("a session")).collect();
+    let third = session(few.client).expect("a session");
+    assert!(session(few.client).is_none(), "a fourth of one address");
+    drop(third);
+    wait::until("room for another", LIMIT, || {
+        session(few.client).map(|_| ()).ok_or_else(|| "closed".to_owned())
+    });
+    wait::until("room for the word", LIMIT, || four_letter_word(few.client, "ruok").map(|_| ()));
+    assert!(metric(&few, "connection_rejected") >= 1);
+    drop(held);
+
+    let tokens = "connection_throttle_tokens=2\nconnection_throttle_fill_time=3600000\n";
+    let tokens = Server::started(Kind::Ours, tokens);
+    let held = [session(tokens.client), session(tokens.client)];
+    assert!(held.iter().all(Option::is_some), "a bucket of two");
+    assert!(session(tokens.client).is_none(), "and no third");
+    assert_eq!(metric(&tokens, "connection_rejected"), 1);
+    assert_eq!(metric(&tokens, "max_connection_token_deficit"), 2);
+    assert_eq!(metric(&tokens, "global_sessions"), 2);
+
+    let large = "largeRequestThreshold=1000\nlargeRequestMaxBytes=2000\njute.maxbuffer=5000\n";
+    let large = Server::started(Kind::Ours, large);
+    let mut bystander = session(large.client).expect("a session");
+    let mut stream = session(large.client).expect("a session");
+    get(&mut stream, &format!("/{}", "a".repeat(1500)));
+    assert!(reply(&mut stream).is_some(), "large, but not too large");
+    get(&mut stream, &format!("/{}", "a".repeat(2500)));
+    assert!(reply(&mut stream).is_none(), "more than may be under way");
+    assert_eq!(metric(&large, "large_requests_rejected"), 1);
+    let mut stream = session(large.client).expect("a session");
+    get(&mut stream, &format!("/{}", "a".repeat(6000)));
+    assert!(reply(&mut stream).is_none(), "longer than jute.maxbuffer");
+    get(&mut bystander, "/");
+    assert!(reply(&mut bystander).is_some(), "others are served as before");
+
+    let one = "globalOutstandingLimit=1\nrequest_throttle_max_requests=1\n";
+    let one = Server::started(Kind::Ours, one);
+    let mut streams: Vec<_> = (0..4).map(|_| session(one.client).expect("a session")).collect();
+    for stream in &mut streams {
+        for _ in 0..50 {
+            get(stream, "/");
+        }
+    }
+    for stream in &mut streams {
+        for _ in 0..50 {
+            assert!(reply(stream).is_some(), "every request is answered, one after the other");
+        }
+    }
+    assert!(metric(&one, "request_throttle_wait_count") > 0);
+}
+
+#[test]
+fn a_client_that_says_nothing_is_cut_off_and_counted() {
+    let server = Server::started(Kind::Ours, "nio.sessionlessCnxnTimeout=200\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", server.client)).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    assert!(reply(&mut stream).is_none());
+    wait::until("its count", LIMIT, || match metric(&server, "sessionless_connections_expired") {
+        0 => Err("0".to_owned()),
+        _ => Ok(()),
+    });
+}
+
+/// What a start on these lines, with this `myid`, says before it ends.
+fn refusal(id: Option<&str>, further: &str) -> String {
+    let server = Server::new(further);
+    if let Some(id) = id {
+        std::fs::write(server.data().join("myid"), id).expect("myid");
+    }
+    let output = program(Kind::Ours).arg(server.config()).output().expect("a run");
+    assert!(!output.status.success(), "{further}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    text.replace(server.directory.path().to_str().expect("a path"), "DIR")
+}
+
+#[test]
+fn ensembles_that_can_not_be_are_refused_with_the_place_and_the_reason() {
+    let limits = "initLimit=5\nsyncLimit=2\n";
+    for (id, lines, reason) in [
+        (
+            Some("1"),
+            "server.0=h:1:2\nserver.1=h:3:4\n",
+            "DIR/zoo.cfg:10: server.0: ids go from 1 to 255\n",
+        ),
+        (
+            Some("1"),
+            "server.256=h:1:2\nserver.1=h:3:4\n",
+            "DIR/zoo.cfg:10: server.256: ids go from 1 to 255\n",
+        ),
+        (
+            Some("1"),
+            "server.1=h:1:2\nserver.2=h:3:4\nserver.1=i:1:2\n",
+            "DIR/zoo.cfg:12: server.1: it is on line 10 already; keep one of them",
+        ),
+        (Some("3"), "server.1=h:1:2\nserver.2=h:3:4\n", "has no server.3 line"),
+        (
+            Some("x"),
+            "server.1=h:1:2\nserver.2=h:3:4\n",
+            "DIR/data/myid: serverid x is not a number",
+        ),
+        (None, "server.1=h:1:2\nserver.2=h:3:4\n", "echo 1 > DIR/data/myid"),
+    ] {
+        let error = refusal(id, &format!("{limits}{lines}"));
+        assert!(error.contains(reason), "{lines}: {error}");
+    }
+    // Somebody else's files where the data should be.
+    let server = Server::new("");
+    let data = server.data().join("version-2");
+    std::fs::create_dir(&data).expect("a directory");
+    std::fs::write(data.join("log.1"), "a log of something else").expect("a file");
+    let output = program(Kind::Ours).arg(server.config()).output().expect("a run");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("log.1"), "{error}");
+    assert_eq!(std::fs::read(data.join("log.1")).expect("it"), b"a log of something else");
+}
+
+#[test]
+fn the_environment_of_the_packages_is_heeded() {
+    let mut server = Server::new("snapcount=7\nserverCnxnFactory=x\n");
+    std::fs::write(
+        server.directory.path().join("java.env"),
+        "export SERVER_JVMFLAGS=\"$SERVER_JVMFLAGS -Dzookeeper.maxCnxns=1\"\n",
+    )
+    .expect("java.env");
+    let mut command = program(Kind::Ours);
+    command.env("SERVER_JVMFLAGS", "-Xmx1g -Dzookeeper.enforceQuota=true");
+    server.start(command);
+    server.wait();
+    let properties = parsed(&server.command("system_properties"));
+    assert_eq!(properties["zookeeper.enforceQuota"], "true");
+    assert_eq!(properties["zookeeper.maxCnxns"], "1");
+    let _session = session(server.client).expect("a session");
+    assert!(session(server.client).is_none(), "maxCnxns is 1");
+    let mut check = program(Kind::Ours);
+    let output = check.arg("--check").arg(server.config()).output().expect("a run");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    for line in [
+        "snapcount: no server of 3.8 knows this key: ignored; did you mean snapCount?",
+        "serverCnxnFactory: it has no effect here",
+        "can be used",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let keys = program(Kind::Ours).arg("--keys").output().expect("a run").stdout;
+    assert!(String::from_utf8_lossy(&keys).contains("tickTime=3000: "));
+    let page = program(Kind::Ours).arg("--man").output().expect("a run").stdout;
+    assert!(String::from_utf8_lossy(&page).contains(".TH zookeeper-server 1"));
+    // Its port for administrators is another's.
+    let mut other = Server::new("");
+    let text = std::fs::read_to_string(other.config()).expect("zoo.cfg");
+    let clash = text.replace(&format!("={}\n", other.admin), &format!("={}\n", server.admin));
+    std::fs::write(other.config(), clash).expect("zoo.cfg");
+    let output = program(Kind::Ours).arg(other.config()).output().expect("a run");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("admin.enableServer=false"), "{error}");
+    other.client = 0;
+}

@@ -81,6 +81,8 @@ pub struct Config {
     pub is_dynamic: bool,
     /// What protects the server.
     pub security: Security,
+    /// Transactions that a leader keeps for followers that missed a few.
+    pub commit_log_count: usize,
     /// Connections that may wait to be accepted, as given; −1 for the system's own idea.
     pub listen_backlog: i32,
     /// Whether connections of clients have TCP keep-alive.
@@ -223,6 +225,8 @@ impl Config {
             enforce_quota: values.boolean("enforceQuota")?,
             skip_acl: values.yes_or_no("skipACL", false)?,
             trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,
+            // Less is taken for a slip, as in the original.
+            commit_log_count: values.limit("commitLogCount", 500)?.max(500),
             listen_backlog: values.number("clientPortListenBacklog", -1)?,
             client_keep_alive: values.boolean("clientTcpKeepAlive")?,
             first_frame: Duration::from_millis(

@@ -3,6 +3,9 @@
 //! A request's way, module by module: [`server`] reads frames → [`core`] decodes, checks and numbers them, applies
 //! them to the [`tree`] and tells [`watch`]es → [`disk`] logs transactions, many with one sync → replies leave.
 //!
+//! Beside it: [`config`] reads `zoo.cfg` by one table of keys, [`throttle`] bounds what is under way, [`metrics`] count,
+//! and [`words`] and [`admin`] tell what [`status`] sees.
+//!
 //! Invariants: nothing is answered before it is on disk; replies of a connection come in order, and events before
 //! replies that show their cause; torn tails are cut, damaged middles refused with file and offset; queues, frames and
 //! connections are bounded. Sources: `org.apache.zookeeper.server` of 3.8, by class as named at each item.

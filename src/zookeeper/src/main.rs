@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "zookeeper-server: {error:#}");
+            let _ = writeln!(std::io::stderr(), "zookeeper-server: {}", said(&error));
             ExitCode::FAILURE
         }
     }
@@ -77,6 +77,20 @@ fn act(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         serve(arguments)
     }
+}
+
+/// An error with its causes, each of them once: some tell theirs themselves.
+fn said(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut said, cause| {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            if !said.is_empty() {
+                said.push_str(": ");
+            }
+            said.push_str(&cause);
+        }
+        said
+    })
 }
 
 fn print(text: &[u8]) -> anyhow::Result<()> {

@@ -213,11 +213,11 @@ pub const KEYS: &[Key] = &[
         "false",
         "The last zxid in snapshots, as 3.9 has it.",
     ),
-    missing(property(
+    property(
         "commitLogCount",
         "500",
-        "Transactions kept for followers that missed a few.",
-    )),
+        "Transactions kept for followers that missed a few, at least 500.",
+    ),
     idle(
         "snapshotSizeFactor",
         Property,

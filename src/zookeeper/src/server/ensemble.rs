@@ -35,9 +35,6 @@ use crate::quorum::packet::{Packet, kind};
 use crate::quorum::security::Security;
 use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 
-/// Transactions kept for learners that missed a few (`commitLogCount`).
-const HISTORY_MAX: usize = 500;
-
 /// How long members may take to read the last of what they are sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a server looks for a leader at least before it serves reads alone.
@@ -186,7 +183,7 @@ fn limits(config: &config::Config, ensemble: &config::Ensemble) -> Limits {
 
 fn history(actor: &Actor, zxid: i64) -> Result<History, DiskError> {
     let (base, entries) = truncate::last_entries(&actor.snapshots, &actor.logs, zxid)?;
-    let mut history = History::new(base, HISTORY_MAX);
+    let mut history = History::new(base, actor.config.commit_log_count);
     for (zxid, data) in entries {
         history.push(Proposal { zxid, data: data.into() });
     }
@@ -442,7 +439,7 @@ impl Actor {
         self.core.restore(state);
         self.log.roll();
         self.taking.taken();
-        quorum.member.restored(zxid, History::new(zxid, HISTORY_MAX));
+        quorum.member.restored(zxid, History::new(zxid, self.config.commit_log_count));
         Ok(())
     }
 
