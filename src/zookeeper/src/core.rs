@@ -186,6 +186,8 @@ pub struct Core {
     pub metrics: Arc<Metrics>,
     /// Zxids and the tree's digest behind each.
     digests: VecDeque<(i64, i64)>,
+    /// Whether the tree is what logs and leaders say it is.
+    compared: Digests,
     effects: Vec<Effect>,
     /// Writes are refused.
     is_suspended: bool,
@@ -240,6 +242,7 @@ impl Core {
             auth_failed: 0,
             metrics: Arc::default(),
             digests: VecDeque::new(),
+            compared: state.digests,
             effects: Vec::new(),
             is_suspended: false,
         }

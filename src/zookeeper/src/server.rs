@@ -151,6 +151,7 @@ impl Server {
             load::load(&snapshots, &logs, config.trust_empty_snapshot)
         })?;
         let loaded = loading.elapsed();
+        let mismatches = state.digests.mismatches;
         let (address, doors) = doors(&config)?;
         let settings = settings(&config);
         tracing::info!(
@@ -174,6 +175,7 @@ impl Server {
         let mut core = Core::new(settings, state, wall_ms());
         core.changes.is_enabled = config.is_dynamic;
         core.metrics.note(Summary::DbInitTime, loaded.as_millis() as u64);
+        core.metrics.add(Counter::DigestMismatchesCount, mismatches);
         if let Some(saved) = saved {
             core.metrics.note(Summary::SnapshotTime, saved.as_millis() as u64);
         }

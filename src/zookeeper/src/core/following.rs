@@ -278,6 +278,7 @@ impl Core {
         let from = self.sessions.get(&entry.session).and_then(|session| session.connection);
         let result = self.apply_and_tell(entry);
         self.note_digest();
+        self.compare_digest(entry);
         match entry.txn {
             Txn::CreateSession { .. } => {
                 self.validated(entry.session, true);
@@ -316,6 +317,16 @@ impl Core {
     }
 
     /// The result is what the reply holds.
+    /// Compares the tree with what the leader says it is (`DataTree.compareDigest`).
+    fn compare_digest(&mut self, entry: &Entry) {
+        if self.settings.digests {
+            let before = self.compared.mismatches;
+            self.compared.compare(entry.zxid, self.tree.digest(), entry.digest);
+            let more = self.compared.mismatches - before;
+            self.metrics.add(Counter::DigestMismatchesCount, more);
+        }
+    }
+
     fn apply_and_tell(&mut self, entry: &Entry) -> Result<Writer, i32> {
         let (session, zxid, time) = (entry.session, entry.zxid, entry.time);
         let mut body = Writer::new();
@@ -481,5 +492,18 @@ mod tests {
         assert_eq!(pair.replies, [(1, Code::SessionMoved.number())]);
         assert_eq!(pair.follower.connections().count(), 0);
         assert!(!pair.leader.revalidate(0, 3, 77));
+    }
+
+    #[test]
+    fn a_tree_that_is_not_what_the_leader_says_is_counted() {
+        let mut core = Core::new(settings(), State::default(), 0);
+        let digest = core.tree().digest();
+        for (zxid, digest, count) in
+            [(1, Some(digest), 0), (2, None, 0), (3, Some(digest + 1), 1), (4, Some(digest), 1)]
+        {
+            let txn = Txn::Error { code: -1 };
+            core.deliver(&Entry { session: 1, cxid: 1, zxid, time: 0, txn, digest });
+            assert_eq!(core.metrics.get(Counter::DigestMismatchesCount), count, "{zxid}");
+        }
     }
 }
