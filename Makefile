@@ -15,10 +15,10 @@ export MESO_REQUIRE_ALL := 1
 endif
 
 .NOTPARALLEL:
-.PHONY: help up test check lint rpm repo lab ui tools tools-to-build binaries
+.PHONY: help up test check lint rpm repo lab ui tools tools-to-build binaries bench-zookeeper
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: tools-to-build ui ## a whole cluster on this machine, unprivileged; Ctrl-C ends it
 	cargo run --quiet --package meso --bin meso -- up
@@ -49,6 +49,10 @@ lab: ## three test hosts, as root, until `../shared/lab/lab down`
 
 ui: ## the web pages, embedded in the daemons by the next build
 	scripts/build-ui
+
+bench-zookeeper: ## our ZooKeeper server beside Apache's: speed, CPU, memory; QUICK=1 for a short run
+	cargo build --quiet --release --package zookeeper --package bench-zookeeper
+	target/release/bench-zookeeper $(if $(QUICK),--quick)
 
 tools: ## installs what the tests need and this machine lacks, by apt
 	scripts/install-tools
