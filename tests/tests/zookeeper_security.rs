@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use end_to_end::cluster::four_letter_word;
 use end_to_end::keys::Authority;
-use end_to_end::programs::{has_original_zookeeper, python, run};
+use end_to_end::programs::{binary, has_original_zookeeper, python, run};
 use end_to_end::zookeeper::{Kind, ORIGINAL_CLASSES, Server};
 use end_to_end::{Daemon, need, ports, wait};
 use tempfile::TempDir;
@@ -318,6 +318,35 @@ fn the_originals_console_connects_by_tls_and_by_sasl() {
     let seen =
         console(server.server.port, &flags, "whoami\ncreate /c x sasl:bob:r\nget /c\nquit\n");
     assert!(seen.contains("sasl: bob") && seen.contains("Created /c"), "{seen}");
+}
+
+#[test]
+fn a_master_with_credentials_keeps_its_znodes_to_itself() {
+    need!(python().is_some(), "{NO_VENV}");
+    let server = Secured::start(Kind::Ours, "");
+    let [port] = ports::free();
+    let directory = server.server.directory.path();
+    let secret = private_file(
+        directory.join("zk"),
+        &format!("zk://mesos:hidden@127.0.0.1:{}/mesos", server.server.port),
+    );
+    let mut command = Command::new(binary("mesos-master"));
+    command.arg(format!("--zk=file://{}", secret.display())).arg("--quorum=1");
+    command.arg(format!("--port={port}")).arg("--ip=127.0.0.1");
+    command.arg(format!("--work_dir={}", directory.join("master").display()));
+    let _master = Daemon::start("master", directory, &mut command);
+    let owner = |steps: &[&str]| server.plain(&[&["--digest", "mesos:hidden"], steps].concat());
+    let acl = wait::until("the master's znode", LIMIT, || {
+        let acl = owner(&["acl,/mesos"]);
+        if acl.contains("digest:mesos:") { Ok(acl) } else { Err(acl) }
+    });
+    assert!(
+        acl.contains("acl,/mesos: 31:digest:mesos:") && acl.contains(" 1:world:anyone"),
+        "{acl}"
+    );
+    let seen = server.plain(&["create,/mesos/x,world,anyone"]);
+    assert_eq!(seen, "create,/mesos/x,world,anyone: NoAuthError\n");
+    assert!(!server.log().contains("hidden"), "{}", server.log());
 }
 
 /// Three servers that speak as `lines` say, each with a certificate of its own.

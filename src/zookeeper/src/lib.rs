@@ -6,9 +6,13 @@
 //! Beside it: [`config`] reads `zoo.cfg` by one table of keys, [`throttle`] bounds what is under way, [`metrics`] count,
 //! and [`words`] and [`admin`] tell what [`status`] sees.
 //!
+//! Around it: a port's door opens a `stream`, plain or under [`tls`], and names the client by its certificate; [`auth`]
+//! has the schemes by which clients prove who they are, [`sasl`] one of them, [`acl`] what they may do. Members reach
+//! each other through [`quorum::security`].
+//!
 //! Invariants: nothing is answered before it is on disk; replies of a connection come in order, and events before
 //! replies that show their cause; torn tails are cut, damaged middles refused with file and offset; queues, frames and
-//! connections are bounded. Sources: `org.apache.zookeeper.server` of 3.8, by class as named at each item.
+//! connections are bounded; passwords and keys are neither logged nor shown. Sources: `org.apache.zookeeper.server` of 3.8, by class as named at each item.
 
 pub mod acl;
 pub mod admin;
