@@ -1,6 +1,8 @@
 """A client that changes a ZooKeeper ensemble, made with kazoo.
 
 put HOST PATH TEXT      creates a znode
+fill HOST PATH COUNT SIZE
+                        creates so many znodes with data of so many bytes, and prints how many there are
 get HOST PATH           prints a znode's text, after a sync
 config HOST             prints the configuration that a client sees
 reconfig HOST JOINING LEAVING MEMBERS VERSION
@@ -32,6 +34,14 @@ def run(command, host, *arguments):
     if command == "put":
         path, text = arguments
         print(client(host).create(path, text.encode(), makepath=True))
+    elif command == "fill":
+        path, count, size = arguments
+        connected = client(host)
+        connected.ensure_path(path)
+        made = [connected.create_async(f"{path}/{number}", b"x" * int(size)) for number in range(int(count))]
+        for one in made:
+            one.get(60)
+        print(len(connected.get_children(path)))
     elif command == "get":
         connected = client(host)
         connected.sync(arguments[0])

@@ -265,6 +265,41 @@ fn a_leader_that_is_told_to_end_does_not_keep_the_others_waiting() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
+#[test]
+fn servers_that_missed_much_are_sent_the_log_or_the_tree() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    let kinds = [(Apache, "participant"), (Ours, "participant"), (Ours, "participant")];
+    let mut ensemble = Ensemble::start(&kinds, "snapCount=100\npreAllocSize=64");
+    ensemble.wait_for(2, 0);
+    assert_eq!(ensemble.leader(), 3, "of equals the last leads");
+    assert_eq!(ensemble.client("fill", 3, &["/large", "100", "10000"]), "100");
+    let said = |ensemble: &Ensemble, id: usize| {
+        ensemble.servers[id - 1].daemon.as_ref().expect("a running server").output()
+    };
+    // More than is in memory, but little beside the snapshot.
+    for id in [1, 2] {
+        ensemble.kill(id);
+        let path = format!("/missed-by-{id}");
+        assert_eq!(ensemble.client("fill", 3, &[&path, "700", "10"]), "700");
+        ensemble.start_server(id);
+        ensemble.wait_for(2, 0);
+        assert_eq!(ensemble.client("get", id, &[&format!("{path}/699")]), "x".repeat(10));
+        assert!(said(&ensemble, 3).contains(&format!("server {id} gets ")), "not from the log");
+    }
+    for id in [1, 2] {
+        ensemble.kill(id);
+        let version_2 = ensemble.path(&format!("data{id}/version-2"));
+        std::fs::remove_dir_all(version_2).expect("its data");
+        ensemble.start_server(id);
+        ensemble.wait_for(2, 0);
+        let last = ensemble.client("get", id, &["/large/99"]);
+        assert_eq!(last.len(), 10_000);
+        assert!(said(&ensemble, 3).contains(&format!("sending server {id} the tree")));
+    }
+    ensemble.all_agree(&[1, 2, 3], "again");
+}
+
 /// Servers join, leave and hand over, and start again from the files that were written meanwhile.
 fn change(kinds: [Kind; 3], joiner: Kind) {
     let mut ensemble =

@@ -75,6 +75,8 @@ pub struct Config {
     pub storage: Storage,
     /// The ensemble that this server is a member of, if there is more than one server.
     pub ensemble: Option<Ensemble>,
+    /// `snapshotSizeFactor`: the part of a snapshot's size up to which learners are sent what the log has instead.
+    pub snapshot_size_factor: f64,
     /// `readonlymode.enabled`: whether reads are served while there is no leader.
     pub read_only: bool,
     /// `reconfigEnabled`: whether an ensemble's servers may change while they run.
@@ -203,6 +205,7 @@ impl Config {
         Ok(Self {
             ensemble,
             is_dynamic: values.boolean("reconfigEnabled")?,
+            snapshot_size_factor: values.part("snapshotSizeFactor", 0.33)?,
             read_only: values.boolean("readonlymode.enabled")?,
             security,
             storage: Storage::read(&values)?,

@@ -218,10 +218,10 @@ pub const KEYS: &[Key] = &[
         "500",
         "Transactions kept for followers that missed a few, at least 500.",
     ),
-    idle(
+    property(
         "snapshotSizeFactor",
-        Property,
-        "what the kept transactions don't hold is sent as a snapshot",
+        "0.33",
+        "Part of a snapshot's size up to which followers get the log.",
     ),
     idle("flushDelay", Property, GROUP_COMMIT),
     idle("maxWriteQueuePollTime", Property, GROUP_COMMIT),

@@ -77,6 +77,11 @@ impl<R: Read> Input<R> {
         }
     }
 
+    /// What was taken from the source, but not read.
+    pub(super) fn rest(&self) -> Vec<u8> {
+        self.buffer[self.begin..self.end].to_vec()
+    }
+
     /// Whether the source has ended.
     pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
         Ok(self.begin == self.end && !self.fill()?)

@@ -9,12 +9,15 @@ pub mod decode;
 pub mod encode;
 pub mod file;
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::compression::Compression;
 use super::{DiskError, at};
 use crate::core::State;
-use crate::tree::{Frozen, Tree};
+use crate::tree::Frozen;
+#[cfg(test)]
+use crate::tree::Tree;
 use encode::{Form, content};
 use file::{SnapshotFile, Unpublished};
 
@@ -131,6 +134,7 @@ pub fn save(
 }
 
 /// What a leader sends behind a SNAP packet: the content without header and checksum, and a word at the end.
+#[cfg(test)]
 pub fn encode_stream(tree: &Tree, sessions: &[(i64, i32)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let Ok(()) = content(&tree.freeze(), sessions, Form::Stream, |piece| {
@@ -140,9 +144,12 @@ pub fn encode_stream(tree: &Tree, sessions: &[(i64, i32)]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`encode_stream`] makes, and how long it is; `None` while it is not whole.
-pub fn decode_stream(bytes: &[u8], zxid: i64) -> Option<(State, usize)> {
-    decode::stream(bytes, zxid).ok()
+/// Reads what a leader sends behind a SNAP packet. What was read beyond it comes back too.
+///
+/// # Errors
+/// When it can't be read, or is not whole.
+pub fn decode_stream(source: impl Read, zxid: i64) -> io::Result<(State, Vec<u8>)> {
+    decode::stream(source, zxid)
 }
 
 #[cfg(test)]
@@ -226,10 +233,11 @@ mod tests {
         let mut bytes = encode_stream(&state.tree, &sessions);
         let length = bytes.len();
         bytes.extend_from_slice(b"what follows");
-        let (read, used) = decode_stream(&bytes, 6).unwrap();
-        assert_eq!((used, read.tree.digest()), (length, state.tree.digest()));
+        let (read, rest) = decode_stream(bytes.as_slice(), 6).unwrap();
+        assert_eq!(read.tree.digest(), state.tree.digest());
+        assert_eq!(rest, b"what follows");
         for end in [0, 10, length / 2, length - 1] {
-            assert!(decode_stream(&bytes[..end], 6).is_none());
+            assert!(decode_stream(&bytes[..end], 6).is_err());
         }
     }
 }

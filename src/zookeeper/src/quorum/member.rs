@@ -269,6 +269,13 @@ impl Member {
         }
     }
 
+    /// What the log on disk has between a learner's and the history; see [`Leader::lend`].
+    pub fn lend(&mut self, to: i64, older: Vec<Proposal>) {
+        if let Role::Leading(leader) = &mut self.role {
+            leader.lend(to, older);
+        }
+    }
+
     /// Proposes a transaction that the tree has applied.
     pub fn propose(&mut self, proposal: Proposal) {
         if let Role::Leading(leader) = &mut self.role {

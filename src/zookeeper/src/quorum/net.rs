@@ -16,12 +16,15 @@ use super::configuration::{Configuration, Endpoint};
 use super::packet::{Notification, Packet, kind};
 use super::security::Security;
 use crate::core::State;
-use crate::disk::snapshot::{self, STREAM_END};
+use crate::disk::snapshot::encode::{self, Form};
+use crate::disk::snapshot::{self, Content};
 use crate::server::Input;
 use crate::stream::Stream;
 
 /// Packets that may wait for one member; one that reads more slowly is cut off.
 const OUTGOING_MAX: usize = 32 * 1024;
+/// Pieces of a tree between the connection and the thread that encodes or decodes it.
+const PIECES_MAX: usize = 8;
 /// How long a member may take to say who it is.
 pub(super) const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// Tries to reach a leader that may not listen yet.
@@ -68,13 +71,26 @@ impl Events {
 pub(crate) struct Link {
     /// Tells this connection from earlier ones with the same member.
     pub(crate) number: u64,
-    outgoing: mpsc::Sender<Bytes>,
+    outgoing: mpsc::Sender<Frame>,
+}
+
+/// What goes to a member.
+#[derive(Debug)]
+enum Frame {
+    Bytes(Bytes),
+    /// A tree as it was when it was told to be sent; encoded while it goes.
+    Tree(Box<Content>),
 }
 
 impl Link {
     /// Sends without waiting; false when the member reads too slowly or is gone.
     pub(crate) fn send(&self, bytes: Vec<u8>) -> bool {
-        self.outgoing.try_send(bytes.into()).is_ok()
+        self.outgoing.try_send(Frame::Bytes(bytes.into())).is_ok()
+    }
+
+    /// Sends a tree, behind its SNAP packet; otherwise as [`Link::send`].
+    pub(crate) fn send_tree(&self, content: Content) -> bool {
+        self.outgoing.try_send(Frame::Tree(Box::new(content))).is_ok()
     }
 }
 
@@ -235,26 +251,91 @@ async fn next_packet(
     }
 }
 
+/// Decodes a tree in a thread of its own while it comes in: neither its bytes nor the other connections wait for it.
 async fn next_tree(
     stream: &mut (impl tokio::io::AsyncRead + Unpin),
     buffer: &mut BytesMut,
     zxid: i64,
 ) -> io::Result<State> {
-    let mut seen = 0;
-    loop {
-        // Decoding is tried only where the last word may have come; data may hold it too.
-        let begin = seen.max(STREAM_END.len()) - STREAM_END.len();
-        let may_end =
-            buffer[begin..].windows(STREAM_END.len()).any(|word| word == STREAM_END.as_bytes());
-        if may_end && let Some((state, length)) = snapshot::decode_stream(buffer, zxid) {
-            buffer.advance(length);
-            return Ok(state);
+    let (pieces, source) = mpsc::channel(PIECES_MAX);
+    let mut decoding = tokio::task::spawn_blocking(move || {
+        let mut source = Pieces { source, current: Bytes::new() };
+        let (state, mut rest) = snapshot::decode_stream(&mut source, zxid)?;
+        rest.extend_from_slice(&source.rest());
+        Ok::<_, io::Error>((state, rest))
+    });
+    let mut piece = buffer.split().freeze();
+    let decoded = loop {
+        if piece.is_empty() {
+            tokio::select! {
+                decoded = &mut decoding => break decoded,
+                read = stream.read_buf(buffer) => {
+                    if read? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    piece = buffer.split().freeze();
+                }
+            }
+        } else {
+            match pieces.reserve().await {
+                Ok(room) => room.send(std::mem::take(&mut piece)),
+                Err(_) => break decoding.await,
+            }
         }
-        seen = buffer.len();
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let (state, rest) = decoded.map_err(io::Error::other)??;
+    buffer.extend_from_slice(&rest);
+    buffer.extend_from_slice(&piece);
+    Ok(state)
+}
+
+/// What has come in of a tree, for the thread that decodes it.
+struct Pieces {
+    source: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Pieces {
+    /// What has come in behind it.
+    fn rest(mut self) -> Vec<u8> {
+        self.source.close();
+        let mut rest = self.current.to_vec();
+        while let Some(piece) = self.source.blocking_recv() {
+            rest.extend_from_slice(&piece);
         }
+        rest
     }
+}
+
+impl io::Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.current.is_empty() {
+            let Some(piece) = self.source.blocking_recv() else { return Ok(0) };
+            self.current = piece;
+        }
+        let count = into.len().min(self.current.len());
+        into[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
+    }
+}
+
+/// Encodes a tree in a thread of its own, no faster than it is sent.
+async fn send_tree(
+    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    content: Box<Content>,
+) -> io::Result<()> {
+    let (pieces, mut ready) = mpsc::channel(PIECES_MAX);
+    let encoding = tokio::task::spawn_blocking(move || {
+        encode::content(&content.tree, &content.sessions, Form::Stream, |piece| {
+            pieces.blocking_send(Bytes::copy_from_slice(piece))
+        })
+    });
+    while let Some(piece) = ready.recv().await {
+        writer.write_all(&piece).await?;
+    }
+    writer.flush().await?;
+    let encoded = encoding.await.map_err(io::Error::other)?;
+    encoded.map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
 async fn exchange(
@@ -262,21 +343,29 @@ async fn exchange(
     mut buffer: BytesMut,
     id: i64,
     number: u64,
-    mut frames: mpsc::Receiver<Bytes>,
+    mut frames: mpsc::Receiver<Frame>,
     events: Events,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let write = async {
-        let mut batch = BytesMut::new();
+        let (mut batch, mut tree) = (BytesMut::new(), None);
         while let Some(frame) = frames.recv().await {
-            batch.extend_from_slice(&frame);
-            while batch.len() < 256 * 1024 {
-                let Ok(frame) = frames.try_recv() else { break };
-                batch.extend_from_slice(&frame);
+            let mut next = Some(frame);
+            while let Some(frame) = next.take() {
+                match frame {
+                    Frame::Bytes(bytes) => batch.extend_from_slice(&bytes),
+                    Frame::Tree(content) => tree = Some(content),
+                }
+                if tree.is_none() && batch.len() < 256 * 1024 {
+                    next = frames.try_recv().ok();
+                }
             }
             writer.write_all(&batch).await?;
             writer.flush().await?;
             batch.clear();
+            if let Some(content) = tree.take() {
+                send_tree(&mut writer, content).await?;
+            }
         }
         Ok(())
     };

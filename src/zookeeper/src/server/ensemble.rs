@@ -24,7 +24,8 @@ use super::connection::Permit;
 use super::{Actor, Input, ServerError, wall_ms};
 use crate::config;
 use crate::core::{ConnectionId, Effect, State};
-use crate::disk::{DiskError, epoch, load, snapshot, truncate};
+use crate::disk::snapshot::{self, Content};
+use crate::disk::{DiskError, epoch, load, truncate};
 use crate::quorum::configuration::{Address, Configuration};
 use crate::quorum::elections::Elections;
 use crate::quorum::leader::Leader;
@@ -182,7 +183,8 @@ fn limits(config: &config::Config, ensemble: &config::Ensemble) -> Limits {
 }
 
 fn history(actor: &Actor, zxid: i64) -> Result<History, DiskError> {
-    let (base, entries) = truncate::last_entries(&actor.snapshots, &actor.logs, zxid)?;
+    let (base, entries) =
+        truncate::last_entries(&actor.snapshots, &actor.logs, zxid, actor.config.commit_log_count)?;
     let mut history = History::new(base, actor.config.commit_log_count);
     for (zxid, data) in entries {
         history.push(Proposal { zxid, data: data.into() });
@@ -203,6 +205,13 @@ impl Quorum {
         let Some(link) = self.links.get(&to) else { return };
         if !link.send(bytes) {
             tracing::warn!("server {to} does not read what it is sent: cut off");
+            self.cut(now_ms, to);
+        }
+    }
+
+    fn send_tree(&mut self, now_ms: i64, to: i64, content: Content) {
+        let Some(link) = self.links.get(&to) else { return };
+        if !link.send_tree(content) {
             self.cut(now_ms, to);
         }
     }
@@ -398,6 +407,9 @@ impl Actor {
                 if !quorum.is_open(from, number) {
                     return Ok(());
                 }
+                if packet.kind == kind::ACKEPOCH {
+                    self.lend(quorum, from, packet.zxid)?;
+                }
                 if packet.kind == kind::TRUNC
                     && !truncate::can_truncate(&self.snapshots, &self.logs, packet.zxid)?
                 {
@@ -420,6 +432,27 @@ impl Actor {
                     quorum.cut(now_ms, other);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A learner that missed more than is in memory is sent what the log has, unless a whole tree is not much more
+    /// (`snapshotSizeFactor`).
+    fn lend(&self, quorum: &mut Quorum, to: i64, zxid: i64) -> Result<(), DiskError> {
+        let until = quorum.member.history().base();
+        if quorum.member.leading().is_none() || zxid >= until {
+            return Ok(());
+        }
+        let newest = snapshot::list(&self.snapshots)?.pop();
+        let size = newest.and_then(|newest| std::fs::metadata(newest.path).ok());
+        let size = size.map_or(0, |metadata| metadata.len());
+        let bytes_max = (size as f64 * self.config.snapshot_size_factor) as u64;
+        let range = (zxid, until);
+        let older = truncate::entries_between(&self.snapshots, &self.logs, range, bytes_max)?;
+        if let Some(older) = older {
+            tracing::info!("server {to} gets {} transactions out of the log", older.len());
+            let older = older.into_iter().map(|(zxid, data)| Proposal { zxid, data: data.into() });
+            quorum.member.lend(to, older.collect());
         }
         Ok(())
     }
@@ -566,9 +599,10 @@ impl Actor {
             Output::Send(to, packet) => quorum.send(now_ms, to, packet.encode()),
             Output::SendSnapshot(to) => {
                 tracing::info!("sending server {to} the tree at zxid 0x{:x}", self.core.zxid());
-                let mut bytes = Packet::bare(kind::SNAP, self.core.zxid()).encode();
-                bytes.extend(snapshot::encode_stream(self.core.tree(), &self.core.sessions()));
-                quorum.send(now_ms, to, bytes);
+                let zxid = self.core.zxid();
+                quorum.send(now_ms, to, Packet::bare(kind::SNAP, zxid).encode());
+                let (tree, sessions) = (self.core.tree().freeze(), self.core.sessions());
+                quorum.send_tree(now_ms, to, Content { tree, sessions, zxid });
             }
             Output::Drop(other) => quorum.cut(now_ms, other),
             Output::SaveAcceptedEpoch(epoch) => {

@@ -125,15 +125,17 @@ fn trailer<R: Read>(input: &mut Input<R>, first_sum: i64) -> io::Result<Trailer>
     Ok(trailer)
 }
 
-/// Reads a tree from the wire, and how long it is.
-pub(super) fn stream(bytes: &[u8], zxid: i64) -> io::Result<(State, usize)> {
-    let mut input = Input::new(bytes);
+/// Reads what a leader sends behind a SNAP packet. What was read beyond it comes back too.
+///
+/// # Errors
+/// When it can't be read, or is not whole.
+pub(super) fn stream(source: impl Read, zxid: i64) -> io::Result<(State, Vec<u8>)> {
+    let mut input = Input::new(source);
     let state = content(&mut input, zxid)?;
     if input.string()? != STREAM_END {
-        return Err(invalid("the last word is another"));
+        return Err(invalid("its last word is missing"));
     }
-    let length = input.position() as usize;
-    Ok((state, length))
+    Ok((state, input.rest()))
 }
 
 /// For an ACL whose transaction is still to be replayed.
