@@ -1,17 +1,20 @@
-//! The shell: the one thread that owns the core and the log, fed by [`connection`]s.
+//! The shell: the one task that owns the core and the log, fed by [`connection`]s.
 //!
 //! Requests of all connections, and ticks of the clock, go through one bounded queue. The core takes what waits as one
-//! batch; the transactions of a batch are written and synced together, and only then do its replies leave.
+//! batch. Transactions go to the log's thread ([`appender`]), and what follows them is held until they are on disk; the
+//! next batch is answered meanwhile.
 
+mod appender;
 pub mod connection;
 mod door;
 mod ensemble;
 mod full;
 pub mod peer;
 mod questions;
+mod replies;
 mod snapshots;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -19,24 +22,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jute::txn::Entry;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::core::{ConnectionId, Core, Effect, Settings};
+use crate::core::{ConnectionId, Core, Settings};
 use crate::disk::{DiskError, load, log::Log, snapshot};
 use crate::metrics::{Counter, Summary};
 use crate::quorum::net::{Event, Events};
 use crate::status::Standing;
 use crate::throttle::Gate;
 use crate::tls::{Tls, TlsError};
+use appender::Appender;
 use connection::{Outgoing, Permit, Ports};
 use door::Door;
 use peer::Peer;
 use questions::Administrators;
 pub(crate) use questions::Question;
+use replies::Held;
 
 /// Requests that may wait for the core; connections are not read beyond that.
 const QUEUE_MAX: usize = 4096;
@@ -45,7 +49,7 @@ const BACKLOG: u32 = 65_535;
 /// Requests taken as one batch.
 const BATCH_MAX: usize = 1024;
 
-/// What the server's thread is told.
+/// What the server's task is told.
 pub(crate) enum Input {
     Opened(ConnectionId, Peer, Outgoing),
     Frame(ConnectionId, bytes::Bytes, Permit),
@@ -116,14 +120,14 @@ pub enum ServerError {
     /// The configuration does not name this server.
     #[error("this server's id is not among the server.N lines")]
     NoMember,
+    /// The system gave no thread.
+    #[error("no thread for the log: {0}")]
+    Thread(io::Error),
     /// There is no port for clients.
     #[error("neither clientPort nor secureClientPort is set")]
     NoPort,
-    /// The system gave no thread.
-    #[error("no thread for the server: {0}")]
-    Thread(io::Error),
     /// A bug, which must not be hidden.
-    #[error("the server's thread ended without a result")]
+    #[error("the server's task ended without a result")]
     Died,
 }
 
@@ -145,11 +149,9 @@ impl Server {
         let snapshots = config.data_dir.join("version-2");
         let logs = config.data_log_dir.join("version-2");
         // Before the data is touched: loading cuts torn tails, which must not happen to a running server's log.
-        let locks = tokio::task::block_in_place(|| lock(&[&snapshots, &logs]))?;
+        let locks = lock(&[&snapshots, &logs])?;
         let loading = Instant::now();
-        let state = tokio::task::block_in_place(|| {
-            load::load(&snapshots, &logs, config.trust_empty_snapshot)
-        })?;
+        let state = load::load(&snapshots, &logs, config.trust_empty_snapshot)?;
         let loaded = loading.elapsed();
         let mismatches = state.digests.mismatches;
         let (address, doors) = doors(&config)?;
@@ -162,9 +164,7 @@ impl Server {
         let saving = (state.zxid == 0).then(Instant::now);
         if saving.is_some() {
             let trailer = config.storage.trailer(0, state.tree.digest());
-            tokio::task::block_in_place(|| {
-                snapshot::save(&snapshots, &state, config.storage.compression, trailer)
-            })?;
+            snapshot::save(&snapshots, &state, config.storage.compression, trailer)?;
         }
         let saved = saving.map(|began| began.elapsed());
         // An election is counted in less than ticks.
@@ -172,6 +172,7 @@ impl Server {
         let tick_every =
             Duration::from_millis(u64::from(config.tick_ms).clamp(10, tick_max_ms) / 2);
         let administrators = Administrators::listen(&config).await?;
+        let zxid = state.zxid;
         let mut core = Core::new(settings, state, wall_ms());
         core.changes.is_enabled = config.is_dynamic;
         core.metrics.note(Summary::DbInitTime, loaded.as_millis() as u64);
@@ -185,7 +186,10 @@ impl Server {
         let mut actor = Actor {
             core,
             outgoing: HashMap::new(),
-            log,
+            log: Appender::start(log).map_err(ServerError::Thread)?,
+            appended: zxid,
+            logged: zxid,
+            held: VecDeque::new(),
             taking: snapshots::Snapshots::new(&config, &inputs),
             snapshots,
             logs,
@@ -217,15 +221,12 @@ impl Server {
         tasks.extend(std::iter::once(ticks).chain(acceptors));
         drop(ports);
         let (result, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("core".to_owned())
-            .spawn(move || {
-                let outcome = actor.run(queue);
-                shutdown.cancel();
-                closing.cancel();
-                drop(result.send(outcome));
-            })
-            .map_err(ServerError::Thread)?;
+        tokio::spawn(async move {
+            let outcome = actor.run(queue).await;
+            shutdown.cancel();
+            closing.cancel();
+            drop(result.send(outcome));
+        });
         Ok(Self { address, ended, tasks })
     }
 
@@ -333,7 +334,12 @@ fn wall_ms() -> i64 {
 struct Actor {
     core: Core,
     outgoing: HashMap<ConnectionId, Outgoing>,
-    log: Log,
+    log: Appender,
+    /// Of a server that is alone: the last zxid that the log's thread has, and that is on disk.
+    appended: i64,
+    logged: i64,
+    /// With the zxid that it waits for: in an ensemble that must be committed, else on disk.
+    held: VecDeque<(i64, Held)>,
     snapshots: PathBuf,
     logs: PathBuf,
     taking: snapshots::Snapshots,
@@ -355,27 +361,43 @@ impl Actor {
     }
 
     /// Until every connection, and the clock, have let go of the queue.
-    fn run(&mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), DiskError> {
+    async fn run(&mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), DiskError> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        loop {
+            let is_over = tokio::select! {
+                biased;
+                () = self.log.reported() => false,
+                count = queue.recv_many(&mut batch, BATCH_MAX) => count == 0,
+            };
+            if is_over {
+                break;
+            }
             match self.quorum.take() {
                 None => {
+                    while let Some(report) = self.log.report() {
+                        self.reported(report)?;
+                    }
                     for input in batch.drain(..) {
                         self.input(input, queue.len());
                     }
-                    self.carry_out()?;
+                    self.carry_out();
+                    self.snapshot_when_due()?;
                     self.resume_when_possible()?;
                 }
                 Some(mut quorum) => {
                     self.member_batch(&mut quorum, &mut batch, queue.len())?;
                     if self.may_end(&mut quorum) {
                         self.outgoing.clear();
-                        Self::farewell(*quorum);
+                        Self::farewell(*quorum).await;
                         break;
                     }
                     self.quorum = Some(quorum);
                 }
             }
+        }
+        self.log.wait();
+        while let Some(report) = self.log.report() {
+            report?;
         }
         Ok(())
     }
@@ -405,48 +427,6 @@ impl Actor {
                 self.core.closed(id);
             }
             Input::Question(question) => self.question(question, waiting, None),
-        }
-    }
-
-    fn carry_out(&mut self) -> Result<(), DiskError> {
-        let effects = self.core.take_effects();
-        let entries: Vec<&Entry> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Append(entry) => Some(&**entry),
-                _ => None,
-            })
-            .collect();
-        if !entries.is_empty() {
-            match self.log.append(&entries) {
-                Ok(bytes) => self.taking.note(entries.len(), bytes),
-                Err(error) if error.is_full() => return self.suspend(effects, &error),
-                Err(error) => return Err(error),
-            }
-        }
-        for effect in effects {
-            match effect {
-                Effect::Append(_) => {}
-                Effect::Send(id, body) => self.send(id, body),
-                Effect::Close(id) => drop(self.outgoing.remove(&id)),
-            }
-        }
-        for (id, permit) in self.permits.drain(..) {
-            self.core.note_latency(id, permit.age(), permit.is_write());
-        }
-        if self.taking.is_due() {
-            self.snapshot();
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, id: ConnectionId, frame: Vec<u8>) {
-        let Some(outgoing) = self.outgoing.get(&id) else { return };
-        if !outgoing.send(frame) {
-            tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
-            self.core.metrics.count(Counter::SlowClientsEvicted);
-            self.outgoing.remove(&id);
-            self.core.closed(id);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jute::Writer;
@@ -53,7 +54,7 @@ pub struct Log {
     options: Options,
     current: Option<Current>,
     /// Syncs that took longer than they should (`fsync_threshold_exceed_count`).
-    pub slow_syncs: u64,
+    pub slow_syncs: Arc<AtomicU64>,
     /// Where syncs are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -69,7 +70,13 @@ struct Current {
 impl Log {
     /// A log in `directory`. The first entry begins a new file: what is there already is never appended to.
     pub fn new(directory: PathBuf, options: Options) -> Self {
-        Self { directory, options, current: None, slow_syncs: 0, metrics: Arc::default() }
+        Self {
+            directory,
+            options,
+            current: None,
+            slow_syncs: Arc::default(),
+            metrics: Arc::default(),
+        }
     }
 
     /// The next entry begins a new file.
@@ -115,7 +122,7 @@ impl Log {
                 self.metrics.note(Summary::FsyncTime, synced_in.as_millis() as u64);
                 self.metrics.note(Summary::SyncProcessorBatchSize, entries.len() as u64);
                 if synced_in > self.options.slow_sync {
-                    self.slow_syncs += 1;
+                    self.slow_syncs.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         "syncing {} took {} ms: writes wait for it; is the disk overloaded?",
                         current.path.display(),

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Permit;
+use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
 use crate::config;
 use crate::core::{ConnectionId, Effect, State};
@@ -40,12 +41,6 @@ use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a server looks for a leader at least before it serves reads alone.
 const READ_ONLY_MIN_MS: i64 = 2000;
-
-/// What may leave only when everything before it is committed.
-enum Held {
-    Effect(Effect),
-    Packet(i64, Packet),
-}
 
 /// What waits while nothing may be proposed.
 enum Deferred {
@@ -70,8 +65,8 @@ pub(super) struct Quorum {
     unlogged: Vec<(i64, Arc<[u8]>)>,
     proposed: i64,
     committed: i64,
-    held: VecDeque<(i64, Held)>,
     deferred: VecDeque<Deferred>,
+    wants_snapshot: bool,
     ticked_ms: i64,
     /// The disk is full: it takes no part until there is room.
     is_parked: bool,
@@ -151,8 +146,8 @@ pub(super) async fn start(
         unlogged: Vec::new(),
         proposed: zxid,
         committed: zxid,
-        held: VecDeque::new(),
         deferred: VecDeque::new(),
+        wants_snapshot: false,
         ticked_ms: 0,
         is_parked: false,
         leads_since_ms: 0,
@@ -198,7 +193,8 @@ impl Quorum {
     }
 
     fn is_quiet(&self) -> bool {
-        self.member.leading().is_some_and(Leader::wants_quiet)
+        (self.wants_snapshot && self.proposed > self.committed)
+            || self.member.leading().is_some_and(Leader::wants_quiet)
     }
 
     fn send(&mut self, now_ms: i64, to: i64, bytes: Vec<u8>) {
@@ -261,14 +257,12 @@ impl Actor {
     }
 
     /// Ends all connections with members, after what was sent on them.
-    pub(super) fn farewell(quorum: Quorum) {
-        let Quorum { runtime, all, links, early, .. } = quorum;
+    pub(super) async fn farewell(quorum: Quorum) {
+        let Quorum { all, links, early, .. } = quorum;
         drop((links, early));
-        runtime.block_on(async {
-            if tokio::time::timeout(FAREWELL, all.ended()).await.is_err() {
-                tracing::debug!("members do not read what they are sent");
-            }
-        });
+        if tokio::time::timeout(FAREWELL, all.ended()).await.is_err() {
+            tracing::debug!("members do not read what they are sent");
+        }
     }
 
     /// Something has come in.
@@ -464,6 +458,7 @@ impl Actor {
         // One that is being taken may be of more than the leader has.
         self.taking.cancel();
         quorum.unlogged.clear();
+        self.flush(quorum)?;
         truncate::cut_logs(&self.logs, zxid)?;
         let storage = self.config.storage;
         let trailer = storage.trailer(zxid, state.tree.digest());
@@ -529,9 +524,13 @@ impl Actor {
             if !is_idle {
                 continue;
             }
-            if let Some(zxid) = self.flush(quorum)? {
-                quorum.member.logged(zxid);
-                continue;
+            self.log.append(std::mem::take(&mut quorum.unlogged));
+            // A leader under load is never without proposals: new ones wait until the tree is as what is committed.
+            quorum.wants_snapshot = self.taking.is_due();
+            if quorum.wants_snapshot && quorum.proposed == quorum.committed {
+                self.log.wait();
+                self.snapshot();
+                quorum.wants_snapshot = false;
             }
             if quorum.is_quiet() {
                 break;
@@ -542,21 +541,35 @@ impl Actor {
                 Deferred::Request(from, packet) => self.request(quorum, from, packet),
             }
         }
-        for (id, permit) in self.permits.drain(..) {
-            self.core.note_latency(id, permit.age(), permit.is_write());
-        }
-        if self.taking.is_due() && quorum.proposed == quorum.committed {
-            self.snapshot();
+        let answered = std::mem::take(&mut self.permits);
+        if !quorum.leads() || quorum.proposed == quorum.committed {
+            self.answered(answered);
+        } else if !answered.is_empty() {
+            self.held.push_back((quorum.proposed, Held::Answered(answered)));
         }
         Ok(())
     }
 
-    /// The last zxid that is on disk now, if anything was written.
-    fn flush(&mut self, quorum: &mut Quorum) -> Result<Option<i64>, DiskError> {
-        let entries = std::mem::take(&mut quorum.unlogged);
-        let bytes = self.log.append_encoded(&entries)?;
-        self.taking.note(entries.len(), bytes);
-        Ok(entries.last().map(|(zxid, _)| *zxid))
+    /// Tells the member what is on disk since the last call.
+    fn member_logged(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
+        while let Some(report) = self.log.report() {
+            let logged = report?;
+            self.taking.note(logged.count, logged.bytes as u64);
+            quorum.member.logged(logged.last);
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is on disk. The member is not told: its role is about to change, and what it has on disk
+    /// then goes without saying.
+    fn flush(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
+        self.log.append(std::mem::take(&mut quorum.unlogged));
+        self.log.wait();
+        while let Some(report) = self.log.report() {
+            let logged = report?;
+            self.taking.note(logged.count, logged.bytes as u64);
+        }
+        Ok(())
     }
 
     /// Proposes what is to be logged. All else waits for it: events come before the transactions that they tell of.
@@ -577,18 +590,10 @@ impl Actor {
         }
         for effect in others {
             if quorum.leads() && quorum.proposed > quorum.committed {
-                quorum.held.push_back((quorum.proposed, Held::Effect(effect)));
+                self.held.push_back((quorum.proposed, Held::Effect(effect)));
             } else {
                 self.perform(effect);
             }
-        }
-    }
-
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Send(id, body) => self.send(id, body),
-            Effect::Close(id) => drop(self.outgoing.remove(&id)),
-            Effect::Append(_) => {}
         }
     }
 
@@ -626,13 +631,11 @@ impl Actor {
             Output::Deliver(proposal) => self.deliver(&proposal)?,
             Output::Commit(zxid) => {
                 quorum.committed = zxid;
-                while quorum.held.front().is_some_and(|(needed, _)| *needed <= zxid) {
-                    match quorum.held.pop_front() {
-                        Some((_, Held::Effect(effect))) => self.perform(effect),
-                        Some((_, Held::Packet(to, packet))) => {
-                            quorum.send(now_ms, to, packet.encode());
-                        }
-                        None => {}
+                for held in self.release(zxid) {
+                    match held {
+                        Held::Effect(effect) => self.perform(effect),
+                        Held::Answered(permits) => self.answered(permits),
+                        Held::Packet(to, packet) => quorum.send(now_ms, to, packet.encode()),
                     }
                 }
             }
@@ -643,7 +646,7 @@ impl Actor {
                 self.taking.cancel();
                 self.core.without_leader();
                 quorum.links.clear();
-                quorum.held.clear();
+                self.held.clear();
                 quorum.deferred.clear();
                 for proposal in quorum.member.take_kept() {
                     self.deliver(&proposal)?;

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::Actor;
+use super::replies::Held;
 use crate::core::Effect;
 use crate::disk::{DiskError, load, room};
 
@@ -13,28 +14,19 @@ use crate::disk::{DiskError, load, room};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Actor {
-    /// The log refused the transactions among `effects` for want of room.
-    pub(super) fn suspend(
-        &mut self,
-        effects: Vec<Effect>,
-        error: &DiskError,
-    ) -> Result<(), DiskError> {
+    /// The log has refused the transactions behind those that are logged, for want of room.
+    pub(super) fn suspend(&mut self, error: &DiskError) -> Result<(), DiskError> {
         tracing::error!("{error}: writes are refused until there is room; reads go on");
         self.taking.cancel();
-        let mut is_lost = false;
-        for effect in effects {
-            match effect {
-                Effect::Append(_) => is_lost = true,
-                Effect::Send(id, _) | Effect::Close(id) if is_lost => {
-                    self.outgoing.remove(&id);
-                    self.core.closed(id);
-                }
-                Effect::Send(id, body) => self.send(id, body),
-                Effect::Close(id) => drop(self.outgoing.remove(&id)),
+        for (_, held) in std::mem::take(&mut self.held) {
+            if let Held::Effect(Effect::Send(id, _) | Effect::Close(id)) = held {
+                self.outgoing.remove(&id);
+                self.core.closed(id);
             }
         }
         self.permits.clear();
         let state = self.reload()?;
+        (self.appended, self.logged) = (state.zxid, state.zxid);
         for id in self.core.suspend(self.now_ms(), state) {
             self.outgoing.remove(&id);
         }
@@ -44,6 +36,15 @@ impl Actor {
 
     /// What is on disk.
     pub(super) fn reload(&mut self) -> Result<crate::core::State, DiskError> {
+        // What is on its way to the log behind what was refused is dropped there.
+        self.log.wait();
+        while let Some(report) = self.log.report() {
+            match report {
+                Err(error) if !error.is_full() => return Err(error),
+                _ => {}
+            }
+        }
+        self.log.resume();
         self.log.roll();
         load::load(&self.snapshots, &self.logs, self.config.trust_empty_snapshot)
     }

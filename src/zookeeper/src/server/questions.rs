@@ -37,7 +37,7 @@ impl Actor {
             uptime: self.began.elapsed(),
             core_ms,
             wall_ms: wall_ms(),
-            slow_syncs: self.log.slow_syncs,
+            slow_syncs: self.log.slow_syncs(),
             asker: None,
         };
         match question {

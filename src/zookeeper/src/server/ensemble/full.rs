@@ -19,8 +19,9 @@ impl Actor {
             return self.parked_batch(quorum, batch, waiting);
         }
         let mut inputs = batch.drain(..);
-        let done = inputs
-            .try_for_each(|input| self.member_input(quorum, input, waiting))
+        let done = self
+            .member_logged(quorum)
+            .and_then(|()| inputs.try_for_each(|input| self.member_input(quorum, input, waiting)))
             .and_then(|()| self.settle(quorum));
         drop(inputs);
         match done {
@@ -35,7 +36,7 @@ impl Actor {
         quorum.is_dialling = false;
         quorum.links.clear();
         quorum.unlogged.clear();
-        quorum.held.clear();
+        self.held.clear();
         quorum.deferred.clear();
         self.taking.cancel();
         self.permits.clear();

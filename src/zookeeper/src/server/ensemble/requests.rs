@@ -3,9 +3,10 @@
 use jute::Writer;
 use jute::request::opcode;
 
-use super::{Actor, Deferred, Held, Quorum};
+use super::{Actor, Deferred, Quorum};
 use crate::core::{Forward, read_touched};
 use crate::quorum::packet::{Packet, kind};
+use crate::server::replies::Held;
 use crate::server::wall_ms;
 
 impl Actor {
@@ -59,7 +60,7 @@ impl Actor {
             let effects = self.core.take_effects();
             self.member_effects(quorum, effects);
             if quorum.proposed > quorum.committed {
-                quorum.held.push_back((quorum.proposed, Held::Packet(from, packet)));
+                self.held.push_back((quorum.proposed, Held::Packet(from, packet)));
             } else {
                 quorum.send(now_ms, from, packet.encode());
             }

@@ -1,0 +1,111 @@
+//! What leaves for clients, and what is held until the transactions before it are on disk or committed.
+
+use super::Actor;
+use super::appender::Logged;
+use super::connection::Permit;
+use crate::core::{ConnectionId, Effect};
+use crate::disk::DiskError;
+use crate::metrics::Counter;
+use crate::quorum::packet::Packet;
+
+/// What may leave only when the transactions before it are on disk, or committed.
+pub(super) enum Held {
+    Effect(Effect),
+    Answered(Vec<(ConnectionId, Permit)>),
+    Packet(i64, Packet),
+}
+
+impl Actor {
+    /// Sends transactions to the log, and what doesn't wait for them to clients.
+    pub(super) fn carry_out(&mut self) {
+        let mut entries = Vec::new();
+        for effect in self.core.take_effects() {
+            match effect {
+                Effect::Append(entry) => {
+                    self.appended = entry.zxid;
+                    entries.push((entry.zxid, entry.encode().into()));
+                }
+                effect if self.appended > self.logged => {
+                    self.held.push_back((self.appended, Held::Effect(effect)));
+                }
+                effect => self.perform(effect),
+            }
+        }
+        let answered = std::mem::take(&mut self.permits);
+        if self.appended == self.logged {
+            self.answered(answered);
+        } else if !answered.is_empty() {
+            self.held.push_back((self.appended, Held::Answered(answered)));
+        }
+        self.log.append(entries);
+    }
+
+    /// Transactions are on disk, or were refused for want of room.
+    pub(super) fn reported(&mut self, report: Result<Logged, DiskError>) -> Result<(), DiskError> {
+        match report {
+            Ok(logged) => self.logged(logged),
+            Err(error) if error.is_full() => self.suspend(&error)?,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// What waited for transactions leaves.
+    fn logged(&mut self, logged: Logged) {
+        self.logged = logged.last;
+        self.taking.note(logged.count, logged.bytes as u64);
+        for held in self.release(logged.last) {
+            match held {
+                Held::Effect(effect) => self.perform(effect),
+                Held::Answered(permits) => self.answered(permits),
+                // Only members have somebody to send it to.
+                Held::Packet(..) => {}
+            }
+        }
+    }
+
+    /// Takes a snapshot if it is time, when all that is in the tree is on disk.
+    pub(super) fn snapshot_when_due(&mut self) -> Result<(), DiskError> {
+        if self.taking.is_due() {
+            self.log.wait();
+            while let Some(report) = self.log.report() {
+                self.reported(report)?;
+            }
+        }
+        // The disk may have refused what it waited for.
+        if self.taking.is_due() && !self.core.is_suspended() {
+            self.snapshot();
+        }
+        Ok(())
+    }
+
+    /// What waits for nothing behind `zxid`.
+    pub(super) fn release(&mut self, zxid: i64) -> Vec<Held> {
+        let count = self.held.iter().take_while(|(needed, _)| *needed <= zxid).count();
+        self.held.drain(..count).map(|(_, held)| held).collect()
+    }
+
+    pub(super) fn answered(&mut self, permits: Vec<(ConnectionId, Permit)>) {
+        for (id, permit) in permits {
+            self.core.note_latency(id, permit.age(), permit.is_write());
+        }
+    }
+
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(id, body) => self.send(id, body),
+            Effect::Close(id) => drop(self.outgoing.remove(&id)),
+            Effect::Append(_) => {}
+        }
+    }
+
+    pub(super) fn send(&mut self, id: ConnectionId, frame: Vec<u8>) {
+        let Some(outgoing) = self.outgoing.get(&id) else { return };
+        if !outgoing.send(frame) {
+            tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
+            self.core.metrics.count(Counter::SlowClientsEvicted);
+            self.outgoing.remove(&id);
+            self.core.closed(id);
+        }
+    }
+}
