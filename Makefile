@@ -63,4 +63,5 @@ tools-to-build:
 # Programs that run on CentOS 7.
 binaries: ui
 	packaging/zigbuild --release --target $(ZIG_TARGET).$(GLIBC) --bins \
-		--package zookeeper --package zkcli --package master --package agent --package marathon --package meso
+		--package zookeeper --package zkcli --package master --package agent --package mesos-cli --package marathon \
+		--package meso

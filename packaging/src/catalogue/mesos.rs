@@ -12,6 +12,19 @@ pub(super) fn package() -> Package {
         Entry::program("/usr/sbin/mesos-master", "mesos-master"),
         Entry::program("/usr/sbin/mesos-agent", "mesos-agent"),
         Entry::link("/usr/sbin/mesos-slave", "mesos-agent"),
+        Entry::program("/usr/bin/mesos", "mesos"),
+        Entry::man_page("/usr/share/man/man1/mesos.1.gz", "mesos", &["man"]),
+        Entry::printed(
+            "/usr/share/bash-completion/completions/mesos",
+            "mesos",
+            &["completions", "bash"],
+        ),
+        Entry::printed("/usr/share/zsh/site-functions/_mesos", "mesos", &["completions", "zsh"]),
+        Entry::printed(
+            "/usr/share/fish/vendor_completions.d/mesos.fish",
+            "mesos",
+            &["completions", "fish"],
+        ),
         Entry::script(
             "/usr/bin/mesos-init-wrapper",
             include_str!("../../files/scripts/mesos-init-wrapper"),
@@ -60,7 +73,7 @@ pub(super) fn package() -> Package {
     );
     Package {
         summary: "Cluster manager: a Mesos-compatible master and agent",
-        description: "Mesos master and agent from the Meso project, compatible with Apache Mesos 1.11 on the wire, in flags, files and APIs.",
+        description: "Mesos master and agent from the Meso project, compatible with Apache Mesos 1.11 on the wire, in flags, files and APIs, and a command to look at a cluster and operate it.",
         requires: vec![
             Requirement::AroundInstall("/usr/bin/systemctl"),
             Requirement::Name("/bin/bash".to_owned()),
