@@ -268,3 +268,50 @@ fn our_agent_takes_over_an_originals_disk_and_task_and_gives_them_back() {
     let output = driver.output();
     assert!(output.contains("TASK_FINISHED") && !output.contains("TASK_LOST"), "{output}");
 }
+
+/// Has the master carry out an operation on the one agent's resources.
+fn operate(cluster: &Cluster, kind: &str, name: &str, list: &str, resource: &serde_json::Value) {
+    let slaves = http::get_json(&cluster.master_url("/slaves")).expect("the agents");
+    let mut wanted = serde_json::json!({"agent_id": {"value": slaves["slaves"][0]["id"]}});
+    wanted[list] = serde_json::json!([resource]);
+    let call = serde_json::json!({"type": kind, name: wanted});
+    let reply = http::post(&cluster.master_url("/api/v1"), &call).expect("an answer");
+    assert_eq!(reply.status, 202, "{kind}: {}", reply.body);
+}
+
+#[test]
+fn our_agent_keeps_what_the_original_master_reserves_and_makes_there() {
+    need!(original_mesos().is_some(), WHY);
+    let mut cluster = Cluster::new();
+    cluster.start_zookeeper();
+    start_original_master(&mut cluster);
+    cluster.start_agent();
+    cluster.wait_for_agent();
+    let mut volume = serde_json::json!({
+        "name": "disk", "type": "SCALAR", "scalar": {"value": 64},
+        "reservations": [{"type": "DYNAMIC", "role": "a/b"}],
+    });
+    let disk = volume.clone();
+    volume["disk"] = serde_json::json!({
+        "persistence": {"id": "v"}, "volume": {"container_path": "p", "mode": "RW"},
+    });
+    operate(&cluster, "RESERVE_RESOURCES", "reserve_resources", "resources", &disk);
+    operate(&cluster, "CREATE_VOLUMES", "create_volumes", "volumes", &volume);
+    let path = cluster.directory().join("agent/volumes/roles/a b/v");
+    wait::until_true("the volume's directory", LIMIT, || path.is_dir());
+    std::fs::write(path.join("data"), "x").expect("a file in the volume");
+
+    cluster.agent.take().expect("a running agent").kill();
+    cluster.start_agent();
+    wait::until("the agent to be back with its volume", LIMIT, || {
+        let state = http::get_json(&cluster.master_url("/slaves"))?;
+        let slave = &state["slaves"][0];
+        let is_back = slave["active"] == true && slave["reregistered_time"].is_number();
+        let disk = slave["reserved_resources"]["a/b"]["disk"].as_f64();
+        if is_back && disk == Some(64.0) { Ok(()) } else { Err(slave.to_string()) }
+    });
+    assert!(path.join("data").exists());
+    operate(&cluster, "DESTROY_VOLUMES", "destroy_volumes", "volumes", &volume);
+    wait::until_true("the volume to go", LIMIT, || !path.exists());
+    operate(&cluster, "UNRESERVE_RESOURCES", "unreserve_resources", "resources", &disk);
+}

@@ -165,7 +165,7 @@ fn our_master_answers_what_the_original_answered() {
     let mut framework = None;
     let (heard, events) = std::sync::mpsc::channel();
     let call = serde_json::json!({"type": "SUBSCRIBE"});
-    framework::subscribe(site.port, "/api/v1", &call, heard);
+    end_to_end::events::subscribe(site.port, "/api/v1", &call, heard);
     let mut report = Vec::new();
     let mut matching = 0;
     let exchanges: Vec<Exchange> = golden::load("core")
