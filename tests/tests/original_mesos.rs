@@ -281,7 +281,7 @@ fn operate(cluster: &Cluster, kind: &str, name: &str, list: &str, resource: &ser
 
 #[test]
 fn our_agent_keeps_what_the_original_master_reserves_and_makes_there() {
-    need!(original_mesos().is_some(), WHY);
+    need!(original_mesos().is_some(), "{WHY}");
     let mut cluster = Cluster::new();
     cluster.start_zookeeper();
     start_original_master(&mut cluster);

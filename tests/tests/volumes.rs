@@ -105,13 +105,18 @@ impl Framework {
         }}));
     }
 
-    fn wait_for(&self, state: &str) {
+    /// Waits for a task's state. What is said again of others, since an acknowledgement was lost with the agent, is
+    /// acknowledged once more.
+    fn wait_for(&self, task: &str, state: &str) {
         loop {
             let status = self.next("UPDATE")["update"]["status"].clone();
             if !status["uuid"].is_null() {
                 self.call(&json!({"type": "ACKNOWLEDGE", "acknowledge": {
                     "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"],
                 }}));
+            }
+            if status["task_id"]["value"] != task {
+                continue;
             }
             if status["state"] == state {
                 return;
@@ -151,7 +156,7 @@ fn a_volume_outlives_its_tasks_and_the_agent_and_is_destroyed_with_its_content()
     let create = json!({"type": "CREATE", "create": {"volumes": [volume()]}});
     let write = launch("write", &offer["agent_id"], "echo kept > data/file");
     framework.accept(&offer, &[reserve, create, write]);
-    framework.wait_for("TASK_FINISHED");
+    framework.wait_for("write", "TASK_FINISHED");
     let kept: PathBuf = cluster.directory().join("agent/volumes/roles/keep/v/file");
     assert_eq!(std::fs::read_to_string(&kept).expect("what the task wrote"), "kept\n");
 
@@ -164,7 +169,7 @@ fn a_volume_outlives_its_tasks_and_the_agent_and_is_destroyed_with_its_content()
     let offer = framework.offer(has_volume);
     let read = launch("read", &offer["agent_id"], "grep kept data/file && echo more >> data/file");
     framework.accept(&offer, &[read]);
-    framework.wait_for("TASK_FINISHED");
+    framework.wait_for("read", "TASK_FINISHED");
     assert_eq!(std::fs::read_to_string(&kept).expect("what the tasks wrote"), "kept\nmore\n");
 
     framework.call(&json!({"type": "TEARDOWN"}));
