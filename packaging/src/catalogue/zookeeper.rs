@@ -21,6 +21,11 @@ pub(super) fn package() -> Package {
             Entry::program("/usr/bin/zookeeper-server", "zookeeper-server"),
             Entry::program("/usr/bin/zkcli", "zkcli"),
             Entry::man_page("/usr/share/man/man1/zkcli.1.gz", "zkcli", &["--man"]),
+            Entry::man_page(
+                "/usr/share/man/man1/zookeeper-server.1.gz",
+                "zookeeper-server",
+                &["--man"],
+            ),
             Entry::printed(
                 "/usr/share/bash-completion/completions/zkcli",
                 "zkcli",
