@@ -122,7 +122,7 @@ fn our_agent_answers_what_the_original_answered() {
         .collect();
     for exchange in &exchanges {
         if framework.is_none() && exchange.name.starts_with("running/") {
-            framework = Some(framework::Framework::start(site.master_port));
+            framework = Some(framework::Framework::start(site.master_port, false));
             let state = state(site.port);
             let container = &state["frameworks"][0]["executors"][0]["container"];
             names.add(RECORDED_CONTAINER, container.as_str().expect("a container"));

@@ -78,8 +78,9 @@ fn task(id: &str, agent: &Value, states: &Value) -> Value {
 }
 
 impl Framework {
-    /// Subscribes, launches, and waits until it runs as in the recording.
-    pub fn start(port: u16) -> Self {
+    /// Subscribes, launches, and waits until it runs as in the recording. `refused` tells whether it launches tasks
+    /// that are refused, too: the recording's master had met such before, its agents show none.
+    pub fn start(port: u16, refused: bool) -> Self {
         let (events, received) = mpsc::channel();
         let call = json!({
             "type": "SUBSCRIBE",
@@ -135,16 +136,17 @@ impl Framework {
         let group =
             json!({"executor": {"executor_id": {"value": "g"}}, "task_group": {"tasks": [wrong]}});
         let [reserve, create] = operations();
+        let mut operations =
+            vec![reserve, create, json!({"type": "LAUNCH", "launch": {"task_infos": tasks}})];
+        if refused {
+            operations.push(json!({"type": "LAUNCH", "launch": {"task_infos": [stranger, wrong]}}));
+            operations.push(json!({"type": "LAUNCH_GROUP", "launch_group": group}));
+        }
         framework.call(&json!({
             "type": "ACCEPT",
             "accept": {
                 "offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0},
-                "operations": [
-                    reserve, create,
-                    {"type": "LAUNCH", "launch": {"task_infos": tasks}},
-                    {"type": "LAUNCH", "launch": {"task_infos": [stranger, wrong]}},
-                    {"type": "LAUNCH_GROUP", "launch_group": group},
-                ],
+                "operations": operations,
             },
         }));
         framework.call(&json!({
@@ -157,7 +159,8 @@ impl Framework {
         let (mut acknowledged, mut has_left) = (0, false);
         let left = |offer: &Value| offer["hostname"] == "agent1.example";
         let until = std::time::Instant::now() + Duration::from_secs(60);
-        while acknowledged < 6 || !has_left {
+        let updates = if refused { 6 } else { 5 };
+        while acknowledged < updates || !has_left {
             // Heartbeats come for ever.
             assert!(std::time::Instant::now() < until, "{acknowledged} updates, {has_left}");
             let event = received.recv_timeout(Duration::from_secs(30)).expect("an event in time");

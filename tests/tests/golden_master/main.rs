@@ -175,7 +175,7 @@ fn our_master_answers_what_the_original_answered() {
         .collect();
     for exchange in &exchanges {
         if framework.is_none() && exchange.name == "ops/reserve-bad-agent" {
-            let started = framework::Framework::start(site.port);
+            let started = framework::Framework::start(site.port, true);
             names.add(RECORDED_STREAM, &started.stream);
             framework = Some(started);
         }
