@@ -197,6 +197,13 @@ impl Quorum {
             || self.member.leading().is_some_and(Leader::wants_quiet)
     }
 
+    /// Whether a request must wait: for quiet, or behind those that wait already. A follower takes commits for its
+    /// requests in the order in which it sent them (`CommitProcessor.queuedWriteRequests`); out of it, none of its
+    /// clients would be answered again.
+    fn defers(&self) -> bool {
+        self.is_quiet() || !self.deferred.is_empty()
+    }
+
     fn send(&mut self, now_ms: i64, to: i64, bytes: Vec<u8>) {
         let Some(link) = self.links.get(&to) else { return };
         if !link.send(bytes) {
@@ -301,10 +308,21 @@ impl Actor {
         frame: Bytes,
         permit: Permit,
     ) {
-        if quorum.is_quiet() {
+        if quorum.defers() {
             quorum.deferred.push_back(Deferred::Frame(id, frame, permit));
-            return;
+        } else {
+            self.client_request(quorum, id, frame, permit);
         }
+    }
+
+    /// A client's request whose turn it is.
+    fn client_request(
+        &mut self,
+        quorum: &mut Quorum,
+        id: ConnectionId,
+        frame: Bytes,
+        permit: Permit,
+    ) {
         let throttled = permit.is_throttled() && quorum.member.serves();
         self.permits.push((id, permit));
         if throttled && self.core.throttled_frame(self.now_ms(), id, &frame) {
@@ -537,7 +555,9 @@ impl Actor {
             }
             let Some(deferred) = quorum.deferred.pop_front() else { break };
             match deferred {
-                Deferred::Frame(id, frame, permit) => self.client_frame(quorum, id, frame, permit),
+                Deferred::Frame(id, frame, permit) => {
+                    self.client_request(quorum, id, frame, permit);
+                }
                 Deferred::Request(from, packet) => self.request(quorum, from, packet),
             }
         }

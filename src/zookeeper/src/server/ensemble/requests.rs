@@ -43,7 +43,7 @@ impl Actor {
                 let packet = Packet::with(kind::REVALIDATE, -1, data.into_bytes());
                 quorum.send(now_ms, from, packet.encode());
             }
-            _ if quorum.is_quiet() => quorum.deferred.push_back(Deferred::Request(from, packet)),
+            _ if quorum.defers() => quorum.deferred.push_back(Deferred::Request(from, packet)),
             _ => self.request(quorum, from, packet),
         }
     }
