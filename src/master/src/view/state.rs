@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesos::json::{self, Dialect};
+use mesos::model;
 use mesos::resources::Resources;
 use mesos::v1;
 use serde_json::{Map, Value, json};
@@ -119,35 +120,8 @@ fn capabilities(capabilities: &[v1::agent_info::Capability]) -> Value {
         .collect()
 }
 
-fn status(status: &v1::TaskStatus) -> Value {
-    let mut object = Map::new();
-    object.insert("state".to_owned(), json!(status.state().as_str_name()));
-    object.insert("timestamp".to_owned(), json!(status.timestamp.unwrap_or_default()));
-    if let Some(labels) = &status.labels {
-        object.insert("labels".to_owned(), labels_value(labels));
-    }
-    if let Some(container) = &status.container_status {
-        // Process ids of executors are not for the old endpoints.
-        let shown = v1::ContainerStatus { executor_pid: None, ..container.clone() };
-        object.insert("container_status".to_owned(), json::to_value(&shown, Dialect::V0));
-    }
-    if let Some(healthy) = status.healthy {
-        object.insert("healthy".to_owned(), json!(healthy));
-    }
-    Value::Object(object)
-}
-
-fn labels_value(labels: &v1::Labels) -> Value {
-    labels.labels.iter().map(|label| json::to_value(label, Dialect::V0)).collect()
-}
-
 /// One task.
 pub fn task(task: &v1::Task) -> Value {
-    let role = task
-        .resources
-        .iter()
-        .find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
-        .unwrap_or_else(|| "*".to_owned());
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(task.task_id.value));
@@ -157,13 +131,13 @@ pub fn task(task: &v1::Task) -> Value {
     put("slave_id", json!(task.agent_id.value));
     put("state", json!(task.state().as_str_name()));
     put("resources", resources(&Resources::from_protos(&task.resources)));
-    put("role", json!(role));
-    put("statuses", task.statuses.iter().map(status).collect());
+    put("role", json!(model::role(&task.resources).unwrap_or("*")));
+    put("statuses", task.statuses.iter().map(model::status).collect());
     if let Some(user) = &task.user {
         put("user", json!(user));
     }
     if let Some(labels) = &task.labels {
-        put("labels", labels_value(labels));
+        put("labels", model::labels(labels));
     }
     if let Some(discovery) = &task.discovery {
         put("discovery", json::to_value(discovery, Dialect::V0));
@@ -184,35 +158,14 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
     put("name", json!(executor.name()));
     put("framework_id", json!(executor.framework_id.as_ref().map_or("", |id| id.value.as_str())));
     if let Some(command) = &executor.command {
-        let mut shown = Map::new();
-        if let Some(shell) = command.shell {
-            shown.insert("shell".to_owned(), json!(shell));
-        }
-        if let Some(value) = &command.value {
-            shown.insert("value".to_owned(), json!(value));
-        }
-        shown.insert("argv".to_owned(), json!(command.arguments));
-        if let Some(environment) = &command.environment {
-            shown.insert("environment".to_owned(), json::to_value(environment, Dialect::V0));
-        }
-        let uris: Vec<Value> = command
-            .uris
-            .iter()
-            .map(|uri| json!({"value": uri.value, "executable": uri.executable()}))
-            .collect();
-        shown.insert("uris".to_owned(), json!(uris));
-        put("command", Value::Object(shown));
+        put("command", model::command(command));
     }
     put("resources", resources(&Resources::from_protos(&executor.resources)));
-    if let Some(role) = executor
-        .resources
-        .iter()
-        .find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
-    {
+    if let Some(role) = model::role(&executor.resources) {
         put("role", json!(role));
     }
     if let Some(labels) = &executor.labels {
-        put("labels", labels_value(labels));
+        put("labels", model::labels(labels));
     }
     if executor.r#type.is_some() {
         put("type", json!(executor.r#type().as_str_name()));
@@ -283,7 +236,7 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
         framework.executors.iter().map(|((agent, _), info)| executor(info, agent)).collect(),
     );
     if let Some(labels) = &framework.info.labels {
-        put("labels", labels_value(labels));
+        put("labels", model::labels(labels));
     }
     put("offer_constraints", json::to_value(&framework.constraints, Dialect::V0));
     Value::Object(object)
