@@ -8,7 +8,7 @@
 pub mod browser;
 pub mod cluster;
 pub mod daemon;
-pub mod events;
+pub mod framework;
 pub mod golden;
 pub mod http;
 pub mod keys;

@@ -1,7 +1,9 @@
-//! Streams of records over HTTP (`application/recordio`), in both directions.
+//! Streams of records over HTTP (`application/recordio`), in both directions: events of the scheduler and operator
+//! APIs, input and output of containers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -30,36 +32,69 @@ impl Stream {
     /// # Panics
     /// When what comes is no record in JSON, or nothing comes in time.
     pub fn next_record(&mut self) -> Option<Value> {
+        let record = self.read_record().expect("a record in time")?;
+        Some(serde_json::from_slice(&record).expect("a record is JSON"))
+    }
+
+    /// The next event of a kind; others are passed over.
+    ///
+    /// # Panics
+    /// When the stream ends before, or nothing comes in time.
+    pub fn next_event(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.next_record().expect("an event before the end");
+            if event["type"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// Has all further events sent on, until the stream ends or nobody listens.
+    pub fn forward(mut self, events: mpsc::Sender<Value>) {
+        std::thread::spawn(move || {
+            while let Ok(Some(record)) = self.read_record() {
+                let event = serde_json::from_slice(&record).expect("an event is JSON");
+                if events.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The next record's bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// When nothing comes in time, or the connection breaks.
+    pub fn read_record(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.records.iter().position(|byte| *byte == b'\n') {
                 let length: usize = String::from_utf8_lossy(&self.records[..end])
                     .parse()
-                    .expect("a record's length");
+                    .map_err(std::io::Error::other)?;
                 if self.records.len() > end + length {
-                    let record = serde_json::from_slice(&self.records[end + 1..=end + length])
-                        .expect("a record is JSON");
+                    let record = self.records[end + 1..=end + length].to_vec();
                     self.records.drain(..=end + length);
-                    return Some(record);
+                    return Ok(Some(record));
                 }
             }
-            let chunk = self.chunk();
+            let chunk = self.chunk()?;
             if chunk.is_empty() {
-                return None;
+                return Ok(None);
             }
             self.records.extend_from_slice(&chunk);
         }
     }
 
-    fn chunk(&mut self) -> Vec<u8> {
+    fn chunk(&mut self) -> std::io::Result<Vec<u8>> {
         let mut size = String::new();
-        self.reader.read_line(&mut size).expect("a chunk in time");
+        self.reader.read_line(&mut size)?;
         let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
         let mut chunk = vec![0; size + 2];
         if size == 0 || self.reader.read_exact(&mut chunk).is_err() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         chunk.truncate(size);
-        chunk
+        Ok(chunk)
     }
 }
 
@@ -126,18 +161,31 @@ fn reply(stream: TcpStream) -> Stream {
 /// When there is no reply.
 #[must_use]
 pub fn post(port: u16, path: &str, body: &Value) -> Stream {
+    let accept = [("Accept", "application/recordio"), ("Message-Accept", "application/json")];
+    post_with(port, path, &accept, body)
+}
+
+/// Subscribes to events in JSON: of the scheduler API, of the operator API.
+///
+/// # Panics
+/// When there is no reply.
+#[must_use]
+pub fn subscribe(port: u16, path: &str, call: &Value) -> Stream {
+    post_with(port, path, &[("Accept", "application/json")], call)
+}
+
+/// Posts JSON with these headers, and takes the reply as a stream.
+///
+/// # Panics
+/// When there is no reply.
+#[must_use]
+pub fn post_with(port: u16, path: &str, headers: &[(&str, &str)], body: &Value) -> Stream {
     let mut stream = connect(port);
     let body = body.to_string();
-    let head = head(
-        path,
-        &[
-            ("Content-Type", "application/json"),
-            ("Accept", "application/recordio"),
-            ("Message-Accept", "application/json"),
-            ("Content-Length", &body.len().to_string()),
-        ],
-    );
-    write!(stream, "{head}\r\n{body}").expect("a request is sent");
+    let length = body.len().to_string();
+    let mut all = vec![("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    all.extend_from_slice(headers);
+    write!(stream, "{}\r\n{body}", head(path, &all)).expect("a request is sent");
     reply(stream)
 }
 

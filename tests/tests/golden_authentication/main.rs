@@ -5,15 +5,14 @@
 
 mod not_yet;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use end_to_end::daemon::{Daemon, kill_all_under};
-use end_to_end::golden::{self, Exchange, Mode, Names};
+use end_to_end::golden::{self, Exchange, Mode, Names, Tally};
 use end_to_end::programs::binary;
+use end_to_end::stream::{self, Stream};
 use end_to_end::{http, need, ports, wait};
 use serde_json::{Value, json};
 
@@ -126,61 +125,22 @@ impl Drop for Site {
     }
 }
 
+const FRAMEWORK: (&str, &str) = ("Authorization", "Basic ZnJhbWV3b3JrOmZyYW1ld29ya3B3");
+
 /// A subscription that stays open.
-struct Stream {
-    id: String,
-    reader: BufReader<TcpStream>,
+fn subscribe(port: u16, info: &Value) -> Stream {
+    let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}});
+    let headers = [("Accept", "application/json"), FRAMEWORK];
+    stream::post_with(port, "/api/v1/scheduler", &headers, &call)
 }
 
-impl Stream {
-    fn open(port: u16, info: &Value) -> Self {
-        let body = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}).to_string();
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit");
-        write!(
-            stream,
-            "POST /api/v1/scheduler HTTP/1.1\r\nHost: master\r\nContent-Type: application/json\r\nAccept: application/json\r\nAuthorization: Basic ZnJhbWV3b3JrOmZyYW1ld29ya3B3\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("a request");
-        let mut stream = Self { id: String::new(), reader: BufReader::new(stream) };
-        loop {
-            let line = stream.line();
-            if line.is_empty() {
-                return stream;
-            }
-            if let Some((name, value)) = line.split_once(": ")
-                && name.eq_ignore_ascii_case("mesos-stream-id")
-            {
-                value.clone_into(&mut stream.id);
-            }
-        }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
-    }
-
-    /// The next event of a kind. Each of ours is a chunk of its own.
-    fn next(&mut self, kind: &str) -> Value {
-        loop {
-            let size = usize::from_str_radix(&self.line(), 16).expect("a chunk's size");
-            let mut chunk = vec![0; size + 2];
-            self.reader.read_exact(&mut chunk).expect("a chunk");
-            let at = chunk.iter().position(|byte| *byte == b'\n').expect("a record's length") + 1;
-            let event: Value = serde_json::from_slice(&chunk[at..size]).expect("an event");
-            if event["type"] == kind {
-                return event;
-            }
-        }
-    }
+fn id_of(stream: &Stream) -> &str {
+    stream.header("mesos-stream-id").expect("the stream has an id")
 }
 
 /// The recorded framework that may do nothing as `nobody`: our event for its task, and the recorded one.
 fn denied_task(site: &Site, stream: &mut Stream, framework: &str) {
-    let offer = stream.next("OFFERS")["offers"]["offers"][0].clone();
+    let offer = stream.next_event("OFFERS")["offers"]["offers"][0].clone();
     let task = json!({
         "name": "t", "task_id": {"value": "t"}, "agent_id": offer["agent_id"],
         "command": {"value": "true", "user": "nobody"},
@@ -190,21 +150,13 @@ fn denied_task(site: &Site, stream: &mut Stream, framework: &str) {
         "type": "ACCEPT", "framework_id": {"value": framework},
         "accept": {"offer_ids": [offer["id"]], "operations": [{"type": "LAUNCH", "launch": {"task_infos": [task]}}]},
     });
-    let exchange = Exchange {
-        name: "accept".to_owned(),
-        method: "POST".to_owned(),
-        path: "/api/v1/scheduler".to_owned(),
-        request_headers: vec![
-            ("Content-Type".to_owned(), "application/json".to_owned()),
-            ("Mesos-Stream-Id".to_owned(), stream.id.clone()),
-            ("Authorization".to_owned(), "Basic ZnJhbWV3b3JrOmZyYW1ld29ya3B3".to_owned()),
-        ],
-        request_body: call.to_string().into_bytes(),
-        reply: Some(golden::Reply::default()),
-    };
-    let reply = golden::replay(&exchange, site.port, &Names::default()).expect("an answer");
-    assert_eq!(reply.expect("in time").status, "202 Accepted");
-    let status = stream.next("UPDATE")["update"]["status"].clone();
+    let headers = [("Mesos-Stream-Id", id_of(stream)), FRAMEWORK];
+    Exchange::call("/api/v1/scheduler", &headers, &call).expect(
+        site.port,
+        &Names::default(),
+        "202 Accepted",
+    );
+    let status = stream.next_event("UPDATE")["update"]["status"].clone();
     let recorded = golden::records("auth/scheduler-denied-task.recordio");
     let recorded = recorded.iter().find(|event| event["type"] == "UPDATE").expect("an update");
     let recorded = &recorded["update"]["status"];
@@ -235,16 +187,15 @@ fn our_daemons_ask_and_refuse_as_the_originals() {
     let site = Site::start();
     let mut names = site.names();
     let mut framework = None;
-    let mut report = Vec::new();
-    let mut matching = 0;
-    let exchanges = golden::load("auth");
-    for exchange in &exchanges {
+    let mut tally = Tally::new("auth", not_yet::ALLOWED);
+    for exchange in &golden::load("auth") {
         if STREAMS.contains(&exchange.name.as_str()) {
             let mut info = json!({"user": "root", "name": "ok", "capabilities": [{"type": "MULTI_ROLE"}], "roles": ["ok"]});
             if exchange.name.ends_with("ok") {
                 info["principal"] = json!("framework");
             }
-            Stream::open(site.port, &info).next("SUBSCRIBED");
+            subscribe(site.port, &info).next_event("SUBSCRIBED");
+            tally.found(&exchange.name, Vec::new());
             continue;
         }
         if framework.is_none() && exchange.name.starts_with("scheduler/") {
@@ -252,38 +203,17 @@ fn our_daemons_ask_and_refuse_as_the_originals() {
                 "user": "root", "name": "denied", "principal": "framework", "roles": ["ok"],
                 "capabilities": [{"type": "MULTI_ROLE"}], "failover_timeout": 600,
             });
-            let mut stream = Stream::open(site.port, &info);
-            let id = stream.next("SUBSCRIBED")["subscribed"]["framework_id"]["value"].clone();
+            let mut stream = subscribe(site.port, &info);
+            let id = stream.next_event("SUBSCRIBED")["subscribed"]["framework_id"]["value"].clone();
             let id = id.as_str().expect("an id").to_owned();
             denied_task(&site, &mut stream, &id);
             names.0.insert(0, (format!("{RECORDED_MASTER}-0003"), id));
-            names.add(RECORDED_STREAM, &stream.id);
+            names.add(RECORDED_STREAM, id_of(&stream));
             framework = Some(stream);
         }
         let port = if exchange.name.starts_with("agent/") { site.agent_port } else { site.port };
         let ours = golden::replay(exchange, port, &names).expect("our daemon answers");
-        let mut differing =
-            golden::differences(exchange.reply.as_ref(), ours.as_ref(), mode(exchange));
-        differing.retain(|text| !not_yet::is_tolerated(text));
-        match (differing.is_empty(), not_yet::reason(&exchange.name)) {
-            (true, None) => matching += 1,
-            (false, Some(_)) => {}
-            (true, Some(_)) => {
-                report.push(format!("{}: matches now, take it off the list", exchange.name));
-            }
-            (false, None) => report.push(format!("{}: {}", exchange.name, differing.join("; "))),
-        }
+        tally.reply(exchange, ours.as_ref(), mode(exchange));
     }
-    for name in not_yet::names() {
-        if !exchanges.iter().any(|exchange| exchange.name == name) {
-            report.push(format!("{name}: listed, but there is no such exchange"));
-        }
-    }
-    assert!(
-        report.is_empty(),
-        "{matching} of {} match, {} are wrong:\n{}",
-        exchanges.len(),
-        report.len(),
-        report.join("\n")
-    );
+    tally.finish();
 }

@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use end_to_end::events::subscribe;
-use end_to_end::golden::{Exchange, Names, replay};
+use end_to_end::golden::{Exchange, Names};
 use end_to_end::programs::shared;
+use end_to_end::stream::subscribe;
 use serde_json::{Value, json};
 
 /// What the recording's framework reserved, and the volume that it made of it.
@@ -86,8 +86,9 @@ impl Framework {
             "type": "SUBSCRIBE",
             "subscribe": {"framework_info": info(), "suppressed_roles": ["golden/sub"]},
         });
-        let stream = subscribe(port, "/api/v1/scheduler", &call, events);
-        assert!(!stream.is_empty(), "the reply has no Mesos-Stream-Id");
+        let subscribed = subscribe(port, "/api/v1/scheduler", &call);
+        let stream = subscribed.header("mesos-stream-id").expect("a stream's id").to_owned();
+        subscribed.forward(events);
         let next = |kind: &str| -> Value {
             loop {
                 let event =
@@ -184,21 +185,9 @@ impl Framework {
     fn call(&self, call: &Value) {
         let mut call = call.clone();
         call["framework_id"] = json!({"value": self.id});
-        let exchange = Exchange {
-            name: "call".to_owned(),
-            method: "POST".to_owned(),
-            path: "/api/v1/scheduler".to_owned(),
-            request_headers: vec![
-                ("Content-Type".to_owned(), "application/json".to_owned()),
-                ("Mesos-Stream-Id".to_owned(), self.stream.clone()),
-            ],
-            request_body: call.to_string().into_bytes(),
-            reply: Some(end_to_end::golden::Reply::default()),
-        };
-        let reply = replay(&exchange, self.port, &Names::default())
-            .expect("the master answers")
-            .expect("in time");
-        assert_eq!(reply.status, "202 Accepted", "{}", String::from_utf8_lossy(&reply.body));
+        let exchange =
+            Exchange::call("/api/v1/scheduler", &[("Mesos-Stream-Id", &self.stream)], &call);
+        exchange.expect(self.port, &Names::default(), "202 Accepted");
     }
 
     /// Ends the framework.

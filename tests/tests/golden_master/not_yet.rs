@@ -1,74 +1,56 @@
-//! What does not match the recording yet, and why.
+//! What does not match the recording, and why.
 
-/// Reasons, each with the exchanges that wait for it.
-const NOT_YET: &[(&str, &[&str])] = &[
-    ("a HEAD has no body in HTTP, whatever the original sends", &["methods/HEAD/state"]),
-    (
-        "our page is at /; the recording's master had none installed",
-        &["empty/master/", "running/master/"],
-    ),
-    (
-        "our master is no collection of processes, and its help is its documentation",
-        &[
-            "empty/master/help",
-            "empty/master/help/master",
-            "empty/master/__processes__",
-            "running/master/help",
-            "running/master/help/master",
-            "running/master/__processes__",
-        ],
-    ),
-    (
-        "the original shows quotas in the order of its hash table",
-        &["running/master/quota", "running/master/v1/GET_QUOTA"],
-    ),
-    ("glog's verbosity can't be set", &["errors/master/set-logging-ok"]),
-];
+use end_to_end::golden::Allowed;
 
-/// Exchanges that show which tasks ran before, in which order: not the same in two runs.
-const INCOMPARABLE: &[&str] =
-    &["running/master/tasks?limit=2&order=asc", "running/master/tasks?limit=1&offset=1"];
-
-/// Whether nothing can be said of an exchange.
-pub fn is_incomparable(name: &str) -> bool {
-    INCOMPARABLE.contains(&name)
-}
-
-/// Single differences that many exchanges show, and why they are as they are.
-const TOLERATED: &[(&str, &str)] = &[
-    (
-        "of ours only [\"offer_filters\"]",
-        "the recording ended before the framework with filters went away",
-    ),
-    (
-        ".used_resources: members missing [], of ours only [\"ports\"]",
-        "the recording's agent with ports in use has reservations, too: it looks less alike than the idle one",
-    ),
-    (
-        "order of members: recorded [\"mem\", \"cpus\"], ours [\"cpus\", \"mem\"]",
-        "resources of quotas in the order of the original's hash table",
-    ),
-    (
-        "order of members: recorded [\"opr\", \"golden\"], ours [\"golden\", \"opr\"]",
-        "roles in the order of the original's hash table",
-    ),
-    (
-        ".offers[2].resources: members missing [\"ports\"]",
-        "what a finished task left is in an offer of its own",
-    ),
-];
-
-/// Whether a difference is known and meant.
-pub fn is_tolerated(difference: &str) -> bool {
-    TOLERATED.iter().any(|(text, _)| difference.contains(text))
-}
-
-/// Why an exchange does not match yet, if it is known not to.
-pub fn reason(name: &str) -> Option<&'static str> {
-    NOT_YET.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason)
-}
-
-/// All exchanges that are listed.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    NOT_YET.iter().flat_map(|(_, names)| names.iter().copied())
-}
+/// Of the master's replies in `core`.
+pub const ALLOWED: Allowed = Allowed {
+    exchanges: &[
+        ("a HEAD has no body in HTTP, whatever the original sends", &["methods/HEAD/state"]),
+        (
+            "our page is at /; the recording's master had none installed",
+            &["empty/master/", "running/master/"],
+        ),
+        (
+            "our master is no collection of processes, and its help is its documentation",
+            &[
+                "empty/master/help",
+                "empty/master/help/master",
+                "empty/master/__processes__",
+                "running/master/help",
+                "running/master/help/master",
+                "running/master/__processes__",
+            ],
+        ),
+        (
+            "the original shows quotas in the order of its hash table",
+            &["running/master/quota", "running/master/v1/GET_QUOTA"],
+        ),
+        ("glog's verbosity can't be set", &["errors/master/set-logging-ok"]),
+    ],
+    differences: &[
+        (
+            "of ours only [\"offer_filters\"]",
+            "the recording ended before the framework with filters went away",
+        ),
+        (
+            ".used_resources: members missing [], of ours only [\"ports\"]",
+            "the recording's agent with ports in use has reservations, too: it looks less alike than the idle one",
+        ),
+        (
+            "order of members: recorded [\"mem\", \"cpus\"], ours [\"cpus\", \"mem\"]",
+            "resources of quotas in the order of the original's hash table",
+        ),
+        (
+            "order of members: recorded [\"opr\", \"golden\"], ours [\"golden\", \"opr\"]",
+            "roles in the order of the original's hash table",
+        ),
+        (
+            ".offers[2].resources: members missing [\"ports\"]",
+            "what a finished task left is in an offer of its own",
+        ),
+    ],
+    incomparable: &[(
+        "they show which tasks ran before, in which order: not the same in two runs",
+        &["running/master/tasks?limit=2&order=asc", "running/master/tasks?limit=1&offset=1"],
+    )],
+};
