@@ -120,6 +120,22 @@ impl Framework {
         }
     }
 
+    /// Declines all offers that came until now.
+    pub fn decline_all(&self) {
+        let mut earlier = self.earlier.borrow_mut();
+        for event in self.events.try_iter() {
+            keep(&mut earlier, event);
+        }
+        let events: Vec<Value> =
+            earlier.extract_if(.., |event| event["type"] == "OFFERS").collect();
+        let offers =
+            events.iter().filter_map(|event| event["offers"]["offers"].as_array()).flatten();
+        let ids: Vec<&Value> = offers.map(|offer| &offer["id"]).collect();
+        if !ids.is_empty() {
+            self.call(&json!({"type": "DECLINE", "decline": {"offer_ids": ids}}));
+        }
+    }
+
     /// Accepts an offer with operations, and wants what is left of it at once.
     pub fn accept(&self, offer: &Value, operations: &[Value]) {
         self.call(&json!({"type": "ACCEPT", "accept": {

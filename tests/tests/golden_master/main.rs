@@ -6,6 +6,7 @@
 
 mod framework;
 mod not_yet;
+mod partition;
 
 use std::process::Command;
 use std::time::Duration;
