@@ -8,11 +8,15 @@ config HOST             prints the configuration that a client sees
 reconfig HOST JOINING LEAVING MEMBERS VERSION
                         changes the ensemble as the super user and prints the configuration that is answered; "-" stands
                         for nothing
+refused HOST JSON       asks for changes, each [JOINING, LEAVING, MEMBERS, VERSION], first as nobody and then as the super
+                        user, and prints what each is answered, a line each
+session HOST PATH       prints what a new session may do with znodes below a path, and what the server says of sessions
 read-only HOST PATH     prints a znode's text as a read-only client, and what a write is answered
 
 An error is printed by its name.
 """
 
+import json
 import sys
 
 from kazoo.client import KazooClient
@@ -56,6 +60,48 @@ def run(command, host, *arguments):
         )
         assert stat.mzxid >= 0
         print(data.decode())
+    elif command == "refused":
+        for auth in (None, [("digest", "super:admin")]):
+            connected = client(host, auth_data=auth)
+            for change in json.loads(arguments[0]):
+                joining, leaving, members, version = change
+                try:
+                    connected.reconfig(joining, leaving, members, from_config=version)
+                    print("done", change)
+                except KazooException as error:
+                    print(type(error).__name__, change)
+    elif command == "session":
+        (path,) = arguments
+        connected = client(host)
+        connected.create(path)
+
+        def told():
+            lines = connected.command(b"dump").splitlines() + connected.command(b"mntr").splitlines()
+            wanted = ("Local Session", "Global Session", "Session Sets", "zk_local_sessions", "zk_global_sessions")
+            return [line for line in lines if line.startswith(wanted)]
+
+        def ask(what):
+            try:
+                print(what())
+            except KazooException as error:
+                print(type(error).__name__, *told(), sep="\n")
+
+        def together():
+            transaction = connected.transaction()
+            transaction.create(f"{path}/a")
+            transaction.create(f"{path}/b", ephemeral=True)
+            return [str(result) or type(result).__name__ for result in transaction.commit()]
+
+        print(*told(), sep="\n")
+        ask(together)
+        ask(lambda: connected.create(f"{path}/e", ephemeral=True))
+        ask(lambda: connected.create(f"{path}/s-", ephemeral=True, sequence=True))
+        ask(lambda: connected.get_children(path) and sorted(connected.get_children(path)))
+        print(*told(), sep="\n")
+        connected.stop()
+        again = client(host)
+        print(again.get_children(path), again.get(path)[1].cversion)
+        again.stop()
     else:
         connected = client(host, read_only=True)
         print(connected.client_state == KeeperState.CONNECTED_RO)

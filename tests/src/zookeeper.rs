@@ -1,8 +1,9 @@
-//! ZooKeeper servers, ours and Apache's: standalone ones here, [`ensemble`]s with [`proxies`] between their members, and a
-//! [`session`] for tests that must know what each request came to.
+//! ZooKeeper servers, ours and Apache's: standalone ones here, [`ensemble`]s with [`proxies`] between their members,
+//! [`secured`] ones, and a [`session`] for tests that must know what each request came to.
 
 pub mod ensemble;
 pub mod proxies;
+pub mod secured;
 pub mod session;
 
 use std::path::PathBuf;

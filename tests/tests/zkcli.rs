@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use end_to_end::keys::Authority;
 use end_to_end::need;
 use end_to_end::programs::{binary, has_original_zookeeper, root, zk_cli};
-use end_to_end::zookeeper::{Kind, Server};
+use end_to_end::zookeeper::secured::{CLIENT_JAAS, Secured, private_file, tls_lines};
+use end_to_end::zookeeper::{Kind, ORIGINAL_CLASSES, Server};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const NO_ORIGINAL: &str = "Debian's zookeeper package is not installed";
@@ -145,7 +147,82 @@ fn a_chroot_is_the_root_and_a_server_that_is_not_there_is_told() {
         .output()
         .expect("a run");
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("has no TLS"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("ssl.trustStore.location is not set"), "{said}");
+}
+
+/// The program of zkCli.sh, with what it needs for TLS.
+fn original_cli() -> Command {
+    let mut java = Command::new("java");
+    java.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", ORIGINAL_CLASSES]);
+    java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-Djava.awt.headless=true"]);
+    java
+}
+
+/// What a client says that a session is secured by, and what it may do then.
+const SECURED: &str = "addauth digest ann:b\ncreate /by-certificate data auth::cdrwa\ngetAcl /by-certificate\nget /by-certificate\nwhoami\nls /none\nquit\n";
+
+#[test]
+fn tls_and_sasl_are_spoken_as_zkcli_sh_does() {
+    need!(has_original_zookeeper(), "{NO_ORIGINAL}");
+    for kind in [Kind::Original, Kind::Ours] {
+        let secured = Secured::start(kind, "");
+        let directory = secured.server.directory.path();
+        let script = private_file(directory.join("script"), SECURED);
+        let users = private_file(directory.join("client-jaas.conf"), CLIENT_JAAS);
+        let certificate = secured.authority.issue("alice", &[]);
+        let tls = format!(
+            "zookeeper.client.secure=true\nzookeeper.clientCnxnSocket=org.apache.zookeeper.ClientCnxnSocketNetty\n{}",
+            tls_lines("zookeeper.ssl.", &certificate, &secured.authority.path("authority"))
+        );
+        let tls = private_file(directory.join("tls.properties"), &tls);
+        let jaas = format!("-Djava.security.auth.login.config={}", users.display());
+        let certain = format!("localhost:{}", secured.secure_port);
+        let plain = format!("127.0.0.1:{}", secured.server.port);
+        let said_by = |by_tls: bool, ours: bool, delete: bool| {
+            let mut command = if ours { zkcli(&secured.server) } else { original_cli() };
+            if ours && !by_tls {
+                command.env("CLIENT_JVMFLAGS", &jaas);
+            } else if !by_tls {
+                command.arg(&jaas);
+            }
+            if !ours {
+                command.arg("org.apache.zookeeper.ZooKeeperMain");
+            }
+            command.args(["-server", if by_tls { &certain } else { &plain }]);
+            if by_tls {
+                command.arg("-client-configuration").arg(&tls);
+            }
+            if delete {
+                command.args(["delete", "/by-certificate"]);
+                let output = command.output().expect("a run");
+                return (output.status.code().unwrap_or(-1), Vec::new(), Vec::new());
+            }
+            let (code, out, err) = said(command, &script);
+            (code, masked(&out), masked(&err))
+        };
+        for (by_tls, scheme) in [(true, "x509"), (false, "sasl")] {
+            let ours = said_by(by_tls, true, false);
+            assert!(ours.1.iter().any(|line| line.contains(scheme)), "{kind:?}: {ours:#?}");
+            assert_eq!(said_by(by_tls, true, true).0, 0, "{kind:?}, {scheme}");
+            let original = said_by(by_tls, false, false);
+            assert_eq!(ours, original, "{kind:?}, {scheme}");
+            assert_eq!(said_by(by_tls, true, true).0, 0, "{kind:?}, {scheme}");
+        }
+        // A server that is not who it must be gets nothing.
+        let stranger = Authority::new(directory, "stranger");
+        let other = format!(
+            "zookeeper.client.secure=true\nzookeeper.ssl.trustStore.location={}\n",
+            stranger.path("stranger").display()
+        );
+        let other = private_file(directory.join("other.properties"), &other);
+        let mut command = zkcli(&secured.server);
+        command.args(["-server", &certain, "-client-configuration"]).arg(&other);
+        let output = command.args(["ls", "/"]).output().expect("a run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.contains("UnknownIssuer") && said.contains("ConnectionLoss"), "{said}");
+    }
 }
 
 /// A program on a terminal of its own.

@@ -392,3 +392,86 @@ fn our_server_joins_apaches_by_reconfig() {
     need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
     change([Apache, Ours, Apache], Ours);
 }
+
+/// Changes that are refused: who joins, who leaves, or else the whole list, and the version that they are of.
+const REFUSED: &str = r#"[
+    ["server.999=0.0.0.0:1234:2345:observer;3456", null, null, -1],
+    ["server.4=127.0.0.1:1:2;3", "x", null, -1],
+    ["server.x=127.0.0.1:1:2;3", null, null, -1],
+    ["server.4=127.0.0.1:1:2", null, null, -1],
+    ["server.4=127.0.0.1:1:2;", null, null, -1],
+    ["server.4=127.0.0.1:1:1;3", null, null, -1],
+    ["server.4=127.0.0.1:1:2:voter;3", null, null, -1],
+    ["server.4=127.0.0.1:x:2;3", null, null, -1],
+    ["server.4=127.0.0.1:1:2;3;4", null, null, -1],
+    ["server.4=127.0.0.1:1:2|127.0.0.2:1:2;3", null, null, -1],
+    ["server.4", null, null, -1],
+    ["server.4=127.0.0.1:1:2;3=4", null, null, -1],
+    ["server.4=10.9.9.9:1:2;3,server.5=10.9.9.9:1:4;5", null, null, -1],
+    [null, "1", null, -1],
+    [null, "1,2", null, -1],
+    [null, "1", null, 7],
+    ["server.x=1", "x", null, 7],
+    [null, null, "", -1],
+    [null, null, "tickTime=1", -1],
+    [null, null, "server.1=127.0.0.1:1", -1],
+    [null, null, "server.x=127.0.0.1:1:2", -1],
+    [null, null, "version=x", -1],
+    [null, null, "server.1=127.0.0.1:1:2", -1],
+    [null, null, "server.1=127.0.0.1:1:2:observer", -1],
+    [null, null, "server.1=127.0.0.1:1:2,server.2=127.0.0.1:1:2:observer", -1],
+    [null, null, "server.7=127.0.0.1:1:2;3,server.8=127.0.0.1:1:2;4", -1],
+    [null, null, "server.7=127.0.0.1:1:2;3,server.8=127.0.0.1:1:2;4", 7],
+    [null, null, "server.1=127.0.0.1:1:2,server.2=127.0.0.1:3:4,group.1=1", -1],
+    [null, null, "server.1=127.0.0.1:1:2,server.2=127.0.0.1:3:4,group.1=x", -1],
+    [null, null, "server.1=127.0.0.1:1:2,server.2=127.0.0.1:3:4,group.1=1:2,group.2=2", -1],
+    [null, null, "server.1=127.0.0.1:1:2,server.2=127.0.0.1:3:4,group.1=1:2,weight.1=x", -1]
+]"#;
+
+#[test]
+fn changes_are_refused_for_the_same_reasons_in_the_same_order() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    let [ours, apaches] = [Ours, Apache].map(|kind| {
+        let ensemble = Ensemble::start(&[(kind, "participant"); 2], "reconfigEnabled=true");
+        ensemble.wait_for(1, 0);
+        let answers = ensemble.client("refused", ensemble.leader(), &[REFUSED]);
+        // Nothing has changed: there are two servers still.
+        ensemble.wait_for(1, 0);
+        answers
+    });
+    assert_eq!(ours, apaches);
+    for name in ["NoAuth", "BadArguments", "BadVersion", "Marshalling", "NewConfigNoQuorum"] {
+        assert!(ours.contains(name), "{name} is not among\n{ours}");
+    }
+}
+
+/// What sessions may do on the leader and on the other one of two servers.
+fn sessions(kinds: [Kind; 2], lines: &str) -> Vec<String> {
+    let ensemble = Ensemble::start(&kinds.map(|kind| (kind, "participant")), lines);
+    ensemble.wait_for(1, 0);
+    let leader = ensemble.leader();
+    let asked =
+        [leader, 3 - leader].map(|id| ensemble.client("session", id, &[&format!("/by{id}")]));
+    asked
+        .iter()
+        .map(|said| {
+            said.replace(&format!("/by{leader}"), "/by")
+                .replace(&format!("/by{}", 3 - leader), "/by")
+        })
+        .collect()
+}
+
+#[test]
+fn sessions_are_local_until_they_want_more_as_the_originals() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    let enabled = "localSessionsEnabled=true";
+    for lines in [enabled.to_owned(), format!("{enabled}\nlocalSessionsUpgradingEnabled=true")] {
+        let original = sessions([Apache, Apache], &lines);
+        assert!(original[0].contains("Local Session Sets (1)/(1)"), "{original:?}");
+        for kinds in [[Ours, Ours], [Ours, Apache], [Apache, Ours]] {
+            assert_eq!(sessions(kinds, &lines), original, "{kinds:?} {lines}");
+        }
+    }
+}

@@ -4,13 +4,16 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use end_to_end::cluster::four_letter_word;
 use end_to_end::keys::Authority;
 use end_to_end::programs::{binary, has_original_zookeeper, python, run};
+use end_to_end::zookeeper::secured::{
+    CLIENT_JAAS, JAAS, LOCALHOST, Secured, private_file, tls_lines,
+};
 use end_to_end::zookeeper::{Kind, ORIGINAL_CLASSES, Server};
 use end_to_end::{Daemon, need, ports, wait};
 use tempfile::TempDir;
@@ -18,107 +21,6 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(60);
 const NO_VENV: &str = "target/venv is missing (tests/python-clients.sh)";
 const NO_ORIGINAL: &str = "Debian's zookeeper package is not installed";
-const LOCALHOST: &[&str] = &["localhost", "127.0.0.1"];
-/// A file of users as both kinds of servers read it.
-const JAAS: &str = r#"
-Server {
-    org.apache.zookeeper.server.auth.DigestLoginModule required
-    user_super="adminsecret"
-    user_bob="bob's secret"
-    user_admin="rules";
-};
-QuorumServer {
-    org.apache.zookeeper.server.auth.DigestLoginModule required
-    user_member="member's secret";
-};
-QuorumLearner {
-    org.apache.zookeeper.server.auth.DigestLoginModule required
-    username="member"
-    password="member's secret";
-};
-"#;
-const CLIENT_JAAS: &str = r#"
-Client {
-    org.apache.zookeeper.server.auth.DigestLoginModule required
-    username="bob"
-    password="bob's secret";
-};
-"#;
-
-/// A file that only its owner may read.
-fn private_file(path: PathBuf, text: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(&path, text).expect("a file");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
-    path
-}
-
-/// A server with a port for TLS, or one with users of SASL.
-struct Secured {
-    server: Server,
-    secure_port: u16,
-    authority: Authority,
-}
-
-/// The keys of TLS in a configuration, with this prefix.
-fn tls_lines(prefix: &str, key_store: &Path, trust_store: &Path) -> String {
-    format!(
-        "{prefix}keyStore.location={}\n{prefix}trustStore.location={}\n",
-        key_store.display(),
-        trust_store.display()
-    )
-}
-
-impl Secured {
-    fn start(kind: Kind, further: &str) -> Self {
-        let [secure_port] = ports::free();
-        let mut server = Server::new("");
-        let authority = Authority::new(server.directory.path(), "authority");
-        let key_store = authority.issue("server", LOCALHOST);
-        let users = private_file(server.directory.path().join("jaas.conf"), JAAS);
-        let mut text = std::fs::read_to_string(server.config()).expect("zoo.cfg");
-        write!(
-            text,
-            "secureClientPort={secure_port}\nsecureClientPortAddress=127.0.0.1\n\
-             serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
-             authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n\
-             superUser=admin\nX509AuthenticationProvider.superUser=CN=root,O=Meso\n\
-             DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=\n\
-             {}{further}",
-            tls_lines("ssl.", &key_store, &authority.path("authority"))
-        )
-        .expect("text");
-        std::fs::write(server.config(), text).expect("zoo.cfg");
-        let flag = format!("-Djava.security.auth.login.config={}", users.display());
-        server.start_with(kind, &[&flag]);
-        Self { server, secure_port, authority }
-    }
-
-    fn log(&self) -> String {
-        self.server.daemon.as_ref().map(Daemon::output).unwrap_or_default()
-    }
-
-    /// What each step of a client gives on the port for TLS, with a certificate of this file.
-    fn tls(&self, certificate: &Path, steps: &[&str]) -> String {
-        self.tls_within("20", certificate, steps)
-    }
-
-    /// The same for one who waits so many seconds for its session.
-    fn tls_within(&self, seconds: &str, certificate: &Path, steps: &[&str]) -> String {
-        let mut command = Server::client("zookeeper_security.py");
-        command.arg(format!("localhost:{}", self.secure_port)).args(["--within", seconds]);
-        command.arg("--tls").arg(self.authority.path("authority")).arg(certificate).args(steps);
-        run(&mut command).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// The same on the other port.
-    fn plain(&self, arguments: &[&str]) -> String {
-        let mut command = Server::client("zookeeper_security.py");
-        command.arg(format!("127.0.0.1:{}", self.server.port)).args(arguments);
-        run(&mut command).unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
 /// Clients that show certificates.
 fn certificates(kind: Kind) -> String {
     let server = Secured::start(kind, "");
@@ -362,7 +264,7 @@ impl Ensemble {
         let ports = ports::free::<9>();
         let directory = TempDir::new().expect("a temporary directory");
         let authority = Authority::new(directory.path(), "authority");
-        private_file(directory.path().join("jaas.conf"), JAAS);
+        let _ = private_file(directory.path().join("jaas.conf"), JAAS);
         let mut members = String::new();
         for index in 0..3 {
             let (quorum, election) = (ports[3 + index], ports[6 + index]);
@@ -497,7 +399,8 @@ fn one_who_is_no_member_is_kept_out_and_the_others_go_on() {
     ensemble.servers[2].take().expect("a running server").kill();
     ensemble.authority.issue("server2", LOCALHOST);
     let jaas = ensemble.directory.path().join("jaas.conf");
-    private_file(jaas.clone(), &JAAS.replace("password=\"member's secret\"", "password=\"x\""));
+    let _ =
+        private_file(jaas.clone(), &JAAS.replace("password=\"member's secret\"", "password=\"x\""));
     ensemble.start_server(2, Kind::Ours);
     wait::until("the reason", LIMIT, || {
         let log = ensemble.servers[0].as_ref().map(Daemon::output).unwrap_or_default();
@@ -506,7 +409,7 @@ fn one_who_is_no_member_is_kept_out_and_the_others_go_on() {
     ensemble.wait_for(&["follower", "leader", "none"]);
     // As it should be, it is let in.
     ensemble.servers[2].take().expect("a running server").kill();
-    private_file(jaas, JAAS);
+    let _ = private_file(jaas, JAAS);
     ensemble.start_server(2, Kind::Ours);
     ensemble.wait_for(&["follower", "follower", "leader"]);
 }

@@ -23,6 +23,7 @@ pub enum Code {
     AuthFailed = -115,
     SessionMoved = -118,
     NotReadOnly = -119,
+    EphemeralOnLocalSession = -120,
     NoWatcher = -121,
     ReconfigDisabled = -123,
     SessionClosedRequireSaslAuth = -124,

@@ -2,16 +2,21 @@
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use zkcli::documents;
 use zkcli::editor::Terminal;
 use zkcli::failure::Failure;
 use zkcli::options::{self, Options};
 use zkcli::output::{Format, Output};
 use zkcli::session::{Session, Settings};
 use zkcli::shell::{Flow, Shell};
-use zkcli::{configuration, documents};
+use zookeeper::config::client::Client;
+use zookeeper::config::environment::Environment;
+use zookeeper::tls::Tls;
+use zookeeper_client::SaslOptions;
 
 /// What the original ends with when it can't be started as told (`ExitCode.INVALID_INVOCATION`).
 const INVALID_INVOCATION: u8 = 2;
@@ -44,23 +49,16 @@ fn main() -> ExitCode {
         && std::env::var_os("NO_COLOR").is_none();
     let format = if options.json { Format::Json } else { Format::Plain };
     let output = Output::new(format, coloured, Box::new(stdout()), Box::new(stderr()));
-    if let Some(file) = &options.client_configuration {
-        match configuration::check(file) {
-            Ok(ignored) if ignored.is_empty() => {}
-            Ok(ignored) => output.remark(&format!(
-                "{}: without effect here: {}",
-                file.display(),
-                ignored.join(", ")
-            )),
-            Err(problem) => {
-                output.complain(&problem);
-                return ExitCode::from(INVALID_INVOCATION);
-            }
+    let settings = match settings(&options, &output) {
+        Ok(settings) => settings,
+        Err(problem) => {
+            output.complain(&problem);
+            return ExitCode::from(INVALID_INVOCATION);
         }
-    }
+    };
     // One thread: what the server sent first is printed first.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(run(options, output))),
+        Ok(runtime) => ExitCode::from(runtime.block_on(run(options, settings, output))),
         Err(error) => {
             output.complain(&format!("zkcli: {error}"));
             ExitCode::FAILURE
@@ -68,13 +66,31 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(options: Options, output: Output) -> u8 {
-    output.say(&format!("Connecting to {}", options.server));
-    let settings = Settings {
+/// How sessions are begun, as the options, the environment and the client's configuration say.
+fn settings(options: &Options, output: &Output) -> Result<Settings, String> {
+    let mut environment = Environment::of_system();
+    let config = environment.config();
+    environment.source_neighbours(&config);
+    let client = Client::read(options.client_configuration.as_deref(), &environment)
+        .map_err(|error| error.to_string())?;
+    for notice in &client.notices {
+        output.remark(notice);
+    }
+    let tls = client.tls.map(Tls::new).transpose().map_err(|error| error.to_string())?;
+    let sasl = client.user.map(|(name, password)| {
+        SaslOptions::from(SaslOptions::digest_md5(name, password.expose().to_owned()))
+    });
+    Ok(Settings {
         timeout: Duration::from_millis(u64::from(options.timeout)),
         readonly: options.readonly,
         wait: options.waitforconnection,
-    };
+        tls: tls.map(Arc::new),
+        sasl,
+    })
+}
+
+async fn run(options: Options, settings: Settings, output: Output) -> u8 {
+    output.say(&format!("Connecting to {}", options.server));
     let mut session = Session::new(&options.server, settings, output.clone());
     let begun = session.connect(&options.server).await;
     if let (true, Err(failure)) = (options.waitforconnection, &begun) {

@@ -25,7 +25,8 @@ pub struct Options {
     /// Wait for a connection before anything else, for as long as the session timeout.
     #[arg(long)]
     pub waitforconnection: bool,
-    /// The original's properties of clients, zookeeper.client.* and zookeeper.ssl.*.
+    /// The original's properties of clients: zookeeper.client.secure and zookeeper.ssl.* for TLS, and for SASL
+    /// java.security.auth.login.config, whose section Client has the user. CLIENT_JVMFLAGS may have them too, as -D flags.
     #[arg(long, value_name = "FILE")]
     pub client_configuration: Option<PathBuf>,
     /// Print a JSON object a line: a command's result or error, or an event.

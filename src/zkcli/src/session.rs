@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use zookeeper_client::{Client, Error, SessionState};
+use zookeeper::tls::Tls;
+use zookeeper_client::{Client, Error, SaslOptions, SessionState};
 
 use crate::failure::{Failure, at};
 use crate::output::Output;
+use crate::relay::Relays;
 use crate::watches::Watches;
 
 /// How long the end of a session is waited for: its `closeSession` is on its way.
@@ -21,6 +23,10 @@ pub struct Settings {
     pub readonly: bool,
     /// Whether to go on trying for as long as the timeout.
     pub wait: bool,
+    /// TLS, if it is spoken with the servers.
+    pub tls: Option<Arc<Tls>>,
+    /// Who to be by SASL, if it is used.
+    pub sasl: Option<SaslOptions>,
 }
 
 /// The client of the present session, for those beside the shell (completion); `None` without one.
@@ -32,6 +38,7 @@ pub struct Session {
     pub host: String,
     settings: Settings,
     client: Option<Client>,
+    relays: Option<Relays>,
     /// Whether it was ended on purpose, and is not begun again unasked.
     ended: bool,
     shared: Shared,
@@ -53,6 +60,7 @@ impl Session {
             host: host.to_owned(),
             settings,
             client: None,
+            relays: None,
             ended: false,
             shared: Shared::default(),
             watches: Watches::new(output.clone()),
@@ -84,6 +92,16 @@ impl Session {
         if !self.settings.wait {
             connector = connector.with_fail_eagerly();
         }
+        if let Some(sasl) = self.settings.sasl.clone() {
+            connector = connector.with_sasl(sasl);
+        }
+        self.relays = match &self.settings.tls {
+            None => None,
+            Some(tls) => {
+                Some(Relays::open(tls, host, &self.output).await.map_err(Failure::Malformed)?)
+            }
+        };
+        let host = self.relays.as_ref().map_or(host, |relays| relays.hosts.as_str());
         let client = connector.connect(host).await.map_err(at(""))?;
         let first = if client.session().is_readonly() {
             SessionState::ConnectedReadOnly

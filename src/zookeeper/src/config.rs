@@ -3,6 +3,7 @@
 //! [`keys`] lists every key. Bad values are refused with file and line; keys that nobody knows, and keys without an
 //! effect here, are named.
 
+pub mod client;
 pub(crate) mod ensemble;
 pub mod environment;
 pub mod keys;
@@ -28,6 +29,7 @@ pub use services::{Admin, Metrics};
 pub use storage::Storage;
 use values::{Origin, Values};
 
+use crate::core::LocalSessions;
 use crate::disk;
 
 /// A server's configuration.
@@ -87,6 +89,8 @@ pub struct Config {
     pub commit_log_count: usize,
     /// Connections that may wait to be accepted, as given; −1 for the system's own idea.
     pub listen_backlog: i32,
+    /// What new sessions are, in an ensemble.
+    pub local_sessions: LocalSessions,
     /// Whether connections of clients have TCP keep-alive.
     pub client_keep_alive: bool,
     /// Time in which a new connection must ask for its session.
@@ -207,6 +211,7 @@ impl Config {
             is_dynamic: values.boolean("reconfigEnabled")?,
             snapshot_size_factor: values.part("snapshotSizeFactor", 0.33)?,
             read_only: values.boolean("readonlymode.enabled")?,
+            local_sessions: local_sessions(&values)?,
             security,
             storage: Storage::read(&values)?,
             data_dir,
@@ -244,6 +249,16 @@ impl Config {
             notices: values.notices,
         })
     }
+}
+
+fn local_sessions(values: &Values) -> Result<LocalSessions, ConfigError> {
+    let is_enabled = values.boolean("localSessionsEnabled")?;
+    let is_upgraded = values.boolean("localSessionsUpgradingEnabled")?;
+    Ok(match (is_enabled, is_upgraded) {
+        (false, _) => LocalSessions::Off,
+        (true, false) => LocalSessions::Kept,
+        (true, true) => LocalSessions::Upgraded,
+    })
 }
 
 fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {

@@ -8,6 +8,7 @@ mod authenticate;
 mod connect;
 mod following;
 mod leading;
+mod local;
 mod read;
 mod read_only;
 mod reconfig;
@@ -35,6 +36,7 @@ pub(crate) use apply::owner;
 pub use connect::password;
 pub use following::Forward;
 pub(crate) use following::read_touched;
+pub use local::LocalSessions;
 
 pub use reconfig::Changes;
 
@@ -83,6 +85,8 @@ pub struct Settings {
     pub nonce_seed: [u8; 32],
     /// `digest.enabled`.
     pub digests: bool,
+    /// What new sessions are, in an ensemble.
+    pub local_sessions: LocalSessions,
 }
 
 #[cfg(test)]
@@ -101,6 +105,7 @@ impl Settings {
             auth: Arc::default(),
             nonce_seed: [0; 32],
             digests: true,
+            local_sessions: LocalSessions::Off,
         }
     }
 }
@@ -110,6 +115,7 @@ struct Session {
     timeout_ms: i32,
     expires_ms: i64,
     connection: Option<ConnectionId>,
+    scope: local::Scope,
 }
 
 /// What is known of a connection.
@@ -216,7 +222,8 @@ impl Core {
             .into_iter()
             .map(|(id, timeout_ms)| {
                 let expires_ms = now_ms + i64::from(timeout_ms) + settings.tick_ms;
-                (id, Session { timeout_ms, expires_ms, connection: None })
+                let scope = local::Scope::Global;
+                (id, Session { timeout_ms, expires_ms, connection: None, scope })
             })
             .collect();
         // Beyond those that are known, should the clock have gone back.
@@ -263,9 +270,10 @@ impl Core {
         self.zxid
     }
 
-    /// Sessions and their timeouts in ms, as a snapshot holds them.
+    /// Sessions and their timeouts in ms, as a snapshot holds them: without those that only this server knows.
     pub fn sessions(&self) -> Vec<(i64, i32)> {
-        self.sessions.iter().map(|(id, session)| (*id, session.timeout_ms)).collect()
+        let global = self.sessions.iter().filter(|(_, one)| one.scope == local::Scope::Global);
+        global.map(|(id, session)| (*id, session.timeout_ms)).collect()
     }
 
     pub(crate) fn connections(&self) -> impl Iterator<Item = &Connection> {
@@ -326,9 +334,10 @@ impl Core {
         }
     }
 
-    /// When each session ends if nothing comes, in ms.
+    /// When each session ends if nothing comes, in ms; those that only this server knows left out.
     pub fn session_ends(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
-        self.sessions.iter().map(|(id, session)| (*id, session.expires_ms))
+        let others = self.sessions.iter().filter(|(_, one)| one.scope != local::Scope::Local);
+        others.map(|(id, session)| (*id, session.expires_ms))
     }
 
     /// Numbers of data watches: connections, paths, watches.
@@ -454,6 +463,15 @@ impl Core {
             self.close(from);
             return;
         }
+        match self.upgrade(session, &request) {
+            local::Upgrade::Unneeded => {}
+            local::Upgrade::Needed(timeout_ms) => self.upgrade_here(session, timeout_ms, wall_ms),
+            local::Upgrade::Refused => {
+                self.fail(session, xid, wall_ms, Code::EphemeralOnLocalSession);
+                self.reply(from, xid, self.zxid, Err(Code::EphemeralOnLocalSession));
+                return;
+            }
+        }
         let result = match request {
             Request::Create(_)
             | Request::Delete { .. }
@@ -518,6 +536,9 @@ impl Core {
     }
 
     fn close_session(&mut self, session: i64, cxid: i32, wall_ms: i64) {
+        if self.end_local(session) {
+            return;
+        }
         let paths = self.tree.ephemerals(session);
         self.commit(session, cxid, wall_ms, Txn::CloseSession { paths });
     }

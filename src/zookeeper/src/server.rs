@@ -291,6 +291,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         auth: Arc::new(config.security.auth.clone()),
         nonce_seed: rand::random(),
         digests: config.storage.digests,
+        local_sessions: config.local_sessions,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod environment;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ impl View<'_> {
             ("ephemerals_count", whole(tree.ephemeral_count())),
             ("approximate_data_size", whole(tree.data_size())),
             ("global_sessions", whole(self.core.session_ends().count())),
-            ("local_sessions", Number::Whole(0)),
+            ("local_sessions", whole(self.core.local_session_ends().count())),
             ("open_file_descriptor_count", Number::Whole(environment::open_files())),
             ("max_file_descriptor_count", Number::Whole(environment::open_files_max())),
             ("connection_drop_probability", Number::Decimal(self.metrics.drop_chance())),
@@ -181,20 +182,23 @@ impl View<'_> {
 
     /// Sessions by when they end if nothing is heard of them, on the core's clock. Only where sessions are tracked:
     /// not on followers.
-    pub fn session_ends(&self) -> std::collections::BTreeMap<i64, Vec<i64>> {
-        let mut sets = std::collections::BTreeMap::<i64, Vec<i64>>::new();
-        if self.tracks_sessions() {
-            for (session, end) in self.core.session_ends() {
-                sets.entry(end).or_default().push(session);
-            }
-        }
-        sets
+    pub fn session_ends(&self) -> BTreeMap<i64, Vec<i64>> {
+        if self.tracks_sessions() { by_end(self.core.session_ends()) } else { BTreeMap::new() }
     }
 
     /// Whether this server ends sessions, alone or as a leader.
     pub fn tracks_sessions(&self) -> bool {
         matches!(self.core.mode, "standalone" | "leader")
     }
+}
+
+/// Sessions by when they end.
+pub(crate) fn by_end(ends: impl Iterator<Item = (i64, i64)>) -> BTreeMap<i64, Vec<i64>> {
+    let mut sets = BTreeMap::<i64, Vec<i64>>::new();
+    for (session, end) in ends {
+        sets.entry(end).or_default().push(session);
+    }
+    sets
 }
 
 /// Files of a data directory and their bytes; their room for more counts, as in the original.

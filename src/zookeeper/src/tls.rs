@@ -56,8 +56,8 @@ pub enum Version {
 /// What the configuration says of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Own key and certificates.
-    pub key_store: File,
+    /// Own key and certificates; a client may have none.
+    pub key_store: Option<File>,
     /// Whom to trust; none where nobody is asked for a certificate.
     pub trust_store: Option<File>,
     /// Whether those who connect must show a certificate.
@@ -103,7 +103,7 @@ pub enum TlsError {
 /// What is made of the files.
 #[derive(Debug, Clone)]
 struct Loaded {
-    server: Arc<ServerConfig>,
+    server: Option<Arc<ServerConfig>>,
     client: Option<Arc<ClientConfig>>,
 }
 
@@ -165,7 +165,10 @@ impl Tls {
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let ip = stream.peer_addr()?.ip().to_canonical();
         let loaded = self.loaded();
-        let accepting = TlsAcceptor::from(loaded.server).accept(stream);
+        let server = loaded
+            .server
+            .ok_or_else(|| io::Error::other("there is no key store to accept connections with"))?;
+        let accepting = TlsAcceptor::from(server).accept(stream);
         let stream = tokio::time::timeout(HANDSHAKE_LIMIT, accepting)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))?
@@ -256,7 +259,9 @@ fn explain(error: io::Error) -> io::Error {
 
 /// When the files were last changed.
 fn changed(settings: &Settings) -> Vec<Option<SystemTime>> {
-    std::iter::once(&settings.key_store)
+    settings
+        .key_store
+        .iter()
         .chain(&settings.trust_store)
         .map(|file| std::fs::metadata(&file.path).and_then(|file| file.modified()).ok())
         .collect()
@@ -273,7 +278,8 @@ fn load(settings: &Settings) -> Result<Loaded, TlsError> {
             Version::Tls13 => &rustls::version::TLS13,
         })
         .collect();
-    let identity = settings.key_store.identity()?;
+    let identity = settings.key_store.as_ref().map(|file| Ok((file, file.identity()?)));
+    let identity = identity.transpose()?;
     let trust = match &settings.trust_store {
         None => None,
         Some(file) => {
@@ -283,28 +289,30 @@ fn load(settings: &Settings) -> Result<Loaded, TlsError> {
             Some(Arc::new(trust))
         }
     };
-    let server =
-        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions);
-    let server = server.map_err(setup)?;
-    let server = match (&trust, settings.client_auth) {
-        (_, ClientAuth::None) => server.with_no_client_auth(),
-        (Some(trust), _) => server.with_client_cert_verifier(trust.clone()),
-        (None, _) => {
-            return Err(TlsError::Setup(
-                "certificates of those who connect can't be checked without a trust store"
-                    .to_owned(),
-            ));
+    let server = match &identity {
+        None => None,
+        Some((file, identity)) => {
+            let server = ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&versions)
+                .map_err(setup)?;
+            let server = match (&trust, settings.client_auth) {
+                (_, ClientAuth::None) => server.with_no_client_auth(),
+                (Some(trust), _) => server.with_client_cert_verifier(trust.clone()),
+                (None, _) => {
+                    return Err(TlsError::Setup(
+                        "certificates of those who connect can't be checked without a trust store"
+                            .to_owned(),
+                    ));
+                }
+            };
+            let mut server = server
+                .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+                .map_err(|error| wrong_key(file, &error))?;
+            // A session that is taken up again was trusted by what is trusted now.
+            server.session_storage = ServerSessionMemoryCache::new(1024);
+            Some(Arc::new(server))
         }
     };
-    let wrong_key = |error: rustls::Error| TlsError::Store {
-        path: settings.key_store.path.clone(),
-        reason: error.to_string(),
-    };
-    let mut server = server
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(wrong_key)?;
-    // A session that is taken up again was trusted by what is trusted now.
-    server.session_storage = ServerSessionMemoryCache::new(1024);
     let client = match trust {
         None => None,
         Some(trust) => {
@@ -312,13 +320,21 @@ fn load(settings: &Settings) -> Result<Loaded, TlsError> {
                 .with_protocol_versions(&versions)
                 .map_err(setup)?
                 .dangerous()
-                .with_custom_certificate_verifier(trust)
-                .with_client_auth_cert(identity.chain, identity.key)
-                .map_err(wrong_key)?;
+                .with_custom_certificate_verifier(trust);
+            let client = match identity {
+                None => client.with_no_client_auth(),
+                Some((file, identity)) => client
+                    .with_client_auth_cert(identity.chain, identity.key)
+                    .map_err(|error| wrong_key(file, &error))?,
+            };
             Some(Arc::new(client))
         }
     };
-    Ok(Loaded { server: Arc::new(server), client })
+    Ok(Loaded { server, client })
+}
+
+fn wrong_key(file: &File, error: &rustls::Error) -> TlsError {
+    TlsError::Store { path: file.path.clone(), reason: error.to_string() }
 }
 
 /// The library's cryptography with the suites that are named.

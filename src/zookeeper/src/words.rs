@@ -270,16 +270,15 @@ fn configuration(view: &View) -> String {
 
 fn dump(view: &View) -> String {
     let mut text = "SessionTracker dump:\n".to_owned();
-    if view.tracks_sessions() {
-        let sets = view.session_ends();
-        let count: usize = sets.values().map(Vec::len).sum();
-        let _ = writeln!(text, "Session Sets ({})/({count}):", sets.len());
-        for (end, sessions) in &sets {
-            let _ = writeln!(text, "{} expire at {}:", sessions.len(), date(view.wall_of(*end)));
-            for session in sessions {
-                let _ = writeln!(text, "\t0x{session:x}");
-            }
+    if view.core.has_local_sessions() {
+        text.push_str("Local ");
+        session_sets(view, &status::by_end(view.core.local_session_ends()), &mut text);
+        if view.tracks_sessions() {
+            text.push_str("Global ");
         }
+    }
+    if view.tracks_sessions() {
+        session_sets(view, &view.session_ends(), &mut text);
     } else {
         let sessions = view.core.sessions();
         let _ = writeln!(text, "Global Sessions({}):", sessions.len());
@@ -298,6 +297,17 @@ fn dump(view: &View) -> String {
     }
     connections(view, &mut text);
     text
+}
+
+fn session_sets(view: &View, sets: &BTreeMap<i64, Vec<i64>>, text: &mut String) {
+    let count: usize = sets.values().map(Vec::len).sum();
+    let _ = writeln!(text, "Session Sets ({})/({count}):", sets.len());
+    for (end, sessions) in sets {
+        let _ = writeln!(text, "{} expire at {}:", sessions.len(), date(view.wall_of(*end)));
+        for session in sessions {
+            let _ = writeln!(text, "\t0x{session:x}");
+        }
+    }
 }
 
 /// Connections by when they end if nothing comes: with their session, or soon if they have none yet.

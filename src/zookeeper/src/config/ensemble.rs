@@ -30,6 +30,8 @@ pub struct Ensemble {
     pub standalone: bool,
     /// `quorumListenOnAllIPs`: whether to listen for members at every address of the host.
     pub listens_everywhere: bool,
+    /// `multiAddress.enabled`: whether a server may have several addresses.
+    pub takes_several: bool,
     /// `zoo.cfg`, beside which the files of configurations are.
     pub file: PathBuf,
     /// Whether the servers are in `zoo.cfg` itself.
@@ -74,6 +76,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
     let lines = dynamic.as_ref().unwrap_or(values);
     let servers = lines.given.iter().filter(|(key, _)| is_of_servers(key) || *key == "version");
     let current = Configuration::read(servers.map(|(key, value)| (&**key, &*value.text)))
+        .and_then(|read| read.check_ids().map(|()| read))
         .map_err(|wrong| lines.error(&wrong.key, wrong.reason))?;
     let standalone = values.boolean_or("standaloneEnabled", true)?;
     if current.servers().is_empty() {
@@ -83,7 +86,8 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         return Ok(None);
     }
     let several = current.servers().iter().find(|(_, server)| server.addresses.len() > 1);
-    if let (Some((id, _)), false) = (several, values.boolean("multiAddress.enabled")?) {
+    let takes_several = values.boolean("multiAddress.enabled")?;
+    if let (Some((id, _)), false) = (several, takes_several) {
         return Err(lines.error(
             &format!("server.{id}"),
             "several addresses need multiAddress.enabled=true on each server",
@@ -117,6 +121,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         is_dynamic: values.boolean("reconfigEnabled")?,
         standalone,
         listens_everywhere: values.boolean("quorumListenOnAllIPs")?,
+        takes_several,
         file: values.path.clone(),
         is_static: dynamic.is_none(),
     };

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Variables that hold flags for the JVM, the ones that win last.
 const FLAGS: [&str; 3] = ["JAVA_OPTS", "SERVER_JVMFLAGS", "JVMFLAGS"];
+/// The same for clients (`zkCli.sh`).
+const CLIENT_FLAGS: [&str; 2] = ["CLIENT_JVMFLAGS", "JVMFLAGS"];
 /// Files of the whole system that set variables.
 const SYSTEM_FILES: [&str; 2] = ["/etc/default/zookeeper", "/etc/sysconfig/zookeeper"];
 /// Files beside `zoo.cfg` that set variables, in the order that the original's scripts read them.
@@ -133,11 +135,28 @@ impl Environment {
 
     /// The `-D` flags, those that win last.
     pub fn flags(&self) -> Vec<Flag> {
+        let mut flags = self.flags_in(&FLAGS);
+        if self.get("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some() {
+            flags.push(Flag {
+                key: "zookeeper.datadir.autocreate".to_owned(),
+                value: "false".to_owned(),
+                origin: "ZOO_DATADIR_AUTOCREATE_DISABLE".to_owned(),
+            });
+        }
+        flags
+    }
+
+    /// The `-D` flags of clients, those that win last.
+    pub fn client_flags(&self) -> Vec<Flag> {
+        self.flags_in(&CLIENT_FLAGS)
+    }
+
+    fn flags_in(&self, variables: &[&str]) -> Vec<Flag> {
         let mut flags = Vec::new();
-        for variable in FLAGS {
-            let Some((text, file)) = self.variables.get(variable) else { continue };
+        for variable in variables {
+            let Some((text, file)) = self.variables.get(*variable) else { continue };
             let origin = file.as_ref().map_or_else(
-                || variable.to_owned(),
+                || (*variable).to_owned(),
                 |file| format!("{}: {variable}", file.display()),
             );
             for word in words(text) {
@@ -149,13 +168,6 @@ impl Environment {
                     origin: origin.clone(),
                 });
             }
-        }
-        if self.get("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some() {
-            flags.push(Flag {
-                key: "zookeeper.datadir.autocreate".to_owned(),
-                value: "false".to_owned(),
-                origin: "ZOO_DATADIR_AUTOCREATE_DISABLE".to_owned(),
-            });
         }
         flags
     }

@@ -111,12 +111,12 @@ pub const KEYS: &[Key] = &[
     )),
     file("secureClientPort", "", "Port for clients that speak TLS."),
     file("secureClientPortAddress", "0.0.0.0", "Address that the TLS port is opened on."),
-    missing(file("localSessionsEnabled", "false", "Sessions that only their server knows.")),
-    missing(file(
+    file("localSessionsEnabled", "false", "Sessions that only their server knows."),
+    file(
         "localSessionsUpgradingEnabled",
         "false",
         "Local sessions become global when they need it.",
-    )),
+    ),
     bare(
         "readonlymode.enabled",
         "false",

@@ -80,6 +80,7 @@ impl SessionBucket {
         let is_weighted = values.boolean("connection_throttle_weight_enabled")?;
         let local = positive("connection_throttle_local_session_weight", 1)?;
         let new = positive("connection_throttle_global_session_weight", 3)?.max(local);
+        let is_local = values.boolean("localSessionsEnabled")?;
         let renew = positive("connection_throttle_renew_session_weight", 2)?.max(local);
         // Tokens are of new sessions: with weights there are as many more of them.
         let scale = if is_weighted { new } else { 1 };
@@ -95,7 +96,11 @@ impl SessionBucket {
             drop_increase: values.part("connection_throttle_drop_increase", 0.02)?,
             drop_decrease: values.part("connection_throttle_drop_decrease", 0.002)?,
             decrease_ratio: values.part("connection_throttle_decrease_ratio", 0.0)?,
-            new_weight: if is_weighted { new } else { 1 },
+            new_weight: match (is_weighted, is_local) {
+                (false, _) => 1,
+                (true, false) => new,
+                (true, true) => local,
+            },
             renew_weight: if is_weighted { renew } else { 1 },
         };
         Ok((tokens_max > 0).then_some(bucket))

@@ -36,7 +36,7 @@ impl Security {
         let secure_address = listen_address(values, "secureClientPort", "secureClientPortAddress")?;
         let unifies_ports = values.boolean("client.portUnification")?;
         let wants_tls = secure_address.is_some() || unifies_ports;
-        let tls = if wants_tls { Some(reader.tls("ssl.")?) } else { None };
+        let tls = if wants_tls { Some(reader.tls(Side::Clients)?) } else { None };
         let jaas = reader.jaas()?;
         let auth = reader.auth(wants_tls, jaas.as_ref())?;
         let quorum = reader.quorum(jaas.as_ref())?;
@@ -46,13 +46,24 @@ impl Security {
     }
 }
 
-struct Reader<'a> {
-    values: &'a Values,
-    warnings: Vec<String>,
+/// Which end of which connections keys are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A server's, with clients.
+    Clients,
+    /// A server's, with other members.
+    Members,
+    /// A client's.
+    Client,
+}
+
+pub(super) struct Reader<'a> {
+    pub(super) values: &'a Values,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Reader<'_> {
-    fn text(&self, key: &str) -> Option<&str> {
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.values.text(key).filter(|text| !text.is_empty())
     }
 
@@ -66,10 +77,11 @@ impl Reader<'_> {
         found
     }
 
-    /// The keys of TLS with this prefix: `ssl.` or `ssl.quorum.`.
-    fn tls(&mut self, prefix: &str) -> Result<tls::Settings, ConfigError> {
+    /// The keys of TLS.
+    pub(super) fn tls(&mut self, side: Side) -> Result<tls::Settings, ConfigError> {
+        let is_quorum = side == Side::Members;
+        let prefix = if is_quorum { "ssl.quorum." } else { "ssl." };
         let key = |name: &str| format!("{prefix}{name}");
-        let is_quorum = prefix.contains("quorum");
         for (name, reason) in [
             (
                 "crl",
@@ -86,6 +98,7 @@ impl Reader<'_> {
             return Err(self.values.error(&key("context.supplier.class"), reason));
         }
         let client_auth = match self.text(&key("clientAuth")).map(str::to_ascii_lowercase) {
+            _ if side == Side::Client => ClientAuth::None,
             None => ClientAuth::Need,
             Some(text) => match text.as_str() {
                 "need" => ClientAuth::Need,
@@ -97,18 +110,20 @@ impl Reader<'_> {
                 }
             },
         };
-        let Some(key_store) = self.store(&key("keyStore"))? else {
+        let key_store = self.store(&key("keyStore"))?;
+        if key_store.is_none() && side != Side::Client {
             return Err(self.values.whole(format!(
                 "{} is not set, but TLS needs a key and a certificate",
                 key("keyStore.location")
             )));
-        };
+        }
         let trust_store = self.store(&key("trustStore"))?;
-        if trust_store.is_none() && (client_auth != ClientAuth::None || is_quorum) {
-            let hint = if is_quorum {
-                String::new()
-            } else {
-                format!("; set it, or {}=none if nobody is to show one", key("clientAuth"))
+        if trust_store.is_none() && (client_auth != ClientAuth::None || side != Side::Clients) {
+            let hint = match side {
+                Side::Clients => {
+                    format!("; set it, or {}=none if nobody is to show one", key("clientAuth"))
+                }
+                Side::Members | Side::Client => String::new(),
             };
             return Err(self.values.whole(format!(
                 "{} is not set, but certificates are to be checked{hint}",
@@ -185,7 +200,7 @@ impl Reader<'_> {
         Ok(Some(tls::File { path, password, kind }))
     }
 
-    fn jaas(&mut self) -> Result<Option<Jaas>, ConfigError> {
+    pub(super) fn jaas(&mut self) -> Result<Option<Jaas>, ConfigError> {
         let Some(path) = self.text(JAAS_FILE).map(PathBuf::from) else { return Ok(None) };
         self.warnings.extend(secret::exposure(&path));
         let text = fs::read_to_string(&path)
@@ -195,7 +210,7 @@ impl Reader<'_> {
     }
 
     /// What is wrong with the file of users.
-    fn wrong_jaas(&self, reason: String) -> ConfigError {
+    pub(super) fn wrong_jaas(&self, reason: String) -> ConfigError {
         let path = Path::new(self.text(JAAS_FILE).unwrap_or(JAAS_FILE)).to_owned();
         ConfigError::Whole { path, reason }
     }
@@ -301,7 +316,7 @@ impl Reader<'_> {
     fn quorum(&mut self, jaas: Option<&Jaas>) -> Result<quorum::Settings, ConfigError> {
         let dials_tls = self.values.boolean("sslQuorum")?;
         let takes_both = self.values.boolean("portUnification")?;
-        let tls = if dials_tls || takes_both { Some(self.tls("ssl.quorum.")?) } else { None };
+        let tls = if dials_tls || takes_both { Some(self.tls(Side::Members)?) } else { None };
         let sasl = self.quorum_sasl(jaas)?;
         Ok(quorum::Settings { tls, dials_tls, takes_both, sasl })
     }
@@ -370,6 +385,7 @@ mod tests {
         assert_eq!((tls.client_auth, tls.versions), (ClientAuth::Need, vec![Version::Tls12]));
         assert!(tls.checks_servers && !tls.checks_clients && !tls.asks_names && !tls.reloads);
         let trust_store = tls.trust_store.unwrap();
+        assert!(tls.key_store.is_some());
         assert_eq!((trust_store.kind, trust_store.password.expose()), (Kind::Binary, "secret"));
         let members = security(
             "sslQuorum=true\nssl.quorum.keyStore.location=/k\nssl.quorum.keyStore.type=pkcs12\nssl.quorum.trustStore.location=/t.pem\nssl.quorum.enabledProtocols=TLSv1.3, TLSv1.2,TLSv1",

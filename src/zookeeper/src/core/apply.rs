@@ -7,6 +7,7 @@ use jute::records::Acl;
 use jute::request::opcode;
 use jute::txn::{CONFIG_NODE, Txn};
 
+use super::local::Scope;
 use super::{ConnectionId, Core, Session};
 use crate::acl::{self, perms};
 use crate::metrics::{Counter, Set, Summary};
@@ -39,11 +40,13 @@ impl Core {
     pub(super) fn apply(&mut self, session: i64, zxid: i64, time: i64, txn: &Txn) {
         match txn {
             Txn::CreateSession { timeout } => {
-                self.sessions.entry(session).or_insert(Session {
+                let known = self.sessions.entry(session).or_insert(Session {
                     timeout_ms: *timeout,
                     expires_ms: i64::MAX,
                     connection: None,
+                    scope: Scope::Global,
                 });
+                known.scope = Scope::Global;
             }
             Txn::CloseSession { paths } => {
                 self.sessions.remove(&session);

@@ -4,6 +4,7 @@ use jute::Writer;
 use jute::records::ConnectRequest;
 use jute::txn::Txn;
 
+use super::local::Scope;
 use super::{ConnectionId, Core, Session};
 use crate::metrics::Counter;
 
@@ -43,6 +44,8 @@ impl Core {
         let session = if request.session == 0 && self.is_suspended {
             self.close(from);
             return;
+        } else if request.session == 0 && self.has_local_sessions() {
+            self.begin_local(now_ms, from, timeout_ms)
         } else if request.session == 0 {
             let session = self.next_session;
             self.next_session += 1;
@@ -63,6 +66,7 @@ impl Core {
             timeout_ms,
             expires_ms: 0,
             connection: None,
+            scope: Scope::Global,
         });
         entry.timeout_ms = timeout_ms;
         let other = entry.connection.replace(from).filter(|other| *other != from);

@@ -10,6 +10,7 @@ use jute::request::{Request, opcode};
 use jute::txn::{Entry, Txn};
 use jute::{Code, Reader, Writer};
 
+use super::local::Upgrade;
 use super::read_only::Visit;
 use super::{ConnectionId, Core, State, password};
 use crate::metrics::Counter;
@@ -48,6 +49,7 @@ impl Ensemble {
 #[derive(Debug)]
 enum Queued {
     Write { cxid: i32 },
+    Refused { xid: i32 },
     Sync { xid: i32, path: String },
     Frame(Vec<u8>),
 }
@@ -94,6 +96,7 @@ impl Core {
             self.close(id);
         }
         self.ensemble = Ensemble::default();
+        self.forget_local();
     }
 
     /// What is to go to the leader since the last call.
@@ -111,15 +114,19 @@ impl Core {
     }
 
     /// [`Core::frame`] of a server that follows.
-    pub fn follower_frame(&mut self, from: ConnectionId, frame: &[u8]) {
+    pub fn follower_frame(&mut self, now_ms: i64, from: ConnectionId, frame: &[u8]) {
         self.received += 1;
         let Some(connection) = self.connections.get_mut(&from) else { return };
         connection.received += 1;
         let Some(session) = connection.session else {
-            self.open_session(from, frame);
+            self.open_session(now_ms, from, frame);
             return;
         };
-        self.ensemble.touched.insert(session);
+        if self.is_local(session) {
+            self.touch(session, now_ms);
+        } else {
+            self.ensemble.touched.insert(session);
+        }
         let Ok(framed) = Request::decode(frame) else {
             self.close(from);
             return;
@@ -133,15 +140,28 @@ impl Core {
             self.close(from);
             return;
         }
+        let upgrade = framed
+            .request
+            .as_ref()
+            .map_or(Upgrade::Unneeded, |request| self.upgrade(session, request));
+        if let Upgrade::Needed(timeout_ms) = upgrade {
+            self.ask_upgrade(from, session, timeout_ms);
+        }
         let queued = match &framed.request {
+            Ok(_) if upgrade == Upgrade::Refused => {
+                let refused = Queued::Refused { xid: framed.xid };
+                self.ensemble.queues.entry(from).or_default().push_back(refused);
+                self.answer_waiting(from);
+                return;
+            }
+            Ok(Request::CloseSession) if self.is_local(session) => {
+                self.answer_in_turn(from, session, frame);
+                return;
+            }
             Ok(request) if self.is_forwarded(request) => Queued::Write { cxid: framed.xid },
             Ok(Request::Sync { path }) => Queued::Sync { xid: framed.xid, path: path.clone() },
             _ => {
-                if self.ensemble.queues.get(&from).is_none_or(VecDeque::is_empty) {
-                    self.answer(from, session, frame);
-                } else if let Some(queue) = self.ensemble.queues.get_mut(&from) {
-                    queue.push_back(Queued::Frame(frame.to_vec()));
-                }
+                self.answer_in_turn(from, session, frame);
                 return;
             }
         };
@@ -173,6 +193,18 @@ impl Core {
         }
     }
 
+    /// Answers now, or behind what waits for the leader.
+    fn answer_in_turn(&mut self, from: ConnectionId, session: i64, frame: &[u8]) {
+        match self.ensemble.queues.get_mut(&from) {
+            Some(queue) if !queue.is_empty() => queue.push_back(Queued::Frame(frame.to_vec())),
+            _ => self.answer(from, session, frame),
+        }
+    }
+
+    pub(super) fn push_forward(&mut self, forward: Forward) {
+        self.ensemble.forwards.push(forward);
+    }
+
     /// What is answered without the leader.
     fn answer(&mut self, from: ConnectionId, session: i64, frame: &[u8]) {
         let Ok(framed) = Request::decode(frame) else { return };
@@ -186,12 +218,18 @@ impl Core {
             Err(_) => Err(Code::MarshallingError),
             Ok(_) if !self.sessions.contains_key(&session) => Err(Code::SessionExpired),
             Ok(Request::Create(_)) => Err(Code::Unimplemented),
+            Ok(Request::CloseSession) => {
+                self.end_local(session);
+                self.reply(from, xid, self.zxid, Ok(Writer::new()));
+                self.close(from);
+                return;
+            }
             Ok(request) => self.read(from, session, request),
         };
         self.reply(from, xid, self.zxid, result);
     }
 
-    fn open_session(&mut self, from: ConnectionId, frame: &[u8]) {
+    fn open_session(&mut self, now_ms: i64, from: ConnectionId, frame: &[u8]) {
         self.metrics.count(Counter::ConnectionRequestCount);
         let Ok(request) = ConnectRequest::decode(frame) else {
             self.close(from);
@@ -206,7 +244,15 @@ impl Core {
             .timeout
             .clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
         let opening = Opening { connection: from, timeout_ms, read_only: request.read_only };
-        if request.session == 0 {
+        if request.session == 0 && self.has_local_sessions() {
+            let session = self.begin_local(now_ms, from, timeout_ms);
+            self.ensemble.opening.insert(session, opening);
+            self.validated(session, true);
+        } else if self.is_local(request.session) && request.password == password(request.session) {
+            self.touch(request.session, now_ms);
+            self.ensemble.opening.insert(request.session, opening);
+            self.validated(request.session, true);
+        } else if request.session == 0 {
             let session = self.next_session;
             self.next_session += 1;
             let mut data = Writer::new();
@@ -261,10 +307,17 @@ impl Core {
 
     fn answer_waiting(&mut self, from: ConnectionId) {
         while let Some(queue) = self.ensemble.queues.get_mut(&from) {
-            if !matches!(queue.front(), Some(Queued::Frame(_))) {
-                return;
-            }
-            let Some(Queued::Frame(frame)) = queue.pop_front() else { return };
+            let is_next =
+                |queued: &mut Queued| matches!(queued, Queued::Frame(_) | Queued::Refused { .. });
+            let Some(queued) = queue.pop_front_if(is_next) else { return };
+            let frame = match queued {
+                Queued::Frame(frame) => frame,
+                Queued::Refused { xid } => {
+                    self.reply(from, xid, self.zxid, Err(Code::EphemeralOnLocalSession));
+                    continue;
+                }
+                Queued::Write { .. } | Queued::Sync { .. } => return,
+            };
             let Some(session) = self.connections.get(&from).and_then(|one| one.session) else {
                 return;
             };
@@ -369,7 +422,7 @@ pub(crate) fn read_touched(data: &[u8]) -> Vec<(i64, i32)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::core::{Effect, Settings};
 
@@ -382,35 +435,77 @@ mod tests {
     }
 
     /// A leader and a follower with a client, and what the client was sent.
-    struct Pair {
-        leader: Core,
-        follower: Core,
-        replies: Vec<(i32, i32)>,
+    pub(in crate::core) struct Pair {
+        pub(in crate::core) leader: Core,
+        pub(in crate::core) follower: Core,
+        pub(in crate::core) replies: Vec<(i32, i32)>,
+    }
+
+    /// The first frame of a client.
+    fn hello() -> Vec<u8> {
+        let mut hello = Writer::new();
+        hello.int(0).long(0).int(30_000).long(0).buffer(Some(&[0; 16])).boolean(false);
+        hello.into_bytes()
     }
 
     impl Pair {
         fn new() -> Self {
-            let mut leader = Core::new(settings(), State::default(), 0);
-            let mut follower = Core::new(settings(), State::default(), 0);
+            Self::with(|_| {})
+        }
+
+        pub(in crate::core) fn with(change: impl Fn(&mut Settings)) -> Self {
+            let mut settings = settings();
+            change(&mut settings);
+            let mut leader = Core::new(settings.clone(), State::default(), 0);
+            let mut follower = Core::new(settings, State::default(), 0);
             leader.lead(0, 1 << 32);
             follower.set_server_id(2);
             follower.follow(1 << 32, false);
             follower.opened(0, CLIENT, "c:1", Vec::new());
             let mut pair = Self { leader, follower, replies: Vec::new() };
-            let mut hello = Writer::new();
-            hello.int(0).long(0).int(30_000).long(0).buffer(Some(&[0; 16])).boolean(false);
-            pair.follower.follower_frame(CLIENT, hello.as_bytes());
+            pair.follower.follower_frame(0, CLIENT, &hello());
             pair.exchange();
             pair.replies.clear();
             pair
         }
 
-        fn ask(&mut self, xid: i32, kind: i32, body: impl FnOnce(&mut Writer)) {
+        pub(in crate::core) fn ask(&mut self, xid: i32, kind: i32, body: impl FnOnce(&mut Writer)) {
             let mut frame = Writer::new();
             frame.int(xid).int(kind);
             body(&mut frame);
-            self.follower.follower_frame(CLIENT, frame.as_bytes());
+            self.follower.follower_frame(0, CLIENT, frame.as_bytes());
             self.collect();
+        }
+
+        /// The session of a client of the leader's own.
+        pub(in crate::core) fn leader_session(&mut self) -> i64 {
+            self.leader.opened(0, CLIENT, "c:1", Vec::new());
+            self.leader.frame(0, 0, CLIENT, &hello());
+            self.leader.take_effects();
+            self.leader.connections().find_map(|connection| connection.session).unwrap()
+        }
+
+        /// What a client of the leader's own is answered: xid and code.
+        pub(in crate::core) fn ask_leader(
+            &mut self,
+            xid: i32,
+            kind: i32,
+            body: impl FnOnce(&mut Writer),
+        ) -> (i32, i32) {
+            self.leader_session();
+            let mut frame = Writer::new();
+            frame.int(xid).int(kind);
+            body(&mut frame);
+            self.leader.frame(0, 0, CLIENT, frame.as_bytes());
+            let effects = self.leader.take_effects();
+            let reply = effects.iter().find_map(|effect| match effect {
+                Effect::Send(_, body) => Some(body),
+                _ => None,
+            });
+            let mut reader = Reader::new(reply.unwrap());
+            let (xid, _, code) =
+                (reader.int().unwrap(), reader.long().unwrap(), reader.int().unwrap());
+            (xid, code)
         }
 
         fn collect(&mut self) {
@@ -425,7 +520,7 @@ mod tests {
         }
 
         /// Requests go to the leader, transactions come back.
-        fn exchange(&mut self) {
+        pub(in crate::core) fn exchange(&mut self) {
             for forward in self.follower.take_forwards() {
                 if let Forward::Request(data, ids) = forward {
                     self.leader.forwarded(0, 0, 2, &data, ids);
@@ -441,12 +536,17 @@ mod tests {
     }
 
     fn create(path: &'static str) -> impl FnOnce(&mut Writer) {
+        create_with(path, 0)
+    }
+
+    pub(in crate::core) fn create_with(path: &'static str, flags: i32) -> impl FnOnce(&mut Writer) {
         move |body| {
-            body.string(path).buffer(None).int(1).int(31).string("world").string("anyone").int(0);
+            body.string(path).buffer(None).int(1).int(31);
+            body.string("world").string("anyone").int(flags);
         }
     }
 
-    fn exists(path: &'static str) -> impl FnOnce(&mut Writer) {
+    pub(in crate::core) fn exists(path: &'static str) -> impl FnOnce(&mut Writer) {
         move |body| {
             body.string(path).boolean(false);
         }

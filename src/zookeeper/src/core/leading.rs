@@ -6,6 +6,7 @@ use jute::records::Id;
 use jute::request::{Request, opcode};
 use jute::txn::Txn;
 
+use super::local::Scope;
 use super::{ConnectionId, Core};
 
 /// Stands for the client of another server while its request is prepared.
@@ -29,7 +30,8 @@ impl Core {
 
     /// Whether a client may go on with its session at server `at`; its connection here, if any, ends then.
     pub fn revalidate(&mut self, now_ms: i64, at: i64, session: i64) -> bool {
-        let Some(known) = self.sessions.get(&session) else { return false };
+        let known = self.sessions.get(&session).filter(|known| known.scope != Scope::Local);
+        let Some(known) = known else { return false };
         let connection = known.connection;
         self.touch(session, now_ms);
         self.ensemble.owners.insert(session, at);
@@ -40,8 +42,10 @@ impl Core {
     }
 
     /// Whether requests of a session may come from server `at`.
-    fn may_come_from(&mut self, session: i64, at: i64) -> Result<(), Code> {
-        let known = self.sessions.get(&session).ok_or(Code::SessionExpired)?;
+    fn may_come_from(&mut self, session: i64, at: i64, request: &Request) -> Result<(), Code> {
+        let Some(known) = self.sessions.get(&session) else {
+            return self.may_be_local_elsewhere(session, request);
+        };
         if known.connection.is_some() {
             return Err(Code::SessionMoved);
         }
@@ -67,12 +71,14 @@ impl Core {
             self.touch(session, now_ms);
             return;
         }
-        if let Err(code) = self.may_come_from(session, at) {
+        let request = Request::decode(frame).map(|framed| framed.request);
+        let known = request.as_ref().ok().and_then(|request| request.as_ref().ok());
+        if let Err(code) = self.may_come_from(session, at, known.unwrap_or(&Request::Unknown)) {
             self.fail(session, cxid, wall_ms, code);
             return;
         }
         self.touch(session, now_ms);
-        let Ok(Ok(request)) = Request::decode(frame).map(|framed| framed.request) else {
+        let Ok(Ok(request)) = request else {
             self.fail(session, cxid, wall_ms, Code::MarshallingError);
             return;
         };

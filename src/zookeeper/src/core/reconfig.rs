@@ -6,7 +6,7 @@ use jute::txn::{CONFIG_NODE, Txn};
 
 use super::{ConnectionId, Core};
 use crate::acl::perms;
-use crate::quorum::configuration::Configuration;
+use crate::quorum::configuration::{Configuration, Fault, Wrong};
 
 /// What this server's ensemble is, and what may be made of it.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub struct Changes {
     pub is_enabled: bool,
     /// `standaloneEnabled`: two voters must remain.
     pub keeps_two: bool,
+    /// `multiAddress.enabled`: a server may have several addresses.
+    pub takes_several: bool,
     /// The configuration in force; a server by itself has none.
     pub current: Option<Configuration>,
     /// Of a leader: the voters that have everything, itself included.
@@ -53,18 +55,22 @@ impl Core {
         if *version != -1 && *version != current.version {
             return Err(Code::BadVersion);
         }
+        let refused = |wrong: Wrong| {
+            tracing::warn!("a change of the ensemble is refused: {wrong}");
+            match wrong.fault {
+                Fault::Unreadable => Code::MarshallingError,
+                Fault::Unfit => Code::BadArguments,
+            }
+        };
         let next = match members {
-            Some(members) => Configuration::parse(&members.replace(',', "\n")),
+            Some(members) => Configuration::replaced(members, changes.keeps_two),
             None => current.changed(
                 joining.as_deref().unwrap_or_default(),
                 leaving.as_deref().unwrap_or_default(),
             ),
         };
-        let next = next.map_err(|wrong| {
-            tracing::warn!("a change of the ensemble is refused: {wrong}");
-            Code::BadArguments
-        })?;
-        let next = next.at_version(self.zxid + 1);
+        let next = next.and_then(|next| next.check_addresses(changes.takes_several).map(|()| next));
+        let next = next.map_err(refused)?.at_version(self.zxid + 1);
         if next.voters().count() < if changes.keeps_two { 2 } else { 1 } {
             return Err(Code::BadArguments);
         }
@@ -73,6 +79,8 @@ impl Core {
         }
         let node = self.tree.get(CONFIG_NODE).ok_or(Code::NoNode)?;
         self.check_acl(from, node, perms::WRITE)?;
+        // The original takes such ids, and servers that can't have them never come.
+        next.check_ids().map_err(refused)?;
         Ok(Txn::Reconfig { data: Some(next.to_string().into_bytes()) })
     }
 }
@@ -129,16 +137,32 @@ mod tests {
         };
         let leaving = || request("", "1", "", -1);
         let mut core = core(true);
-        assert_eq!(code(&core, request("", "1", "", 3)), Code::BadVersion);
-        assert_eq!(code(&core, request("", "1,2", "", -1)), Code::BadArguments);
-        assert_eq!(code(&core, request("server.4=d:1:2", "", "", -1)), Code::BadArguments);
         let others = "server.4=d:1:2;3,server.5=e:1:2;3,server.1=a:1:2;3";
-        assert_eq!(code(&core, request("", "", others, -1)), Code::NewConfigNoQuorum);
+        for (joining, leaving, members, version, expected) in [
+            ("", "1", "", 3, Code::BadVersion),
+            ("server.x=d", "1", "", 3, Code::BadVersion),
+            ("", "1,2", "", -1, Code::BadArguments),
+            ("", "x", "", -1, Code::MarshallingError),
+            ("server.4=d:1:2", "", "", -1, Code::BadArguments),
+            ("server.4=d:1:2|e:1:2;3", "", "", -1, Code::BadArguments),
+            ("server.999=d:1:2:observer;3", "", "", -1, Code::BadArguments),
+            ("server.x=d:1:2;3", "", "", -1, Code::MarshallingError),
+            ("", "", others, -1, Code::NewConfigNoQuorum),
+            ("", "", "tickTime=3", -1, Code::BadArguments),
+            ("", "", "version=x", -1, Code::MarshallingError),
+            ("", "", "server.1=a:1:2:observer", -1, Code::MarshallingError),
+        ] {
+            let asked = request(joining, leaving, members, version);
+            assert_eq!(code(&core, asked), expected, "{joining} {leaving} {members} {version}");
+        }
         core.changes.is_under_way = true;
         assert_eq!(code(&core, leaving()), Code::ReconfigInProgress);
         core.changes.is_enabled = false;
         assert_eq!(code(&core, leaving()), Code::ReconfigDisabled);
-        assert_eq!(code(&self::core(false), leaving()), Code::NoAuth);
+        let anyone = self::core(false);
+        assert_eq!(code(&anyone, leaving()), Code::NoAuth);
+        let far = || request("server.999=d:1:2:observer;3", "", "", -1);
+        assert_eq!(code(&anyone, far()), Code::NoAuth);
         let mut alone = self::core(true);
         alone.changes.current = None;
         assert_eq!(code(&alone, leaving()), Code::Unimplemented);

@@ -6,6 +6,7 @@
 use jute::Code;
 use jute::request::opcode;
 
+use super::local::Scope;
 use super::{ConnectionId, Core, Session, State};
 
 impl Core {
@@ -20,7 +21,7 @@ impl Core {
             .into_iter()
             .map(|(id, timeout_ms)| {
                 let connection = sessions.remove(&id).and_then(|session| session.connection);
-                (id, Session { timeout_ms, expires_ms: i64::MAX, connection })
+                (id, Session { timeout_ms, expires_ms: i64::MAX, connection, scope: Scope::Global })
             })
             .collect();
         (self.tree, self.zxid) = (state.tree, state.zxid);

@@ -192,7 +192,7 @@ fn frames() {
                 let length = usize::from(u16::from_be_bytes(*head)).min(after.len());
                 let (frame, next) = after.split_at(length);
                 if is_follower {
-                    core.follower_frame(HERE, frame);
+                    core.follower_frame(0, HERE, frame);
                 } else {
                     core.frame(1, 1, HERE, frame);
                 }

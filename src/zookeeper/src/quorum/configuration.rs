@@ -13,6 +13,8 @@
 //! Without groups and weights a quorum is more than half of the participants. With them it is more than half of the
 //! groups that weigh anything, and in each of these more than half of its weight.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
@@ -79,6 +81,27 @@ pub struct Wrong {
     pub key: String,
     /// What is wrong with its value.
     pub reason: String,
+    /// Which of two errors the original answers when a client asks for it.
+    pub fault: Fault,
+}
+
+/// Kinds of what is wrong, as far as clients can tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// What stands for a number is none, or the roles can't be: `MarshallingError`, as of Java's unchecked exceptions.
+    Unreadable,
+    /// All else (`ConfigException`): `BadArguments`.
+    Unfit,
+}
+
+impl Wrong {
+    fn new(key: &str, reason: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), reason: reason.into(), fault: Fault::Unfit }
+    }
+
+    fn unreadable(key: &str, reason: impl Into<String>) -> Self {
+        Self { fault: Fault::Unreadable, ..Self::new(key, reason) }
+    }
 }
 
 /// Hosts as they stand before a port.
@@ -223,40 +246,39 @@ impl Configuration {
     /// # Errors
     /// When a line is none of these, or they don't fit together.
     pub fn read<'a>(lines: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Wrong> {
-        let wrong = |key: &str, reason: String| Wrong { key: key.to_owned(), reason };
         let (mut servers, mut groups) = (BTreeMap::new(), BTreeMap::new());
         let (mut weights, mut version) = (BTreeMap::new(), 0);
         for (key, value) in lines {
             let number = |prefix: &str| {
                 let number = key.strip_prefix(prefix)?.strip_prefix('.')?;
                 Some(number.parse::<i64>().map_err(|_| {
-                    wrong(key, format!("the part behind '{prefix}.' is not a number"))
+                    Wrong::unreadable(key, format!("the part behind '{prefix}.' is not a number"))
                 }))
             };
             if let Some(id) = number("server").transpose()? {
-                if !(1..=255).contains(&id) {
-                    return Err(wrong(key, "ids go from 1 to 255".to_owned()));
-                }
-                let server = Server::parse(value).map_err(|reason| wrong(key, reason))?;
+                let server = Server::parse(value).map_err(|reason| Wrong::new(key, reason))?;
                 if servers.insert(id, server).is_some() {
-                    return Err(wrong(key, format!("server {id} is there twice")));
+                    return Err(Wrong::new(key, format!("server {id} is there twice")));
                 }
             } else if let Some(group) = number("group").transpose()? {
                 let ids: Result<BTreeSet<i64>, _> =
                     value.split(':').map(|id| id.trim().parse::<i64>()).collect();
-                let ids = ids.map_err(|_| wrong(key, format!("'{value}' is not id:id…")))?;
+                let ids =
+                    ids.map_err(|_| Wrong::unreadable(key, format!("'{value}' is not id:id…")))?;
                 if groups.insert(group, ids).is_some() {
-                    return Err(wrong(key, format!("group {group} is there twice")));
+                    return Err(Wrong::new(key, format!("group {group} is there twice")));
                 }
             } else if let Some(id) = number("weight").transpose()? {
                 let weight = value.parse::<u32>();
-                let weight = weight.map_err(|_| wrong(key, format!("'{value}' is no weight")))?;
+                let weight = weight
+                    .map_err(|_| Wrong::unreadable(key, format!("'{value}' is no weight")))?;
                 weights.insert(id, u64::from(weight));
             } else if key == "version" {
-                version = i64::from_str_radix(value, 16)
-                    .map_err(|_| wrong(key, format!("'{value}' is no hexadecimal number")))?;
+                version = i64::from_str_radix(value, 16).map_err(|_| {
+                    Wrong::unreadable(key, format!("'{value}' is no hexadecimal number"))
+                })?;
             } else {
-                return Err(wrong(key, "it is no line of an ensemble's configuration".to_owned()));
+                return Err(Wrong::new(key, "it is no line of an ensemble's configuration"));
             }
         }
         let hierarchy = if groups.is_empty() && weights.is_empty() {
@@ -332,36 +354,16 @@ impl Configuration {
         Self { version, ..self.clone() }
     }
 
-    /// Adds and removes servers (`PrepRequestProcessor`): of `joining` there are `server.N=…` parts between commas, of
-    /// `leaving` ids.
+    /// Refuses ids that no server can have. Those of other servers' configurations are taken as they are: the original
+    /// does not look.
     ///
     /// # Errors
-    /// When a part can't be read, votes are weighted, or two servers would listen at one address.
-    pub fn changed(&self, joining: &str, leaving: &str) -> Result<Self, Wrong> {
-        let wrong =
-            |key: &str, reason: &str| Wrong { key: key.to_owned(), reason: reason.to_owned() };
-        if !self.is_majority() {
-            return Err(wrong("reconfig", "with groups and weights all servers must be given"));
+    /// For the first that is not from 1 to 255.
+    pub fn check_ids(&self) -> Result<(), Wrong> {
+        match self.servers.keys().find(|id| !(1..=255).contains(*id)) {
+            None => Ok(()),
+            Some(id) => Err(Wrong::new(&format!("server.{id}"), "ids go from 1 to 255")),
         }
-        let mut servers = self.servers.clone();
-        for id in leaving.split(',').map(str::trim).filter(|id| !id.is_empty()) {
-            let id: i64 = id.parse().map_err(|_| wrong(id, "this is no server's id"))?;
-            servers.remove(&id);
-        }
-        for line in joining.split(',').map(str::trim).filter(|line| !line.is_empty()) {
-            let one = Self::parse(line)?;
-            let Some((id, server)) = one.servers.into_iter().next() else {
-                return Err(wrong(line, "this is not server.N=host:port:port;port"));
-            };
-            if server.client.is_none() {
-                return Err(wrong(line, "the port of clients is missing"));
-            }
-            if servers.iter().any(|(other, its)| *other != id && its.clashes_with(&server)) {
-                return Err(wrong(line, "another server has this address"));
-            }
-            servers.insert(id, server);
-        }
-        Ok(Self::of(servers, self.version))
     }
 
     /// The lines of a file, without the version, or with it.
@@ -401,22 +403,24 @@ impl Hierarchy {
         groups: BTreeMap<i64, BTreeSet<i64>>,
         mut weights: BTreeMap<i64, u64>,
     ) -> Result<Self, Wrong> {
-        let wrong = |key: String, reason: &str| Wrong { key, reason: reason.to_owned() };
         for (id, server) in servers {
             let count = groups.values().filter(|ids| ids.contains(id)).count();
             if count > 1 {
-                return Err(wrong(format!("server.{id}"), "it is in several groups"));
+                return Err(Wrong::new(&format!("server.{id}"), "it is in several groups"));
             }
             if server.role == Role::Participant {
                 if count == 0 {
-                    return Err(wrong(format!("server.{id}"), "it is not in a group"));
+                    return Err(Wrong::new(&format!("server.{id}"), "it is not in a group"));
                 }
                 weights.entry(*id).or_insert(1);
             }
         }
         for (group, ids) in &groups {
             if ids.iter().any(|id| !weights.contains_key(id)) {
-                return Err(wrong(format!("group.{group}"), "it names a server that has no vote"));
+                return Err(Wrong::new(
+                    &format!("group.{group}"),
+                    "it names a server that has no vote",
+                ));
             }
         }
         Ok(Self { groups, weights })
@@ -493,7 +497,6 @@ mod tests {
             ("server.1=a:1:2;x:y:z", "server.1: 'x:y:z' is neither port nor host:port of clients"),
             ("server.1=a:1:2;1;2", "server.1: 'a:1:2;1;2' has more than one client address"),
             ("server.x=a:1:2", "server.x: the part behind 'server.' is not a number"),
-            ("server.256=a:1:2", "server.256: ids go from 1 to 255"),
             ("server.1=a:1:2\nserver.01=a:1:2", "server.01: server 1 is there twice"),
             ("server.1=a:1:2\ngroup.1=2", "server.1: it is not in a group"),
             ("server.1=a:1:2\ngroup.1=1:2", "group.1: it names a server that has no vote"),
@@ -504,6 +507,8 @@ mod tests {
         ] {
             assert_eq!(Configuration::parse(text).unwrap_err().to_string(), reason);
         }
+        let far = Configuration::parse("server.256=a:1:2").unwrap();
+        assert_eq!(far.check_ids().unwrap_err().to_string(), "server.256: ids go from 1 to 255");
     }
 
     #[test]
@@ -531,25 +536,6 @@ mod tests {
             assert_eq!(three.is_quorum(ids.iter().copied()), is_quorum, "{ids:?}");
         }
         assert!(three.may_lead(1) && !three.may_lead(6) && !plain.may_lead(4));
-    }
-
-    #[test]
-    fn servers_join_and_leave() {
-        let before = Configuration::parse("server.1=10.0.0.1:1:2;3\nserver.2=b:1:2;3").unwrap();
-        let after = before.changed("server.3=c:1:2:observer;3, server.2=b:1:3;3", "1,9").unwrap();
-        assert_eq!(
-            after.to_string(),
-            "server.2=b:1:3:participant;0.0.0.0:3\nserver.3=c:1:2:observer;0.0.0.0:3\nversion=0"
-        );
-        for (joining, leaving) in [
-            ("server.3=c:1:2", ""),
-            ("server.3=10.0.0.1:1:4;3", ""),
-            ("server.3", ""),
-            ("", "x"),
-            ("group.1=1", ""),
-        ] {
-            assert!(before.changed(joining, leaving).is_err(), "{joining} {leaving}");
-        }
     }
 
     proptest! {

@@ -129,6 +129,7 @@ pub(super) async fn start(
     }
     actor.core.set_server_id(ensemble.id);
     actor.core.changes.keeps_two = ensemble.standalone;
+    actor.core.changes.takes_several = ensemble.takes_several;
     actor.core.without_leader();
     let epochs = Epochs { accepted, current };
     Ok(Quorum {
@@ -332,7 +333,7 @@ impl Actor {
             self.note_synchronised(quorum, frame.get(4..8));
             self.core.frame(self.now_ms(), wall_ms(), id, &frame);
         } else if quorum.member.serves() {
-            self.core.follower_frame(id, &frame);
+            self.core.follower_frame(self.now_ms(), id, &frame);
         } else if self.core.is_read_only() {
             self.core.read_only_frame(self.now_ms(), id, &frame);
         }
@@ -358,6 +359,8 @@ impl Actor {
         quorum.ticked_ms = now_ms;
         if quorum.leads() && !quorum.is_quiet() {
             self.core.tick(now_ms, wall_ms());
+        } else if quorum.member.serves() && !quorum.leads() {
+            self.core.local_tick(now_ms);
         }
         self.purge_when_due();
     }

@@ -27,7 +27,7 @@ fn made(name: &str) -> File {
 
 fn settings(key_store: File, trust_store: Option<File>) -> Settings {
     Settings {
-        key_store,
+        key_store: Some(key_store),
         trust_store,
         client_auth: ClientAuth::Need,
         versions: vec![Version::Tls12],
@@ -207,6 +207,24 @@ async fn a_certificate_that_is_trusted_itself_needs_no_other() {
 }
 
 #[tokio::test]
+async fn a_client_needs_no_certificate_where_none_is_asked_for() {
+    let authority = Authority::new("one");
+    let nameless = Settings { key_store: None, ..authority.end(authority.issue("good", |_| {})) };
+    let client = Tls::new(nameless).unwrap();
+    for (client_auth, reason) in [
+        (ClientAuth::None, ""),
+        (ClientAuth::Want, ""),
+        (ClientAuth::Need, "it shows no certificate"),
+    ] {
+        let server = authority.end(authority.issue("server", |_| {}));
+        let server = Tls::new(Settings { client_auth, ..server }).unwrap();
+        assert_eq!(meet(&server, &client).await.0, reason, "{client_auth:?}");
+    }
+    let (accepted, _) = meet(&client, &client).await;
+    assert_eq!(accepted, "there is no key store to accept connections with");
+}
+
+#[tokio::test]
 async fn who_speaks_no_tls_is_told_apart() {
     let authority = Authority::new("one");
     let server = Tls::new(authority.end(authority.issue("good", |_| {}))).unwrap();
@@ -249,7 +267,7 @@ async fn changed_files_are_read_again_where_that_is_asked() {
     let mut settings = before.end(before.issue("server", |_| {}));
     settings.reloads = true;
     let (key_path, trust_path) =
-        (settings.key_store.path.clone(), settings.trust_store.clone().unwrap().path);
+        (settings.key_store.clone().unwrap().path, settings.trust_store.clone().unwrap().path);
     let server = Tls::new(settings).unwrap();
     let client = Tls::new(after.end(after.issue("client", |_| {}))).unwrap();
     assert_ne!(meet(&server, &client).await, met());
