@@ -86,14 +86,7 @@ def run(command, host, *arguments):
             except KazooException as error:
                 print(type(error).__name__, *told(), sep="\n")
 
-        def together():
-            transaction = connected.transaction()
-            transaction.create(f"{path}/a")
-            transaction.create(f"{path}/b", ephemeral=True)
-            return [str(result) or type(result).__name__ for result in transaction.commit()]
-
         print(*told(), sep="\n")
-        ask(together)
         ask(lambda: connected.create(f"{path}/e", ephemeral=True))
         ask(lambda: connected.create(f"{path}/s-", ephemeral=True, sequence=True))
         ask(lambda: connected.get_children(path) and sorted(connected.get_children(path)))

@@ -18,12 +18,12 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -161,7 +161,8 @@ impl Server {
             state.zxid,
             state.tree.node_count()
         );
-        let saving = (state.zxid == 0).then(Instant::now);
+        let is_blank = is_blank(&config, &snapshots, state.zxid)?;
+        let saving = (state.zxid == 0 && !is_blank).then(Instant::now);
         if saving.is_some() {
             let trailer = config.storage.trailer(0, state.tree.digest());
             snapshot::save(&snapshots, &state, config.storage.compression, trailer)?;
@@ -181,6 +182,7 @@ impl Server {
             core.metrics.note(Summary::SnapshotTime, saved.as_millis() as u64);
         }
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
+        let (client_port, moves) = watch::channel(None);
         let mut log = Log::new(logs.clone(), config.log.clone());
         log.metrics = core.metrics.clone();
         let mut actor = Actor {
@@ -200,6 +202,8 @@ impl Server {
             permits: Vec::new(),
             quorum: None,
             standing: Standing::default(),
+            is_blank,
+            client_port,
             _locks: locks,
         };
         if let Some(ensemble) = config.ensemble.clone() {
@@ -215,9 +219,11 @@ impl Server {
         let seed = wall_ms().cast_unsigned() ^ u64::from(std::process::id());
         let gate = Gate::new(config.limits.clone(), actor.core.metrics.clone(), seed);
         let ports = Ports::new(inputs, config, gate, closing.clone());
-        let acceptors = doors
-            .into_iter()
-            .map(|(listener, door)| tokio::spawn(ports.clone().accept(listener, door)));
+        let acceptors = doors.into_iter().map(|(listener, door)| {
+            // Where the port for TLS is, no configuration says.
+            let moves = (!matches!(door, Door::Tls(_))).then(|| moves.clone());
+            tokio::spawn(ports.clone().accept(listener, door, moves))
+        });
         tasks.extend(std::iter::once(ticks).chain(acceptors));
         drop(ports);
         let (result, ended) = oneshot::channel();
@@ -275,6 +281,20 @@ fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(u32::try_from(backlog).ok().filter(|given| *given > 0).unwrap_or(BACKLOG))
+}
+
+/// Whether a member of an ensemble has no data, and may not take that for the beginning (`db.autocreate`).
+fn is_blank(config: &Config, snapshots: &Path, zxid: i64) -> Result<bool, DiskError> {
+    let must_have_data = config.ensemble.as_ref().is_some_and(|ensemble| !ensemble.creates_data);
+    if !must_have_data || zxid != 0 || !snapshot::list(snapshots)?.is_empty() {
+        return Ok(false);
+    }
+    let path = config.data_dir.join(ensemble::INITIALIZE);
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(false),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(DiskError::Io { action: "remove", path, source }),
+    }
 }
 
 /// What the core knows of the configuration.
@@ -352,6 +372,10 @@ struct Actor {
     permits: Vec<(ConnectionId, Permit)>,
     quorum: Option<Box<ensemble::Quorum>>,
     standing: Standing,
+    /// Its data is missing, and it may not begin without.
+    is_blank: bool,
+    /// Where clients are to connect from now on.
+    client_port: watch::Sender<Option<SocketAddr>>,
     _locks: Vec<File>,
 }
 

@@ -102,7 +102,12 @@ pub struct View<'a> {
 impl View<'_> {
     /// Whether clients are served.
     pub fn is_serving(&self) -> bool {
-        self.core.mode != "looking"
+        self.core.mode != "looking" && !(self.core.mode == "leader" && self.is_closed())
+    }
+
+    /// Whether this server serves no clients while it leads (`leaderServes`).
+    fn is_closed(&self) -> bool {
+        self.config.ensemble.as_ref().is_some_and(|ensemble| !ensemble.leader_serves)
     }
 
     /// Whether only reads are served.

@@ -1,11 +1,15 @@
 //! TLS, for clients and between members: which keys, which certificates, which versions (`X509Util`).
 //!
+//! Certificates of X.509's version 1 may be trusted to issue others, but none of them may be shown: the library reads
+//! only those of version 3, as whoever shows one signs the handshake.
+//!
 //! Versions and suites are those of the configuration that rustls has: TLS 1.2 and 1.3 with authenticated ciphers.
 //! Files are read at start, and again after they changed where the configuration asks for it.
 
 mod host;
 mod jks;
 mod name;
+mod revoked;
 mod store;
 mod verify;
 
@@ -23,8 +27,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub(crate) use name::{is_name, subject};
+use revoked::Revocations;
 pub use store::{File, Kind};
-use verify::Trust;
+use verify::{Role, Trust};
 
 /// What a record of a handshake begins with.
 pub(crate) const HANDSHAKE: u8 = 0x16;
@@ -74,6 +79,8 @@ pub struct Settings {
     pub asks_names: bool,
     /// Whether files are read again after they changed.
     pub reloads: bool,
+    /// Whether lists of revoked certificates are fetched and heeded.
+    pub checks_revocation: bool,
 }
 
 /// Why TLS can't be spoken.
@@ -105,6 +112,7 @@ pub enum TlsError {
 struct Loaded {
     server: Option<Arc<ServerConfig>>,
     client: Option<Arc<ClientConfig>>,
+    trust: Option<Arc<Trust>>,
 }
 
 /// TLS, ready to be spoken.
@@ -112,6 +120,7 @@ struct Loaded {
 pub struct Tls {
     settings: Settings,
     current: Mutex<Current>,
+    revocations: Revocations,
 }
 
 #[derive(Debug)]
@@ -130,7 +139,7 @@ impl Tls {
         let seen = changed(&settings);
         let loaded = load(&settings)?;
         let current = Mutex::new(Current { loaded, seen, looked: Some(Instant::now()) });
-        Ok(Self { settings, current })
+        Ok(Self { settings, current, revocations: Revocations::default() })
     }
 
     fn loaded(&self) -> Loaded {
@@ -174,6 +183,7 @@ impl Tls {
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))?
             .map_err(explain)?;
         let stream = TlsStream::from(stream);
+        self.check_revocation(&stream, loaded.trust.as_deref(), Role::Client).await?;
         if self.settings.checks_clients
             && let Some(certificate) = certificate(&stream)
         {
@@ -199,12 +209,29 @@ impl Tls {
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))?
             .map_err(explain)?;
         let stream = TlsStream::from(stream);
+        self.check_revocation(&stream, loaded.trust.as_deref(), Role::Server).await?;
         if self.settings.checks_servers
             && let Some(certificate) = certificate(&stream)
         {
             self.check_host(certificate, ip, Some(host)).await?;
         }
         Ok(stream)
+    }
+
+    async fn check_revocation(
+        &self,
+        stream: &TlsStream<TcpStream>,
+        trust: Option<&Trust>,
+        role: Role,
+    ) -> io::Result<()> {
+        let chain = stream.get_ref().1.peer_certificates();
+        match (trust, chain) {
+            (Some(trust), Some(chain)) if self.settings.checks_revocation => {
+                let checked = self.revocations.check(trust, chain, role).await;
+                checked.map_err(|reason| io::Error::new(io::ErrorKind::PermissionDenied, reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn check_host(
@@ -313,14 +340,14 @@ fn load(settings: &Settings) -> Result<Loaded, TlsError> {
             Some(Arc::new(server))
         }
     };
-    let client = match trust {
+    let client = match &trust {
         None => None,
         Some(trust) => {
             let client = ClientConfig::builder_with_provider(provider)
                 .with_protocol_versions(&versions)
                 .map_err(setup)?
                 .dangerous()
-                .with_custom_certificate_verifier(trust);
+                .with_custom_certificate_verifier(trust.clone());
             let client = match identity {
                 None => client.with_no_client_auth(),
                 Some((file, identity)) => client
@@ -330,7 +357,7 @@ fn load(settings: &Settings) -> Result<Loaded, TlsError> {
             Some(Arc::new(client))
         }
     };
-    Ok(Loaded { server, client })
+    Ok(Loaded { server, client, trust })
 }
 
 fn wrong_key(file: &File, error: &rustls::Error) -> TlsError {

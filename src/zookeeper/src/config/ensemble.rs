@@ -10,6 +10,7 @@ use super::ConfigError;
 use super::environment::Environment;
 use super::values::{Origin, Value, Values};
 use crate::quorum::configuration::{Configuration, Endpoint};
+use crate::quorum::zab::Tuning;
 
 /// An ensemble.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub struct Ensemble {
     pub init_limit: u32,
     /// Ticks that a member may be silent.
     pub sync_limit: u32,
+    /// Times and numbers that few change.
+    pub tuning: Tuning,
+    /// `leaderServes`: whether clients are served while this server leads.
+    pub leader_serves: bool,
+    /// `db.autocreate`: whether a server without data may take part in electing a leader.
+    pub creates_data: bool,
+    /// `electionPortBindRetry`: how often opening the port for elections is tried; 0 for ever.
+    pub bind_tries: u32,
     /// `reconfigEnabled`: whether the servers may change while they run.
     pub is_dynamic: bool,
     /// `standaloneEnabled`: whether an ensemble must keep two voters.
@@ -118,6 +127,10 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         proposed: None,
         init_limit: limit("initLimit")?,
         sync_limit: limit("syncLimit")?,
+        tuning: tuning(values)?,
+        leader_serves: values.yes_or_no("leaderServes", true)?,
+        creates_data: values.boolean_or("db.autocreate", true)?,
+        bind_tries: values.number("electionPortBindRetry", 3)?,
         is_dynamic: values.boolean("reconfigEnabled")?,
         standalone,
         listens_everywhere: values.boolean("quorumListenOnAllIPs")?,
@@ -130,6 +143,36 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
     }
     values.notices.extend(role);
     Ok(Some(ensemble))
+}
+
+fn tuning(values: &Values) -> Result<Tuning, ConfigError> {
+    let standard = Tuning::DEFAULT;
+    let tick_ms: i64 = values.number("tickTime", 3000)?;
+    let positive = |key: &str, default: i64| match values.number(key, default)? {
+        given if given > 0 => Ok(given),
+        _ => Err(values.error(key, "must be greater than 0")),
+    };
+    let votes_min_ms = positive("fastleader.minNotificationInterval", standard.votes_min_ms)?;
+    Ok(Tuning {
+        votes_min_ms,
+        votes_max_ms: positive("fastleader.maxNotificationInterval", standard.votes_max_ms)?
+            .max(votes_min_ms),
+        connect_ms: match values.number("connectToLearnerMasterLimit", 0i64)? {
+            ticks if ticks > 0 => tick_ms.saturating_mul(ticks),
+            _ => standard.connect_ms,
+        },
+        epoch_ms: match values.number("leader.maxTimeToWaitForEpoch", -1i64)? {
+            given if given >= 0 => given,
+            _ => standard.epoch_ms,
+        },
+        observer_delay_ms: values
+            .number("observer.election.DelayMs", standard.observer_delay_ms)?
+            .max(0),
+        trees_max: values.limit("leader.maxConcurrentSnapSyncs", standard.trees_max)?.max(1),
+        differences_max: values
+            .limit("leader.maxConcurrentDiffSyncs", standard.differences_max)?
+            .max(1),
+    })
 }
 
 /// Reads the file that `dynamicConfigFile` names. Its name ends with its version.
@@ -209,6 +252,7 @@ mod tests {
     use tempfile::TempDir;
 
     use crate::Config;
+    use crate::quorum::zab::Tuning;
 
     fn parse_in(directory: &TempDir, id: &str, lines: &str) -> Result<Config, String> {
         fs::write(directory.path().join("myid"), id).unwrap();
@@ -271,6 +315,23 @@ mod tests {
             let error = parse_in(&directory, "1", &format!("{key}\n{lines}")).unwrap_err();
             assert!(error.contains(reason), "{lines} {text}: {error}");
         }
+    }
+
+    #[test]
+    fn times_of_elections_are_read() {
+        let two = "server.1=a:1:2\nserver.2=b:1:2";
+        let tuned = |lines: &str| {
+            parse("1", &format!("{two}\ntickTime=100\n{lines}")).unwrap().ensemble.unwrap()
+        };
+        assert_eq!(tuned("").tuning, Tuning::DEFAULT);
+        let given = tuned(
+            "fastleader.minNotificationInterval=300\nfastleader.maxNotificationInterval=9\nconnectToLearnerMasterLimit=7\nleader.maxTimeToWaitForEpoch=5\nobserver.election.DelayMs=80\nleader.maxConcurrentSnapSyncs=0\nleaderServes=no\ndb.autocreate=false",
+        );
+        let tuning = given.tuning;
+        assert_eq!((tuning.votes_min_ms, tuning.votes_max_ms), (300, 300));
+        assert_eq!((tuning.connect_ms, tuning.epoch_ms), (700, 5));
+        assert_eq!((tuning.observer_delay_ms, tuning.trees_max), (80, 1));
+        assert!(!given.leader_serves && !given.creates_data);
     }
 
     #[test]

@@ -78,6 +78,10 @@ const NO_TRACKER: &str = "the last packets of a leader and its learners are not 
 const NO_PATH_STATISTICS: &str = "requests are not counted by path";
 const UNREAD: &str = "requests that wait are not read yet, and end with their connection";
 const LOGS: &str = "the log goes to standard error; RUST_LOG says how much of it";
+const RECORDS: &str =
+    "what is on disk or comes from a leader was taken once, and is read up to 64 MiB";
+const OBSERVERS_LOG: &str =
+    "observers always keep logs and snapshots, so that they need not be sent everything again";
 const GROUP_COMMIT: &str = "what waits is synced together, and nothing is delayed for it";
 
 use Scope::{Bare, File, Property};
@@ -104,11 +108,7 @@ pub const KEYS: &[Key] = &[
         "Time in ms in which a new connection must ask for its session.",
     ),
     bare("jute.maxbuffer", "0xfffff", "Longest request in bytes."),
-    missing(property(
-        "jute.maxbuffer.extrasize",
-        "1024",
-        "Bytes that a record read from disk or from a leader may be longer by.",
-    )),
+    idle("jute.maxbuffer.extrasize", Property, RECORDS),
     file("secureClientPort", "", "Port for clients that speak TLS."),
     file("secureClientPortAddress", "0.0.0.0", "Address that the TLS port is opened on."),
     file("localSessionsEnabled", "false", "Sessions that only their server knows."),
@@ -299,57 +299,45 @@ pub const KEYS: &[Key] = &[
     file("version", "0", "Version of the servers in this file, hexadecimal."),
     file("initLimit", "", "Ticks that joining a leader may take."),
     file("syncLimit", "", "Ticks that a follower may be silent."),
-    missing(file(
+    file(
         "connectToLearnerMasterLimit",
         "0",
-        "Ticks that connecting to a leader may take.",
-    )),
+        "Ticks that connecting to a leader may take; 0 for 3 s, or initLimit if that is less.",
+    ),
     file("electionAlg", "3", "How leaders are elected: only 3."),
     file("peerType", "participant", "participant or observer."),
-    missing(file("syncEnabled", "true", "Observers keep logs and snapshots.")),
+    idle("syncEnabled", File, OBSERVERS_LOG),
     file("dynamicConfigFile", "", "File of the servers, which reconfiguration changes."),
     file("standaloneEnabled", "true", "A server alone is no ensemble."),
     file("reconfigEnabled", "false", "Servers may be added and removed."),
     file("quorumListenOnAllIPs", "false", "Open the ports for other servers on all addresses."),
-    missing(property("leaderServes", "yes", "Whether the leader serves clients.")),
-    missing(property(
-        "cnxTimeout",
-        "5000",
-        "Time in ms to connect to another server for an election.",
-    )),
-    missing(property("electionPortBindRetry", "3", "Tries to open the port for elections.")),
-    missing(property("tcpKeepAlive", "false", "TCP keep-alive on connections of elections.")),
-    missing(property(
-        "fastleader.minNotificationInterval",
-        "200",
-        "Time in ms between votes at first.",
-    )),
-    missing(property(
+    property("leaderServes", "yes", "Whether the leader serves clients."),
+    property("cnxTimeout", "5000", "Time in ms to connect to another server for an election."),
+    property("electionPortBindRetry", "3", "Tries to open the port for elections."),
+    property("tcpKeepAlive", "false", "TCP keep-alive on connections of elections."),
+    property("fastleader.minNotificationInterval", "200", "Time in ms between votes at first."),
+    property(
         "fastleader.maxNotificationInterval",
-        "60000",
-        "Time in ms between votes at last.",
-    )),
-    missing(property(
+        "2000",
+        "Time in ms between votes at last; Apache's default is 60000.",
+    ),
+    idle(
         "observer.reconnectDelayMs",
-        "0",
-        "Time in ms before an observer connects again.",
-    )),
-    missing(property(
+        Property,
+        "observers connect to the leader, whose election they wait for anyway",
+    ),
+    property(
         "observer.election.DelayMs",
-        "200",
-        "Time in ms before an observer looks for a leader.",
-    )),
-    missing(property("leader.maxConcurrentSnapSyncs", "10", "Learners sent a snapshot at a time.")),
-    missing(property(
-        "leader.maxConcurrentDiffSyncs",
-        "100",
-        "Learners sent transactions at a time.",
-    )),
-    missing(property(
+        "0",
+        "Time in ms within which observers begin to look for a leader; Apache's default is 200.",
+    ),
+    property("leader.maxConcurrentSnapSyncs", "10", "Observers sent a snapshot at a time."),
+    property("leader.maxConcurrentDiffSyncs", "100", "Observers sent transactions at a time."),
+    property(
         "leader.maxTimeToWaitForEpoch",
         "-1",
-        "Time in ms that a leader waits for followers.",
-    )),
+        "Time in ms that a leader waits for followers' promises; -1 for initLimit.",
+    ),
     missing(file("observerMasterPort", "", "Port of a follower for observers.")),
     missing(property("observerMaster.*", "", "Followers that serve observers.")),
     missing(file("oraclePath", "", "File that breaks ties of two servers.")),
@@ -405,7 +393,7 @@ pub const KEYS: &[Key] = &[
     idle("log.*", Property, LOGS),
     idle("tracelog.*", Property, LOGS),
     idle("jmx.*", Property, "there is no JMX"),
-    missing(property("db.autocreate", "true", "Begin with an empty tree when there is no data.")),
+    property("db.autocreate", "true", "Begin with an empty tree when there is no data."),
     // Names of the administrator's guide that no server reads.
     misnamed("connectionMaxTokens", "connection_throttle_tokens"),
     misnamed("connectionTokenFillTime", "connection_throttle_fill_time"),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{ConfigError, Values, listen_address};
 use crate::auth::{Auth, DigestAlgorithm};
@@ -82,17 +83,11 @@ impl Reader<'_> {
         let is_quorum = side == Side::Members;
         let prefix = if is_quorum { "ssl.quorum." } else { "ssl." };
         let key = |name: &str| format!("{prefix}{name}");
-        for (name, reason) in [
-            (
-                "crl",
-                "lists of revoked certificates are not fetched by this server; set it to false",
-            ),
-            ("ocsp", "OCSP is not asked by this server; set it to false"),
-        ] {
-            if self.values.boolean(&key(name))? {
-                return Err(self.values.error(&key(name), reason));
-            }
+        if self.values.boolean(&key("ocsp"))? {
+            let reason = "OCSP is not asked by this server: set it to false, and crl to true, which fetches the lists that certificates name";
+            return Err(self.values.error(&key("ocsp"), reason));
         }
+        let checks_revocation = self.values.boolean(&key("crl"))?;
         if self.text(&key("context.supplier.class")).is_some() {
             let reason = "Java's classes can't be loaded by this server";
             return Err(self.values.error(&key("context.supplier.class"), reason));
@@ -152,6 +147,7 @@ impl Reader<'_> {
             checks_clients,
             asks_names: self.values.boolean_or(&key("allowReverseDnsLookup"), is_quorum)?,
             reloads,
+            checks_revocation,
         })
     }
 
@@ -318,7 +314,9 @@ impl Reader<'_> {
         let takes_both = self.values.boolean("portUnification")?;
         let tls = if dials_tls || takes_both { Some(self.tls(Side::Members)?) } else { None };
         let sasl = self.quorum_sasl(jaas)?;
-        Ok(quorum::Settings { tls, dials_tls, takes_both, sasl })
+        let dial_limit = Duration::from_millis(self.values.number("cnxTimeout", 5000)?);
+        let keeps_alive = self.values.boolean("tcpKeepAlive")?;
+        Ok(quorum::Settings { tls, dials_tls, takes_both, sasl, dial_limit, keeps_alive })
     }
 
     fn quorum_sasl(&self, jaas: Option<&Jaas>) -> Result<Option<quorum::Sasl>, ConfigError> {
@@ -393,6 +391,8 @@ mod tests {
         let tls = members.quorum.tls.unwrap();
         assert!(tls.checks_clients && tls.asks_names);
         assert_eq!(tls.versions, [Version::Tls13, Version::Tls12]);
+        let strict = security(&format!("{TLS}ssl.crl=true")).tls.unwrap();
+        assert!(strict.checks_revocation && !tls.checks_revocation);
         let newer = security(&format!("{TLS}ssl.protocol=TLSv1.3"));
         assert_eq!(newer.tls.unwrap().versions, [Version::Tls13]);
     }
@@ -428,12 +428,8 @@ mod tests {
                 "zoo.cfg:4: ssl.keyStore.location: stores of type BCFKS are not read by this server; convert it: keytool -importkeystore -srckeystore /k.bcfks -srcstoretype BCFKS -destkeystore store.p12 -deststoretype PKCS12",
             ),
             (
-                "TLS\nssl.crl=true",
-                "zoo.cfg:7: ssl.crl: lists of revoked certificates are not fetched by this server; set it to false",
-            ),
-            (
                 "TLS\nssl.ocsp=true",
-                "zoo.cfg:7: ssl.ocsp: OCSP is not asked by this server; set it to false",
+                "zoo.cfg:7: ssl.ocsp: OCSP is not asked by this server: set it to false, and crl to true, which fetches the lists that certificates name",
             ),
             (
                 "TLS\nssl.clientAuth=perhaps",

@@ -9,12 +9,10 @@ use std::collections::BTreeMap;
 use super::configuration::Configuration;
 use super::membership::Membership;
 use super::packet::{Notification, State, Vote};
+use super::zab::Tuning;
 
 /// How long a quorum must agree before it is believed, in ms.
 const SETTLE_MS: i64 = 200;
-const RESEND_MIN_MS: i64 = 200;
-/// Apache's goes up to 60 s; a lost notification costs less so.
-const RESEND_MAX_MS: i64 = 2000;
 
 /// The election as one member sees it.
 #[derive(Debug, Clone)]
@@ -30,6 +28,7 @@ pub struct Election {
     decide_ms: Option<i64>,
     resend_ms: i64,
     pause_ms: i64,
+    tuning: Tuning,
     outgoing: Vec<(i64, Notification)>,
 }
 
@@ -44,7 +43,7 @@ fn is_better(members: &Membership, a: Vote, b: Vote) -> bool {
 
 impl Election {
     /// The election of a member that has not voted yet.
-    pub fn new(members: Membership) -> Self {
+    pub fn new(members: Membership, tuning: Tuning) -> Self {
         Self {
             members,
             round: 0,
@@ -55,7 +54,8 @@ impl Election {
             settled: BTreeMap::new(),
             decide_ms: None,
             resend_ms: i64::MAX,
-            pause_ms: RESEND_MIN_MS,
+            pause_ms: tuning.votes_min_ms,
+            tuning,
             outgoing: Vec::new(),
         }
     }
@@ -70,7 +70,7 @@ impl Election {
         self.state = State::Looking;
         self.received = BTreeMap::from([(id, self.vote)]);
         self.settled.clear();
-        self.pause_ms = RESEND_MIN_MS;
+        self.pause_ms = self.tuning.votes_min_ms;
         self.broadcast(now_ms);
         self.consider(now_ms);
     }
@@ -128,7 +128,7 @@ impl Election {
             return Some(self.decide(self.vote));
         }
         if now_ms >= self.resend_ms {
-            self.pause_ms = (self.pause_ms * 2).min(RESEND_MAX_MS);
+            self.pause_ms = (self.pause_ms * 2).min(self.tuning.votes_max_ms);
             self.broadcast(now_ms);
         }
         None
@@ -263,7 +263,7 @@ mod tests {
             .map(|(index, (zxid, epoch))| {
                 let id = index as i64 + 1;
                 let members = Membership::new(id, configuration.clone(), None, false);
-                let mut election = Election::new(members);
+                let mut election = Election::new(members, Tuning::DEFAULT);
                 election.start(0, *zxid, *epoch);
                 election
             })

@@ -103,7 +103,8 @@ impl Elections {
 
     async fn dial(self, to: i64) {
         let own = self.addresses(self.id);
-        let dialled = tokio::time::timeout(HELLO_LIMIT, async {
+        let limit = self.security.dial_limit();
+        let dialled = tokio::time::timeout(limit, async {
             let mut stream = reach(&self.security, self.addresses(to)).await?;
             stream.write_all(&hello(self.id, &own)).await?;
             stream.flush().await?;
@@ -118,7 +119,7 @@ impl Elections {
             }
             Ok(Ok(stream)) => self.keep(to, stream),
             Ok(Err(error)) => tracing::debug!("server {to} is not reached: {error}"),
-            Err(_) => tracing::debug!("server {to} is not reached in {HELLO_LIMIT:?}"),
+            Err(_) => tracing::debug!("server {to} is not reached in {limit:?}"),
         }
     }
 

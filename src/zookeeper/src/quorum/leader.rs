@@ -49,6 +49,15 @@ struct Learner {
     heard_ms: i64,
     /// What the log on disk has between this learner's and the history in memory.
     older: Vec<Proposal>,
+    /// How it was brought to this leader's history.
+    way: Option<Way>,
+}
+
+/// How a learner comes to have a leader's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Difference,
+    Tree,
 }
 
 /// The leader.
@@ -202,6 +211,7 @@ impl Leader {
                 acknowledged: 0,
                 heard_ms: now_ms,
                 older: Vec::new(),
+                way: None,
             };
             self.learners.insert(from, learner);
             if self.phase == Phase::Discovery {
@@ -337,6 +347,28 @@ impl Leader {
         }
     }
 
+    /// Whether an observer may be brought to this leader's history now: so many at a time; the others come again
+    /// (`LearnerSyncThrottler`). Followers always may, as they make the quorum.
+    fn may_synchronise(&mut self, id: i64, way: Way) -> bool {
+        let under_way = |learner: &&Learner| {
+            learner.stage == Stage::Forwarding && learner.way == Some(way) && learner.observes
+        };
+        let count = self.learners.values().filter(under_way).count();
+        let max = match way {
+            Way::Difference => self.limits.tuning.differences_max,
+            Way::Tree => self.limits.tuning.trees_max,
+        };
+        let Some(learner) = self.learners.get_mut(&id) else { return false };
+        if learner.observes && count >= max {
+            tracing::info!("observer {id} has to wait: {count} others are sent what they missed");
+            self.learners.remove(&id);
+            self.outputs.push(Output::Drop(id));
+            return false;
+        }
+        learner.way = Some(way);
+        true
+    }
+
     /// Sends what a learner needs to have this leader's history (`LearnerHandler.syncFollower`).
     fn synchronise(&mut self, history: &History, id: i64, last: i64) {
         let older = self.learners.get_mut(&id).map(|learner| std::mem::take(&mut learner.older));
@@ -344,6 +376,9 @@ impl Leader {
         let begin = older.last().map_or(last, |newest| newest.zxid);
         if let Some(Difference { cut, missing }) = history.after(begin) {
             let missing: Vec<Proposal> = older.into_iter().chain(missing.cloned()).collect();
+            if !self.may_synchronise(id, Way::Difference) {
+                return;
+            }
             self.send(
                 id,
                 match cut {
@@ -355,8 +390,10 @@ impl Leader {
         } else if self.wants_quiet() {
             // The tree in memory is ahead of what is committed, and a tree can't be cut back like a log.
             return;
-        } else {
+        } else if self.may_synchronise(id, Way::Tree) {
             self.outputs.push(Output::SendSnapshot(id));
+        } else {
+            return;
         }
         let text = self.members.newest().to_string().into_bytes();
         self.send(id, Packet::with(kind::NEWLEADER, self.epoch << 32, text));
@@ -557,8 +594,11 @@ impl Leader {
     /// Time has passed: pings go out, and a leader without a quorum is none.
     pub fn tick(&mut self, now_ms: i64) {
         if self.phase != Phase::Broadcast {
-            if now_ms - self.since_ms > self.limits.init_ms {
+            let waited_ms = now_ms - self.since_ms;
+            if waited_ms > self.limits.init_ms {
                 self.give_up("no quorum of followers in initLimit");
+            } else if self.phase == Phase::Discovery && waited_ms > self.limits.tuning.epoch_ms {
+                self.give_up("no quorum of followers in leader.maxTimeToWaitForEpoch");
             }
             return;
         }

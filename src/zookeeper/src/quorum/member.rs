@@ -10,10 +10,15 @@ use super::membership::Membership;
 use super::packet::{Notification, Packet, State, Vote};
 use super::zab::{Epochs, History, Limits, Output, Proposal};
 
+/// The zxid of those who have no data though they should: they neither vote nor are voted for.
+const NO_DATA: i64 = -1;
+
 /// What a member does.
 #[derive(Debug)]
 enum Role {
     Looking,
+    /// An observer that begins to look at this time: all of them at once would be a burden.
+    Resting(i64),
     Leading(Leader),
     /// The leader is known; the connection to it is on its way.
     Joining(i64, i64),
@@ -32,6 +37,9 @@ pub struct Member {
     /// Logged but not committed when the last leader was lost: now part of the tree.
     kept: VecDeque<Proposal>,
     wants_tree: bool,
+    /// Nothing is on disk, though there should be: it is nobody's vote until a leader has sent everything
+    /// (`db.autocreate`).
+    is_blank: bool,
     /// Who is to lead next, if it was named.
     named: Option<i64>,
     outputs: Vec<Output>,
@@ -46,7 +54,7 @@ impl Member {
         history: History,
         now_ms: i64,
     ) -> Self {
-        let election = Election::new(members.clone());
+        let election = Election::new(members.clone(), limits.tuning);
         let mut member = Self {
             members,
             limits,
@@ -56,11 +64,18 @@ impl Member {
             history,
             kept: VecDeque::new(),
             wants_tree: false,
+            is_blank: false,
             named: None,
             outputs: Vec::new(),
         };
         member.look(now_ms);
         member
+    }
+
+    /// A member whose data is missing takes no part in electing a leader: it joins one that others have elected.
+    pub fn set_blank(&mut self, now_ms: i64) {
+        self.is_blank = true;
+        self.look(now_ms);
     }
 
     /// Its id.
@@ -86,7 +101,7 @@ impl Member {
     /// The leader, if this member follows it, leads itself, or is about to.
     pub fn leader(&self) -> Option<i64> {
         match &self.role {
-            Role::Looking => None,
+            Role::Looking | Role::Resting(_) => None,
             Role::Leading(_) => Some(self.members.id),
             Role::Joining(leader, _) => Some(*leader),
             Role::Following(follower) => Some(follower.leader()),
@@ -101,7 +116,7 @@ impl Member {
     /// Whether clients are served.
     pub fn serves(&self) -> bool {
         match &self.role {
-            Role::Looking | Role::Joining(..) => false,
+            Role::Looking | Role::Resting(_) | Role::Joining(..) => false,
             Role::Leading(leader) => leader.serves(),
             Role::Following(follower) => follower.serves(),
         }
@@ -123,7 +138,7 @@ impl Member {
         let (outputs, is_follower) = match &mut self.role {
             Role::Leading(leader) => (leader.take_outputs(), false),
             Role::Following(follower) => (follower.take_outputs(), true),
-            Role::Looking | Role::Joining(..) => return,
+            Role::Looking | Role::Resting(_) | Role::Joining(..) => return,
         };
         for output in &outputs {
             match output {
@@ -162,14 +177,28 @@ impl Member {
         if let Role::Following(follower) = &mut self.role {
             self.kept.extend(follower.take_pending());
         }
+        let had_leader = !matches!(self.role, Role::Looking | Role::Resting(_));
         self.role = Role::Looking;
         self.outputs.push(Output::Lost);
-        let zxid = self.history.last();
+        let zxid = self.vote_zxid();
         if let Some(leader) = self.named.take().filter(|id| self.members.current().is_voter(*id)) {
             self.election.accept(Vote { leader, zxid, epoch: self.epochs.current });
             self.decided(now_ms, Some(leader));
+        } else if had_leader && self.members.observes() && self.limits.tuning.observer_delay_ms > 0
+        {
+            // Spread by their ids: what a simulation sees must not be left to chance.
+            let part = self.members.id.rem_euclid(8) + 1;
+            self.role = Role::Resting(now_ms + self.limits.tuning.observer_delay_ms * part / 8);
         } else {
             self.election.start(now_ms, zxid, self.epochs.current);
+        }
+    }
+
+    /// The last zxid, as votes tell it.
+    fn vote_zxid(&self) -> i64 {
+        match self.history.last() {
+            0 if self.is_blank => NO_DATA,
+            last => last,
         }
     }
 
@@ -207,6 +236,9 @@ impl Member {
                 self.look(now_ms);
                 return;
             }
+        }
+        if matches!(self.role, Role::Resting(_)) {
+            return;
         }
         let leader = self.election.notification_from(now_ms, from, notification);
         self.decided(now_ms, leader);
@@ -263,7 +295,7 @@ impl Member {
     /// A tree that a leader sent is in memory and on disk.
     pub fn restored(&mut self, zxid: i64, history: History) {
         self.history = history;
-        self.wants_tree = false;
+        (self.wants_tree, self.is_blank) = (false, false);
         if let Role::Following(follower) = &mut self.role {
             follower.restored(zxid);
         }
@@ -300,10 +332,16 @@ impl Member {
                 let leader = self.election.tick(now_ms);
                 self.decided(now_ms, leader);
             }
+            Role::Resting(until) => {
+                if now_ms >= *until {
+                    self.role = Role::Looking;
+                    self.election.start(now_ms, self.vote_zxid(), self.epochs.current);
+                }
+            }
             Role::Leading(leader) => leader.tick(now_ms),
             Role::Following(follower) => follower.tick(now_ms),
             Role::Joining(leader, since) => {
-                if now_ms - *since > self.limits.init_ms.min(3000) {
+                if now_ms - *since > self.limits.tuning.connect_ms.min(self.limits.init_ms) {
                     tracing::info!("server {leader} leads, but can't be reached");
                     self.look(now_ms);
                 }

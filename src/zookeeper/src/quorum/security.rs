@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jute::{Reader, Writer};
+use nix::sys::socket::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -23,7 +24,7 @@ const TOKEN_MAX: usize = 8 * 1024;
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the configuration says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// TLS, where it is spoken.
     pub tls: Option<tls::Settings>,
@@ -33,6 +34,18 @@ pub struct Settings {
     pub takes_both: bool,
     /// SASL, where it is switched on.
     pub sasl: Option<Sasl>,
+    /// `cnxTimeout`: how long reaching a member for an election may take.
+    pub dial_limit: Duration,
+    /// `tcpKeepAlive`: whether connections have TCP's.
+    pub keeps_alive: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (tls, sasl) = (None, None);
+        let (dials_tls, takes_both, keeps_alive) = (false, false, false);
+        Self { tls, dials_tls, takes_both, sasl, dial_limit: STEP_LIMIT, keeps_alive }
+    }
 }
 
 /// SASL between members.
@@ -47,12 +60,14 @@ pub struct Sasl {
 }
 
 /// What protects the connections between members.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Security {
     tls: Option<Arc<Tls>>,
     dials_tls: bool,
     takes_both: bool,
     sasl: Option<Arc<Sasl>>,
+    dial_limit: Duration,
+    keeps_alive: bool,
 }
 
 /// Where an exchange stands.
@@ -81,8 +96,23 @@ impl Security {
     /// When one can't be used.
     pub fn new(settings: Settings) -> Result<Self, TlsError> {
         let tls = settings.tls.map(Tls::new).transpose()?.map(Arc::new);
-        let Settings { dials_tls, takes_both, sasl, .. } = settings;
-        Ok(Self { tls, dials_tls, takes_both, sasl: sasl.map(Arc::new) })
+        let Settings { dials_tls, takes_both, sasl, dial_limit, keeps_alive, .. } = settings;
+        let sasl = sasl.map(Arc::new);
+        Ok(Self { tls, dials_tls, takes_both, sasl, dial_limit, keeps_alive })
+    }
+
+    /// How long reaching a member for an election may take.
+    pub(crate) fn dial_limit(&self) -> Duration {
+        self.dial_limit
+    }
+
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        if self.keeps_alive {
+            // A connection without it works all the same.
+            let _ = nix::sys::socket::setsockopt(stream, sockopt::KeepAlive, &true);
+        }
+        Ok(())
     }
 
     /// Opens a connection to a member.
@@ -91,7 +121,7 @@ impl Security {
     /// When it is not reached or is not who it must be.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<Stream> {
         let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
+        self.prepare(&stream)?;
         match self.tls.as_ref().filter(|_| self.dials_tls) {
             None => Ok(stream.into()),
             Some(tls) => tls.connect(stream, host).await.map(Stream::from),
@@ -103,7 +133,7 @@ impl Security {
     /// # Errors
     /// When it is not who it must be.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
-        stream.set_nodelay(true)?;
+        self.prepare(&stream)?;
         let Some(tls) = &self.tls else {
             return Ok(stream.into());
         };
@@ -254,6 +284,10 @@ mod tests {
         Security::new(Settings { sasl, ..Settings::default() }).unwrap()
     }
 
+    fn plain() -> Security {
+        Security::new(Settings::default()).unwrap()
+    }
+
     /// How each side sees it when one with `dialling` dials one with `listening`, and what is read behind it.
     async fn meet(dialling: Security, listening: Security) -> (bool, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -282,6 +316,6 @@ mod tests {
         assert_eq!(meet(security(None, false), with("pw", true)).await, (true, false));
         assert_eq!(meet(security(None, false), security(None, false)).await, (true, true));
         assert_eq!(meet(with("no", false), security(None, false)).await, (false, true));
-        assert_eq!(meet(Security::default(), Security::default()).await, (true, true));
+        assert_eq!(meet(plain(), plain()).await, (true, true));
     }
 }

@@ -15,9 +15,10 @@ use super::configuration::{Configuration, Role};
 use super::member::Member;
 use super::membership::Membership;
 use super::packet::{Notification, Packet, kind};
-use super::zab::{Epochs, History, Limits, Output, Proposal};
+use super::zab::{Epochs, History, Limits, Output, Proposal, Tuning};
 
-const LIMITS: Limits = Limits { tick_ms: 100, init_ms: 1500, sync_ms: 800 };
+const LIMITS: Limits =
+    Limits { tick_ms: 100, init_ms: 1500, sync_ms: 800, tuning: Tuning::DEFAULT };
 /// Short, so that learners are often too far behind for a DIFF.
 const HISTORY: usize = 6;
 

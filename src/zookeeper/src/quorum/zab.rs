@@ -91,6 +91,41 @@ pub struct Limits {
     pub init_ms: i64,
     /// How long a member may be silent.
     pub sync_ms: i64,
+    /// The rest, which few change.
+    pub tuning: Tuning,
+}
+
+/// What the original has a key for that is seldom given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// `fastleader.minNotificationInterval`: time between votes at first, in ms.
+    pub votes_min_ms: i64,
+    /// `fastleader.maxNotificationInterval`: the longest time between votes, in ms. Apache's waits for up to 60 s; a lost
+    /// notification costs less so.
+    pub votes_max_ms: i64,
+    /// `connectToLearnerMasterLimit`: how long reaching the leader may take, in ms.
+    pub connect_ms: i64,
+    /// `leader.maxTimeToWaitForEpoch`: how long a leader waits for what followers have promised, in ms.
+    pub epoch_ms: i64,
+    /// `observer.election.DelayMs`: within this time observers begin to look for a leader, in ms.
+    pub observer_delay_ms: i64,
+    /// `leader.maxConcurrentSnapSyncs`: observers that are sent the tree at a time.
+    pub trees_max: usize,
+    /// `leader.maxConcurrentDiffSyncs`: observers that are sent transactions at a time.
+    pub differences_max: usize,
+}
+
+impl Tuning {
+    /// What is in force when no key is given.
+    pub const DEFAULT: Self = Self {
+        votes_min_ms: 200,
+        votes_max_ms: 2000,
+        connect_ms: 3000,
+        epoch_ms: i64::MAX,
+        observer_delay_ms: 0,
+        trees_max: 10,
+        differences_max: 100,
+    };
 }
 
 /// The last transactions, kept for learners that missed a few.

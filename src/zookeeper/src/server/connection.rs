@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use jute::request::opcode;
 use nix::sys::socket::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -170,11 +170,23 @@ impl Ports {
         }
     }
 
-    /// Accepts connections of one port until the shutdown, and waits for the end of all.
-    pub(super) async fn accept(self, listener: TcpListener, door: Door) {
+    /// Accepts connections of one port, which may move, until the shutdown, and waits for the end of all.
+    pub(super) async fn accept(
+        self,
+        mut listener: TcpListener,
+        door: Door,
+        mut moves: Option<watch::Receiver<Option<SocketAddr>>>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 () = self.shutdown.cancelled() => break,
+                to = next_move(&mut moves) => match self.moved(listener, to).await {
+                    Some(moved) => {
+                        listener = moved;
+                        continue;
+                    }
+                    None => break,
+                },
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -187,6 +199,27 @@ impl Ports {
         }
         self.connections.close();
         self.connections.wait().await;
+    }
+
+    /// Listens elsewhere, or where it did if that can't be; what is connected stays so
+    /// (`NIOServerCnxnFactory.reconfigure`). `None` at the shutdown.
+    async fn moved(&self, listener: TcpListener, to: SocketAddr) -> Option<TcpListener> {
+        let from = listener.local_addr().ok();
+        // First: one of both may be a wildcard of the same port.
+        drop(listener);
+        loop {
+            for address in std::iter::once(to).chain(from) {
+                match super::bind(address, self.config.listen_backlog) {
+                    Ok(listener) => {
+                        tracing::info!("clients are served on {address} from now on");
+                        return Some(listener);
+                    }
+                    Err(error) => tracing::error!("cannot listen on {address}: {error}"),
+                }
+            }
+            let pause = tokio::time::sleep(Duration::from_secs(1));
+            self.shutdown.run_until_cancelled(pause).await?;
+        }
     }
 
     /// Serves a connection in a task of its own, unless there are too many.
@@ -232,6 +265,21 @@ impl Ports {
         *count += 1;
         Some(Counted { ip, by_address: self.by_address.clone() })
     }
+}
+
+/// Where a port is to move to, whenever that is.
+async fn next_move(moves: &mut Option<watch::Receiver<Option<SocketAddr>>>) -> SocketAddr {
+    while let Some(changes) = moves {
+        match changes.changed().await {
+            Ok(()) => {
+                if let Some(to) = *changes.borrow_and_update() {
+                    return to;
+                }
+            }
+            Err(_) => *moves = None,
+        }
+    }
+    std::future::pending().await
 }
 
 /// A connection that counts among those of its address, until it is dropped.

@@ -5,21 +5,23 @@
 
 mod files;
 mod full;
+mod listeners;
 mod measure;
 mod requests;
 mod status;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jute::request::opcode;
 use jute::txn::Entry;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use self::listeners::{Doors, Listeners, Manner};
 use super::connection::Permit;
 use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
@@ -37,6 +39,8 @@ use crate::quorum::packet::{Packet, kind};
 use crate::quorum::security::Security;
 use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 
+/// A file in the data directory by which a server without data may vote; it is taken away (`FileTxnSnapLog`).
+pub(super) const INITIALIZE: &str = "initialize";
 /// How long members may take to read the last of what they are sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a server looks for a leader at least before it serves reads alone.
@@ -52,6 +56,7 @@ pub(super) struct Quorum {
     ensemble: config::Ensemble,
     member: Member,
     elections: Elections,
+    listeners: Listeners,
     security: Security,
     events: Events,
     runtime: Handle,
@@ -88,15 +93,9 @@ pub(super) async fn start(
     shutdown: CancellationToken,
 ) -> Result<Quorum, ServerError> {
     let own = ensemble.current.servers().get(&ensemble.id).ok_or(ServerError::NoMember)?;
-    let (mut electing, mut learning) = (Vec::new(), Vec::new());
-    for Address { host, quorum_port, election_port } in own.addresses.clone() {
-        let host = if ensemble.listens_everywhere { "::".to_owned() } else { host };
-        electing.push(listen(&host, election_port).await?);
-        learning.push(listen(&host, quorum_port).await?);
-        if ensemble.listens_everywhere {
-            break;
-        }
-    }
+    let addresses = own.addresses.clone();
+    let manner = Manner { everywhere: ensemble.listens_everywhere, tries: ensemble.bind_tries };
+    let bound = listeners::bind(&addresses, manner).await?;
     let zxid = actor.core.zxid();
     let current = epoch::read(&actor.snapshots, epoch::CURRENT, zxid >> 32)?;
     let accepted = epoch::read(&actor.snapshots, epoch::ACCEPTED, current)?;
@@ -111,10 +110,6 @@ pub(super) async fn start(
     let runtime = Handle::current();
     let security = Security::new(actor.config.security.quorum.clone())?;
     let elections = Elections::new(&members, security.clone(), events.clone(), runtime.clone());
-    for listener in electing {
-        let (ending, accept) = (shutdown.clone(), elections.clone().accept(listener));
-        tokio::spawn(async move { ending.run_until_cancelled(accept).await });
-    }
     // The thread of the core looks at `shutdown` when something comes in.
     let (ending, last) = (shutdown.clone(), events.clone());
     tokio::spawn(async move {
@@ -122,20 +117,31 @@ pub(super) async fn start(
         last.wake().await;
     });
     let all = net::Links::default();
-    for listener in learning {
-        let accept = net::accept(listener, all.clone(), security.clone(), events.clone());
-        let ending = shutdown.clone();
-        tokio::spawn(async move { ending.run_until_cancelled(accept).await });
-    }
+    let doors = Doors {
+        elections: elections.clone(),
+        links: all.clone(),
+        security: security.clone(),
+        events: events.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let listeners = Listeners::new(addresses, manner, bound, doors);
     actor.core.set_server_id(ensemble.id);
     actor.core.changes.keeps_two = ensemble.standalone;
     actor.core.changes.takes_several = ensemble.takes_several;
     actor.core.without_leader();
     let epochs = Epochs { accepted, current };
+    let mut member = Member::new(members, limits, epochs, history, actor.now_ms());
+    if actor.is_blank {
+        tracing::warn!(
+            "there is no data, and db.autocreate is false: this server waits for a leader that others elect; if the whole ensemble is new, put an empty file named {INITIALIZE} into each data directory"
+        );
+        member.set_blank(actor.now_ms());
+    }
     Ok(Quorum {
-        member: Member::new(members, limits, epochs, history, actor.now_ms()),
+        member,
         ensemble,
         elections,
+        listeners,
         security,
         events,
         runtime,
@@ -159,22 +165,13 @@ pub(super) async fn start(
     })
 }
 
-async fn listen(host: &str, port: u16) -> Result<TcpListener, ServerError> {
-    let failed = |source| ServerError::ListenForPeers { address: format!("{host}:{port}"), source };
-    let bound = TcpListener::bind((host, port)).await;
-    match bound {
-        // A kernel without IPv6.
-        Err(_) if host == "::" => TcpListener::bind(("0.0.0.0", port)).await.map_err(failed),
-        bound => bound.map_err(failed),
-    }
-}
-
 fn limits(config: &config::Config, ensemble: &config::Ensemble) -> Limits {
     let tick_ms = i64::from(config.tick_ms);
     Limits {
         tick_ms,
         init_ms: tick_ms * i64::from(ensemble.init_limit),
         sync_ms: tick_ms * i64::from(ensemble.sync_limit),
+        tuning: ensemble.tuning,
     }
 }
 
@@ -285,7 +282,8 @@ impl Actor {
             Input::Opened(..) | Input::Frame(..) if quorum.ends_ms.is_some() => {}
             Input::Opened(id, peer, outgoing) => {
                 // Without a leader the connection ends with `outgoing`.
-                if quorum.member.serves() || self.core.is_read_only() {
+                let is_open = quorum.ensemble.leader_serves || quorum.member.leading().is_none();
+                if is_open && (quorum.member.serves() || self.core.is_read_only()) {
                     self.outgoing.insert(id, outgoing);
                     self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
                 }
@@ -699,6 +697,17 @@ impl Actor {
         quorum.elections.configure(members);
         files::activate(&quorum.ensemble, members);
         self.core.set_configuration(wall_ms(), next);
+        let Some(own) = next.servers().get(&quorum.ensemble.id) else { return };
+        quorum.listeners.move_to(&own.addresses);
+        let Some(client) = &own.client else { return };
+        match config::resolved(&client.host).map(|ip| SocketAddr::new(ip, client.port)) {
+            Some(address) if self.config.client_address != Some(address) => {
+                self.config.client_address = Some(address);
+                self.client_port.send_replace(Some(address));
+            }
+            Some(_) => {}
+            None => tracing::error!("clients' address {client} can't be resolved: not listened at"),
+        }
     }
 
     /// What can't be read ends the server: what comes after it must not be applied without it.

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,6 +37,7 @@ fn settings(key_store: File, trust_store: Option<File>) -> Settings {
         checks_clients: false,
         asks_names: false,
         reloads: false,
+        checks_revocation: false,
     }
 }
 
@@ -123,6 +125,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap());
         Self(issuer.unwrap(), TempDir::new().unwrap())
     }
@@ -222,6 +225,83 @@ async fn a_client_needs_no_certificate_where_none_is_asked_for() {
     }
     let (accepted, _) = meet(&client, &client).await;
     assert_eq!(accepted, "there is no key store to accept connections with");
+}
+
+/// Serves these bytes over HTTP; where.
+async fn served(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = format!("http://{}/list.crl", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 1024];
+            let _ = stream.read(&mut asked).await.unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
+            stream.write_all(&[head.as_bytes(), &bytes].concat()).await.unwrap();
+        }
+    });
+    place
+}
+
+#[tokio::test]
+async fn certificates_that_were_taken_back_are_refused_where_that_is_asked() {
+    let authority = Authority::new("one");
+    let list = |until| {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(66),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: until,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&authority.0).unwrap()
+    };
+    let newest = list(date_time_ymd(3000, 1, 1));
+    let place = served(newest.der().to_vec()).await;
+    let as_text = served(newest.pem().unwrap().into_bytes()).await;
+    let old = served(list(date_time_ymd(2021, 1, 1)).der().to_vec()).await;
+    let other = served(b"nothing of that kind".to_vec()).await;
+    let issue = |name: &str, serial: u64, places: &[&str]| {
+        authority.issue(name, |params| {
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.crl_distribution_points = places
+                .iter()
+                .map(|place| CrlDistributionPoint { uris: vec![(*place).to_owned()] })
+                .collect();
+        })
+    };
+    let server = authority.end(issue("server", 1, &[&place]));
+    let strict = Tls::new(Settings { checks_revocation: true, ..server }).unwrap();
+    for (serial, places, reason) in [
+        (2, vec![place.as_str()], ""),
+        (3, vec![as_text.as_str()], ""),
+        (66, vec![place.as_str()], "Revoked"),
+        (66, vec![as_text.as_str()], "Revoked"),
+        (4, vec![], "names no list"),
+        (5, vec![old.as_str()], "expired"),
+        (6, vec![other.as_str()], "it is no list of revoked certificates"),
+        (7, vec!["http://127.0.0.1:1/none.crl"], "can't be told"),
+    ] {
+        let end = authority.end(issue("client", serial, &places));
+        let client = Tls::new(end.clone()).unwrap();
+        let (accepted, _) = meet(&strict, &client).await;
+        let fits = if reason.is_empty() {
+            accepted.is_empty()
+        } else {
+            accepted.to_lowercase().contains(&reason.to_lowercase())
+        };
+        assert!(fits, "{serial} {places:?}: {accepted}");
+        // The same when it is the one that is dialled.
+        let (_, dialled) = meet(&client, &strict).await;
+        assert_eq!(dialled.is_empty(), reason.is_empty(), "{serial} {places:?}: {dialled}");
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
@@ -24,6 +24,16 @@ pub(super) struct Trust {
     clients: Arc<dyn ClientCertVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
     is_client_needed: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+/// What a certificate is shown for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To be served.
+    Client,
+    /// To serve.
+    Server,
 }
 
 impl Trust {
@@ -44,11 +54,53 @@ impl Trust {
             .build()
             .map_err(|error| error.to_string())?;
         let algorithms = provider.signature_verification_algorithms;
-        Ok(Self { trusted, roots, clients, algorithms, is_client_needed })
+        let provider = provider.clone();
+        Ok(Self { trusted, roots, clients, algorithms, is_client_needed, provider })
+    }
+
+    /// Whether a chain is still good when these lists of revoked certificates are heeded. There must be one at least.
+    pub(super) fn check_with_lists(
+        &self,
+        chain: &[CertificateDer<'_>],
+        lists: Vec<CertificateRevocationListDer<'static>>,
+        role: Role,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let Some((first, others)) = chain.split_first() else {
+            return Err(Error::NoCertificatesPresented);
+        };
+        let (roots, provider) = (self.roots.clone(), self.provider.clone());
+        let unusable = |error: VerifierBuilderError| Error::General(error.to_string());
+        match role {
+            Role::Client => WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .with_crls(lists)
+                .enforce_revocation_expiration()
+                .build()
+                .map_err(unusable)?
+                .verify_client_cert(first, others, now)
+                .map(|_| ()),
+            Role::Server => {
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
+                    .with_crls(lists)
+                    .enforce_revocation_expiration()
+                    .build()
+                    .map_err(unusable)?;
+                // Names are looked at elsewhere; here they are looked at last.
+                let nobody = ServerName::from(std::net::Ipv4Addr::UNSPECIFIED);
+                match verifier.verify_server_cert(first, others, &nobody, &[], now) {
+                    Err(Error::InvalidCertificate(
+                        CertificateError::NotValidForName
+                        | CertificateError::NotValidForNameContext { .. },
+                    ))
+                    | Ok(_) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+        }
     }
 
     /// Whether the very certificate is trusted, and its time has come and has not passed.
-    fn is_trusted_itself(
+    pub(super) fn is_trusted_itself(
         &self,
         certificate: &CertificateDer<'_>,
         now: UnixTime,
