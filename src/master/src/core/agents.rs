@@ -98,6 +98,8 @@ impl Master {
                 },
             );
         }
+        // Of agents that are unreachable or gone, subscribers hear by what becomes of their tasks.
+        self.notify_agent_removed(id);
         self.forget_agent(id);
     }
 
@@ -153,7 +155,6 @@ impl Master {
             framework.forget_executors_on(id);
         }
         self.allocator.remove_agent(id);
-        self.notify_agent_removed(id);
         if let Some(agent) = self.agents.swap_remove(id)
             && self.agents_by_pid.get(&agent.pid).is_some_and(|own| own == id)
         {
@@ -192,10 +193,10 @@ impl Master {
         if let Some(executor) =
             known.executors.remove(&(agent.clone(), message.executor_id.value.clone()))
         {
-            let role = role_of(&executor.resources).unwrap_or(default);
+            let role = mesos::model::role(&executor.resources).unwrap_or(&default);
             self.allocator.recover(
                 &framework,
-                &role,
+                role,
                 &agent,
                 &Resources::from_protos(&executor.resources),
                 None,
@@ -270,9 +271,4 @@ impl Master {
 /// The id of an agent's observer process.
 pub(super) fn observer_id(number: u64) -> String {
     format!("slave-observer({number})")
-}
-
-/// The role that resources are allocated to.
-pub(super) fn role_of(resources: &[v1::Resource]) -> Option<String> {
-    resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
 }

@@ -85,6 +85,10 @@ impl Master {
             self.replace_connection(&id, &connection);
         }
         if let Some(known) = self.frameworks.get_mut(&id) {
+            if known.connection == Connection::Recovered {
+                // Until now it was known by its tasks alone.
+                known.registered = now.wall;
+            }
             known.connection = connection;
             known.pid = pid;
             known.active = true;
@@ -301,7 +305,7 @@ impl Master {
         }
         for (_, mut task) in std::mem::take(&mut framework.tasks) {
             self.unindex_task(id, &task);
-            let role = super::agents::role_of(&task.resources).unwrap_or_else(|| "*".to_owned());
+            let role = mesos::model::role(&task.resources).unwrap_or("*").to_owned();
             if !super::model::is_terminal(task.state()) {
                 self.allocator.recover(
                     id,
@@ -329,11 +333,10 @@ impl Master {
             framework.completed.pop_front();
         }
         for ((agent, _), executor) in std::mem::take(&mut framework.executors) {
-            let role =
-                super::agents::role_of(&executor.resources).unwrap_or_else(|| "*".to_owned());
+            let role = mesos::model::role(&executor.resources).unwrap_or("*");
             self.allocator.recover(
                 id,
-                &role,
+                role,
                 &agent,
                 &mesos::resources::Resources::from_protos(&executor.resources),
                 None,

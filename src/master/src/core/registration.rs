@@ -7,7 +7,7 @@ use mesos::libprocess::Upid;
 use mesos::resources::Resources;
 use mesos::v1;
 
-use super::agents::{observer_id, role_of};
+use super::agents::observer_id;
 use super::model::{Agent, Connection, Framework, Now, is_terminal};
 use super::updates::Cause;
 use super::{Effect, Master};
@@ -61,6 +61,7 @@ impl Master {
             message.resource_version_uuid,
             total,
             &[],
+            0.0,
         );
         self.effects.push(Effect::Relink(from.clone()));
         self.acknowledge_registration(&id);
@@ -118,6 +119,7 @@ impl Master {
         resource_version: Option<v1::Uuid>,
         total: Resources,
         used: &[(String, String, Resources)],
+        reregistered: f64,
     ) {
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
         let before = self.agents.swap_remove(&id);
@@ -140,7 +142,7 @@ impl Master {
             deactivated: false,
             drain: None,
             registered: before.as_ref().map_or(now.wall, |agent| agent.registered),
-            reregistered: 0.0,
+            reregistered,
             // The first ping goes out with the answer to the registration.
             missed: 1,
             removal_due: None,
@@ -219,6 +221,8 @@ impl Master {
                 continue;
             };
             framework.unreachable.swap_remove(&task.task_id.value);
+            // Agents send the form before Mesos 1.4 where they can.
+            task.resources = Resources::from_protos(&task.resources).to_protos();
             allocate_old(framework, &mut task.resources);
             let (framework, task_id) = (framework.id.clone(), task.task_id.value.clone());
             let known = self.frameworks.get_mut(&framework);
@@ -238,6 +242,7 @@ impl Master {
                 continue;
             };
             if !framework.tasks.contains_key(&executor.executor_id.value) {
+                executor.resources = Resources::from_protos(&executor.resources).to_protos();
                 allocate_old(framework, &mut executor.resources);
                 framework
                     .executors
@@ -264,10 +269,10 @@ impl Master {
             message.resource_version_uuid,
             total,
             &used,
+            now.wall,
         );
         self.apply_deactivation(&id);
         if let Some(agent) = self.agents.get_mut(&id) {
-            agent.reregistered = now.wall;
             agent.tasks = tasks;
         }
         tracing::info!(agent = id, %from, "agent registered again");
@@ -316,13 +321,21 @@ impl Master {
         let at = unreachable.iter().position(|slave| slave.id.value == id);
         let before = at.map(|at| unreachable.remove(at));
         let was_unreachable = before.is_some();
+        let upgraded = |info: &v1::AgentInfo| {
+            let resources = Resources::from_protos(&info.resources).to_protos();
+            v1::AgentInfo { resources, ..info.clone() }
+        };
         match self.registered(id) {
-            Some(slave) if slave.info == *info && !was_unreachable => return false,
+            Some(slave) if upgraded(&slave.info) == upgraded(info) && !was_unreachable => {
+                return false;
+            }
             Some(slave) => slave.info = info.clone(),
             None => {
                 let (drain_info, deactivated) =
                     before.map_or((None, None), |before| (before.drain_info, before.deactivated));
-                self.enroll(registry::Slave { info: info.clone(), drain_info, deactivated });
+                // As the original writes it: in the newest form only what comes back.
+                let info = if was_unreachable { upgraded(info) } else { info.clone() };
+                self.enroll(registry::Slave { info, drain_info, deactivated });
             }
         }
         self.store();
@@ -399,7 +412,7 @@ impl Master {
         tasks: &BTreeSet<(String, String)>,
     ) -> Vec<(String, String, Resources)> {
         let of = |framework: &Framework, resources: &[v1::Resource]| {
-            let role = role_of(resources).unwrap_or_else(|| "*".to_owned());
+            let role = mesos::model::role(resources).unwrap_or("*").to_owned();
             (framework.id.clone(), role, Resources::from_protos(resources).unallocate())
         };
         let mut used = Vec::new();

@@ -20,10 +20,14 @@ impl Series {
         self.last.push_back(milliseconds);
     }
 
-    /// The last one, and what is said of all that are remembered, by suffix of the metric's name; nothing while there
-    /// is no measurement.
+    /// The last one, and what is said of all that are remembered if there are several, by suffix of the metric's name;
+    /// nothing while there is no measurement.
     pub fn metrics(&self) -> Vec<(&'static str, f64)> {
         let Some(last) = self.last.back() else { return Vec::new() };
+        if self.last.len() < 2 {
+            // The original tells nothing of one alone.
+            return vec![("", *last)];
+        }
         let mut sorted: Vec<f64> = self.last.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         let at = |part: f64| {
@@ -53,6 +57,8 @@ mod tests {
     fn only_the_last_measurements_count() {
         let mut series = Series::default();
         assert!(series.metrics().is_empty());
+        series.add(7.0);
+        assert_eq!(series.metrics(), [("", 7.0)]);
         for value in 0..2000 {
             series.add(f64::from(value));
         }

@@ -7,7 +7,6 @@ use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState, framework_info::capability::Type as Capability};
 
 use super::Master;
-use super::agents::role_of;
 use super::model::{Now, is_terminal};
 
 /// Why the master itself changes a task's state.
@@ -41,6 +40,14 @@ fn state_for(partition_aware: bool, state: TaskState) -> TaskState {
     }
 }
 
+/// The reason that such a framework is given.
+fn reason_for(partition_aware: bool, reason: Reason) -> Reason {
+    match reason {
+        Reason::AgentRemovedByOperator if !partition_aware => Reason::AgentRemoved,
+        other => other,
+    }
+}
+
 impl Master {
     fn send_update(&mut self, framework: &str, status: v1::TaskStatus) {
         self.event(
@@ -70,7 +77,7 @@ impl Master {
             state: state_for(partition_aware, cause.state) as i32,
             message: Some(cause.message.to_owned()),
             source: Some(Source::Master as i32),
-            reason: Some(cause.reason as i32),
+            reason: Some(reason_for(partition_aware, cause.reason) as i32),
             agent_id: agent.map(|value| v1::AgentId { value: value.to_owned() }),
             timestamp: Some(now.wall),
             ..Default::default()
@@ -105,10 +112,10 @@ impl Master {
         self.unindex_task(framework, &ended);
         let agent = ended.agent_id.value.clone();
         if !is_terminal(ended.state()) {
-            let role = role_of(&ended.resources).unwrap_or_else(|| "*".to_owned());
+            let role = mesos::model::role(&ended.resources).unwrap_or("*");
             self.allocator.recover(
                 framework,
-                &role,
+                role,
                 &agent,
                 &Resources::from_protos(&ended.resources),
                 None,
@@ -120,7 +127,13 @@ impl Master {
             self.notify_task_updated(framework, &status, ended.state());
             self.send_update(framework, status);
         }
-        self.complete(framework, ended);
+        if cause.state == TaskState::TaskGoneByOperator && ended.state() == TaskState::TaskLost {
+            // A framework that can't tell partitions apart knows no task that is gone, only one that is lost.
+            self.keep_unreachable(framework, ended);
+            self.count("master/tasks_lost");
+        } else {
+            self.complete(framework, ended);
+        }
     }
 
     pub(super) fn unreachable_task(
@@ -144,10 +157,10 @@ impl Master {
         let Some(mut lost) = known.tasks.swap_remove(task) else { return };
         self.unindex_task(framework, &lost);
         let agent = lost.agent_id.value.clone();
-        let role = role_of(&lost.resources).unwrap_or_else(|| "*".to_owned());
+        let role = mesos::model::role(&lost.resources).unwrap_or("*");
         self.allocator.recover(
             framework,
-            &role,
+            role,
             &agent,
             &Resources::from_protos(&lost.resources),
             None,
@@ -160,17 +173,22 @@ impl Master {
             Cause { state: TaskState::TaskUnreachable, reason: Reason::AgentRemoved, message },
         );
         status.unreachable_time = Some(time);
+        self.count_reason(&status);
         lost.state = status.state;
         push_status(&mut lost, status.clone());
         self.notify_task_updated(framework, &status, lost.state());
         self.send_update(framework, status);
+        self.keep_unreachable(framework, lost);
+        self.count(if partition_aware { "master/tasks_unreachable" } else { "master/tasks_lost" });
+    }
+
+    fn keep_unreachable(&mut self, framework: &str, task: v1::Task) {
         if let Some(known) = self.frameworks.get_mut(framework) {
-            known.unreachable.insert(task.to_owned(), lost);
+            known.unreachable.insert(task.task_id.value.clone(), task);
             if known.unreachable.len() > self.settings.max_completed_tasks {
                 known.unreachable.shift_remove_index(0);
             }
         }
-        self.count(if partition_aware { "master/tasks_unreachable" } else { "master/tasks_lost" });
     }
 
     fn complete(&mut self, framework: &str, task: v1::Task) {
@@ -186,9 +204,10 @@ impl Master {
         }
     }
 
-    /// Counts the end of a task by who says so and why.
+    /// Counts the end of a task, or of what is known of it, by who says so and why.
     fn count_reason(&mut self, status: &v1::TaskStatus) {
-        if !is_terminal(status.state()) || status.reason.is_none() {
+        let counts = is_terminal(status.state()) || status.state() == TaskState::TaskUnreachable;
+        if !counts || status.reason.is_none() {
             return;
         }
         // The names are older than agents.
@@ -251,7 +270,7 @@ impl Master {
             if !was_over && is_terminal(latest) {
                 ended = true;
                 let (role, resources) = (
-                    role_of(&task.resources).unwrap_or_else(|| "*".to_owned()),
+                    mesos::model::role(&task.resources).unwrap_or("*").to_owned(),
                     Resources::from_protos(&task.resources),
                 );
                 self.allocator.recover(&framework, &role, &agent, &resources, None);

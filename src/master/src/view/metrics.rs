@@ -41,10 +41,12 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> 
     put("master/event_queue_dispatches", queued as f64);
     let observers = master.map_or(0, Master::operators);
     put("master/operator_event_stream_subscribers", observers as f64);
-    let Some(master) = master else { return all };
     put("registrar/log/ensemble_size", 1.0);
     put("registrar/log/recovered", 1.0);
-    put("registrar/queued_operations", 0.0);
+    for name in GAUGES {
+        put(name, 0.0);
+    }
+    let Some(master) = master else { return all };
     put("registrar/registry_size_bytes", master.registry.encoded_len() as f64);
     for (name, series) in &master.timings {
         for (suffix, value) in series.metrics() {
@@ -150,6 +152,56 @@ fn system(put: &mut impl FnMut(&str, f64) -> Option<f64>) {
         put("system/mem_free_bytes", info.ram_unused() as f64);
     }
 }
+
+/// What is 0 while the master doesn't lead, and has no agents and frameworks.
+const GAUGES: &[&str] = &[
+    "allocator/mesos/allocation_runs",
+    "allocator/mesos/resources/cpus/offered_or_allocated",
+    "allocator/mesos/resources/cpus/total",
+    "allocator/mesos/resources/disk/offered_or_allocated",
+    "allocator/mesos/resources/disk/total",
+    "allocator/mesos/resources/mem/offered_or_allocated",
+    "allocator/mesos/resources/mem/total",
+    "master/cpus_percent",
+    "master/cpus_revocable_percent",
+    "master/cpus_revocable_total",
+    "master/cpus_revocable_used",
+    "master/cpus_total",
+    "master/cpus_used",
+    "master/disk_percent",
+    "master/disk_revocable_percent",
+    "master/disk_revocable_total",
+    "master/disk_revocable_used",
+    "master/disk_total",
+    "master/disk_used",
+    "master/frameworks_active",
+    "master/frameworks_connected",
+    "master/frameworks_disconnected",
+    "master/frameworks_inactive",
+    "master/gpus_percent",
+    "master/gpus_revocable_percent",
+    "master/gpus_revocable_total",
+    "master/gpus_revocable_used",
+    "master/gpus_total",
+    "master/gpus_used",
+    "master/mem_percent",
+    "master/mem_revocable_percent",
+    "master/mem_revocable_total",
+    "master/mem_revocable_used",
+    "master/mem_total",
+    "master/mem_used",
+    "master/outstanding_offers",
+    "master/slaves_active",
+    "master/slaves_connected",
+    "master/slaves_disconnected",
+    "master/slaves_inactive",
+    "master/slaves_unreachable",
+    "master/tasks_killing",
+    "master/tasks_running",
+    "master/tasks_staging",
+    "master/tasks_starting",
+    "registrar/queued_operations",
+];
 
 /// Counters that are there from the start.
 const COUNTERS: &[&str] = &[

@@ -11,21 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::core::Master;
 use crate::core::model::{Agent, Connection, Framework, is_terminal};
 
-/// Resources as the legacy endpoints write them: the four scalars always, everything else as text.
+/// Resources as the legacy endpoints write them.
 pub fn resources(resources: &Resources) -> Value {
-    let mut object = Map::new();
-    let scalars = resources.scalars();
-    for name in ["disk", "mem", "gpus", "cpus"] {
-        object.insert(name.to_owned(), json!(resources.get(name)));
-    }
-    for (name, value) in scalars {
-        object.entry(name).or_insert(json!(value.to_f64()));
-    }
-    let ports = resources.ports();
-    if !ports.is_empty() {
-        object.insert("ports".to_owned(), json!(ports.to_string()));
-    }
-    Value::Object(object)
+    Value::Object(resources.to_model())
 }
 
 fn attributes(attributes: &[v1::Attribute]) -> Value {
@@ -120,37 +108,6 @@ fn capabilities(capabilities: &[v1::agent_info::Capability]) -> Value {
         .collect()
 }
 
-/// One task.
-pub fn task(task: &v1::Task) -> Value {
-    let mut object = Map::new();
-    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    put("id", json!(task.task_id.value));
-    put("name", json!(task.name));
-    put("framework_id", json!(task.framework_id.value));
-    put("executor_id", json!(task.executor_id.as_ref().map_or("", |id| id.value.as_str())));
-    put("slave_id", json!(task.agent_id.value));
-    put("state", json!(task.state().as_str_name()));
-    put("resources", resources(&Resources::from_protos(&task.resources)));
-    put("role", json!(model::role(&task.resources).unwrap_or("*")));
-    put("statuses", task.statuses.iter().map(model::status).collect());
-    if let Some(user) = &task.user {
-        put("user", json!(user));
-    }
-    if let Some(labels) = &task.labels {
-        put("labels", model::labels(labels));
-    }
-    if let Some(discovery) = &task.discovery {
-        put("discovery", json::to_value(discovery, Dialect::V0));
-    }
-    if let Some(container) = &task.container {
-        put("container", json::to_value(container, Dialect::V0));
-    }
-    if let Some(check) = &task.health_check {
-        put("health_check", json::to_value(check, Dialect::V0));
-    }
-    Value::Object(object)
-}
-
 fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
@@ -160,7 +117,7 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
     if let Some(command) = &executor.command {
         put("command", model::command(command));
     }
-    put("resources", resources(&Resources::from_protos(&executor.resources)));
+    put("resources", model::resources(&executor.resources));
     if let Some(role) = model::role(&executor.resources) {
         put("role", json!(role));
     }
@@ -218,9 +175,9 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
     } else {
         put("role", json!(framework.info.role()));
     }
-    put("tasks", framework.tasks.values().map(task).collect());
-    put("unreachable_tasks", framework.unreachable.values().map(task).collect());
-    put("completed_tasks", framework.completed.iter().map(task).collect());
+    put("tasks", framework.tasks.values().map(model::task).collect());
+    put("unreachable_tasks", framework.unreachable.values().map(model::task).collect());
+    put("completed_tasks", framework.completed.iter().map(model::task).collect());
     let offers = framework.offers.iter().filter_map(|id| master.offers.get(id)).map(|offer| {
         json!({
             "id": offer.message.id.value,
@@ -252,7 +209,6 @@ fn recovered_slaves(master: &Master) -> Value {
                 "hostname": info.hostname,
                 "port": info.port(),
                 "attributes": attributes(&info.attributes),
-                "resources": resources(&Resources::from_protos(&info.resources)),
             })
         })
         .collect()

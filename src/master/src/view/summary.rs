@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesos::model;
 use mesos::resources::Resources;
 use mesos::v1::{self, TaskState};
 use serde_json::{Map, Value, json};
 
-use super::state::{Used, framework_head, slave, task};
+use super::state::{Used, framework_head, slave};
 use crate::core::Master;
 use crate::core::model::{Framework, is_terminal};
 
@@ -41,8 +42,12 @@ pub fn tasks(master: &Master, query: &TaskQuery) -> Value {
     all.sort_by(|a, b| {
         if query.ascending { first(a).total_cmp(&first(b)) } else { first(b).total_cmp(&first(a)) }
     });
-    let shown: Vec<Value> =
-        all.into_iter().skip(query.offset).take(query.limit.unwrap_or(100)).map(task).collect();
+    let shown: Vec<Value> = all
+        .into_iter()
+        .skip(query.offset)
+        .take(query.limit.unwrap_or(100))
+        .map(model::task)
+        .collect();
     json!({"tasks": shown})
 }
 
