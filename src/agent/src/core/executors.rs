@@ -154,7 +154,8 @@ impl Agent {
             self.tell(framework_id, executor_id, shutdown_event());
             return;
         }
-        if is_recovered {
+        // What was on a stream that broke is lost, whether or not the agent was started anew.
+        if is_recovered || matches!(peer, Peer::Stream(_)) {
             self.drop_tasks_lost_on_the_way(now, framework_id, executor_id, &known);
         }
         let Some(executor) = self.executor_mut(framework_id, executor_id) else { return };

@@ -37,11 +37,18 @@ impl Agent {
         }
         tracing::info!(tasks = ?ids, framework = framework_id, "task group to run");
         let executor = self.executor_mut(&framework_id, &executor_id);
-        if executor.as_ref().is_some_and(|executor| ids.iter().any(|id| executor.knows(id))) {
+        if executor.is_some_and(|executor| ids.iter().any(|id| executor.knows(id))) {
             tracing::warn!(tasks = ?ids, "task group ignored: some of it is here already");
             return;
         }
-        let state = executor.map(|executor| executor.state);
+        // As of single tasks: the master asked before they came.
+        let counts_as_dropped =
+            |id: &String| self.updates.has_pending(&(framework_id.clone(), id.clone()));
+        if ids.iter().any(counts_as_dropped) {
+            tracing::warn!(tasks = ?ids, "task group ignored: some of it counts as dropped");
+            return;
+        }
+        let state = self.executor_mut(&framework_id, &executor_id).map(|executor| executor.state);
         let dropped = |reason, message: &str| Verdict {
             state: TaskState::TaskDropped,
             reason,

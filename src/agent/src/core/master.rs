@@ -81,6 +81,10 @@ impl Agent {
         // Some time up to that: agents that lost the same master must not all come at once.
         let pause = backoff.min(BACKOFF_MAX).mul_f64(self.entropy.fraction());
         self.register_due = now.mono + pause.max(BACKOFF_MIN);
+        if self.info.id.is_some() {
+            // What the master asks for from before it hears this must not change what is told here.
+            self.resource_version = self.entropy.uuid();
+        }
         let uuid = v1::Uuid { value: self.resource_version.as_bytes().to_vec() };
         if self.info.id.is_none() {
             let message = m::RegisterSlaveMessage {
@@ -308,6 +312,8 @@ impl Agent {
                 let directory = paths::agent(&self.meta(), &id.value);
                 self.info.id = Some(id);
                 let info = self.info.clone();
+                // Whoever waited for what an agent before did on this disk heard that it is gone.
+                self.forget_operations_of_others();
                 self.write(&directory.join("slave.info"), &info);
                 self.effects.push(Effect::Symlink(directory, self.meta().join("slaves/latest")));
             }
@@ -320,6 +326,9 @@ impl Agent {
         self.connected(now, message.connection);
         for reconciliation in message.reconciliations {
             let framework = reconciliation.framework_id.value;
+            // One that is not known here may be known to the master.
+            let info = self.frameworks.get(&framework).map(|known| known.info.clone());
+            let info = info.or(reconciliation.framework).unwrap_or_default();
             for status in reconciliation.statuses {
                 let known = self
                     .frameworks
@@ -338,7 +347,7 @@ impl Agent {
                         reason: v1::task_status::Reason::Reconciliation,
                         message: "Task is unknown to the agent".to_owned(),
                     };
-                    self.update_of_agent(now, &framework, None, &status.task_id.value, &verdict);
+                    self.refuse(now, &info, &framework, &status.task_id.value, &verdict);
                 }
             }
         }

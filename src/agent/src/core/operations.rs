@@ -58,6 +58,15 @@ impl Agent {
         Ok(())
     }
 
+    /// Forgets the operations of agents that were on this disk before.
+    pub(super) fn forget_operations_of_others(&mut self) {
+        let (before, own) = (self.operations.len(), self.info.id.clone());
+        self.operations.retain(|_, waiting| waiting.operation.agent_id == own);
+        if self.operations.len() < before {
+            self.change_resources(self.total.checkpointed());
+        }
+    }
+
     fn change_resources(&mut self, before: Resources) {
         let change = Change {
             resources: self.total.checkpointed(),
@@ -89,9 +98,15 @@ impl Agent {
         }
         let mut plain = message.operation_info.clone();
         set_allocation(&mut plain, None);
-        let after = upgrade_operation(&mut plain)
-            .and_then(|()| conversions(&plain))
-            .and_then(|conversions| self.total.apply_all(&conversions));
+        // The master asked for it before it knew what this agent told of its resources last, and forgets it by that.
+        let is_late = message.resource_version_uuid.uuid.value != self.resource_version.as_bytes();
+        let after = if is_late {
+            Err("the resources were told anew since it was asked for".to_owned())
+        } else {
+            upgrade_operation(&mut plain)
+                .and_then(|()| conversions(&plain))
+                .and_then(|conversions| self.total.apply_all(&conversions))
+        };
         let agent_id = self.info.id.clone();
         let mut status = v1::OperationStatus {
             operation_id: message.operation_info.id.clone(),

@@ -65,11 +65,16 @@ impl Agent {
             return;
         }
         let executor = self.executor_mut(&framework_id, &executor_id);
-        if executor.as_ref().is_some_and(|executor| executor.knows(&task_id)) {
+        if executor.is_some_and(|executor| executor.knows(&task_id)) {
             tracing::warn!(task = task_id, "task ignored: it is here already");
             return;
         }
-        let state = executor.map(|executor| executor.state);
+        // The master asked of it before it came: it came on an older connection.
+        if self.updates.has_pending(&(framework_id.clone(), task_id.clone())) {
+            tracing::warn!(task = task_id, "task ignored: it counts as dropped");
+            return;
+        }
+        let state = self.executor_mut(&framework_id, &executor_id).map(|executor| executor.state);
         let refusal = match state {
             _ if self.draining.is_some() => Some(verdict(
                 TaskState::TaskDropped,

@@ -424,6 +424,42 @@ fn a_task_is_killed_before_and_after_its_executor_is_there() {
 }
 
 #[test]
+fn a_task_that_comes_after_the_master_asked_of_it_counts_as_dropped() {
+    let mut own = Conversation::registered();
+    own.leader();
+    let statuses =
+        vec![v1::TaskStatus { task_id: v1::TaskId { value: "t".into() }, ..Default::default() }];
+    let aware = v1::framework_info::capability::Type::PartitionAware as i32;
+    let capabilities = vec![v1::framework_info::Capability { r#type: Some(aware) }];
+    own.hear(&m::SlaveReregisteredMessage {
+        slave_id: v1::AgentId { value: AGENT_ID.into() },
+        reconciliations: vec![m::ReconcileTasksMessage {
+            framework_id: v1::FrameworkId { value: FRAMEWORK_ID.into() },
+            statuses,
+            framework: Some(v1::FrameworkInfo { capabilities, ..framework() }),
+        }],
+        connection: None,
+    });
+    assert_eq!(own.states(), [(TaskState::TaskDropped, Some(Reason::Reconciliation))]);
+    own.hear(&run(task("t")));
+    assert!(own.launched().is_none(), "it came on an older connection");
+}
+
+#[test]
+fn a_task_that_was_lost_with_its_executors_stream_is_dropped() {
+    let mut own = Conversation::registered();
+    own.hear(&run(task("t")));
+    own.subscribe("t", call::Subscribe::default());
+    own.agent.stream_closed(StreamId(Uuid::from_u128(1)));
+    let known = call::Subscribe { unacknowledged_tasks: vec![task("t")], ..Default::default() };
+    own.subscribe("t", known);
+    assert!(own.states().is_empty(), "the executor has it");
+    own.agent.stream_closed(StreamId(Uuid::from_u128(1)));
+    own.subscribe("t", call::Subscribe::default());
+    assert_eq!(own.states(), [(TaskState::TaskLost, Some(Reason::AgentRestarted))]);
+}
+
+#[test]
 fn calls_that_make_no_sense_are_refused_in_the_originals_words() {
     let (mut own, _) = Conversation::running("t");
     let refusal = |own: &mut Conversation, call: Call| match own.agent.call(own.now, call) {

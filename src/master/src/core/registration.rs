@@ -215,7 +215,7 @@ impl Master {
             .iter()
             .map(|task| (task.framework_id.value.clone(), task.task_id.value.clone()))
             .collect();
-        self.drop_tasks_unknown_to_agent(now, &id, &reported, was_unreachable);
+        let unknown = self.tasks_unknown_to_agent(now, &id, &reported, was_unreachable);
         for mut task in message.tasks {
             let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
                 continue;
@@ -252,6 +252,7 @@ impl Master {
         // Only now that all is known that it runs; those of frameworks that are gone were left out.
         let tasks: BTreeSet<(String, String)> = reported
             .into_iter()
+            .chain(unknown.iter().cloned())
             .filter(|(framework, task)| {
                 self.frameworks.get(framework).is_some_and(|known| known.tasks.contains_key(task))
             })
@@ -279,7 +280,7 @@ impl Master {
         self.effects.push(Effect::Relink(from.clone()));
         let reply = internal::SlaveReregisteredMessage {
             slave_id: v1::AgentId { value: id.clone() },
-            reconciliations: Vec::new(),
+            reconciliations: self.questions(&id, &unknown),
             connection: Some(self.connection()),
         };
         self.send(from, &reply);
@@ -368,37 +369,74 @@ impl Master {
         self.notify_framework(id, true);
     }
 
-    /// Tasks that we know on an agent and it does not: their launch was lost on the way.
-    fn drop_tasks_unknown_to_agent(
+    /// Tasks that we know on an agent and it did not report. Their launch may have been lost on the way, or be on its
+    /// way still: the agent is asked and answers with their end, unless it has got them meanwhile.
+    fn tasks_unknown_to_agent(
         &mut self,
         now: Now,
         agent: &str,
         reported: &BTreeSet<(String, String)>,
         was_unreachable: bool,
-    ) {
-        let mut lost: Vec<(String, String)> =
+    ) -> BTreeSet<(String, String)> {
+        let mut unknown: BTreeSet<(String, String)> =
             self.tasks_on(agent).into_iter().filter(|task| !reported.contains(task)).collect();
-        for framework in self.frameworks.values().filter(|_| was_unreachable) {
-            for task in framework.unreachable.values() {
-                if task.agent_id.value == agent
-                    && !reported.contains(&(framework.id.clone(), task.task_id.value.clone()))
-                {
-                    lost.push((framework.id.clone(), task.task_id.value.clone()));
+        // What is over already has had its end; nobody will tell it again.
+        let over: Vec<(String, String)> =
+            unknown.extract_if(.., |(framework, task)| self.is_over(framework, task)).collect();
+        for (framework, task) in over {
+            let cause = Cause {
+                state: v1::TaskState::TaskDropped,
+                reason: v1::task_status::Reason::Reconciliation,
+                message: "Task is unknown to the agent",
+            };
+            self.end_task(now, &framework, &task, cause);
+        }
+        for framework in self.frameworks.values_mut().filter(|_| was_unreachable) {
+            let is_here = |(id, task): (&String, &v1::Task)| {
+                let key = (framework.id.clone(), id.clone());
+                (task.agent_id.value == agent && !reported.contains(&key)).then_some(key)
+            };
+            let back: Vec<(String, String)> =
+                framework.unreachable.iter().filter_map(is_here).collect();
+            for (framework_id, task) in back {
+                if let Some(known) = framework.unreachable.shift_remove(&task) {
+                    framework.tasks.insert(task.clone(), known);
+                    unknown.insert((framework_id, task));
                 }
             }
         }
-        for (framework, task) in lost {
-            self.end_task(
-                now,
-                &framework,
-                &task,
-                Cause {
-                    state: v1::TaskState::TaskDropped,
-                    reason: v1::task_status::Reason::Reconciliation,
-                    message: "Task is unknown to the agent",
-                },
-            );
+        unknown
+    }
+
+    fn is_over(&self, framework: &str, task: &str) -> bool {
+        let known = self.frameworks.get(framework).and_then(|known| known.tasks.get(task));
+        known.is_some_and(|task| is_terminal(task.state()))
+    }
+
+    /// What an agent is asked of tasks, one message a framework.
+    fn questions(
+        &self,
+        agent: &str,
+        tasks: &BTreeSet<(String, String)>,
+    ) -> Vec<internal::ReconcileTasksMessage> {
+        let mut questions: Vec<internal::ReconcileTasksMessage> = Vec::new();
+        for (framework, task) in tasks {
+            let status = v1::TaskStatus {
+                task_id: v1::TaskId { value: task.clone() },
+                state: v1::TaskState::TaskStaging as i32,
+                agent_id: Some(v1::AgentId { value: agent.to_owned() }),
+                ..Default::default()
+            };
+            match questions.last_mut().filter(|last| last.framework_id.value == *framework) {
+                Some(last) => last.statuses.push(status),
+                None => questions.push(internal::ReconcileTasksMessage {
+                    framework_id: v1::FrameworkId { value: framework.clone() },
+                    statuses: vec![status],
+                    framework: self.frameworks.get(framework).map(|known| known.info.clone()),
+                }),
+            }
         }
+        questions
     }
 
     /// What runs on an agent, by framework and role.

@@ -113,7 +113,35 @@ fn an_executor_that_a_returning_agent_does_not_report_holds_nothing_any_more() {
     let slave = v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() };
     test.message(&agent_pid(), &internal::ReregisterSlaveMessage { slave, ..Default::default() });
     let framework = &test.master.frameworks["M-0000"];
-    assert!(framework.executors.is_empty() && framework.tasks.is_empty());
-    assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskLost)]);
-    assert_eq!(test.offer().resources[0].scalar.unwrap().value, 4.0, "all of the agent is offered");
+    assert!(framework.executors.is_empty());
+    assert_eq!(test.offer().resources[0].scalar.unwrap().value, 3.0, "the task may be under way");
+    test.update("t1", TaskState::TaskDropped, 1);
+    assert_eq!(test.master.allocator.free("M-S0").get("cpus"), 1.0, "all but the offer is free");
+}
+
+#[test]
+fn an_agent_is_asked_of_tasks_that_it_does_not_report() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    test.launch(stream, vec![task("t1")]);
+    // It had sent this before the task reached it.
+    let again = internal::ReregisterSlaveMessage {
+        slave: v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() },
+        ..Default::default()
+    };
+    test.message(&agent_pid(), &again);
+    assert!(test.states().is_empty(), "the task may still arrive");
+    let reply = test.sent::<internal::SlaveReregisteredMessage>(&agent_pid()).remove(0);
+    assert_eq!(reply.reconciliations[0].framework_id.value, "M-0000");
+    assert_eq!(reply.reconciliations[0].statuses[0].task_id.value, "t1");
+    test.update("t1", TaskState::TaskRunning, 1);
+    assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskRunning)]);
+
+    // An end that was told is told once.
+    test.update("t1", TaskState::TaskFinished, 2);
+    test.message(&agent_pid(), &again);
+    let reply = test.sent::<internal::SlaveReregisteredMessage>(&agent_pid()).remove(0);
+    assert!(reply.reconciliations.is_empty() && test.states().is_empty());
+    assert!(test.master.frameworks["M-0000"].tasks.is_empty());
 }

@@ -19,6 +19,14 @@ fn reserve(uuid: u8, value: u32) -> m::ApplyOperationMessage {
 }
 
 impl Conversation {
+    /// The master asks for a reservation, knowing what the agent told last.
+    fn reserves(&mut self, uuid: u8, value: u32) {
+        let version = v1::Uuid { value: self.agent.resource_version.as_bytes().to_vec() };
+        let mut message = reserve(uuid, value);
+        message.resource_version_uuid.uuid = version;
+        self.hear(&message);
+    }
+
     fn outcomes(&mut self) -> Vec<(OperationState, m::UpdateOperationStatusMessage)> {
         let sent = self.sent::<m::UpdateOperationStatusMessage>();
         sent.into_iter().map(|message| (message.status.state(), message)).collect()
@@ -28,10 +36,10 @@ impl Conversation {
 #[test]
 fn what_is_reserved_is_kept_over_a_restart_and_told_until_it_is_acknowledged() {
     let mut own = Conversation::registered();
-    own.hear(&reserve(1, 100));
+    own.reserves(1, 100);
     let (state, update) = own.outcomes().remove(0);
     assert_eq!(state, OperationState::OperationFinished);
-    own.hear(&reserve(1, 100));
+    own.reserves(1, 100);
     assert_eq!(own.outcomes().len(), 1, "asked again, it is told again, and not done again");
     assert_eq!(
         own.agent.total.to_string(),
@@ -61,7 +69,7 @@ fn what_is_reserved_is_kept_over_a_restart_and_told_until_it_is_acknowledged() {
 #[test]
 fn an_operation_that_cannot_be_is_dropped_and_the_master_told_what_there_is() {
     let mut own = Conversation::registered();
-    own.hear(&reserve(1, 5000));
+    own.reserves(1, 5000);
     assert_eq!(own.outcomes().len(), 0, "not before it is registered again");
     assert_eq!(own.sent::<m::ReregisterSlaveMessage>().len(), 1);
     own.reregistered();
@@ -90,4 +98,19 @@ fn an_older_master_says_all_that_is_reserved() {
     own.hear(&m::CheckpointResourcesMessage { resources: vec![resource] });
     let (own, _) = own.restarted(|_| {});
     assert_eq!(own.agent.total.checkpointed().mem(), 100.0);
+}
+
+#[test]
+fn an_operation_from_before_the_resources_were_told_anew_is_dropped_and_they_are_told_again() {
+    let mut own = Conversation::registered();
+    let old = own.agent.resource_version;
+    own.leader();
+    assert_eq!(own.sent::<m::ReregisterSlaveMessage>().len(), 1, "without the reservation");
+    let mut late = reserve(1, 100);
+    late.resource_version_uuid.uuid.value = old.as_bytes().to_vec();
+    own.hear(&late);
+    assert!(own.agent.total.checkpointed().is_empty());
+    assert_eq!(own.sent::<m::ReregisterSlaveMessage>().len(), 1, "the master may count it");
+    own.reregistered();
+    assert_eq!(own.outcomes()[0].0, OperationState::OperationDropped);
 }
