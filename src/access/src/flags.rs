@@ -1,6 +1,8 @@
 //! Security from a daemon's flags: the same for masters and agents.
 
-use std::path::Path;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesos::flags::Values;
@@ -8,7 +10,9 @@ use mesos::flags::Values;
 use crate::acls::AclsError;
 use crate::cram_md5::Authenticatee;
 use crate::credentials::{self, CredentialsError};
+use crate::firewall::{Firewall, FirewallError};
 use crate::guard::Guard;
+use crate::jwt::Key;
 use crate::{Acls, Credentials};
 
 /// Why a daemon must not start with these flags.
@@ -17,6 +21,9 @@ pub enum FlagsError {
     /// `--acls`.
     #[error("--acls: {0}")]
     Acls(#[from] AclsError),
+    /// `--firewall_rules`.
+    #[error("--firewall_rules: {0}")]
+    Firewall(#[from] FirewallError),
     /// A file of credentials.
     #[error("--{flag}: {source}")]
     Credentials {
@@ -24,6 +31,14 @@ pub enum FlagsError {
         flag: &'static str,
         /// What is wrong.
         source: CredentialsError,
+    },
+    /// The file of a key.
+    #[error("--jwt_secret_key: {}: {reason}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// Somebody would be asked for credentials that nobody has.
     #[error("--{flag} needs --{needs}: without any, nobody could get in")]
@@ -44,6 +59,9 @@ pub enum FlagsError {
         known: &'static str,
     },
 }
+
+/// Longest key that is read, in bytes.
+const KEY_MAX: u64 = 1 << 20;
 
 fn path(text: &str) -> &Path {
     Path::new(text.strip_prefix("file://").unwrap_or(text))
@@ -74,6 +92,14 @@ pub fn acls(values: &Values) -> Result<Arc<Acls>, FlagsError> {
     Ok(Arc::new(acls.unwrap_or_default()))
 }
 
+/// The rules of `--firewall_rules`; without it, everything passes.
+///
+/// # Errors
+/// [`FlagsError::Firewall`].
+pub fn firewall(values: &Values) -> Result<Firewall, FlagsError> {
+    Ok(values.text("firewall_rules").map(Firewall::parse).transpose()?.unwrap_or_default())
+}
+
 /// The flags as `/flags` shows them: ACLs in the form that the original shows.
 pub fn shown(values: Values, acls: &Acls) -> Values {
     match values.text("acls") {
@@ -92,6 +118,27 @@ pub fn credentials(
 ) -> Result<Option<Arc<Credentials>>, FlagsError> {
     let read = values.text(flag).map(|text| Credentials::read(path(text))).transpose();
     Ok(read.map_err(|source| FlagsError::Credentials { flag, source })?.map(Arc::new))
+}
+
+/// The key in the file of `--jwt_secret_key`, which is all of it.
+///
+/// # Errors
+/// [`FlagsError::Key`].
+pub fn key(values: &Values) -> Result<Option<Arc<Key>>, FlagsError> {
+    let Some(path) = values.text("jwt_secret_key").map(path) else { return Ok(None) };
+    let wrong = |reason: String| FlagsError::Key { path: path.to_owned(), reason };
+    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut secret = Vec::new();
+    let metadata = file.metadata().map_err(|error| wrong(error.to_string()))?;
+    if metadata.permissions().mode() & 0o007 != 0 {
+        tracing::warn!(
+            "Permissions on executor secret key file '{}' are too open; it is recommended that your key file is NOT accessible by others",
+            path.display()
+        );
+    }
+    file.take(KEY_MAX).read_to_end(&mut secret).map_err(|error| wrong(error.to_string()))?;
+    let key = Key::new(&secret).ok_or_else(|| wrong("it is empty".to_owned()))?;
+    Ok(Some(Arc::new(key)))
 }
 
 /// The credential that a daemon itself proves who it is with.

@@ -13,8 +13,10 @@ pub mod acls;
 pub mod basic;
 pub mod cram_md5;
 pub mod credentials;
+pub mod firewall;
 pub mod flags;
 pub mod guard;
+pub mod jwt;
 
 pub use acls::{Acls, Action};
 pub use credentials::{Credentials, Secret};
