@@ -33,6 +33,8 @@ pub struct Cluster {
     pub agent: Option<Daemon>,
     /// Marathon, if running.
     pub marathon: Option<Daemon>,
+    /// What master, agent and Marathon have in their environment beside the tests' own.
+    pub environment: Vec<(String, String)>,
     directory: TempDir,
 }
 
@@ -53,6 +55,7 @@ impl Cluster {
             master: None,
             agent: None,
             marathon: None,
+            environment: Vec::new(),
             directory: TempDir::new().expect("a temporary directory"),
         }
     }
@@ -162,7 +165,8 @@ impl Cluster {
                 "--zk_session_timeout=4secs",
             ])
             .arg(format!("--port={}", self.master_port))
-            .arg(format!("--work_dir={}", work.display()));
+            .arg(format!("--work_dir={}", work.display()))
+            .envs(self.environment.iter().cloned());
         self.master = Some(Daemon::start("master", self.directory(), &mut command));
     }
 
@@ -199,7 +203,8 @@ impl Cluster {
             .arg(format!("--work_dir={}", work.display()))
             .arg(format!("--runtime_dir={}", runtime.display()))
             .arg(format!("--launcher_dir={}", launcher.display()))
-            .args(flags);
+            .args(flags)
+            .envs(self.environment.iter().cloned());
         self.agent = Some(Daemon::start("agent", self.directory(), &mut command));
     }
 
@@ -228,7 +233,8 @@ impl Cluster {
                 "1000",
                 "--scale_apps_initial_delay",
                 "1000",
-            ]);
+            ])
+            .envs(self.environment.iter().cloned());
         self.marathon = Some(Daemon::start("marathon", self.directory(), &mut command));
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use end_to_end::cluster::Cluster;
 use end_to_end::daemon::{Daemon, kill_all_under};
 use end_to_end::programs::{binary, original_mesos};
 use end_to_end::{http, need, ports, wait};
@@ -156,4 +157,49 @@ fn our_agent_authenticates_with_an_original_master_and_with_ours() {
         site.agent("right", &binary("mesos-agent"), &our_programs(), "agentpw");
         site.wait_for_agents(1);
     }
+}
+
+/// No original has it: it needs a build with OpenSSL.
+#[test]
+fn executors_show_the_token_that_the_agent_gave_them() {
+    let mut cluster = Cluster::new();
+    let key = cluster.directory().join("jwt.key");
+    std::fs::write(&key, "a key of the test").expect("a file of the test");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("one's own");
+    cluster.start_zookeeper();
+    cluster.start_master();
+    cluster.start_agent_with(&[
+        "--containerizers=mesos",
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem",
+        "--authenticate_http_executors",
+        &format!("--jwt_secret_key={}", key.display()),
+    ]);
+    cluster.start_marathon();
+    cluster.wait_for_marathon();
+    cluster.run_app("/known", "env; echo all of it; exec sleep 3600", 1);
+
+    // Without a token nobody is an executor, whatever it calls itself.
+    let call = serde_json::json!({"type": "SUBSCRIBE", "subscribe": {},
+        "framework_id": {"value": "f"}, "executor_id": {"value": "e"}});
+    let refused = http::post(&cluster.agent_url("/api/v1/executor"), &call).expect("an answer");
+    assert_eq!(refused.status, 401, "{}", refused.body);
+
+    // The token is the executor's: its task does not see it, and nobody sees the key.
+    let tasks = http::get_json(&cluster.master_url("/tasks")).expect("tasks");
+    let id = tasks["tasks"][0]["id"].as_str().expect("a task").to_owned();
+    let variables = wait::until("the task's output", LIMIT, || {
+        let printed = Command::new(binary("mesos"))
+            .env("MESOS_MASTER", format!("127.0.0.1:{}", cluster.master_port))
+            .env("HOME", cluster.directory())
+            .args(["logs", &id])
+            .output()
+            .expect("mesos starts");
+        let text = String::from_utf8_lossy(&printed.stdout).into_owned();
+        if text.contains("all of it") { Ok(text) } else { Err(format!("{printed:?}")) }
+    });
+    assert!(variables.contains("MESOS_EXECUTOR_ID"), "{variables}");
+    assert!(!variables.contains("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"), "{variables}");
+    let shown = http::get(&cluster.agent_url("/flags")).expect("flags").body;
+    assert!(!shown.contains("a key of the test"));
 }

@@ -23,9 +23,11 @@ pub mod validation;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use access::cram_md5::Authenticatee;
+use access::jwt::Key;
 use indexmap::IndexMap;
 use mesos::entropy::Entropy;
 use mesos::libprocess::Upid;
@@ -145,6 +147,10 @@ pub struct Settings {
     pub completed_executors_max: usize,
     /// `--executor_environment_variables`; `None` if not given.
     pub executor_environment: Option<BTreeMap<String, String>>,
+    /// What the executors that come with the agent need to speak TLS with it; nothing where it speaks none.
+    pub tls_environment: Vec<(String, String)>,
+    /// `--jwt_secret_key`: what executors' tokens are signed with.
+    pub executor_key: Option<Arc<Key>>,
     /// `--gc_delay`.
     pub gc_delay: Duration,
     /// `--gc_disk_headroom`.

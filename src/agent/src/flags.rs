@@ -26,6 +26,12 @@ const FLAGS: &[Flag] = &[
     ),
     flag("attributes", Text, None, "Attributes of this agent, e.g. rack:2;zone:a."),
     flag(
+        "authenticate_http_executors",
+        Boolean,
+        Some("false"),
+        "Take only executors that show the token they were given; needs --jwt_secret_key.",
+    ),
+    flag(
         "authenticate_http_readonly",
         Boolean,
         Some("false"),
@@ -181,9 +187,9 @@ const FLAGS: &[Flag] = &[
     flag("fetcher_stall_timeout", Duration, Some("1mins"), "How long a download may stand still."),
     flag(
         "firewall_rules",
-        Text,
+        Json,
         None,
-        "JSON of endpoints to disable. Not supported yet: refused when given.",
+        "JSON of endpoints to disable, or the path of a file with it.",
     ),
     flag("frameworks_home", Text, Some(""), "Directory that relative URIs are below."),
     flag("gc_delay", Duration, Some("1weeks"), "How long sandboxes of ended executors are kept."),
@@ -247,6 +253,7 @@ const FLAGS: &[Flag] = &[
         Some("posix/cpu,posix/mem"),
         "Isolators: posix/cpu,posix/mem (given, nothing is limited), cgroups/cpu,cgroups/mem or cgroups/all; without this flag the linux launcher limits both.",
     ),
+    flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(
         "launcher",
         Text,
@@ -379,7 +386,6 @@ pub const REFUSED: &[&str] = &[
     "default_container_info",
     "docker_config",
     "docker_mesos_image",
-    "firewall_rules",
     "hooks",
     "image_providers",
     "modules",

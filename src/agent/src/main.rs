@@ -44,7 +44,12 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         let shutdown = web::daemon::cancelled_by_signals()?;
         run(
-            Options { flags: values, listener: None, end_containers: false },
+            Options {
+                flags: values,
+                listener: None,
+                tls: tls::of_server()?,
+                end_containers: false,
+            },
             shutdown,
             web::daemon::notify_ready,
         )

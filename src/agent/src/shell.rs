@@ -11,6 +11,7 @@ pub mod metrics;
 mod operator_api;
 pub mod operator_view;
 mod origin;
+mod permissions;
 mod plan;
 mod quota;
 pub mod run;

@@ -26,7 +26,7 @@ pub struct AddressError {
 }
 
 impl MasterAddress {
-    /// Reads `zk://…`, `file://…` (whose content is one of the others), `host:port`, or `http://host:port`.
+    /// Reads `zk://…`, `file://…` (whose content is one of the others), `host:port`, or an `http://` or `https://` URL of it.
     ///
     /// # Errors
     /// When the text is none of these, or the host is not known.
@@ -48,7 +48,8 @@ impl MasterAddress {
                 .map(Self::ZooKeeper)
                 .map_err(|reason: mesos::zk_url::ZkUrlError| error(reason.to_string()));
         }
-        let host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let url = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let host = url.unwrap_or(text).trim_end_matches('/');
         let host = host.strip_prefix("master@").unwrap_or(host);
         let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:5050") };
         let address =

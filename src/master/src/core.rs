@@ -21,6 +21,7 @@ mod quota;
 mod registration;
 mod roll;
 pub mod series;
+pub mod throttle;
 mod timers;
 mod updates;
 mod v0;
@@ -97,6 +98,12 @@ pub struct Settings {
     pub removal_interval: Option<Duration>,
     /// `--recovery_agent_removal_limit`: the part of the agents that may be given up after a failover.
     pub recovery_removal_limit: f64,
+    /// `--rate_limits`.
+    pub rate_limits: throttle::RateLimits,
+    /// `--roles`, with the default one: all, if it isn't given.
+    pub roles: Option<BTreeSet<String>>,
+    /// `--weights`: where the registry has none.
+    pub weights: Vec<(String, f64)>,
     /// What concerns the allocator.
     pub allocator: allocator::Options,
     /// `--require_agent_domain`.
@@ -121,6 +128,9 @@ impl Default for Settings {
             publish_framework_metrics: true,
             removal_interval: None,
             recovery_removal_limit: 1.0,
+            rate_limits: throttle::RateLimits::default(),
+            roles: None,
+            weights: Vec::new(),
             allocator: allocator::Options::default(),
             require_agent_domain: false,
             seed: [0; 32],
@@ -185,6 +195,7 @@ pub struct Master {
     removal_next: Duration,
     entropy: Entropy,
     authentication: Authentication,
+    throttle: throttle::Throttle,
     effects: Vec<Effect>,
 }
 
@@ -206,6 +217,7 @@ impl Master {
         let recovery_due =
             (!recovered_agents.is_empty()).then(|| now.mono + settings.agent_reregister_timeout);
         let authentication = Authentication::new(settings.security.seed);
+        let throttle = throttle::Throttle::new(settings.rate_limits.clone());
         let allocator = Allocator::new(settings.allocator.clone(), settings.seed);
         let mut master = Self {
             entropy: Entropy::new(settings.seed),
@@ -239,8 +251,10 @@ impl Master {
             authentication,
             recovered_removals: BTreeMap::new(),
             removal_next: now.mono,
+            throttle,
             effects: Vec::new(),
         };
+        master.recover_weights();
         for weight in &master.registry.weights {
             master.allocator.set_weight(weight.info.role(), weight.info.weight);
         }

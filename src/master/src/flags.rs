@@ -113,7 +113,12 @@ const FLAGS: &[Flag] = &[
         Some("true"),
         "Offer agents with GPUs only to frameworks that want them.",
     ),
-    flag("firewall_rules", Text, None, "JSON of endpoints to disable."),
+    flag(
+        "firewall_rules",
+        Json,
+        None,
+        "JSON of endpoints to disable, or the path of a file with it.",
+    ),
     flag(
         "framework_sorter",
         Text,
@@ -213,9 +218,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag(
         "rate_limits",
-        Text,
+        Json,
         None,
-        "JSON of limits of frameworks' calls. Not supported yet: refused when given.",
+        "JSON of how fast v0 frameworks may send, by principal, or the path of a file with it.",
     ),
     flag_or(
         "recovery_agent_removal_limit",
@@ -272,8 +277,18 @@ const FLAGS: &[Flag] = &[
         Some("/usr/share/mesos/webui"),
         "Taken for compatibility: the web UI is in the program.",
     ),
-    flag("weights", Text, None, "Weights of roles (deprecated)."),
-    flag("whitelist", Text, None, "File of host names that offers are made of."),
+    flag(
+        "weights",
+        Text,
+        None,
+        "Weights of roles, role=weight,…, until others are set (deprecated).",
+    ),
+    flag(
+        "whitelist",
+        Text,
+        None,
+        "File of the names of hosts, one a line, whose agents are offered; * for all.",
+    ),
     flag(
         "work_dir",
         Text,
@@ -291,15 +306,5 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Flags whose feature is not built: given (or true), the master refuses to start rather than to pretend.
-pub const REFUSED: &[&str] = &[
-    "hooks",
-    "master_contender",
-    "master_detector",
-    "modules",
-    "modules_dir",
-    "rate_limits",
-    "registry_strict",
-];
-
-/// Flags whose feature is not built and without which a master still serves: said once at start.
-pub const WARNED: &[&str] = &["firewall_rules", "roles", "weights", "whitelist"];
+pub const REFUSED: &[&str] =
+    &["hooks", "master_contender", "master_detector", "modules", "modules_dir", "registry_strict"];

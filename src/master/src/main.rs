@@ -39,7 +39,9 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let shutdown = web::daemon::cancelled_by_signals()?;
-        run(Options { flags: values, listener: None }, shutdown, web::daemon::notify_ready).await
+        let tls = tls::of_server()?;
+        run(Options { flags: values, listener: None, tls }, shutdown, web::daemon::notify_ready)
+            .await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {

@@ -10,3 +10,4 @@ pub mod run;
 pub mod scheduler_api;
 mod visible;
 mod wanted;
+mod whitelist;

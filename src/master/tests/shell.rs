@@ -17,7 +17,7 @@ async fn start() -> (std::net::SocketAddr, CancellationToken) {
     let address = listener.local_addr().unwrap();
     let values = flags(&["--registry=in_memory", "--ip=127.0.0.1"]);
     let shutdown = CancellationToken::new();
-    let options = Options { flags: values, listener: Some(listener) };
+    let options = Options { flags: values, listener: Some(listener), tls: None };
     tokio::spawn(run(options, shutdown.clone(), || {}));
     (address, shutdown)
 }
@@ -133,10 +133,15 @@ async fn what_is_not_built_is_refused_at_the_start() {
             &["--registry=in_memory", "--authenticate_agents"],
             "--authenticate_agents needs --credentials",
         ),
+        (&["--registry=in_memory", "--rate_limits={\"limits\": 1}"], "--rate_limits: "),
+        (&["--registry=in_memory", "--weights=a=-1"], "--weights: 'a=-1': weights are positive"),
+        (&["--registry=in_memory", "--roles=a", "--weights=b=1"], "'b' is none of --roles"),
+        (&["--registry=in_memory", "--whitelist=/no/such/file"], "--whitelist: /no/such/file"),
+        (&["--registry=in_memory", "--firewall_rules={\"x\": {}}"], "there is no rule 'x'"),
         (&["--ip=127.0.0.1"], "--work_dir"),
     ];
     for (arguments, expected) in cases {
-        let options = Options { flags: flags(arguments), listener: None };
+        let options = Options { flags: flags(arguments), listener: None, tls: None };
         let error = run(options, CancellationToken::new(), || {}).await.unwrap_err();
         assert!(format!("{error:#}").contains(expected), "{arguments:?}: {error:#}");
     }

@@ -19,7 +19,7 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The master: host:port, or zk://host:port/path to find the leading one
+    /// The master: host:port or https://host:port, or zk://host:port/path to find the leading one
     #[arg(long, short, global = true, env = "MESOS_MASTER", value_name = "MASTER")]
     pub master: Option<String>,
     /// Print JSON, as the API has it
@@ -31,7 +31,10 @@ pub struct Global {
     /// A file with the principal's secret
     #[arg(long, global = true, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
-    /// A file with defaults: [master] address, principal, secret_file
+    /// A file of authorities that the cluster's certificates must be signed by; with it, TLS is spoken
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// A file with defaults: [master] address, principal, secret_file, ca_file
     #[arg(long, global = true, env = "MESOS_CLI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

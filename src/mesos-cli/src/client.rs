@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use election::{MasterAddress, address, detector};
+use mesos::v1::master::response::get_agents::Agent;
 use mesos::v1::{agent, master};
 use prost::Message;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
@@ -23,6 +24,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     credential: Option<(String, String)>,
     master: String,
+    /// `http` or `https`, of the master and of agents.
+    scheme: &'static str,
 }
 
 /// What a server said instead of doing what was asked.
@@ -58,12 +61,36 @@ impl Client {
         };
         let at = info.as_ref().and_then(address::socket_address);
         let at = at.with_context(|| format!("{}: the leader has no address", settings.master))?;
-        let http = reqwest::Client::builder()
+        let scheme = tls::client::scheme(settings.tls.as_ref());
+        // What is named by a URL has a certificate of the name in it.
+        let named = settings.master.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
+        let at = match named {
+            Some(named) if named.contains(':') => named.to_owned(),
+            Some(named) => format!("{named}:5050"),
+            None => at.to_string(),
+        };
+        let http = tls::client::builder(settings.tls.as_ref())
             .connect_timeout(CONNECT_LIMIT)
             // A redirect to the leader must keep what proves who this is.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, credential: settings.credential.clone(), master: format!("http://{at}") })
+        Ok(Self {
+            http,
+            credential: settings.credential.clone(),
+            master: format!("{scheme}://{at}"),
+            scheme,
+        })
+    }
+
+    /// Where an agent's API is.
+    ///
+    /// # Errors
+    /// When the master doesn't say.
+    pub(crate) fn base_of(&self, agent: &Agent) -> Result<String> {
+        let pid = agent.pid.as_deref().and_then(|pid| pid.rsplit_once('@'));
+        let id = agent.agent_info.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
+        let (_, address) = pid.with_context(|| format!("agent {id} has no address"))?;
+        Ok(format!("{}://{address}", self.scheme))
     }
 
     fn authenticated(&self, request: RequestBuilder) -> RequestBuilder {
@@ -99,7 +126,8 @@ impl Client {
                 let host = location
                     .and_then(|to| to.split_once("//"))
                     .and_then(|(_, rest)| rest.split('/').next());
-                base = format!("http://{}", host.context("the master redirects to nowhere")?);
+                let host = host.context("the master redirects to nowhere")?;
+                base = format!("{}://{host}", self.scheme);
                 continue;
             }
             return decoded(&format!("the master at {base}"), response).await;

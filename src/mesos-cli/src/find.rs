@@ -48,16 +48,6 @@ pub(crate) async fn agent(client: &Client, name: &str) -> Result<Agent> {
     }
 }
 
-/// Where an agent's API is.
-///
-/// # Errors
-/// When the master doesn't say.
-pub(crate) fn base_of(agent: &Agent) -> Result<String> {
-    let pid = agent.pid.as_deref().and_then(|pid| pid.rsplit_once('@'));
-    let (_, address) = pid.with_context(|| format!("agent {} has no address", id_of(agent)))?;
-    Ok(format!("http://{address}"))
-}
-
 /// A task and where it runs.
 pub(crate) struct Found {
     /// The task.
@@ -84,7 +74,7 @@ pub(crate) async fn task(client: &Client, name: &str) -> Result<Found> {
     let agent = agent(client, &task.agent_id.value)
         .await
         .with_context(|| format!("task {} ran where nobody is any more", task.task_id.value))?;
-    Ok(Found { task, agent: base_of(&agent)? })
+    Ok(Found { task, agent: client.base_of(&agent)? })
 }
 
 fn unique(tasks: Vec<v1::Task>, name: &str) -> Result<Option<v1::Task>> {

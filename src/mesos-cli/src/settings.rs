@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use tls::Tls;
 
 use crate::cli::Global;
 
@@ -13,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) master: String,
     /// Where that was said.
     pub(crate) said_by: &'static str,
+    /// TLS, where the cluster speaks it.
+    pub(crate) tls: Option<Tls>,
     /// Name and secret.
     pub(crate) credential: Option<(String, String)>,
     /// The file that was read, if any.
@@ -26,6 +29,26 @@ fn usual_config() -> Option<PathBuf> {
         .iter()
         .map(|name| home.join(name))
         .find(|path| path.is_file())
+}
+
+/// TLS as the environment has it for Mesos' own programs; else for a master that is named by `https://`, whose
+/// certificate must be one of what is named, signed by whom the system trusts or `ca_file` holds.
+fn tls(master: &str, ca_file: Option<PathBuf>) -> Result<Option<Tls>> {
+    if let Some(given) = tls::of_client()? {
+        return Ok(Some(given));
+    }
+    if !master.starts_with("https://") && ca_file.is_none() {
+        return Ok(None);
+    }
+    let settings = tls::Settings {
+        verify_server_cert: true,
+        verify_ipadd: true,
+        scheme: tls::Scheme::OpenSsl,
+        tls_v1_3: true,
+        ca_file,
+        ..tls::Settings::default()
+    };
+    Ok(Some(Tls::new(settings)?))
 }
 
 impl Settings {
@@ -66,6 +89,8 @@ impl Settings {
             }
             _ => None,
         };
-        Ok(Self { master, said_by, credential, config })
+        let ca_file = global.ca_file.clone().or_else(|| text("ca_file").map(PathBuf::from));
+        let tls = tls(&master, ca_file)?;
+        Ok(Self { master, said_by, tls, credential, config })
     }
 }

@@ -1,5 +1,5 @@
-//! Which certificates are accepted: those that chain up to a trusted one, and trusted ones themselves, as in Java
-//! (`PKIXValidator`). Names are looked at after the handshake, where the other end's address is known.
+//! Which certificates are accepted: those that chain up to a trusted one, and trusted ones themselves, as OpenSSL and
+//! Java (`PKIXValidator`) have it. Names are not looked at here.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use x509_parser::prelude::{ASN1Time, FromDer as _};
 
 /// What is trusted.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub struct Trust {
     trusted: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
@@ -29,7 +29,7 @@ pub(super) struct Trust {
 
 /// What a certificate is shown for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// To be served.
     Client,
     /// To serve.
@@ -37,9 +37,12 @@ pub(super) enum Role {
 }
 
 impl Trust {
+    /// Trusts these certificates, and those that chain up to them; `is_client_needed` says whether one who connects
+    /// must show one.
+    ///
     /// # Errors
     /// When a certificate can't be trusted at all.
-    pub(super) fn new(
+    pub fn new(
         trusted: Vec<CertificateDer<'static>>,
         is_client_needed: bool,
         provider: &Arc<CryptoProvider>,
@@ -59,7 +62,7 @@ impl Trust {
     }
 
     /// Whether a chain is still good when these lists of revoked certificates are heeded. There must be one at least.
-    pub(super) fn check_with_lists(
+    pub fn check_with_lists(
         &self,
         chain: &[CertificateDer<'_>],
         lists: Vec<CertificateRevocationListDer<'static>>,
@@ -100,7 +103,7 @@ impl Trust {
     }
 
     /// Whether the very certificate is trusted, and its time has come and has not passed.
-    pub(super) fn is_trusted_itself(
+    pub fn is_trusted_itself(
         &self,
         certificate: &CertificateDer<'_>,
         now: UnixTime,

@@ -1,7 +1,7 @@
 //! What every daemon's HTTP side shares: serving, answers in the originals' form, the UIs, and a daemon's life
 //! (logging, readiness, signals).
 //!
-//! Data flow: [`serve`] accepts connections and hands requests to the daemon's router; [`respond`] forms answers.
+//! Data flow: [`serve`] accepts connections, plain or under TLS, and hands requests to the daemon's router; [`respond`] forms answers.
 //! Invariants: connections and header sizes are bounded; on shutdown open streams are cut after a grace period;
 //! nothing here knows which daemon it serves.
 

@@ -24,6 +24,8 @@ pub struct Options {
     pub header_timeout: Duration,
     /// How long requests may go on after shutdown began; streams are cut then.
     pub grace: Duration,
+    /// TLS, where it is spoken on the port.
+    pub tls: Option<tls::Tls>,
 }
 
 impl Default for Options {
@@ -32,6 +34,7 @@ impl Default for Options {
             connections_max: 8192,
             header_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(2),
+            tls: None,
         }
     }
 }
@@ -80,10 +83,24 @@ pub async fn serve(
             // Neither half-closed connections nor flushing of pipelines: with the first, the end of a client that reads
             // a stream goes unseen; with the second, what a client does not read is buffered without a limit.
             .title_case_headers(true);
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let (shutdown, cut) = (shutdown.clone(), cut.clone());
+        let tls = options.tls.clone();
         connections.spawn(async move {
+            let opened = async {
+                match tls {
+                    None => Ok(stream.into()),
+                    Some(tls) => tls.accept(stream).await,
+                }
+            };
+            let stream: tls::Stream = match shutdown.run_until_cancelled(opened).await {
+                Some(Ok(stream)) => stream,
+                Some(Err(error)) => {
+                    return tracing::warn!(%peer, "a connection is refused: {error}");
+                }
+                None => return,
+            };
+            let connection =
+                http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -134,11 +151,10 @@ mod tests {
         let shutdown = CancellationToken::new();
         let options = Options { grace: Duration::from_millis(50), ..Options::default() };
         let server = tokio::spawn(serve(listener, router, options, shutdown.clone()));
-        assert_eq!(
-            reqwest::get(format!("{url}/who")).await.unwrap().text().await.unwrap(),
-            "127.0.0.1"
-        );
-        let open = reqwest::get(format!("{url}/stream")).await.unwrap();
+        let client = tls::client::builder(None).build().unwrap();
+        let who = client.get(format!("{url}/who")).send().await.unwrap();
+        assert_eq!(who.text().await.unwrap(), "127.0.0.1");
+        let open = client.get(format!("{url}/stream")).send().await.unwrap();
         shutdown.cancel();
         server.await.unwrap().unwrap();
         assert!(open.bytes().await.is_err(), "the stream was cut");

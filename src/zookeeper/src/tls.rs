@@ -11,7 +11,6 @@ mod jks;
 mod name;
 mod revoked;
 mod store;
-mod verify;
 
 use std::io;
 use std::net::IpAddr;
@@ -22,17 +21,16 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ServerSessionMemoryCache;
-use rustls::{ClientConfig, InvalidMessage, ServerConfig, SupportedCipherSuite};
+use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub(crate) use name::{is_name, subject};
 use revoked::Revocations;
 pub use store::{File, Kind};
-use verify::{Role, Trust};
+pub(crate) use tls::HANDSHAKE;
+use tls::{Role, Trust, explain};
 
-/// What a record of a handshake begins with.
-pub(crate) const HANDSHAKE: u8 = 0x16;
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Changed files are looked for at most this often.
@@ -265,23 +263,6 @@ fn name_of(ip: IpAddr) -> Option<String> {
 /// The certificate of the other end.
 pub(crate) fn certificate(stream: &TlsStream<TcpStream>) -> Option<&CertificateDer<'static>> {
     stream.get_ref().1.peer_certificates().and_then(<[_]>::first)
-}
-
-/// Says what a failed handshake means where the library's words do not.
-fn explain(error: io::Error) -> io::Error {
-    let reason = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            "it speaks no TLS".to_owned()
-        }
-        Some(rustls::Error::NoCertificatesPresented) => "it shows no certificate".to_owned(),
-        Some(rustls::Error::AlertReceived(alert)) => format!("it ends the handshake: {alert:?}"),
-        Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "it goes away during the handshake".to_owned()
-        }
-        None => return error,
-    };
-    io::Error::new(error.kind(), reason)
 }
 
 /// When the files were last changed.

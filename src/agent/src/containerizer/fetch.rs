@@ -103,7 +103,7 @@ impl Fetcher<'_> {
 
     async fn download(self, url: &str, path: &Path) -> Result<(), String> {
         let error = |error: &dyn std::fmt::Display| format!("'{url}': {error}");
-        let client = reqwest::Client::builder()
+        let client = tls::client::builder(None)
             .connect_timeout(Duration::from_secs(30))
             .read_timeout(Duration::from_secs(60))
             .build()

@@ -16,6 +16,7 @@ use super::{
     Launch, Program, Supervision, docker, fetch, helper, processes, shared, supervise, volumes,
 };
 use crate::checkpoint::{self, found};
+use crate::executor::client::TOKEN;
 
 /// Variables by which an executor of ours learns what concerns only it; its task never sees them.
 pub const TASK_USER: &str = "MESOS_TASK_USER";
@@ -74,6 +75,8 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     command
         .env_clear()
         .envs(beside.map(processes::environment).unwrap_or_default())
+        // The executor's own: not for those who look into its container.
+        .env_remove(TOKEN)
         .envs(launch.environment.iter().cloned())
         .current_dir(directory.as_ref().unwrap_or(&launch.sandbox))
         .stdin(Stdio::piped())

@@ -154,11 +154,9 @@ struct Root {
 impl Agent {
     /// The executor's container of this id.
     fn root(&self, id: &str) -> Option<Root> {
-        let (framework, executor) = self.frameworks.values().find_map(|framework| {
-            let mut executors = framework.executors.values();
-            Some((framework, executors.find(|executor| executor.run.container == id)?))
-        })?;
-        let own = executor.info.command.as_ref().and_then(|command| command.user.clone());
+        let mut executors =
+            self.frameworks.values().flat_map(|framework| framework.executors.values());
+        let executor = executors.find(|executor| executor.run.container == id)?;
         let docker = executor
             .info
             .container
@@ -167,10 +165,19 @@ impl Agent {
         Some(Root {
             run: executor.run.clone(),
             sandbox: executor.run.sandbox(&self.settings.work_dir),
-            user: Some(own.unwrap_or_else(|| framework.info.user.clone()))
-                .filter(|_| self.settings.switch_user),
+            user: self.owner(id).filter(|_| self.settings.switch_user),
             is_docker: docker.is_some(),
             is_ending: matches!(executor.state, super::ExecutorState::Terminating(None)),
+        })
+    }
+
+    /// The user that an executor's container belongs to.
+    pub fn owner(&self, id: &str) -> Option<String> {
+        self.frameworks.values().find_map(|framework| {
+            let mut executors = framework.executors.values();
+            let executor = executors.find(|executor| executor.run.container == id)?;
+            let own = executor.info.command.as_ref().and_then(|command| command.user.clone());
+            Some(own.unwrap_or_else(|| framework.info.user.clone()))
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use access::jwt::Claims;
 use mesos::internal as m;
 use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
@@ -68,6 +69,36 @@ impl Agent {
             .ok_or_else(|| bad("Framework cannot be found"))?;
         if !framework.executors.contains_key(&call.executor_id.value) {
             return Err(bad("Executor cannot be found"));
+        }
+        Ok(())
+    }
+
+    /// Checks whether a token is the one of the executor that a call is of (`verifyExecutorClaims`). Of one that isn't
+    /// known nothing is said: the call itself is refused for that.
+    ///
+    /// # Errors
+    /// What doesn't fit.
+    pub fn check_claims(
+        &self,
+        claims: &Claims,
+        framework: &str,
+        executor: &str,
+    ) -> Result<(), String> {
+        let known = self.frameworks.get(framework).and_then(|known| known.executors.get(executor));
+        let Some(known) = known else { return Ok(()) };
+        let lacks = format!("Authenticated principal '{claims}' does not contain");
+        if claims.get("fid") != Some(framework) {
+            return Err(format!(
+                "{lacks} an 'fid' claim with the framework ID {framework}, which is set in the call"
+            ));
+        }
+        if claims.get("eid") != Some(executor) {
+            return Err(format!(
+                "{lacks} an 'eid' claim with the executor ID {executor}, which is set in the call"
+            ));
+        }
+        if claims.get("cid") != Some(known.run.container.as_str()) {
+            return Err(format!("{lacks} a 'cid' claim with the correct active ContainerID"));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use access::jwt::Claims;
 use mesos::resources::Resources;
 use mesos::v1::{self, TaskState};
 
@@ -138,8 +139,7 @@ impl Agent {
             pid_file: is_checkpointing.then(|| run.meta(work_dir).join("pids/forked.pid")),
             user: self.settings.switch_user.then_some(user),
             environment: self.executor_environment(
-                run,
-                info,
+                executor,
                 &sandbox,
                 is_checkpointing,
                 &framework.info,
@@ -231,13 +231,13 @@ impl Agent {
 
     fn executor_environment(
         &self,
-        run: &Run,
-        info: &v1::ExecutorInfo,
+        executor: &Executor,
         sandbox: &std::path::Path,
         is_checkpointing: bool,
         framework: &v1::FrameworkInfo,
     ) -> Vec<(String, String)> {
         let settings = &self.settings;
+        let (run, info) = (&executor.run, &executor.info);
         let sandbox = sandbox.to_string_lossy().into_owned();
         let grace =
             info.shutdown_grace_period.map_or(settings.executor_shutdown_grace_period, |period| {
@@ -259,6 +259,16 @@ impl Agent {
             put("LIBPROCESS_IP", ip.clone());
         }
         put("LIBPROCESS_PORT", "0".to_owned());
+        // Those that come with frameworks go by what the operator gives them, as the original's do.
+        if executor.is_generated || info.r#type() == v1::executor_info::Type::Default {
+            for (name, value) in &settings.tls_environment {
+                put(name, value.clone());
+            }
+        }
+        if let Some(key) = &settings.executor_key {
+            let claims = Claims::of_executor(&run.framework, &run.executor, &run.container);
+            put("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", key.sign(&claims));
+        }
         put("MESOS_AGENT_ENDPOINT", settings.endpoint.to_string());
         put("MESOS_CHECKPOINT", if is_checkpointing { "1" } else { "0" }.to_owned());
         put("MESOS_DIRECTORY", sandbox.clone());

@@ -46,6 +46,8 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         registration_backoff_factor: Duration::from_secs(1),
         completed_executors_max: 150,
         executor_environment: None,
+        tls_environment: Vec::new(),
+        executor_key: None,
         switch_user: false,
         gc_delay: Duration::from_secs(604_800),
         gc_disk_headroom: 0.1,

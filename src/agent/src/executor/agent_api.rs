@@ -7,6 +7,7 @@ use mesos::json::{self, Dialect};
 use mesos::v1;
 use mesos::v1::agent::{Call, Response, call};
 
+use super::client::connection;
 use super::pod::Ended;
 
 /// Pause between two attempts to reach an agent that is away.
@@ -14,19 +15,10 @@ const RETRY: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The agent. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct AgentApi {
     http: reqwest::Client,
     url: String,
-    /// What the agent knows this executor by, where it asks.
-    token: Option<String>,
-}
-
-impl std::fmt::Debug for AgentApi {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The token is nobody's business.
-        f.debug_struct("AgentApi").field("url", &self.url).finish_non_exhaustive()
-    }
 }
 
 /// What an agent said that did not do what it was asked for.
@@ -46,9 +38,10 @@ impl AgentApi {
     pub fn from_environment() -> anyhow::Result<Self> {
         let endpoint = std::env::var("MESOS_AGENT_ENDPOINT")
             .context("MESOS_AGENT_ENDPOINT is not set: this program is started by a Mesos agent")?;
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
-        let token = std::env::var("MESOS_EXECUTOR_AUTHENTICATION_TOKEN").ok();
-        Ok(Self { http, url: format!("http://{endpoint}/slave(1)/api/v1"), token })
+        let tls = tls::of_executor()?;
+        let scheme = tls::client::scheme(tls.as_ref());
+        let http = connection(tls.as_ref())?;
+        Ok(Self { http, url: format!("{scheme}://{endpoint}/slave(1)/api/v1") })
     }
 
     /// One attempt: the body of a reply that is well; nothing while the agent is away.
@@ -63,10 +56,6 @@ impl AgentApi {
             .header("Content-Type", "application/json")
             .header("Accept", "application/json")
             .body(json::to_string(call, Dialect::V1));
-        let request = match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
         let request = match timeout {
             Some(timeout) => request.timeout(timeout),
             None => request,

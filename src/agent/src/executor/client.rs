@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use mesos::json::{self, Dialect};
 use mesos::v1;
 use mesos::v1::executor::{Call, Event, call, event};
@@ -13,6 +14,8 @@ use tokio::sync::mpsc;
 /// How long an acknowledgement may take before an update is sent again.
 const RETRY: Duration = Duration::from_secs(5);
 const RECORD_MAX: usize = 64 << 20;
+/// The variable with what the agent knows an executor by, where it asks.
+pub(crate) const TOKEN: &str = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN";
 
 /// What an executor hears.
 #[derive(Debug)]
@@ -56,13 +59,33 @@ fn duration(name: &str, default: Duration) -> Duration {
         .unwrap_or(default)
 }
 
+/// What a request to the agent is made with: over TLS where the agent speaks it, with the executor's token where it has one.
+///
+/// # Errors
+/// When the token is no text that can be sent.
+pub(super) fn connection(tls: Option<&tls::Tls>) -> anyhow::Result<reqwest::Client> {
+    let mut headers = HeaderMap::new();
+    if let Ok(token) = std::env::var(TOKEN) {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"));
+        // The value is not shown: it is a secret.
+        let mut value = value.map_err(|_| anyhow::anyhow!("{TOKEN} is no token"))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    let builder = tls::client::builder(tls).connect_timeout(Duration::from_secs(5));
+    Ok(builder.default_headers(headers).build()?)
+}
+
 impl Client {
     /// Subscribes with what the agent put into the environment.
     ///
     /// # Errors
     /// When the environment is not an executor's.
     pub fn from_environment() -> anyhow::Result<Self> {
-        let url = format!("http://{}/slave(1)/api/v1/executor", variable("MESOS_AGENT_ENDPOINT")?);
+        let tls = tls::of_executor()?;
+        let scheme = tls::client::scheme(tls.as_ref());
+        let endpoint = variable("MESOS_AGENT_ENDPOINT")?;
+        let url = format!("{scheme}://{endpoint}/slave(1)/api/v1/executor");
         let framework = v1::FrameworkId { value: variable("MESOS_FRAMEWORK_ID")? };
         let executor = v1::ExecutorId { value: variable("MESOS_EXECUTOR_ID")? };
         let checkpointing = std::env::var("MESOS_CHECKPOINT").is_ok_and(|value| value == "1");
@@ -72,7 +95,7 @@ impl Client {
             Duration::ZERO
         };
         let backoff = duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", Duration::from_secs(1));
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+        let http = connection(tls.as_ref())?;
         let (tell, heard) = mpsc::channel(1024);
         let (connect, calls) = mpsc::channel(1);
         tokio::spawn(listen(http.clone(), url.clone(), calls, tell, patience, backoff));

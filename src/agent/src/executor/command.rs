@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::client::{Client, Heard};
+use super::client::{Client, Heard, TOKEN};
 use super::health::{self, Commands, Found, Place};
 use super::pod::{Action, Ended, Pod};
 use crate::containerizer::processes::kill_tree;
@@ -77,7 +77,7 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     for (name, value) in environment(&command) {
         words.env(name, value);
     }
-    for own in [TASK_USER, MEMORY_EVENTS, MEMORY_LIMIT] {
+    for own in [TASK_USER, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN] {
         words.env_remove(own);
     }
     words.stdin(Stdio::null()).process_group(0);

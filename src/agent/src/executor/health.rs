@@ -258,7 +258,9 @@ async fn probe(target: &Target, place: &Place, timeout: Duration) -> Probed {
         match target {
             Target::Command(command) => run(command, &place.commands).await,
             Target::Http { scheme, port, path } => {
-                match reqwest::get(format!("{scheme}://{}{path}", address(*port))).await {
+                let url = format!("{scheme}://{}{path}", address(*port));
+                let Ok(client) = tls::client::unchecked().build() else { return Probed::Failed };
+                match client.get(url).send().await {
                     Ok(response) => Probed::Status(response.status().as_u16()),
                     Err(_) => Probed::Failed,
                 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -119,6 +120,7 @@ impl App {
     /// A stream of calls: ATTACH_CONTAINER_INPUT.
     pub(super) async fn attach_input(
         &self,
+        caller: &Caller,
         wanted: Wanted,
         content: ContentType,
         body: Body,
@@ -143,6 +145,9 @@ impl App {
         if matches!(wanted.accept, Media::Stream(_)) {
             let text = format!("Streaming response is not supported for {name} call");
             return respond::text(StatusCode::NOT_ACCEPTABLE, text);
+        }
+        if !self.may_call(caller, &first).await {
+            return respond::forbidden();
         }
         let input = first.attach_container_input.unwrap_or_default();
         let id = match (input.r#type(), &input.container_id) {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use access::Action;
 use access::acls::Object;
 use access::cram_md5::Authenticatee;
+use access::firewall::Firewall;
 use access::guard::{Caller, Guard};
 use axum::Router;
 use axum::body::Body;
@@ -34,6 +35,8 @@ pub(super) const BODY_MAX: usize = 64 << 20;
 pub(super) const READ_ONLY: &str = "mesos-agent-readonly";
 /// The realm of what changes something, and of the operator API.
 pub(super) const READ_WRITE: &str = "mesos-agent-readwrite";
+/// The realm of executors.
+pub(super) const EXECUTOR: &str = "mesos-agent-executor";
 
 /// What requests need.
 #[derive(Clone)]
@@ -43,6 +46,7 @@ pub(super) struct App {
     /// `--http_heartbeat_interval`.
     pub(super) heartbeat: std::time::Duration,
     pub(super) guard: Arc<Guard>,
+    pub(super) firewall: Arc<Firewall>,
     pub(super) start_time: f64,
     pub(super) started: Instant,
 }
@@ -105,6 +109,9 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
 }
 
 async fn answer(app: App, request: Request) -> Response {
+    if let Some(refusal) = app.firewall.refusal(request.uri().path()) {
+        return respond::text(StatusCode::FORBIDDEN, refusal);
+    }
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_end_matches('/').replace("%28", "(").replace("%29", ")");
     let query = parts.uri.query();
@@ -163,7 +170,7 @@ async fn answer(app: App, request: Request) -> Response {
         }
         "/api/v1/executor" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
         "/api/v1/executor" => match Limited::new(body, BODY_MAX).collect().await {
-            Ok(body) => executor(&app, &parts.headers, body.to_bytes()).await,
+            Ok(body) => executor(&app, &caller, &parts.headers, body.to_bytes()).await,
             Err(_) => bad_request("The body can't be read"),
         },
         "/api/v1" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
@@ -179,8 +186,8 @@ async fn answer(app: App, request: Request) -> Response {
 /// The realm of an endpoint, if it is in one.
 fn realm(local: &str) -> Option<&'static str> {
     match local {
-        // Executors are told from others by the containers that they run in.
-        "/health" | "/version" | "/api/v1/executor" => None,
+        "/health" | "/version" => None,
+        "/api/v1/executor" => Some(EXECUTOR),
         "/state" | "/flags" | "/containers" | "/monitor/statistics" | "/metrics/snapshot" => {
             Some(READ_ONLY)
         }
@@ -207,7 +214,7 @@ fn refusal(error: CallError) -> Response {
     }
 }
 
-async fn executor(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
+async fn executor(app: &App, caller: &Caller, headers: &HeaderMap, body: Bytes) -> Response {
     let Some(content) = headers.get(CONTENT_TYPE) else {
         return bad_request("Expecting 'Content-Type' to be present");
     };
@@ -222,6 +229,15 @@ async fn executor(app: &App, headers: &HeaderMap, body: Bytes) -> Response {
         Err(error) => return bad_request(error.to_string()),
     };
     let ending = || app.ending();
+    if let Some(claims) = caller.claims.clone() {
+        let (framework, executor) =
+            (call.framework_id.value.clone(), call.executor_id.value.clone());
+        let checked =
+            app.handle.look(move |agent| agent.check_claims(&claims, &framework, &executor)).await;
+        if let Some(Err(reason)) = checked {
+            return respond::text(StatusCode::FORBIDDEN, reason);
+        }
+    }
     if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
         return match app.handle.call(call).await {
             Some(Ok(())) => respond::empty(StatusCode::ACCEPTED),

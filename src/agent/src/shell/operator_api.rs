@@ -1,6 +1,5 @@
 //! `POST /api/v1`: the operator API (`slave/http.cpp`).
 
-use access::Action;
 use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
@@ -31,10 +30,7 @@ pub(super) async fn handle(
     let content = match wanted.content {
         Media::One(content) => content,
         // Only the input of containers comes as a stream.
-        Media::Stream(_) if !may_call(caller, call::Type::AttachContainerInput) => {
-            return respond::forbidden();
-        }
-        Media::Stream(content) => return app.attach_input(wanted, content, body).await,
+        Media::Stream(content) => return app.attach_input(caller, wanted, content, body).await,
     };
     let body = match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => body.to_bytes(),
@@ -49,7 +45,7 @@ pub(super) async fn handle(
         let text = format!("Expecting 'Content-Type' to be application/recordio for {name} call");
         return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
-    if !may_call(caller, call.r#type()) {
+    if !app.may_call(caller, &call).await {
         return respond::forbidden();
     }
     match call.r#type() {
@@ -64,33 +60,6 @@ pub(super) async fn handle(
         return respond::text(StatusCode::NOT_ACCEPTABLE, text);
     };
     one(app, caller, accept, call).await
-}
-
-/// Whether a caller may make a call. Whose a container is isn't looked up: what an ACL keeps from a caller for some
-/// users is kept from it for all.
-fn may_call(caller: &Caller, kind: call::Type) -> bool {
-    use call::Type as T;
-    let action = match kind {
-        T::GetFlags => return caller.may_any(Action::ViewFlags),
-        T::SetLoggingLevel => return caller.may_any(Action::SetLogLevel),
-        T::PruneImages => return caller.may_any(Action::PruneImages),
-        T::LaunchNestedContainer => Action::LaunchNestedContainersUnderParentWithUser,
-        T::LaunchNestedContainerSession => Action::LaunchNestedContainerSessionsUnderParentWithUser,
-        T::WaitNestedContainer => Action::WaitNestedContainers,
-        T::KillNestedContainer => Action::KillNestedContainers,
-        T::RemoveNestedContainer => Action::RemoveNestedContainers,
-        T::AttachContainerInput => Action::AttachContainersInput,
-        T::AttachContainerOutput => Action::AttachContainersOutput,
-        T::LaunchContainer => Action::LaunchStandaloneContainers,
-        T::WaitContainer => Action::WaitStandaloneContainers,
-        T::KillContainer => Action::KillStandaloneContainers,
-        T::RemoveContainer => Action::RemoveStandaloneContainers,
-        T::AddResourceProviderConfig
-        | T::UpdateResourceProviderConfig
-        | T::RemoveResourceProviderConfig => Action::ModifyResourceProviderConfigs,
-        _ => return true,
-    };
-    caller.may_whatever(action)
 }
 
 /// Reads and checks a call.

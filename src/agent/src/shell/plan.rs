@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use access::cram_md5::Authenticatee;
+use access::firewall::Firewall;
 use access::guard::Guard;
 use anyhow::{Context as _, bail, ensure};
 use election::MasterAddress;
@@ -24,6 +25,7 @@ use crate::flags;
 pub(super) struct Plan {
     pub(super) master: MasterAddress,
     pub(super) guard: Guard,
+    pub(super) firewall: Firewall,
     pub(super) credential: Option<Authenticatee>,
     pub(super) work_dir: PathBuf,
     pub(super) ip: IpAddr,
@@ -89,6 +91,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     Ok(Plan {
         master,
         guard,
+        firewall: access::flags::firewall(values)?,
         credential,
         resources: with_detected(given, &work_dir),
         ip: ip(values)?,
@@ -115,7 +118,7 @@ fn secured(values: &Values) -> anyhow::Result<(Guard, Option<Authenticatee>)> {
     )?;
     let acls = access::flags::acls(values)?;
     let credentials = access::flags::credentials(values, "http_credentials")?;
-    let guard = access::flags::guard(
+    let mut guard = access::flags::guard(
         values,
         acls,
         "http_credentials",
@@ -125,6 +128,22 @@ fn secured(values: &Values) -> anyhow::Result<(Guard, Option<Authenticatee>)> {
             ("authenticate_http_readwrite", http::READ_WRITE),
         ],
     )?;
+    match access::flags::key(values)? {
+        Some(key) => {
+            for realm in [http::READ_ONLY, http::READ_WRITE] {
+                if guard.asks(realm) {
+                    guard.ask_for_tokens(realm, key.clone());
+                }
+            }
+            if values.boolean("authenticate_http_executors") {
+                guard.ask_for_tokens(http::EXECUTOR, key);
+            }
+        }
+        None => ensure!(
+            !values.boolean("authenticate_http_executors"),
+            "--jwt_secret_key must be specified when --authenticate_http_executors is set to true"
+        ),
+    }
     Ok((guard, access::flags::own_credential(values, "credential")?))
 }
 
@@ -310,6 +329,8 @@ pub(super) fn settings(
             .number("max_completed_executors_per_framework")
             .unwrap_or(150) as usize,
         executor_environment,
+        tls_environment: Vec::new(),
+        executor_key: access::flags::key(values)?,
         gc_delay: duration("gc_delay"),
         gc_disk_headroom: headroom(values)?,
         switch_user: values.boolean("switch_user"),
@@ -368,6 +389,10 @@ mod tests {
             ("--recover=maybe", "--recover must be"),
             ("--reconfiguration_policy=any", "--reconfiguration_policy must be"),
             ("--modules=x", "--modules is not supported"),
+            ("--ip6=::1", "--ip6 is not supported"),
+            ("--authenticate_http_executors", "--jwt_secret_key must be specified"),
+            ("--jwt_secret_key=/no/such/file", "--jwt_secret_key: /no/such/file: No such"),
+            ("--firewall_rules={}x", "firewall_rules"),
             (
                 "--authenticate_http_readwrite",
                 "--authenticate_http_readwrite needs --http_credentials",

@@ -33,6 +33,8 @@ pub struct Options {
     pub flags: Values,
     /// A listener, where the caller chose the port; else `--ip` and `--port` are bound.
     pub listener: Option<TcpListener>,
+    /// TLS, where it is spoken: on the port, and to others.
+    pub tls: Option<tls::Tls>,
     /// Whether containers end with the agent, as they must when nothing will start it again.
     pub end_containers: bool,
 }
@@ -74,8 +76,15 @@ pub async fn run(
         checkpoint: Some(true),
         ..Default::default()
     };
-    let settings =
-        Settings { credential: plan.credential, ..settings(&values, &plan.work_dir, endpoint)? };
+    let settings = Settings {
+        credential: plan.credential,
+        tls_environment: options
+            .tls
+            .as_ref()
+            .map(|tls| tls.settings().for_executors())
+            .unwrap_or_default(),
+        ..settings(&values, &plan.work_dir, endpoint)?
+    };
     tracing::info!(%endpoint, resources = %plan.resources, "mesos-agent {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
     // Held until the end.
@@ -103,7 +112,7 @@ pub async fn run(
         agent.discard(Waste::Agent(id), age);
     }
 
-    let sender = Sender::new(endpoint);
+    let sender = Sender::secured(endpoint, options.tls.clone());
     let mut exited = sender.exited();
     let heartbeat = values.duration("http_heartbeat_interval").unwrap_or(Duration::from_secs(30));
     let (handle, actor) =
@@ -156,6 +165,7 @@ pub async fn run(
         handle,
         flags: Arc::new(values),
         guard: Arc::new(plan.guard),
+        firewall: Arc::new(plan.firewall),
         heartbeat,
         start_time,
         started,
@@ -165,7 +175,11 @@ pub async fn run(
     web::serve(
         listener,
         router(app),
-        web::Options { grace: Duration::from_millis(200), ..web::Options::default() },
+        web::Options {
+            grace: Duration::from_millis(200),
+            tls: options.tls,
+            ..web::Options::default()
+        },
         shutdown.clone(),
     )
     .await?;

@@ -21,7 +21,7 @@ pub(super) struct Proxy {
 impl Proxy {
     /// `own` is `host:port` of this Marathon.
     pub(super) fn new(own: String, connect: Duration, read: Duration) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
+        let http = tls::client::builder(None)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(connect)

@@ -29,6 +29,8 @@ pub struct Options {
     pub flags: Values,
     /// A listener, where the caller chose the port; else `--http_address` and `--http_port` are bound.
     pub listener: Option<TcpListener>,
+    /// TLS, where it is spoken to Mesos.
+    pub tls: Option<tls::Tls>,
 }
 
 /// Why Marathon ended itself, and what it exits with, as the original does.
@@ -98,7 +100,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
     let master = values
         .text("master")
         .context("--master is required: zk://host:port,…/mesos, or host:port of a Mesos master")?;
-    let master = MasterAddress::parse(master.trim_start_matches("http://")).context("--master")?;
+    let master = MasterAddress::parse(master).context("--master")?;
     let zk: ZkUrl = values.text("zk").unwrap_or_default().parse().context("--zk")?;
     ensure!(
         values.text("executor") == Some("//cmd"),
@@ -249,7 +251,8 @@ pub async fn run(
         abdicate,
         flags: values,
     };
-    let term = tokio::spawn(lead(plan, latch, bus, publish, abdicated, ending.clone()));
+    let ended = lead(plan, options.tls, latch, bus, publish, abdicated, ending.clone());
+    let term = tokio::spawn(ended);
     ready();
     let served = web::serve(listener, router(app), web::Options::default(), ending.clone()).await;
     let ended = term.await?;
@@ -261,6 +264,7 @@ pub async fn run(
 /// Waits to be elected, leads, and ends everything when that ends.
 async fn lead(
     plan: Plan,
+    tls: Option<tls::Tls>,
     mut latch: watch::Receiver<LatchState>,
     bus: Bus,
     publish: watch::Sender<Option<Handle>>,
@@ -289,6 +293,7 @@ async fn lead(
             framework,
             credentials: plan.credentials,
             silence_max: plan.silence_max,
+            tls,
         };
         scheduler::start(subscription, handle.clone(), calls)?;
         publish.send_replace(Some(handle));

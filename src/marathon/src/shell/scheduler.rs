@@ -34,6 +34,8 @@ pub(super) struct Subscription {
     pub(super) credentials: Option<(String, String)>,
     /// Silence after which the stream counts as broken.
     pub(super) silence_max: Duration,
+    /// TLS, where masters speak it.
+    pub(super) tls: Option<tls::Tls>,
 }
 
 /// Subscribes for ever, telling `handle` what Mesos says; calls that come through `calls` are sent in order.
@@ -42,7 +44,7 @@ pub(super) fn start(
     handle: Handle,
     calls: mpsc::Receiver<Call>,
 ) -> anyhow::Result<()> {
-    let http = reqwest::Client::builder()
+    let http = tls::client::builder(subscription.tls.as_ref())
         .no_proxy()
         .connect_timeout(Duration::from_secs(5))
         .build()
@@ -74,7 +76,8 @@ async fn subscribe(
             }
             continue;
         };
-        let url = format!("http://{address}/api/v1/scheduler");
+        let scheme = tls::client::scheme(subscription.tls.as_ref());
+        let url = format!("{scheme}://{address}/api/v1/scheduler");
         let mut leader = subscription.leader.clone();
         let mut subscribed = false;
         let reason = tokio::select! {

@@ -16,6 +16,16 @@ impl Master {
     /// # Errors
     /// When the body is no such message; unknown names are ignored, as the original does.
     pub fn message(&mut self, now: Now, header: &Header, body: &[u8]) -> Result<(), DecodeError> {
+        if self.admits(now, header, body) { self.take(now, header, body) } else { Ok(()) }
+    }
+
+    /// As [`Master::message`], when it is the message's turn.
+    pub(super) fn take(
+        &mut self,
+        now: Now,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), DecodeError> {
         use internal as m;
         let from = &header.from;
         let is = |name: &str| header.name == name;
@@ -218,6 +228,13 @@ impl Master {
 
     /// A connection of ours to a peer broke: agents and drivers there are disconnected until they register again.
     pub fn peer_exited(&mut self, now: Now, address: std::net::SocketAddr) {
+        if !self.holds_exit(address) {
+            self.disconnect_all(now, address);
+        }
+    }
+
+    /// As [`Master::peer_exited`], when all that came from there is dealt with.
+    pub(super) fn disconnect_all(&mut self, now: Now, address: std::net::SocketAddr) {
         self.authentication.exited(address);
         let drivers: Vec<String> = self
             .frameworks

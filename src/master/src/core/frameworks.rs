@@ -233,6 +233,14 @@ impl Master {
                 "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
             ));
         }
+        let unknown: Vec<&str> =
+            roles.iter().map(String::as_str).filter(|role| !self.has_role(role)).collect();
+        if !unknown.is_empty() {
+            return Err(format!(
+                "Roles {{ {} }} are not present in the master's --roles",
+                unknown.join(", ")
+            ));
+        }
         Allocator::check_constraints(constraints)
             .map_err(|reason| format!("Offer constraints are not valid: {reason}"))?;
         if let Some(id) = &info.id

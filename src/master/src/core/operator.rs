@@ -41,6 +41,9 @@ impl Master {
             let role = info.role();
             mesos::roles::validate(role)
                 .map_err(|reason| bad(format!("{prefix}: Invalid role '{role}': {reason}")))?;
+            if !self.has_role(role) {
+                return Err(bad(format!("{prefix}: Unknown role '{role}'")));
+            }
             if info.weight <= 0.0 || !info.weight.is_finite() {
                 return Err(bad(format!(
                     "{prefix} for role '{role}': Invalid weight '{}': Weights must be positive",
@@ -59,6 +62,25 @@ impl Master {
         self.store();
         self.rescind_all_offers();
         Ok(())
+    }
+
+    /// `--weights` count until an operator sets others.
+    pub(super) fn recover_weights(&mut self) {
+        if !self.registry.weights.is_empty() {
+            if !self.settings.weights.is_empty() {
+                tracing::warn!("--weights is ignored: the registry has weights");
+            }
+            return;
+        }
+        for (role, weight) in &self.settings.weights {
+            let info = v1::WeightInfo { role: Some(role.clone()), weight: *weight };
+            self.registry.weights.push(registry::Weight { info });
+        }
+    }
+
+    /// Whether a role is one of `--roles`.
+    pub(super) fn has_role(&self, role: &str) -> bool {
+        self.settings.roles.as_ref().is_none_or(|roles| roles.contains(role))
     }
 
     fn rescind_all_offers(&mut self) {

@@ -173,6 +173,12 @@ impl Master {
     /// When one is not valid, is exceeded already, or all guarantees together are more than there is.
     pub fn update_quota(&mut self, configs: &[QuotaConfig], force: bool) -> Result<(), Refusal> {
         for config in configs {
+            if !self.has_role(&config.role) {
+                return Err(bad(format!(
+                    "Invalid QuotaConfig: '{}' is not on the roles whitelist",
+                    config.role
+                )));
+            }
             if config.role.contains('/') {
                 return Err(bad(format!(
                     "Updating quota on nested role '{}' is not supported yet",
@@ -262,6 +268,9 @@ impl Master {
             .map_err(|reason| bad(format!("{FAILED} QuotaInfo with invalid resource: {reason}")))?;
         check_info(request).map_err(|reason| bad(format!("{FAILED} {reason}")))?;
         let role = request.role();
+        if !self.has_role(role) {
+            return Err(bad(format!("{FAILED} Unknown role '{role}'")));
+        }
         if self.quotas().contains_key(role) {
             return Err(bad(format!(
                 "{FAILED} Cannot set quota for role '{role}' which already has quota"

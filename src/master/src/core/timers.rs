@@ -14,6 +14,7 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(50);
 impl Master {
     /// Does what is due. Called at least ten times a second and after every batch of input.
     pub fn tick(&mut self, now: Now) {
+        self.release(now);
         if now.mono >= self.scan_due {
             self.scan_due = now.mono + SCAN_INTERVAL;
             self.ping_agents(now);

@@ -17,13 +17,14 @@ use mesos::libprocess::outbound::Sender;
 use mesos::v1;
 use mesos::v1::scheduler::Call;
 use prost::Message as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::registrar::{Recovery, Registrar};
 use super::visible::{self, Visible};
+use super::whitelist::Hosts;
 use crate::core::model::{Now, StreamId};
 use crate::core::{CallError, Effect, Master, Settings};
 use crate::view::operator;
@@ -179,6 +180,7 @@ struct Observer {
 /// The task's state.
 pub struct Actor {
     settings: Settings,
+    whitelist: watch::Receiver<Hosts>,
     info: v1::MasterInfo,
     registrar: Registrar,
     recovering: bool,
@@ -203,6 +205,7 @@ impl Actor {
     /// `shutdown` itself and gives the reason.
     pub fn start(
         settings: Settings,
+        whitelist: watch::Receiver<Hosts>,
         info: v1::MasterInfo,
         observers_max: usize,
         registrar: Registrar,
@@ -213,6 +216,7 @@ impl Actor {
         let handle = Handle { inputs };
         let actor = Self {
             settings,
+            whitelist,
             info,
             registrar,
             recovering: false,
@@ -272,6 +276,9 @@ impl Actor {
     fn tick(&mut self, batch_began: Instant) {
         let now = self.now();
         let Some(master) = &mut self.master else { return };
+        if self.whitelist.has_changed().unwrap_or(false) {
+            master.allocator.set_whitelist(self.whitelist.borrow_and_update().clone());
+        }
         for stream in self.cut_off.drain(..) {
             master.stream_closed(now, stream);
         }
@@ -381,6 +388,7 @@ impl Actor {
                 let (settings, info, now) = (self.settings.clone(), self.info.clone(), self.now());
                 let mut master = Master::elected(settings, info, *registry, now);
                 let took = began.elapsed().as_secs_f64() * 1e3;
+                master.allocator.set_whitelist(self.whitelist.borrow_and_update().clone());
                 master.counters.insert("registrar/state_fetch_ms".to_owned(), took as u64);
                 self.master = Some(master);
             }

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
+use access::firewall::Firewall;
 use access::guard::{Caller, Guard};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -41,6 +42,7 @@ pub(super) struct App {
     pub(super) log: Option<ReplicatedLog>,
     pub(super) flags: Arc<Values>,
     pub(super) guard: Arc<Guard>,
+    pub(super) firewall: Arc<Firewall>,
     pub(super) own_id: String,
     pub(super) leader: watch::Receiver<Option<v1::MasterInfo>>,
     pub(super) start_time: f64,
@@ -132,6 +134,9 @@ async fn compressed(response: Response) -> Response {
 }
 
 async fn answer(app: App, request: Request) -> Response {
+    if let Some(refusal) = app.firewall.refusal(request.uri().path()) {
+        return respond::text(StatusCode::FORBIDDEN, refusal);
+    }
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_end_matches('/');
     let query = parts.uri.query();

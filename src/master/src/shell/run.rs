@@ -1,11 +1,12 @@
 //! Putting a master together from its flags, and running it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use access::firewall::Firewall;
 use access::guard::Guard;
 use anyhow::{Context as _, bail, ensure};
 use election::contender::Candidacy;
@@ -22,11 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Input};
 use super::http::{App, router};
-use super::permissions;
 use super::registrar::Registrar;
+use super::{permissions, whitelist};
 use crate::core::Settings;
 use crate::core::allocator::{self, Quantities, Sorter};
 use crate::core::authentication::Security;
+use crate::core::throttle::RateLimits;
 use crate::flags;
 
 /// What a master is run with.
@@ -36,6 +38,8 @@ pub struct Options {
     pub flags: Values,
     /// A listener, where the caller chose the port; else `--ip` and `--port` are bound.
     pub listener: Option<TcpListener>,
+    /// TLS, where it is spoken: on the port, and to others.
+    pub tls: Option<tls::Tls>,
 }
 
 /// Runs a master until `shutdown` is cancelled.
@@ -68,13 +72,17 @@ pub async fn run(
     let info = master_info(address, hostname);
     tracing::info!(id = info.id, %address, "mesos-master {} (compatible with Mesos {})", env!("CARGO_PKG_VERSION"), mesos::VERSION);
 
-    let sender = Sender::new(address);
+    let hosts = whitelist::watch(values.text("whitelist")).with_context(|| {
+        format!("--whitelist: {}", values.text("whitelist").unwrap_or_default())
+    })?;
+    let sender = Sender::secured(address, options.tls.clone());
     let mut exited = sender.exited();
     let (registrar, log) = registrar(plan.registry, plan.zk.as_ref(), &values, &sender)?;
     let observers_max =
         values.number("max_operator_event_stream_subscribers").unwrap_or_default() as usize;
     let (handle, actor) = Actor::start(
         plan.settings,
+        hosts,
         info.clone(),
         observers_max.max(1),
         registrar,
@@ -140,13 +148,15 @@ pub async fn run(
         log,
         flags: Arc::new(values),
         guard: Arc::new(plan.guard),
+        firewall: Arc::new(plan.firewall),
         own_id: info.id.clone(),
         leader,
         start_time,
         started: Instant::now(),
     };
     ready();
-    web::serve(listener, router(app), web::Options::default(), shutdown.clone()).await?;
+    let serving = web::Options { tls: options.tls, ..web::Options::default() };
+    web::serve(listener, router(app), serving, shutdown.clone()).await?;
     match actor.await? {
         Some(reason) => bail!(reason),
         None => Ok(()),
@@ -227,6 +237,7 @@ fn registrar(
 struct Plan {
     settings: Settings,
     guard: Guard,
+    firewall: Firewall,
     zk: Option<ZkUrl>,
     registry: Place,
     ip: IpAddr,
@@ -240,9 +251,6 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
     for name in flags::REFUSED {
         let on = values.is_given(name) && values.text(name) != Some("false");
         ensure!(!on, "--{name} is not supported by this master yet: remove it");
-    }
-    for name in flags::WARNED.iter().filter(|name| values.is_given(name)) {
-        tracing::warn!("--{name} is not supported by this master yet: ignored");
     }
     let number = |name: &str| values.number(name).unwrap_or_default();
     let duration = |name: &str| values.duration(name).unwrap_or_default();
@@ -305,6 +313,10 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
         .transpose()?;
     let (security, guard) = secured(values)?;
+    let rate_limits = values.text("rate_limits").map(RateLimits::parse).transpose();
+    let rate_limits =
+        rate_limits.map_err(|error| anyhow::anyhow!("--rate_limits: {error}"))?.unwrap_or_default();
+    let roles = values.text("roles").map(roles).transpose()?;
     let settings = Settings {
         agent_ping_timeout: ping,
         max_agent_ping_timeouts: number("max_agent_ping_timeouts") as u32,
@@ -319,6 +331,9 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         recovery_removal_limit: percentage(
             values.text("recovery_agent_removal_limit").unwrap_or("100%"),
         )?,
+        rate_limits,
+        weights: weights(values.text("weights").unwrap_or_default(), roles.as_ref())?,
+        roles,
         allocator,
         require_agent_domain: values.boolean("require_agent_domain"),
         seed: seed(),
@@ -327,6 +342,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
     Ok(Plan {
         settings,
         guard,
+        firewall: access::flags::firewall(values)?,
         zk,
         registry,
         ip,
@@ -334,6 +350,38 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         advertise_ip,
         advertise_port: port("advertise_port")?,
     })
+}
+
+/// `--roles`, with the default one.
+fn roles(text: &str) -> anyhow::Result<BTreeSet<String>> {
+    tracing::warn!("--roles is deprecated: ACLs say who may use which role");
+    let mut roles = BTreeSet::from([mesos::roles::DEFAULT.to_owned()]);
+    for role in text.split(',').map(str::trim).filter(|role| !role.is_empty()) {
+        mesos::roles::validate(role).map_err(|reason| anyhow::anyhow!("--roles: {reason}"))?;
+        roles.insert(role.to_owned());
+    }
+    Ok(roles)
+}
+
+/// `--weights`, role=weight,…
+fn weights(text: &str, roles: Option<&BTreeSet<String>>) -> anyhow::Result<Vec<(String, f64)>> {
+    let mut weights = BTreeMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let Some((role, weight)) = pair.split_once('=') else {
+            bail!("--weights: '{pair}' is not of the form role=weight");
+        };
+        mesos::roles::validate(role).map_err(|reason| anyhow::anyhow!("--weights: {reason}"))?;
+        ensure!(
+            roles.is_none_or(|roles| roles.contains(role)),
+            "--weights: '{role}' is none of --roles"
+        );
+        let weight: Option<f64> = weight.parse().ok();
+        let weight = weight.filter(|weight| *weight > 0.0 && weight.is_finite());
+        let weight =
+            weight.with_context(|| format!("--weights: '{pair}': weights are positive"))?;
+        weights.insert(role.to_owned(), weight);
+    }
+    Ok(weights.into_iter().collect())
 }
 
 /// `--agent_removal_rate_limit`, N/duration, as the time between two removals.

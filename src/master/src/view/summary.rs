@@ -70,6 +70,13 @@ pub fn known_roles(master: &Master) -> BTreeMap<String, Vec<&Framework>> {
             known.entry(role).or_default().push(framework);
         }
     }
+    // Where roles are listed by the operator, these are the ones that there are.
+    if let Some(roles) = &master.settings.roles {
+        known.retain(|role, _| roles.contains(role));
+        for role in roles {
+            known.entry(role.clone()).or_default();
+        }
+    }
     known
 }
 

@@ -91,3 +91,37 @@ fn a_driver_hears_in_messages_what_others_hear_as_events() {
     driver_subscribe(&mut test, &stranger, Some("M-0000"), false);
     assert_eq!(test.sent::<internal::FrameworkReregisteredMessage>(&stranger).len(), 1);
 }
+
+#[test]
+fn a_driver_with_a_limit_waits_for_its_turn() {
+    let limits = r#"{"limits": [{"principal": "p", "qps": 1, "capacity": 1}]}"#;
+    let rate_limits = master::core::throttle::RateLimits::parse(limits).unwrap();
+    let mut test = Test::with(Settings { rate_limits, ..Settings::default() }, Registry::default());
+    let driver = upid("scheduler-1@10.0.0.9:4000");
+    let mut subscribe = driver_call(call::Type::Subscribe, None);
+    subscribe.subscribe = Some(mesos::scheduler_v0::call::Subscribe {
+        framework_info: v1::FrameworkInfo { principal: Some("p".into()), ..framework_info() },
+        ..Default::default()
+    });
+    test.named(&driver, "master", "mesos.scheduler.Call".to_owned(), &subscribe);
+    let calls = |test: &Test, kind: &str| {
+        test.master.frameworks["M-0000"].counters.get(&format!("calls/{kind}")).copied()
+    };
+    let revive = driver_call(call::Type::Revive, Some("M-0000"));
+    // The first goes at once, the second waits, and there is no room for the third.
+    for _ in 0..3 {
+        test.named(&driver, "master", "mesos.scheduler.Call".to_owned(), &revive);
+    }
+    assert_eq!(calls(&test, "revive"), Some(1));
+    assert_eq!(test.master.throttled_messages("p"), 1);
+    let errors = test.sent::<internal::FrameworkErrorMessage>(&driver);
+    let text = "Message mesos.scheduler.Call dropped: capacity(1) exceeded";
+    assert_eq!(errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>(), [text]);
+    // The end of its connection comes after what it said before.
+    test.master.peer_exited(test.now, driver.address);
+    assert!(matches!(test.master.frameworks["M-0000"].connection, Connection::Pid(_)));
+    test.after(1.0);
+    assert_eq!(calls(&test, "revive"), Some(2));
+    test.after(1.0);
+    assert!(!matches!(test.master.frameworks["M-0000"].connection, Connection::Pid(_)));
+}

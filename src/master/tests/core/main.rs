@@ -13,7 +13,7 @@ mod security;
 
 use std::time::Duration;
 
-use master::core::model::{Now, StreamId};
+use master::core::model::{Connection, Now, StreamId};
 use master::core::{CallError, Effect, Master, Refusal, Settings};
 use mesos::internal::{self, Registry};
 use mesos::libprocess::{Upid, inbound::Header};

@@ -73,3 +73,34 @@ fn weights_are_kept_and_wrong_ones_change_nothing() {
     assert_eq!(test.master.registry.weights.len(), 1);
     assert_eq!(test.master.registry.weights[0].info.weight, 3.0);
 }
+
+#[test]
+fn weights_of_the_flag_count_until_others_are_set() {
+    let settings = || Settings { weights: vec![("dev".into(), 2.0)], ..Settings::default() };
+    let mut test = Test::with(settings(), Registry::default());
+    let weights = |test: &Test| {
+        let each = test.master.registry.weights.iter();
+        each.map(|weight| (weight.info.role().to_owned(), weight.info.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&test), [("dev".to_owned(), 2.0)]);
+    let set = v1::WeightInfo { role: Some("dev".into()), weight: 3.0 };
+    test.master.update_weights(&[set]).unwrap();
+    let again = Test::with(settings(), test.master.registry.clone());
+    assert_eq!(weights(&again), [("dev".to_owned(), 3.0)]);
+}
+
+#[test]
+fn only_roles_of_the_flag_are_taken() {
+    let roles = Some(["*".to_owned(), "dev".to_owned()].into());
+    let mut test = Test::with(Settings { roles, ..Settings::default() }, Registry::default());
+    let in_role = |role: &str| v1::FrameworkInfo { role: Some(role.into()), ..framework_info() };
+    test.subscribe(in_role("dev"));
+    assert_eq!(test.master.frameworks.len(), 1);
+    test.subscribe(in_role("ops"));
+    let errors = test.events(event::Type::Error);
+    let message = &errors[0].error.as_ref().unwrap().message;
+    assert_eq!(message, "Roles { ops } are not present in the master's --roles");
+    let set = v1::WeightInfo { role: Some("ops".into()), weight: 3.0 };
+    let refused = format!("{:?}", test.master.update_weights(&[set]).unwrap_err());
+    assert!(refused.contains("Unknown role 'ops'"), "{refused}");
+}

@@ -87,17 +87,20 @@ impl Cluster {
         let mut cluster = Self { daemons: vec![], failures, docker };
         cluster.add(server.0, &fail, "ZooKeeper", async move { Ok(server.1.ended().await?) });
         let shutdown = CancellationToken::new();
-        let options = master::Options { flags: master_flags, listener: Some(ports.master) };
+        let options =
+            master::Options { flags: master_flags, listener: Some(ports.master), tls: None };
         cluster.add(shutdown.clone(), &fail, "the master", master::run(options, shutdown, || ()));
         let shutdown = CancellationToken::new();
         let options = agent::Options {
             flags: agent_flags,
             listener: Some(ports.agent),
+            tls: None,
             end_containers: true,
         };
         cluster.add(shutdown.clone(), &fail, "the agent", agent::run(options, shutdown, || ()));
         let shutdown = CancellationToken::new();
-        let options = marathon::Options { flags: marathon_flags, listener: Some(ports.marathon) };
+        let options =
+            marathon::Options { flags: marathon_flags, listener: Some(ports.marathon), tls: None };
         cluster.add(shutdown.clone(), &fail, "Marathon", marathon::run(options, shutdown, || ()));
         Ok(cluster)
     }

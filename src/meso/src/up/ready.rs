@@ -16,7 +16,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// A client of the daemons' APIs.
 pub(super) fn client() -> anyhow::Result<reqwest::Client> {
-    let built = reqwest::Client::builder().timeout(ANSWER_MAX).no_proxy().build();
+    let built = tls::client::builder(None).timeout(ANSWER_MAX).no_proxy().build();
     built.context("no HTTP client can be made")
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::{Message, Name};
+use tls::{Stream, Tls};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc};
@@ -45,6 +47,7 @@ struct Shared {
     exited: broadcast::Sender<SocketAddr>,
     dropped: AtomicU64,
     idle_timeout: Duration,
+    tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,10 +59,15 @@ struct Peer {
 impl Sender {
     /// A sender for processes that others reach at `advertised`.
     pub fn new(advertised: SocketAddr) -> Self {
-        Self::with_idle_timeout(advertised, IDLE_TIMEOUT)
+        Self::secured(advertised, None)
     }
 
-    fn with_idle_timeout(advertised: SocketAddr, idle_timeout: Duration) -> Self {
+    /// As [`Sender::new`], dialling under TLS where it is given.
+    pub fn secured(advertised: SocketAddr, tls: Option<Tls>) -> Self {
+        Self::with_idle_timeout(advertised, IDLE_TIMEOUT, tls)
+    }
+
+    fn with_idle_timeout(advertised: SocketAddr, idle_timeout: Duration, tls: Option<Tls>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 own: advertised,
@@ -67,6 +75,7 @@ impl Sender {
                 exited: broadcast::channel(EXITED_MAX).0,
                 dropped: AtomicU64::new(0),
                 idle_timeout,
+                tls,
             }),
         }
     }
@@ -167,7 +176,22 @@ impl Shared {
         mut queue: mpsc::Receiver<Bytes>,
         linked: Arc<AtomicBool>,
     ) {
-        let result = carry(address, &mut queue, &linked, self.idle_timeout).await;
+        let result = match self.dial(address).await {
+            Ok(Stream::Plain(stream)) => {
+                let (reader, writer) = stream.into_split();
+                carry(reader, writer, &mut queue, &linked, self.idle_timeout).await
+            }
+            Ok(Stream::Tls(stream)) => {
+                let (reader, writer) = tokio::io::split(*stream);
+                carry(reader, writer, &mut queue, &linked, self.idle_timeout).await
+            }
+            Err(error) => {
+                if self.tls.is_some() {
+                    tracing::warn!(peer = %address, "not connected: {error}");
+                }
+                Err(error)
+            }
+        };
         queue.close();
         let mut lost = 0;
         while queue.try_recv().is_ok() {
@@ -180,6 +204,19 @@ impl Shared {
             // Nobody listening is fine.
             let _ = self.exited.send(address);
         }
+    }
+
+    async fn dial(&self, address: SocketAddr) -> std::io::Result<Stream> {
+        let dialling = async {
+            match &self.tls {
+                Some(tls) => tls.connect(address).await,
+                None => TcpStream::connect(address).await.map(Stream::from),
+            }
+        };
+        let limit = if self.tls.is_some() { DIAL_TIMEOUT * 3 } else { DIAL_TIMEOUT };
+        let stream = tokio::time::timeout(limit, dialling).await.map_err(|_| timed_out())??;
+        stream.tcp().set_nodelay(true)?;
+        Ok(stream)
     }
 }
 
@@ -221,18 +258,17 @@ fn escape(text: &str) -> String {
     escaped
 }
 
+fn timed_out() -> std::io::Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut)
+}
+
 async fn carry(
-    address: SocketAddr,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     queue: &mut mpsc::Receiver<Bytes>,
     linked: &AtomicBool,
     idle_timeout: Duration,
 ) -> std::io::Result<()> {
-    let timed_out = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let stream = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| timed_out())??;
-    stream.set_nodelay(true)?;
-    let (mut reader, mut writer) = stream.into_split();
     // Replies say nothing of use; the end of the stream does. They are read while messages are written as well, or a
     // peer that waits to be read could not read.
     let replies = async {
@@ -265,7 +301,11 @@ async fn carry(
         let batch = batch(frame, queue);
         tokio::select! {
             error = &mut replies => return Err(error),
-            written = tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&batch)) => {
+            written = tokio::time::timeout(WRITE_TIMEOUT, async {
+                writer.write_all(&batch).await?;
+                // Under TLS a record may wait for room below.
+                writer.flush().await
+            }) => {
                 written.map_err(|_| timed_out())??;
             }
         }
@@ -387,7 +427,7 @@ mod tests {
     async fn an_unused_connection_is_closed_unless_linked() {
         let idle_timeout = Duration::from_millis(20);
         let (listener, peer) = peer().await;
-        let sender = Sender::with_idle_timeout("127.0.0.1:1".parse().unwrap(), idle_timeout);
+        let sender = Sender::with_idle_timeout("127.0.0.1:1".parse().unwrap(), idle_timeout, None);
         let mut exited = sender.exited();
         sender.send_named("a", &peer, "x", b"1");
         let (mut stream, _) = listener.accept().await.unwrap();

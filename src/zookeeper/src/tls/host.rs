@@ -2,32 +2,17 @@
 
 use std::net::IpAddr;
 
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer as _;
+use tls::{Names, matches};
 
 /// Whether a certificate names an address or one of the host names.
 ///
 /// # Errors
 /// What it names instead.
 pub(super) fn check(certificate: &[u8], ip: IpAddr, names: &[String]) -> Result<(), String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
-        return Err("it is no certificate".to_owned());
-    };
-    let (mut addresses, mut hosts) = (Vec::new(), Vec::new());
-    if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
-        for name in &alternatives.value.general_names {
-            match name {
-                GeneralName::DNSName(name) => hosts.push((*name).to_owned()),
-                GeneralName::IPAddress(bytes) => addresses.extend(address(bytes)),
-                _ => {}
-            }
-        }
-    }
+    let Names { mut hosts, addresses, common } = Names::of(certificate)?;
     // The common name counts only where nothing else is said.
     if addresses.is_empty() && hosts.is_empty() {
-        let common = certificate.subject().iter_common_name().last();
-        hosts.extend(common.and_then(|name| name.as_str().ok()).map(str::to_owned));
+        hosts.extend(common);
         if hosts.iter().any(|host| host.parse() == Ok(ip)) {
             return Ok(());
         }
@@ -41,26 +26,6 @@ pub(super) fn check(certificate: &[u8], ip: IpAddr, names: &[String]) -> Result<
         hosts.into_iter().chain(addresses.iter().map(IpAddr::to_string)).collect();
     let wanted: Vec<String> = names.iter().cloned().chain([ip.to_string()]).collect();
     Err(format!("the certificate is of {}, not of {}", named.join(", "), wanted.join(" or ")))
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(bytes).to_canonical()),
-        _ => None,
-    }
-}
-
-/// Whether a host is the one of a pattern: `*` stands for anything within one label.
-fn matches(host: &str, pattern: &str) -> bool {
-    let (host, pattern) = (host.to_lowercase(), pattern.to_lowercase());
-    match pattern.split_once('*') {
-        None => host == pattern,
-        Some((prefix, suffix)) => host
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix(suffix))
-            .is_some_and(|middle| !middle.contains('.')),
-    }
 }
 
 #[cfg(test)]

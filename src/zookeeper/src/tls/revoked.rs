@@ -17,7 +17,7 @@ use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtensio
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::verify::{Role, Trust};
+use tls::{Role, Trust};
 
 /// How long fetching a list may take: whoever shows the certificate waits for it.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
