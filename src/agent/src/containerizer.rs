@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod docker;
 pub mod fetch;
 pub mod helper;
+pub mod isolation;
 pub mod launcher;
 mod namespaces;
 pub mod processes;

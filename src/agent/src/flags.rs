@@ -57,18 +57,19 @@ const FLAGS: &[Flag] = &[
         "How long the first attempt to authenticate with a master may take.",
     ),
     flag("authorizer", Text, Some("local"), "Who decides what principals may do."),
-    flag(
-        "cgroups_enable_cfs",
-        Boolean,
-        Some("false"),
-        "Limit CPUs by quota, not only by shares. Not supported yet: ignored.",
-    ),
+    flag("cgroups_enable_cfs", Boolean, Some("false"), "Limit CPUs by quota, not only by shares."),
     flag("cgroups_hierarchy", Text, Some("/sys/fs/cgroup"), "Where cgroups are mounted."),
     flag(
         "cgroups_limit_swap",
         Boolean,
         Some("false"),
-        "Limit memory and swap together. Not supported yet: ignored.",
+        "Limit memory and swap together, not only memory.",
+    ),
+    flag(
+        "cgroups_pids_max",
+        Number,
+        None,
+        "Most processes and threads of a container, with cgroups/pids; not a flag of the original, which sets no limit.",
     ),
     flag("cgroups_root", Text, Some("mesos"), "The cgroup that containers' cgroups are made in."),
     flag(
@@ -251,7 +252,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: posix/cpu,posix/mem (given, nothing is limited), cgroups/cpu,cgroups/mem or cgroups/all; without this flag the linux launcher limits both.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, filesystem/posix, posix/{cpu,mem} (given, nothing is limited), volume/sandbox_path; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(

@@ -1,8 +1,9 @@
-//! Cgroups of containers: CPU shares, a memory limit, and ending every process of one.
+//! Cgroups of containers: CPU shares and quota, limits of memory and of processes, and ending every process of one.
 //!
 //! Version 1 keeps a hierarchy a controller (`<hierarchy>/<controller>/mesos/<container>`), version 2 one for all.
 //! Paths are looked for where they are mounted; nothing here is needed for the posix launcher.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,69 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// What is limited (`--isolation`); all processes of a container are found by its cgroup in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// CPU shares.
     pub cpu: bool,
+    /// CPU time of a period as well (`--cgroups_enable_cfs`): no more even where nobody else wants it.
+    pub cpu_quota: bool,
     /// Memory.
     pub memory: bool,
+    /// Memory and swap together (`--cgroups_limit_swap`).
+    pub swap: bool,
+    /// Processes and threads: whether they are counted.
+    pub pids: bool,
+    /// How many there may be (`--cgroups_pids_max`).
+    pub pids_max: Option<u64>,
+    /// Input and output of block devices: counted.
+    pub blkio: bool,
+}
+
+/// A controller of version 1, in a hierarchy of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Controller {
+    Blkio,
+    Cpu,
+    Cpuacct,
+    Freezer,
+    Memory,
+    Pids,
+}
+
+impl Controller {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Blkio => "blkio",
+            Self::Cpu => "cpu",
+            Self::Cpuacct => "cpuacct",
+            Self::Freezer => "freezer",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+        }
+    }
+
+    /// Its name in version 2, where there is one to enable.
+    fn unified(self) -> Option<&'static str> {
+        match self {
+            Self::Blkio => Some("io"),
+            Self::Cpu | Self::Memory | Self::Pids => Some(self.name()),
+            Self::Cpuacct | Self::Freezer => None,
+        }
+    }
+}
+
+impl Limits {
+    fn controllers(self) -> Vec<Controller> {
+        let wanted = [
+            (Controller::Blkio, self.blkio),
+            (Controller::Cpu, self.cpu),
+            (Controller::Cpuacct, self.cpu),
+            (Controller::Freezer, true),
+            (Controller::Memory, self.memory),
+            (Controller::Pids, self.pids),
+        ];
+        wanted.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(own, _)| own).collect()
+    }
 }
 
 /// Where containers' cgroups are made.
@@ -31,59 +89,106 @@ pub struct Cgroups {
 /// The cgroup file systems that containers may use.
 #[derive(Debug, Clone)]
 enum Mounted {
-    /// One hierarchy a controller: the directories of `mesos` in each.
-    V1 {
-        /// Of `cpu`.
-        cpu: PathBuf,
-        /// Of `memory`.
-        memory: PathBuf,
-        /// Of `freezer`.
-        freezer: PathBuf,
-    },
+    /// One hierarchy a controller: the directory of `mesos` in each.
+    V1(BTreeMap<Controller, PathBuf>),
     /// The unified hierarchy: the directory of `mesos` in it.
     V2(PathBuf),
 }
 
+fn named(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 impl Mounted {
-    fn prepare(hierarchy: &Path, root: &str) -> io::Result<Self> {
-        if hierarchy.join("cgroup.controllers").exists() {
+    fn prepare(hierarchy: &Path, root: &str, limits: Limits) -> io::Result<Self> {
+        let controllers = limits.controllers();
+        let offered = hierarchy.join("cgroup.controllers");
+        if let Ok(offered) = fs::read_to_string(&offered) {
+            let offered: Vec<&str> = offered.split_whitespace().collect();
+            let wanted: Vec<&str> = controllers.iter().filter_map(|own| own.unified()).collect();
+            if let Some(missing) = wanted.iter().find(|own| !offered.contains(own)) {
+                return Err(io::Error::other(format!(
+                    "{} has no controller '{missing}'",
+                    hierarchy.display()
+                )));
+            }
             let directory = hierarchy.join(root);
-            fs::create_dir_all(&directory)?;
-            for path in [hierarchy, &directory] {
-                fs::write(path.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+            fs::create_dir_all(&directory).map_err(named(&directory))?;
+            let enabled: Vec<String> = wanted.iter().map(|own| format!("+{own}")).collect();
+            for path in [hierarchy, &directory].map(|path| path.join("cgroup.subtree_control")) {
+                fs::write(&path, enabled.join(" ")).map_err(named(&path))?;
             }
             return Ok(Self::V2(directory));
         }
-        let make = |controller: &str| -> io::Result<PathBuf> {
-            let directory = hierarchy.join(controller).join(root);
-            fs::create_dir_all(&directory)?;
+        let make = |controller: Controller| -> io::Result<(Controller, PathBuf)> {
+            let directory = hierarchy.join(controller.name()).join(root);
+            fs::create_dir_all(&directory).map_err(named(&directory))?;
             // Writable in earnest: a read-only mount lets directories that exist pass.
             let probe = directory.join("probe");
-            fs::create_dir_all(&probe).and_then(|()| fs::remove_dir(&probe))?;
-            Ok(directory)
+            let probed = fs::create_dir_all(&probe).and_then(|()| fs::remove_dir(&probe));
+            probed.map_err(named(&probe))?;
+            Ok((controller, directory))
         };
-        Ok(Self::V1 { cpu: make("cpu")?, memory: make("memory")?, freezer: make("freezer")? })
+        Ok(Self::V1(controllers.into_iter().map(make).collect::<io::Result<_>>()?))
     }
 }
 
 /// The smallest memory limit, as the original's.
 const MEMORY_MIN: u64 = 32 << 20;
+/// The period of CPU quotas in microseconds, and the smallest quota, as the original's.
+const CPU_PERIOD: u64 = 100_000;
+const CPU_QUOTA_MIN: u64 = 1000;
+/// Memory and swap together, of version 1.
+const SWAP_LIMIT: &str = "memory.memsw.limit_in_bytes";
 
 impl Cgroups {
     /// Finds out what is mounted below `hierarchy` and makes `root` in it.
     ///
     /// # Errors
-    /// When it may not be written to.
+    /// When it may not be written to, or lacks what is to be limited.
     pub fn prepare(hierarchy: &Path, root: &str, limits: Limits) -> io::Result<Self> {
-        Ok(Self { mounted: Mounted::prepare(hierarchy, root)?, limits })
+        let cgroups = Self { mounted: Mounted::prepare(hierarchy, root, limits)?, limits };
+        if let Some(memory) = cgroups.v1(Controller::Memory)
+            && limits.swap
+            && !memory.join(SWAP_LIMIT).exists()
+        {
+            return Err(io::Error::other(
+                "--cgroups_limit_swap: this kernel doesn't count swap (it was started without swapaccount=1)",
+            ));
+        }
+        Ok(cgroups)
+    }
+
+    fn v1(&self, controller: Controller) -> Option<&Path> {
+        match &self.mounted {
+            Mounted::V1(all) => all.get(&controller).map(PathBuf::as_path),
+            Mounted::V2(_) => None,
+        }
+    }
+
+    /// The one directory that has a container's processes in either version.
+    fn root(&self) -> &Path {
+        match &self.mounted {
+            // It is always among them.
+            Mounted::V1(all) => all.get(&Controller::Freezer).map_or(Path::new(""), |path| path),
+            Mounted::V2(root) => root,
+        }
     }
 
     fn directories(&self, container: &str) -> Vec<PathBuf> {
         match &self.mounted {
-            Mounted::V1 { cpu, memory, freezer } => {
-                [cpu, memory, freezer].map(|directory| directory.join(container)).to_vec()
+            Mounted::V1(all) => all.values().map(|root| root.join(container)).collect(),
+            Mounted::V2(root) => vec![root.join(container)],
+        }
+    }
+
+    /// A file of a container: of a controller in version 1, or its counterpart in version 2.
+    fn file(&self, container: &str, (controller, v1): (Controller, &str), v2: &str) -> PathBuf {
+        match &self.mounted {
+            Mounted::V1(all) => {
+                all.get(&controller).map(|root| root.join(container).join(v1)).unwrap_or_default()
             }
-            Mounted::V2(directory) => vec![directory.join(container)],
+            Mounted::V2(root) => root.join(container).join(v2),
         }
     }
 
@@ -93,7 +198,11 @@ impl Cgroups {
     /// What the kernel says, with the file.
     pub fn create(&self, container: &str, resources: &Resources) -> io::Result<()> {
         for directory in self.directories(container) {
-            fs::create_dir_all(&directory)?;
+            fs::create_dir_all(&directory).map_err(named(&directory))?;
+        }
+        if let Some(most) = self.limits.pids_max.filter(|_| self.limits.pids) {
+            let path = self.file(container, (Controller::Pids, "pids.max"), "pids.max");
+            fs::write(&path, most.to_string()).map_err(named(&path))?;
         }
         self.write_limits(container, resources, false)
     }
@@ -107,32 +216,51 @@ impl Cgroups {
     }
 
     fn write_limits(&self, container: &str, resources: &Resources, is_set: bool) -> io::Result<()> {
-        let shares = ((resources.cpus() * 1024.0) as u64).max(2);
-        let memory = ((resources.mem() * 1_048_576.0) as u64).max(MEMORY_MIN);
-        let write = |path: PathBuf, value: String| {
-            fs::write(&path, value).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })
-        };
+        let write = |path: PathBuf, value: String| fs::write(&path, value).map_err(named(&path));
+        let is_v2 = matches!(self.mounted, Mounted::V2(_));
         if self.limits.cpu {
-            match &self.mounted {
-                Mounted::V1 { cpu, .. } => {
-                    write(cpu.join(container).join("cpu.shares"), shares.to_string())?;
-                }
-                Mounted::V2(root) => {
-                    let weight = (1 + (shares - 2) * 9999 / 262_142).min(10_000);
-                    write(root.join(container).join("cpu.weight"), weight.to_string())?;
-                }
+            let shares = ((resources.cpus() * 1024.0) as u64).max(2);
+            let weight = (1 + (shares - 2) * 9999 / 262_142).min(10_000);
+            let value = if is_v2 { weight } else { shares };
+            let path = self.file(container, (Controller::Cpu, "cpu.shares"), "cpu.weight");
+            write(path, value.to_string())?;
+        }
+        if self.limits.cpu && self.limits.cpu_quota {
+            let quota = ((resources.cpus() * CPU_PERIOD as f64) as u64).max(CPU_QUOTA_MIN);
+            let path = self.file(container, (Controller::Cpu, "cpu.cfs_quota_us"), "cpu.max");
+            if is_v2 {
+                write(path, format!("{quota} {CPU_PERIOD}"))?;
+            } else {
+                write(path.with_file_name("cpu.cfs_period_us"), CPU_PERIOD.to_string())?;
+                write(path, quota.to_string())?;
             }
         }
         let Some((_, limit)) = self.memory_files(container) else { return Ok(()) };
-        if let Mounted::V1 { memory: root, .. } = &self.mounted {
-            let soft = root.join(container).join("memory.soft_limit_in_bytes");
-            write(soft, memory.to_string())?;
+        let memory = ((resources.mem() * 1_048_576.0) as u64).max(MEMORY_MIN);
+        if !is_v2 {
+            write(limit.with_file_name("memory.soft_limit_in_bytes"), memory.to_string())?;
         }
         // It is only raised: a lower one could kill what runs.
-        let is_lower = is_set && number(&limit).is_some_and(|own| own >= memory);
-        if is_lower { Ok(()) } else { write(limit, memory.to_string()) }
+        if is_set && number(&limit).is_some_and(|own| own >= memory) {
+            return Ok(());
+        }
+        let with_swap = limit.with_file_name(SWAP_LIMIT);
+        match (self.limits.swap, is_v2) {
+            (false, _) => write(limit, memory.to_string()),
+            (true, true) => {
+                write(limit.with_file_name("memory.swap.max"), "0".to_owned())?;
+                write(limit, memory.to_string())
+            }
+            // The kernel wants the one with swap never to be the smaller.
+            (true, false) if is_set => {
+                write(with_swap, memory.to_string())?;
+                write(limit, memory.to_string())
+            }
+            (true, false) => {
+                write(limit, memory.to_string())?;
+                write(with_swap, memory.to_string())
+            }
+        }
     }
 
     /// Puts a process, and what it starts from then on, into a container's cgroups.
@@ -147,11 +275,8 @@ impl Cgroups {
 
     /// The processes of a container.
     pub fn processes(&self, container: &str) -> Vec<i32> {
-        let directory = match &self.mounted {
-            Mounted::V1 { freezer, .. } => freezer.join(container),
-            Mounted::V2(root) => root.join(container),
-        };
-        let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        let text = fs::read_to_string(self.root().join(container).join("cgroup.procs"))
+            .unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
@@ -160,12 +285,8 @@ impl Cgroups {
         if !self.limits.memory {
             return None;
         }
-        let (directory, events, limit) = match &self.mounted {
-            Mounted::V1 { memory, .. } => (memory, "memory.oom_control", "memory.limit_in_bytes"),
-            Mounted::V2(root) => (root, "memory.events", "memory.max"),
-        };
-        let directory = directory.join(container);
-        Some((directory.join(events), directory.join(limit)))
+        let of = |v1, v2| self.file(container, (Controller::Memory, v1), v2);
+        Some((of("memory.oom_control", "memory.events"), of("memory.limit_in_bytes", "memory.max")))
     }
 
     /// What is to be said when a process of a container was killed for memory.
@@ -176,11 +297,7 @@ impl Cgroups {
 
     /// The containers that have cgroups.
     pub fn containers(&self) -> Vec<String> {
-        let directory = match &self.mounted {
-            Mounted::V1 { freezer, .. } => freezer,
-            Mounted::V2(root) => root,
-        };
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
         entries
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -190,7 +307,7 @@ impl Cgroups {
     /// Kills every process of a container and removes its cgroups. Blocks until they are gone, a minute at most.
     pub fn destroy(&self, container: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        if let Mounted::V1 { freezer, .. } = &self.mounted {
+        if let Some(freezer) = self.v1(Controller::Freezer) {
             // Frozen, a fork bomb can't outrun the kill.
             let _ = fs::write(freezer.join(container).join("freezer.state"), "FROZEN");
         }
@@ -204,8 +321,8 @@ impl Cgroups {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             match &self.mounted {
-                Mounted::V1 { freezer, .. } => {
-                    let _ = fs::write(freezer.join(container).join("freezer.state"), "THAWED");
+                Mounted::V1(_) => {
+                    let _ = fs::write(self.root().join(container).join("freezer.state"), "THAWED");
                 }
                 Mounted::V2(root) => {
                     let _ = fs::write(root.join(container).join("cgroup.kill"), "1");
@@ -261,7 +378,8 @@ mod tests {
 
     #[test]
     fn limits_are_written_as_the_original_does_and_memory_is_only_raised() {
-        let (hierarchy, cgroups) = version_1(Limits { cpu: true, memory: true });
+        let (hierarchy, cgroups) =
+            version_1(Limits { cpu: true, memory: true, ..Limits::default() });
         let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
         cgroups.create("c", &resources("cpus:0.5;mem:64")).unwrap();
         assert_eq!(read("cpu/mesos/c/cpu.shares"), "512");
@@ -278,8 +396,55 @@ mod tests {
     }
 
     #[test]
+    fn quotas_and_numbers_of_processes_are_limited_where_asked_for() {
+        let limits = Limits {
+            cpu: true,
+            cpu_quota: true,
+            pids: true,
+            pids_max: Some(7),
+            ..Limits::default()
+        };
+        let (hierarchy, cgroups) = version_1(limits);
+        let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
+        cgroups.create("c", &resources("cpus:0.5;mem:64")).unwrap();
+        assert_eq!(read("cpu/mesos/c/cpu.cfs_quota_us"), "50000");
+        assert_eq!(read("cpu/mesos/c/cpu.cfs_period_us"), "100000");
+        assert_eq!(read("pids/mesos/c/pids.max"), "7");
+        assert!(!hierarchy.path().join("memory").exists());
+        let text = Cgroups::prepare(
+            hierarchy.path(),
+            "mesos",
+            Limits { memory: true, swap: true, ..Limits::default() },
+        );
+        assert!(text.unwrap_err().to_string().contains("doesn't count swap"));
+    }
+
+    #[test]
+    fn the_unified_hierarchy_has_one_directory_for_all() {
+        let hierarchy = tempfile::TempDir::new().unwrap();
+        fs::write(hierarchy.path().join("cgroup.controllers"), "cpu memory").unwrap();
+        let all =
+            Limits { cpu: true, cpu_quota: true, memory: true, swap: true, ..Limits::default() };
+        let cgroups = Cgroups::prepare(hierarchy.path(), "mesos", all).unwrap();
+        let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "+cpu +memory");
+        cgroups.create("c", &resources("cpus:1;mem:64")).unwrap();
+        for (file, expected) in [
+            ("cpu.weight", "39"),
+            ("cpu.max", "100000 100000"),
+            ("memory.max", "67108864"),
+            ("memory.swap.max", "0"),
+        ] {
+            assert_eq!(read(&format!("mesos/c/{file}")), expected, "{file}");
+        }
+        let pids = Limits { pids: true, ..all };
+        let text = Cgroups::prepare(hierarchy.path(), "mesos", pids).unwrap_err().to_string();
+        assert!(text.ends_with("has no controller 'pids'"), "{text}");
+    }
+
+    #[test]
     fn posix_isolation_limits_nothing() {
-        let (hierarchy, cgroups) = version_1(Limits { cpu: false, memory: false });
+        let (hierarchy, cgroups) = version_1(Limits::default());
         cgroups.create("c", &resources("cpus:0.5;mem:64")).unwrap();
         assert!(!hierarchy.path().join("cpu/mesos/c/cpu.shares").exists());
         assert!(!hierarchy.path().join("memory/mesos/c/memory.limit_in_bytes").exists());

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
 use super::docker::Orphan;
-use super::processes::{environment_has, is_of, kill_tree, start_time};
+use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
 use super::{Launch, docker, start};
 
 /// Time between looks at what was adopted and at who ran out of memory.
@@ -178,6 +178,10 @@ impl Launcher {
             problem = limit.map(|message| (Reason::ContainerLimitationMemory, message));
             let id = container.to_owned();
             let _ = tokio::task::spawn_blocking(move || cgroups.destroy(&id)).await;
+        } else if !container.contains('.') {
+            // What stays beside a nested one has ended all of it.
+            let id = container.to_owned();
+            let _ = tokio::task::spawn_blocking(move || kill_stray(&id)).await;
         }
         // A nested one's id has a point: Docker has none of these.
         if self.uses_docker() && !container.contains('.') {

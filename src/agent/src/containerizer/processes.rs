@@ -61,18 +61,46 @@ pub fn kill_children() {
     }
 }
 
+/// Kills what a container left behind that is no descendant of its first process any more: all that found the
+/// container's sandbox in their environment. It is for where there are no cgroups, which find every process.
+pub fn kill_stray(container: &str) {
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let strays: Vec<Pid> =
+            all().filter(|pid| is_in_sandbox(*pid, container)).map(Pid::from_raw).collect();
+        if strays.is_empty() {
+            return;
+        }
+        // Stopped first, they can't outrun the kill.
+        for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+            for pid in &strays {
+                let _ = kill(*pid, signal);
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn is_in_sandbox(pid: i32, container: &str) -> bool {
+    let variables = environment(pid);
+    let sandbox = variables.iter().find(|(name, _)| name == "MESOS_SANDBOX");
+    sandbox.is_some_and(|(_, path)| {
+        std::path::Path::new(path).components().any(|part| part.as_os_str() == container)
+    }) && start_time(pid).is_some()
+}
+
+/// The numbers of all processes.
+fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+}
+
 /// Kills a process, its group, and all descendants, also those that left the group.
 pub fn kill_tree(root: i32) {
     let mut tree = vec![root];
     let mut index = 0;
     while index < tree.len() {
-        let children: Vec<i32> = fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok())
-            .filter(|pid| parent(*pid) == Some(tree[index]))
-            .collect();
+        let children: Vec<i32> = all().filter(|pid| parent(*pid) == Some(tree[index])).collect();
         // Stopped, it starts no further ones while we look.
         let _ = kill(Pid::from_raw(tree[index]), Signal::SIGSTOP);
         tree.extend(children.into_iter().filter(|pid| !tree.contains(pid)).collect::<Vec<_>>());
@@ -125,13 +153,7 @@ pub fn usage(root: i32) -> Option<Usage> {
 
 /// A process and all that descend from it.
 fn descendants(root: i32) -> Vec<i32> {
-    let parents: Vec<(i32, i32)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok())
-        .filter_map(|pid| Some((pid, parent(pid)?)))
-        .collect();
+    let parents: Vec<(i32, i32)> = all().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut tree = vec![root];
     let mut index = 0;
     while index < tree.len() {

@@ -17,6 +17,7 @@ use mesos::v1;
 use super::http;
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
+use crate::containerizer::isolation::Isolation;
 use crate::core::Settings;
 use crate::flags;
 
@@ -88,6 +89,8 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     let docker_socket =
         PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
     let (guard, credential) = secured(values)?;
+    let isolation = Isolation::parse(values.text("isolation").unwrap_or_default())
+        .map_err(|error| anyhow::anyhow!("--isolation: {error}"))?;
     Ok(Plan {
         master,
         guard,
@@ -101,11 +104,8 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         attributes,
         containerizers: containerizers(values)?,
         docker_socket,
-        cgroups: cgroups(values)?,
-        watches_sandboxes: values.text("isolation").unwrap_or_default().split(',').any(|name| {
-            // The second is what the first was called before.
-            matches!(name.trim(), "disk/du" | "posix/disk")
-        }),
+        cgroups: cgroups(values, &isolation)?,
+        watches_sandboxes: isolation.has("disk/du"),
         work_dir,
     })
 }
@@ -205,39 +205,27 @@ pub(super) fn claim_work_dir(work_dir: &Path) -> anyhow::Result<std::fs::File> {
     }
 }
 
-/// Isolators that are known.
-const ISOLATORS: &[&str] = &[
-    "filesystem/posix",
-    "posix/cpu",
-    "posix/mem",
-    "cgroups/cpu",
-    "cgroups/mem",
-    "cgroups/all",
-    "disk/du",
-    "posix/disk",
-    "volume/sandbox_path",
-];
-
 /// Cgroups, where the launcher is to use them.
-fn cgroups(values: &Values) -> anyhow::Result<Option<Cgroups>> {
+fn cgroups(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Cgroups>> {
     let hierarchy = Path::new(values.text("cgroups_hierarchy").unwrap_or("/sys/fs/cgroup"));
     let root = values.text("cgroups_root").unwrap_or("mesos");
     let text = values.text("isolation").unwrap_or_default();
-    let isolators: Vec<&str> =
-        text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    for name in &isolators {
-        ensure!(
-            ISOLATORS.contains(name),
-            "--isolation: '{name}' is unknown or not supported by this agent yet; these are: {}",
-            ISOLATORS.join(", ")
-        );
-    }
-    let has = |name: &str| isolators.contains(&name) || isolators.contains(&"cgroups/all");
-    let wanted = isolators.iter().any(|name| name.starts_with("cgroups/"));
+    let wanted = isolation.needs_linux().is_some();
     // Who asks for nothing gets limits where there can be any.
     let is_open = !values.is_given("isolation");
-    let limits =
-        Limits { cpu: is_open || has("cgroups/cpu"), memory: is_open || has("cgroups/mem") };
+    let limits = Limits {
+        cpu: is_open || isolation.has("cgroups/cpu"),
+        cpu_quota: values.boolean("cgroups_enable_cfs"),
+        memory: is_open || isolation.has("cgroups/mem"),
+        swap: values.boolean("cgroups_limit_swap"),
+        pids: isolation.has("cgroups/pids"),
+        pids_max: values.number("cgroups_pids_max"),
+        blkio: isolation.has("cgroups/blkio"),
+    };
+    ensure!(
+        limits.pids || limits.pids_max.is_none(),
+        "--cgroups_pids_max needs --isolation=cgroups/pids"
+    );
     let prepared = || Cgroups::prepare(hierarchy, root, limits);
     match values.text("launcher") {
         Some("posix") if wanted => bail!("--isolation={text} needs --launcher=linux"),
@@ -378,7 +366,8 @@ mod tests {
             ("--containerizers=docker,rkt", "containerizer: rkt"),
             ("--containerizers=docker,docker", "'docker' is there twice"),
             ("--isolation=cgroups/mem", "needs --launcher=linux"),
-            ("--isolation=posix/cpu,docker/runtime", "'docker/runtime' is unknown"),
+            ("--isolation=posix/cpu,docker/runtimes", "isolator 'docker/runtimes'"),
+            ("--cgroups_pids_max=10", "needs --isolation=cgroups/pids"),
             ("--launcher=windows", "neither linux nor posix"),
             ("--executor_registration_timeout=15", "executor_registration_timeout"),
             ("--executor_reregistration_timeout=16secs", "at most 15secs"),

@@ -1,0 +1,162 @@
+//! What `--isolation` asks for: every isolator that Mesos 1.11 knows, and which of them are built.
+//!
+//! A name that 1.11 doesn't know is refused as it refuses it (`slave/containerizer/mesos/containerizer.cpp`); one that
+//! it knows and this agent doesn't have is refused by its name and the reason, rather than passed over: who asks for a
+//! restriction gets it, or no agent.
+
+use std::collections::BTreeSet;
+
+/// Whether this agent has an isolator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Support {
+    /// Yes.
+    Built,
+    /// Yes; it needs `--launcher=linux`, and with it root.
+    Linux,
+    /// No, because.
+    Missing(&'static str),
+}
+
+use Support::{Built, Linux, Missing};
+
+const NOT_YET: &str = "it is not built yet";
+
+/// The isolators of 1.11 on Linux.
+const ISOLATORS: &[(&str, Support)] = &[
+    ("appc/runtime", Missing("images of the appc format are no longer made")),
+    ("cgroups/all", Linux),
+    ("cgroups/blkio", Linux),
+    ("cgroups/cpu", Linux),
+    ("cgroups/cpuset", Missing(NOT_YET)),
+    ("cgroups/devices", Missing(NOT_YET)),
+    ("cgroups/hugetlb", Missing(NOT_YET)),
+    ("cgroups/mem", Linux),
+    ("cgroups/net_cls", Missing(NOT_YET)),
+    ("cgroups/net_prio", Missing(NOT_YET)),
+    ("cgroups/perf_event", Missing(NOT_YET)),
+    ("cgroups/pids", Linux),
+    ("disk/du", Built),
+    ("disk/xfs", Missing(NOT_YET)),
+    ("docker/runtime", Missing(NOT_YET)),
+    ("docker/volume", Missing(NOT_YET)),
+    ("environment_secret", Missing("there is no secret resolver")),
+    ("filesystem/linux", Missing(NOT_YET)),
+    ("filesystem/posix", Built),
+    ("filesystem/shared", Missing("'filesystem/linux' takes its place")),
+    ("gpu/nvidia", Missing(NOT_YET)),
+    ("linux/capabilities", Missing(NOT_YET)),
+    ("linux/devices", Missing(NOT_YET)),
+    ("linux/nnp", Missing(NOT_YET)),
+    ("linux/seccomp", Missing(NOT_YET)),
+    ("namespaces/ipc", Missing(NOT_YET)),
+    ("namespaces/pid", Missing(NOT_YET)),
+    ("network/cni", Missing(NOT_YET)),
+    ("network/port_mapping", Missing("'network/cni' takes its place")),
+    ("network/ports", Missing(NOT_YET)),
+    ("posix/cpu", Built),
+    ("posix/mem", Built),
+    ("posix/rlimits", Missing(NOT_YET)),
+    ("volume/csi", Missing(NOT_YET)),
+    ("volume/host_path", Missing(NOT_YET)),
+    ("volume/image", Missing(NOT_YET)),
+    ("volume/sandbox_path", Built),
+    ("volume/secret", Missing("there is no secret resolver")),
+];
+
+/// Names of before 0.28, which 1.11 still takes.
+const FORMER: &[(&str, &[&str])] = &[
+    ("process", &["posix/cpu", "posix/mem"]),
+    ("cgroups", &["cgroups/cpu", "cgroups/mem"]),
+    ("posix/disk", &["disk/du"]),
+];
+
+/// The isolators that are in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Isolation {
+    names: BTreeSet<&'static str>,
+}
+
+impl Isolation {
+    /// Reads `--isolation`.
+    ///
+    /// # Errors
+    /// Which name is unknown, not built, or there twice.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut names = BTreeSet::new();
+        let mut given = BTreeSet::new();
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if !given.insert(name) {
+                return Err(format!("Duplicate entries found in --isolation flag '{text}'"));
+            }
+            let former = FORMER.iter().find(|(former, _)| *former == name);
+            for name in former.map_or(&[name][..], |(_, names)| names) {
+                names.insert(known(name)?);
+            }
+        }
+        Ok(Self { names })
+    }
+
+    /// Whether an isolator is in use; `cgroups/all` stands for all those of cgroups.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+            || name.starts_with("cgroups/") && self.names.contains("cgroups/all")
+    }
+
+    /// One that only the linux launcher has, if there is one.
+    pub fn needs_linux(&self) -> Option<&'static str> {
+        let is_linux =
+            |name: &&str| ISOLATORS.iter().any(|(own, support)| own == name && *support == Linux);
+        self.names.iter().copied().find(is_linux)
+    }
+}
+
+/// An isolator that this agent has.
+fn known(name: &str) -> Result<&'static str, String> {
+    match ISOLATORS.iter().find(|(own, _)| *own == name) {
+        Some((name, Built | Linux)) => Ok(name),
+        Some((_, Missing(reason))) => {
+            Err(format!("the isolator '{name}' is not supported by this agent: {reason}"))
+        }
+        None => {
+            let built = ISOLATORS.iter().filter(|(_, support)| matches!(support, Built | Linux));
+            let built: Vec<&str> = built.map(|(name, _)| *name).collect();
+            Err(format!(
+                "Unknown or unsupported isolator '{name}'; these are there: {}",
+                built.join(", ")
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn former_names_and_all_stand_for_what_they_did() {
+        let of = |text: &str| Isolation::parse(text).unwrap();
+        assert_eq!(of("process"), of("posix/cpu,posix/mem"));
+        assert_eq!(of("cgroups, posix/disk"), of("disk/du,cgroups/mem,cgroups/cpu"));
+        assert!(of("cgroups/all").has("cgroups/pids") && !of("cgroups/all").has("disk/du"));
+        assert!(!of("cgroups/cpu").has("cgroups/pids"));
+        assert_eq!(of("posix/cpu,cgroups/pids").needs_linux(), Some("cgroups/pids"));
+        assert_eq!(of("").needs_linux(), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for (text, expected) in [
+            ("posix/cpu,what", "Unknown or unsupported isolator 'what'; these are there: cgroups/"),
+            ("appc/runtime", "'appc/runtime' is not supported by this agent: images of"),
+            ("cgroups/cpu,cgroups/cpu", "Duplicate entries found in --isolation flag"),
+        ] {
+            let text = Isolation::parse(text).unwrap_err();
+            assert!(text.contains(expected), "{text}");
+        }
+        let mut names: Vec<&str> = ISOLATORS.iter().map(|(name, _)| *name).collect();
+        let given = names.clone();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names, given, "in order, each once");
+    }
+}

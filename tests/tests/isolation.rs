@@ -1,0 +1,287 @@
+//! Isolation on this very kernel: memory, CPUs, numbers of processes and disk of the agent's own containers, and that
+//! ending one leaves no process of it behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use end_to_end::site::{Parts, Site};
+use end_to_end::{need, skip, wait};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(90);
+const HIERARCHY: &str = "/sys/fs/cgroup";
+const ROOT: &str = "mesos-isolation";
+const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "memory", "freezer", "pids"];
+
+/// What keeps containers from being limited here.
+fn missing() -> Option<String> {
+    if !skip::is_root() {
+        return Some("limits need root".to_owned());
+    }
+    let lacks = CONTROLLERS.iter().find(|name| {
+        let probe = Path::new(HIERARCHY).join(name).join("mesos-isolation-probe");
+        fs::create_dir_all(&probe).and_then(|()| fs::remove_dir(&probe)).is_err()
+            || !Path::new(HIERARCHY).join(name).join("cgroup.procs").exists()
+    });
+    lacks.map(|name| format!("this kernel's cgroup v1 controller '{name}' can't be used"))
+}
+
+/// A site with one kind of containers. Dropping it removes their cgroups.
+struct Host(Option<Site>);
+
+impl Host {
+    fn start(flags: &[&'static str]) -> Self {
+        let agent_flags = [&["--cgroups_root=mesos-isolation"], flags].concat();
+        Self(Some(Site::start(Parts { agent_flags, ..Parts::default() })))
+    }
+
+    fn limited() -> Self {
+        Self::start(&[
+            "--launcher=linux",
+            "--isolation=cgroups/cpu,cgroups/mem,cgroups/pids",
+            "--cgroups_pids_max=48",
+        ])
+    }
+
+    fn site(&self) -> &Site {
+        self.0.as_ref().expect("until dropped")
+    }
+
+    /// Runs a shell command with this many CPUs, 32 MB of memory and disk; its executor adds 0.1 CPUs and 32 MB.
+    fn run(&self, task: &str, cpus: f64, command: &str) {
+        let scalar = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+        let resources = [scalar("cpus", cpus), scalar("mem", 32.0), scalar("disk", 32.0)];
+        self.site().run(task, &json!({"resources": resources, "command": {"value": command}}));
+    }
+
+    fn wait_for(&self, task: &str, state: &str) -> Value {
+        self.site().wait_for(task, state)
+    }
+
+    /// A file of a task's cgroup.
+    fn file(&self, controller: &str, task: &str, name: &str) -> PathBuf {
+        let (container, _) = self.site().executor(task);
+        Path::new(HIERARCHY).join(controller).join(ROOT).join(container).join(name)
+    }
+
+    fn number(&self, controller: &str, task: &str, name: &str) -> u64 {
+        let path = self.file(controller, task, name);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        text.trim().parse().unwrap_or_else(|_| panic!("{path:?}: {text}"))
+    }
+
+    fn wait_until_gone(&self, task: &str, marker: &str) {
+        let (container, _) = self.site().executor(task);
+        wait::until("nothing of the container to be left", LIMIT, || {
+            let groups = CONTROLLERS.iter().chain(&["unified"]);
+            let groups = groups.map(|name| format!("{HIERARCHY}/{name}/{ROOT}/{container}"));
+            let left: Vec<String> = groups.filter(|path| Path::new(path).exists()).collect();
+            let living = living(marker);
+            if left.is_empty() && living.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?} {living:?}"))
+            }
+        });
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        for controller in CONTROLLERS.iter().chain(&["unified"]) {
+            let root = Path::new(HIERARCHY).join(controller).join(ROOT);
+            // What is still ending keeps it for a moment: the next run uses it again.
+            for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(entry.path());
+            }
+            let _ = fs::remove_dir(&root);
+        }
+    }
+}
+
+/// Processes that have a word in their command line.
+fn living(marker: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let words = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    words.filter(|line| line.contains(marker)).collect()
+}
+
+/// Takes all memory that it gets.
+const HOG: &str = "python3 -c 'x = b\"x\" * (400 << 20); import time; time.sleep(1000)'";
+
+#[test]
+fn who_takes_too_much_memory_is_killed_and_it_is_said_as_the_original_says_it() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let host = Host::limited();
+    host.run("neighbour", 0.1, "sleep 1000");
+    host.wait_for("neighbour", "TASK_RUNNING");
+    // In the task's own process, then in a child that its shell would survive.
+    for (task, command) in [("hog", format!("exec {HOG}")), ("hogs", format!("{HOG}; sleep 1000"))]
+    {
+        host.run(task, 0.1, &command);
+        let failed = host.wait_for(task, "TASK_FAILED");
+        assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION_MEMORY", "{failed}");
+        let message = failed["message"].as_str().unwrap_or_default();
+        let expected =
+            "Memory limit exceeded: Requested: 64MB Maximum Used: 64MB\n\nMEMORY STATISTICS: \n";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(message.contains("\nrss "), "{message}");
+    }
+    assert_eq!(host.site().states("neighbour"), ["TASK_STARTING", "TASK_RUNNING"]);
+}
+
+/// The first CPU that this process may use.
+fn cpu() -> String {
+    let status = fs::read_to_string("/proc/self/status").expect("this process's status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let list = list.expect("a list of CPUs").trim();
+    list.split([',', '-']).next().expect("a CPU").to_owned()
+}
+
+#[test]
+fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let host = Host::limited();
+    // What else runs on this host is not to make this take long.
+    fs::write(format!("{HIERARCHY}/cpu/{ROOT}/cpu.shares"), "262144").expect("shares");
+    let busy = format!("exec taskset -c {} sh -c 'while :; do :; done'", cpu());
+    // With their executors' 0.1 they are one to three.
+    host.run("one", 0.4, &busy);
+    host.run("three", 1.4, &busy);
+    for task in ["one", "three"] {
+        host.wait_for(task, "TASK_RUNNING");
+    }
+    assert_eq!(host.number("cpu", "one", "cpu.shares"), 512);
+    assert_eq!(host.number("cpu", "three", "cpu.shares"), 1536);
+    let used = || ["one", "three"].map(|task| host.number("cpuacct", task, "cpuacct.usage"));
+    let [one, three] = used();
+    let both_run = || {
+        let now = used();
+        now[0] > one + 200_000_000 && now[1] > three + 200_000_000
+    };
+    wait::until_true("both tasks to be busy", LIMIT, both_run);
+    let from = used();
+    let parts = wait::until("four seconds of CPU time", LIMIT, || {
+        let now = used();
+        let parts = [now[0] - from[0], now[1] - from[1]];
+        if parts[0] + parts[1] > 4_000_000_000 { Ok(parts) } else { Err(format!("{parts:?}")) }
+    });
+    let ratio = parts[1] as f64 / parts[0] as f64;
+    assert!((2.7..=3.3).contains(&ratio), "{parts:?}: {ratio}");
+    drop(host);
+
+    let host =
+        Host::start(&["--launcher=linux", "--isolation=cgroups/cpu", "--cgroups_enable_cfs"]);
+    host.run("half", 0.4, "while :; do :; done");
+    host.wait_for("half", "TASK_RUNNING");
+    assert_eq!(host.number("cpu", "half", "cpu.cfs_quota_us"), 50_000);
+    wait::until("the task to be throttled", LIMIT, || {
+        let statistics = fs::read_to_string(host.file("cpu", "half", "cpu.stat"));
+        let statistics = statistics.map_err(|error| error.to_string())?;
+        let throttled = statistics.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+        if throttled.is_some_and(|count| count != "0") { Ok(()) } else { Err(statistics) }
+    });
+}
+
+#[test]
+fn a_fork_bomb_stays_inside_and_is_ended_whole() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let host = Host::limited();
+    let bomb = "exec python3 -c 'import os # bomb-7311
+while True:
+    try:
+        if os.fork() == 0: os.setsid()
+    except OSError: pass'";
+    host.run("bomb", 0.1, bomb);
+    host.wait_for("bomb", "TASK_RUNNING");
+    wait::until("the limit to be hit", LIMIT, || {
+        let events = fs::read_to_string(host.file("pids", "bomb", "pids.events"));
+        let events = events.map_err(|error| error.to_string())?;
+        if events.trim() == "max 0" { Err(events) } else { Ok(()) }
+    });
+    assert!(host.number("pids", "bomb", "pids.current") <= 48);
+    assert!(living("bomb-7311").len() > 2, "it has forked");
+    host.run("neighbour", 0.1, "true");
+    host.wait_for("neighbour", "TASK_FINISHED");
+    host.site().order(&json!({"kill": "bomb", "grace": 1}));
+    host.wait_for("bomb", "TASK_KILLED");
+    host.wait_until_gone("bomb", "bomb-7311");
+}
+
+/// Daemons of every kind: of another session, forked twice, deaf to signals, stopped.
+fn daemons(marker: &str) -> String {
+    let sleep = format!("sleep {marker}");
+    format!(
+        "setsid {sleep} & (setsid {sleep} &); (setsid sh -c 'trap \"\" TERM HUP INT; {sleep} & ({sleep} &) ; wait' &); \
+         (setsid sh -c 'kill -STOP $$; {sleep}' &); exec {sleep}"
+    )
+}
+
+fn ends_whole(flags: &[&'static str], marker: &str) {
+    let host = Host::start(flags);
+    for (task, is_killed) in [("daemons", true), ("leaver", false)] {
+        let command = daemons(marker);
+        let command =
+            if is_killed { command } else { command.replace("exec sleep", "exec true || sleep") };
+        host.run(task, 0.1, &command);
+        if is_killed {
+            host.wait_for(task, "TASK_RUNNING");
+            wait::until("the daemons", LIMIT, || {
+                let living = living(marker);
+                // The stopped one has not come to its sleep; the shells have the word as well.
+                if living.len() >= 7 { Ok(()) } else { Err(format!("{living:?}")) }
+            });
+            host.site().order(&json!({"kill": task, "grace": 1}));
+            host.wait_for(task, "TASK_KILLED");
+        } else {
+            // One that ends by itself takes its daemons with it.
+            host.wait_for(task, "TASK_FINISHED");
+        }
+        host.wait_until_gone(task, marker);
+    }
+}
+
+#[test]
+fn no_process_outlives_its_container() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    ends_whole(&["--launcher=linux", "--isolation=cgroups/cpu,cgroups/mem"], "86391.11");
+}
+
+#[test]
+fn no_process_outlives_its_container_in_the_unified_hierarchy() {
+    let unified = Path::new(HIERARCHY).join("unified/cgroup.controllers");
+    need!(skip::is_root() && unified.exists(), "there is no cgroup2 at {HIERARCHY}/unified");
+    // The controllers of this kernel are in version 1: what is left is finding and killing processes.
+    let flags = [
+        "--launcher=linux",
+        "--isolation=posix/cpu,posix/mem",
+        "--cgroups_hierarchy=/sys/fs/cgroup/unified",
+    ];
+    ends_whole(&flags, "86391.22");
+}
+
+#[test]
+fn no_process_outlives_its_container_without_cgroups() {
+    ends_whole(&["--launcher=posix", "--isolation=posix/cpu,posix/mem"], "86391.33");
+}
+
+#[test]
+fn who_writes_more_than_its_disk_is_ended() {
+    let host = Host::start(&[
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem,disk/du",
+        "--enforce_container_disk_quota",
+        "--container_disk_watch_interval=1secs",
+    ]);
+    host.run("writer", 0.1, "dd if=/dev/zero of=large bs=1M count=96 2>/dev/null; sleep 1000");
+    host.run("neighbour", 0.1, "echo small > small; sleep 1000");
+    let failed = host.wait_for("writer", "TASK_FAILED");
+    assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION_DISK", "{failed}");
+    let message = failed["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("Disk usage ("), "{message}");
+    assert!(message.ends_with(") exceeds quota (32MB)"), "{message}");
+    assert_eq!(host.site().states("neighbour"), ["TASK_STARTING", "TASK_RUNNING"]);
+}
