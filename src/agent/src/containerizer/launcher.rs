@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
 use super::docker::Orphan;
+use super::fetch::Fetching;
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
 use super::{Launch, docker, start};
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub docker_remove_delay: Duration,
     /// `--docker_kill_orphans`.
     pub docker_kill_orphans: bool,
+    /// How files are fetched.
+    pub fetching: Arc<Fetching>,
     /// Where containers' cgroups are made; `None` with `--launcher=posix`.
     pub cgroups: Option<Cgroups>,
 }

@@ -43,16 +43,14 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         shared::link(&launch.sandbox, &supervision.shared_paths, user.as_ref())?;
     }
     let name = user.as_ref().map(|user| user.name.as_str());
-    let fetcher = fetch::Fetcher { sandbox: &launch.sandbox, user: name };
-    for uri in &launch.uris {
-        if let Err(reason) = fetcher.fetch(uri).await {
-            if let Ok(mut stderr) = output(launch, "stderr") {
-                // The task's owner looks there; the update says it too.
-                let _ = writeln!(stderr, "Failed to fetch {reason}");
-            }
-            let container = &launch.run.container;
-            return Err(format!("Failed to fetch all URIs for container '{container}': {reason}"));
+    let fetcher = fetch::Fetcher { shared: &config.fetching, sandbox: &launch.sandbox, user: name };
+    if let Err(reason) = fetcher.fetch_all(&launch.uris).await {
+        if let Ok(mut stderr) = output(launch, "stderr") {
+            // The task's owner looks there; the update says it too.
+            let _ = writeln!(stderr, "Failed to fetch {reason}");
         }
+        let container = &launch.run.container;
+        return Err(format!("Failed to fetch all URIs for container '{container}': {reason}"));
     }
     let docker = launch.container.as_ref().and_then(|container| container.docker.as_ref());
     if let (Program::DockerExecutor, Some(docker)) = (&launch.program, docker) {

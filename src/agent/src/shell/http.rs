@@ -27,6 +27,7 @@ use web::respond;
 
 use super::actor::{Handle, Input};
 use super::{containers, files, metrics, operator_api, origin, view};
+use crate::containerizer::fetch::Fetching;
 use crate::core::CallError;
 
 pub(super) const BODY_MAX: usize = 64 << 20;
@@ -41,6 +42,7 @@ pub(super) const EXECUTOR: &str = "mesos-agent-executor";
 /// What requests need.
 #[derive(Clone)]
 pub(super) struct App {
+    pub(super) fetching: Arc<Fetching>,
     pub(super) handle: Handle,
     pub(super) flags: Arc<Values>,
     /// `--http_heartbeat_interval`.
@@ -150,6 +152,7 @@ async fn answer(app: App, request: Request) -> Response {
             let uptime = app.started.elapsed().as_secs_f64();
             match app.handle.look(move |agent| metrics::metrics(agent, uptime)).await {
                 Some(mut all) => {
+                    all.extend(app.fetching.metrics().map(|(name, value)| (name.to_owned(), value)));
                     all.extend(metrics::system());
                     respond::jsonp(json!(all).to_string(), query)
                 }

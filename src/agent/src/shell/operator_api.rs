@@ -150,6 +150,7 @@ async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
         T::GetMetrics => {
             let uptime = app.started.elapsed().as_secs_f64();
             let mut all = app.handle.look(move |agent| metrics::metrics(agent, uptime)).await?;
+            all.extend(app.fetching.metrics().map(|(name, value)| (name.to_owned(), value)));
             all.extend(metrics::system());
             let metric = |(name, value)| v1::Metric { name, value: Some(value) };
             let metrics = all.into_iter().map(metric).collect();

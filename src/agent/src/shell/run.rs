@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use election::{address, detector};
 use mesos::flags::Values;
 use mesos::libprocess::Upid;
@@ -21,6 +22,7 @@ use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
 use super::quota;
 use crate::checkpoint::{self, found, paths};
+use crate::containerizer::fetch::{Cache, Fetching};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
 use crate::core::garbage::Waste;
 use crate::core::recovery::{Reconfiguration, incompatibility};
@@ -90,7 +92,9 @@ pub async fn run(
     // Held until the end.
     let _claim = claim_work_dir(&plan.work_dir)?;
     let (tell_end, ends) = mpsc::channel(1024);
+    let fetching = Arc::new(fetching(&values)?);
     let config = Config {
+        fetching: fetching.clone(),
         launcher_dir: settings.launcher_dir.clone(),
         work_dir: plan.work_dir.clone(),
         containerizers: plan.containerizers,
@@ -162,6 +166,7 @@ pub async fn run(
 
     let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let app = App {
+        fetching,
         handle,
         flags: Arc::new(values),
         guard: Arc::new(plan.guard),
@@ -191,6 +196,26 @@ pub async fn run(
         Some(Ending::Failure(reason)) => bail!(reason),
         Some(Ending::Done) | None => Ok(()),
     }
+}
+
+/// How files are fetched.
+fn fetching(values: &Values) -> anyhow::Result<Fetching> {
+    let directory = std::path::PathBuf::from(values.text("fetcher_cache_dir").unwrap_or_default());
+    ensure!(
+        directory.is_absolute(),
+        "--fetcher_cache_dir: '{}' is no absolute path",
+        directory.display()
+    );
+    Ok(Fetching {
+        cache: Cache::new(&directory, values.bytes("fetcher_cache_size").map_or(0, |size| size.0)),
+        stall_timeout: values.duration("fetcher_stall_timeout").unwrap_or(Duration::from_secs(60)),
+        frameworks_home: values
+            .text("frameworks_home")
+            .filter(|home| !home.is_empty())
+            .map(Into::into),
+        succeeded: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+    })
 }
 
 /// Tells the agent how full its disk is, every `--disk_watch_interval`.
