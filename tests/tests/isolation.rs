@@ -67,8 +67,9 @@ impl Host {
 
     fn number(&self, controller: &str, task: &str, name: &str) -> u64 {
         let path = self.file(controller, task, name);
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        text.trim().parse().unwrap_or_else(|_| panic!("{path:?}: {text}"))
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.trim().parse().unwrap_or_else(|_| panic!("{}: {text}", path.display()))
     }
 
     fn wait_until_gone(&self, task: &str, marker: &str) {
@@ -169,8 +170,8 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
         let parts = [now[0] - from[0], now[1] - from[1]];
         if parts[0] + parts[1] > 4_000_000_000 { Ok(parts) } else { Err(format!("{parts:?}")) }
     });
-    let ratio = parts[1] as f64 / parts[0] as f64;
-    assert!((2.7..=3.3).contains(&ratio), "{parts:?}: {ratio}");
+    let percent = parts[1] * 100 / parts[0];
+    assert!((270..=330).contains(&percent), "{parts:?}: {percent} %");
     drop(host);
 
     let host =
@@ -276,12 +277,72 @@ fn who_writes_more_than_its_disk_is_ended() {
         "--enforce_container_disk_quota",
         "--container_disk_watch_interval=1secs",
     ]);
-    host.run("writer", 0.1, "dd if=/dev/zero of=large bs=1M count=96 2>/dev/null; sleep 1000");
     host.run("neighbour", 0.1, "echo small > small; sleep 1000");
+    host.wait_for("neighbour", "TASK_RUNNING");
+    host.run("writer", 0.1, "dd if=/dev/zero of=large bs=1M count=96 2>/dev/null; sleep 1000");
     let failed = host.wait_for("writer", "TASK_FAILED");
     assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION_DISK", "{failed}");
     let message = failed["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("Disk usage ("), "{message}");
     assert!(message.ends_with(") exceeds quota (32MB)"), "{message}");
     assert_eq!(host.site().states("neighbour"), ["TASK_STARTING", "TASK_RUNNING"]);
+}
+
+/// What a process has kept.
+const KEPT: &str = "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; ulimit -n; ls /dev/shm | wc -l; df -Pm /dev/shm | tail -1 | awk '{print $2}'; sleep 1000";
+
+#[test]
+fn a_container_keeps_no_more_than_it_asks_for() {
+    need!(skip::is_root(), "capabilities need root");
+    let host = Host::start(&[
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem,posix/rlimits,linux/capabilities,linux/nnp,namespaces/ipc",
+        "--bounding_capabilities={\"capabilities\": [\"KILL\", \"NET_RAW\", \"SETUID\", \"SETGID\"]}",
+    ]);
+    let site = host.site();
+    let asks = |capability: &str| {
+        let linux = json!({
+            "effective_capabilities": {"capabilities": [capability]},
+            "bounding_capabilities": {"capabilities": ["KILL", "NET_RAW"]},
+            "ipc_mode": "PRIVATE", "shm_size": 8,
+        });
+        let limits = json!([{"type": "RLMT_NOFILE", "soft": 77, "hard": 99}]);
+        json!({
+            "command": {"value": KEPT},
+            "container": {"type": "MESOS", "mesos": {}, "linux_info": linux, "rlimit_info": {"rlimits": limits}},
+        })
+    };
+    fs::write("/dev/shm/mesos-isolation", "the host's").expect("a file");
+    let mut as_user = asks("KILL");
+    as_user["command"]["user"] = json!("nobody");
+    site.run("root", &asks("KILL"));
+    site.run("user", &as_user);
+    site.run_group("pod", &[("member", asks("KILL"))]);
+    site.run("more", &asks("SYS_ADMIN"));
+    let expected = format!(
+        "CapEff:\t{:016x}\nCapBnd:\t{:016x}\nNoNewPrivs:\t1\n77\n0\n8\n",
+        1 << 5,
+        1 << 5 | 1 << 13
+    );
+    // Without new privileges not even root gets more when it starts a program.
+    for (task, executor) in [("root", "root"), ("user", "user"), ("member", "pod")] {
+        site.wait_for(task, "TASK_RUNNING");
+        let (_, sandbox) = site.executor(executor);
+        let nested = fs::read_dir(sandbox.join("containers")).into_iter().flatten().flatten();
+        let sandbox = nested.map(|entry| entry.path()).next().unwrap_or(sandbox);
+        wait::until(&format!("what {task} has kept"), LIMIT, || {
+            let text = fs::read_to_string(sandbox.join("stdout")).unwrap_or_default();
+            if text.ends_with(&expected) { Ok(()) } else { Err(text) }
+        });
+    }
+    fs::remove_file("/dev/shm/mesos-isolation").expect("the host's file");
+    let refused = site.wait_for("more", "TASK_FAILED");
+    assert_eq!(refused["reason"], "REASON_CONTAINER_LAUNCH_FAILED");
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains(
+            "Requested capabilities '{ SYS_ADMIN }', but only '{ KILL, NET_RAW }' are allowed"
+        ),
+        "{message}"
+    );
 }

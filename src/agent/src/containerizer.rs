@@ -5,6 +5,7 @@
 //! container without executor has a process of ours beside it ([`supervise`]), which outlives the agent as well.
 
 pub mod cgroups;
+pub mod confinement;
 pub mod docker;
 pub mod fetch;
 pub mod helper;
@@ -21,7 +22,7 @@ mod volumes;
 pub use shared::SharedPath;
 pub use volumes::PersistentVolume;
 
-pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER};
+pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_USER};
 
 use std::path::PathBuf;
 

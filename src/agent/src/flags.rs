@@ -57,6 +57,12 @@ const FLAGS: &[Flag] = &[
         "How long the first attempt to authenticate with a master may take.",
     ),
     flag("authorizer", Text, Some("local"), "Who decides what principals may do."),
+    flag(
+        "bounding_capabilities",
+        Json,
+        None,
+        "JSON of a CapabilityInfo: no container has more, with linux/capabilities.",
+    ),
     flag("cgroups_enable_cfs", Boolean, Some("false"), "Limit CPUs by quota, not only by shares."),
     flag("cgroups_hierarchy", Text, Some("/sys/fs/cgroup"), "Where cgroups are mounted."),
     flag(
@@ -152,6 +158,12 @@ const FLAGS: &[Flag] = &[
         "Where mounted volumes are noted.",
     ),
     flag("domain", Text, None, "JSON of the fault domain that this agent is in."),
+    flag(
+        "effective_capabilities",
+        Json,
+        None,
+        "JSON of a CapabilityInfo: of containers that ask for none, with linux/capabilities.",
+    ),
     flag(
         "enforce_container_disk_quota",
         Boolean,
@@ -252,7 +264,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, filesystem/posix, posix/{cpu,mem} (given, nothing is limited), volume/sandbox_path; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, filesystem/posix, linux/{capabilities,nnp}, namespaces/ipc, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/sandbox_path; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use nix::unistd::User;
 
+use super::confinement::Confinement;
 use super::{namespaces, supervise};
 
 /// The name that the helper is started under.
@@ -29,6 +30,8 @@ pub struct Options<'a> {
     pub user: Option<&'a str>,
     /// The process whose namespaces to share.
     pub beside: Option<i32>,
+    /// What it gives up: [`Confinement::to_arguments`].
+    pub confinement: &'a [String],
     /// Whether standard input is a terminal that is to be the program's own.
     pub has_terminal: bool,
 }
@@ -50,6 +53,7 @@ pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command
     if options.has_terminal {
         command.arg("--terminal");
     }
+    command.args(options.confinement);
     command.arg("--").arg(program).args(argv);
     command
 }
@@ -89,6 +93,10 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let mut confinement = Confinement::default();
+    for option in options {
+        confinement.take(option).with_context(|| option.clone())?;
+    }
     let waits = options.iter().any(|option| option == "--wait");
     if waits {
         let mut told = [0];
@@ -109,10 +117,12 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     if waits {
         command.stdin(Stdio::null());
     }
+    confinement.before_user()?;
     if let Some(user) = user {
         become_user(&user).with_context(|| format!("cannot become '{}'", user.name))?;
         command.env("HOME", &user.dir).env("USER", &user.name);
     }
+    confinement.after_user()?;
     Err(anyhow::Error::new(command.exec()).context(format!("Failed to start '{program}'")))
 }
 

@@ -11,13 +11,15 @@ use std::collections::BTreeSet;
 enum Support {
     /// Yes.
     Built,
+    /// Yes; it needs root.
+    Root,
     /// Yes; it needs `--launcher=linux`, and with it root.
     Linux,
     /// No, because.
     Missing(&'static str),
 }
 
-use Support::{Built, Linux, Missing};
+use Support::{Built, Linux, Missing, Root};
 
 const NOT_YET: &str = "it is not built yet";
 
@@ -44,18 +46,18 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("filesystem/posix", Built),
     ("filesystem/shared", Missing("'filesystem/linux' takes its place")),
     ("gpu/nvidia", Missing(NOT_YET)),
-    ("linux/capabilities", Missing(NOT_YET)),
+    ("linux/capabilities", Root),
     ("linux/devices", Missing(NOT_YET)),
-    ("linux/nnp", Missing(NOT_YET)),
+    ("linux/nnp", Built),
     ("linux/seccomp", Missing(NOT_YET)),
-    ("namespaces/ipc", Missing(NOT_YET)),
+    ("namespaces/ipc", Root),
     ("namespaces/pid", Missing(NOT_YET)),
     ("network/cni", Missing(NOT_YET)),
     ("network/port_mapping", Missing("'network/cni' takes its place")),
     ("network/ports", Missing(NOT_YET)),
     ("posix/cpu", Built),
     ("posix/mem", Built),
-    ("posix/rlimits", Missing(NOT_YET)),
+    ("posix/rlimits", Built),
     ("volume/csi", Missing(NOT_YET)),
     ("volume/host_path", Missing(NOT_YET)),
     ("volume/image", Missing(NOT_YET)),
@@ -104,21 +106,30 @@ impl Isolation {
 
     /// One that only the linux launcher has, if there is one.
     pub fn needs_linux(&self) -> Option<&'static str> {
-        let is_linux =
-            |name: &&str| ISOLATORS.iter().any(|(own, support)| own == name && *support == Linux);
-        self.names.iter().copied().find(is_linux)
+        self.first(&[Linux])
+    }
+
+    /// One that only root has, if there is one.
+    pub fn needs_root(&self) -> Option<&'static str> {
+        self.first(&[Linux, Root])
+    }
+
+    fn first(&self, kinds: &[Support]) -> Option<&'static str> {
+        let is_one =
+            |name: &&str| ISOLATORS.iter().any(|(own, kind)| own == name && kinds.contains(kind));
+        self.names.iter().copied().find(is_one)
     }
 }
 
 /// An isolator that this agent has.
 fn known(name: &str) -> Result<&'static str, String> {
     match ISOLATORS.iter().find(|(own, _)| *own == name) {
-        Some((name, Built | Linux)) => Ok(name),
+        Some((name, Built | Linux | Root)) => Ok(name),
         Some((_, Missing(reason))) => {
             Err(format!("the isolator '{name}' is not supported by this agent: {reason}"))
         }
         None => {
-            let built = ISOLATORS.iter().filter(|(_, support)| matches!(support, Built | Linux));
+            let built = ISOLATORS.iter().filter(|(_, support)| !matches!(support, Missing(_)));
             let built: Vec<&str> = built.map(|(name, _)| *name).collect();
             Err(format!(
                 "Unknown or unsupported isolator '{name}'; these are there: {}",

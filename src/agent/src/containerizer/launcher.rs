@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
+use super::confinement::Policy;
 use super::docker::Orphan;
 use super::fetch::Fetching;
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
@@ -61,6 +62,8 @@ pub struct Config {
     pub docker_remove_delay: Duration,
     /// `--docker_kill_orphans`.
     pub docker_kill_orphans: bool,
+    /// What the operator lets containers do.
+    pub policy: Policy,
     /// How files are fetched.
     pub fetching: Arc<Fetching>,
     /// Where containers' cgroups are made; `None` with `--launcher=posix`.

@@ -11,6 +11,7 @@ use nix::unistd::{User, chown};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
+use super::confinement::Confinement;
 use super::launcher::Config;
 use super::{
     Launch, Program, Supervision, docker, fetch, helper, processes, shared, supervise, volumes,
@@ -20,6 +21,8 @@ use crate::executor::client::TOKEN;
 
 /// Variables by which an executor of ours learns what concerns only it; its task never sees them.
 pub const TASK_USER: &str = "MESOS_TASK_USER";
+/// What the task's process gives up, a line each.
+pub const TASK_CONFINEMENT: &str = "MESOS_TASK_CONFINEMENT";
 /// Where the kernel counts kills for memory in the container's cgroup.
 pub const MEMORY_EVENTS: &str = "MESOS_MEMORY_EVENTS";
 /// Where the container's limit of memory is.
@@ -37,6 +40,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> String {
 pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, String> {
     check(config, launch)?;
     let user = user(launch)?;
+    let confinement = Confinement::of(&config.policy, launch.container.as_ref())?.to_arguments();
     prepare_sandbox(launch, user.as_ref())?;
     volumes::link(&launch.sandbox, &launch.volumes, user.as_ref())?;
     if let Some(supervision) = &launch.supervision {
@@ -69,7 +73,7 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     let session = launch.supervision.as_ref().filter(|supervision| supervision.is_session);
     let beside = session.and_then(|supervision| supervision.beside);
     let directory = beside.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok());
-    let mut command = command(config, launch, user.as_ref());
+    let mut command = command(config, launch, user.as_ref(), &confinement);
     command
         .env_clear()
         .envs(beside.map(processes::environment).unwrap_or_default())
@@ -82,6 +86,9 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         .stderr(output(launch, "stderr")?)
         .process_group(0);
     if !matches!(launch.program, Program::Custom(_)) {
+        if !confinement.is_empty() {
+            command.env(TASK_CONFINEMENT, confinement.join("\n"));
+        }
         if let Some(user) = &user {
             command.env(TASK_USER, &user.name);
         }
@@ -177,7 +184,12 @@ fn output(launch: &Launch, name: &str) -> Result<File, String> {
     OpenOptions::new().append(true).create(true).mode(0o644).open(&path).map_err(at(&path))
 }
 
-fn command(config: &Config, launch: &Launch, user: Option<&User>) -> Command {
+fn command(
+    config: &Config,
+    launch: &Launch,
+    user: Option<&User>,
+    confinement: &[String],
+) -> Command {
     let own = |name: &str, more: Vec<String>| {
         let program = config.launcher_dir.join(name).to_string_lossy().into_owned();
         let flag = format!("--launcher_dir={}", config.launcher_dir.display());
@@ -198,7 +210,9 @@ fn command(config: &Config, launch: &Launch, user: Option<&User>) -> Command {
         Program::Custom(info) => (info.value().to_owned(), info.arguments.clone()),
     };
     // Executors of ours speak for a task of another user: they stay who they are, and change over for the task.
-    let user = user.filter(|_| matches!(launch.program, Program::Custom(_)));
+    let is_custom = matches!(launch.program, Program::Custom(_));
+    let user = user.filter(|_| is_custom);
+    let confinement = if is_custom { confinement } else { &[] };
     let user = user.map(|user| user.name.as_str());
     if let Some(supervision) = &launch.supervision {
         let options = supervise::Options {
@@ -209,10 +223,11 @@ fn command(config: &Config, launch: &Launch, user: Option<&User>) -> Command {
             window: supervision.window,
             beside: supervision.beside,
             user: user.map(str::to_owned),
+            confinement: confinement.to_vec(),
         };
         return helper::supervisor(&options, &program, &argv).into();
     }
-    let options = helper::Options { waits: true, user, ..helper::Options::default() };
+    let options = helper::Options { waits: true, user, confinement, ..helper::Options::default() };
     helper::command(&options, &program, &argv).into()
 }
 

@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::confinement::Confinement;
 use super::processes::kill_children;
 use super::switchboard::{Switchboard, Terminal};
 use super::{helper, namespaces};
@@ -42,6 +43,8 @@ pub struct Options {
     pub beside: Option<i32>,
     /// The user to become.
     pub user: Option<String>,
+    /// What the program's process gives up: [`Confinement::to_arguments`].
+    pub confinement: Vec<String>,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
         arguments.extend(window);
         arguments.extend(self.beside.map(|pid| format!("--beside={pid}")));
         arguments.extend(self.user.as_ref().map(|user| format!("--user={user}")));
+        arguments.extend(self.confinement.iter().cloned());
         arguments
     }
 
@@ -75,6 +79,9 @@ impl Options {
                 }
                 "--beside" => options.beside = Some(value.parse()?),
                 "--user" => options.user = Some(value.to_owned()),
+                _ if Confinement::default().take(argument)? => {
+                    options.confinement.push(argument.clone());
+                }
                 other => bail!("unknown option {other}"),
             }
         }
@@ -119,6 +126,7 @@ fn spawn(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<(C
         waits: false,
         user: options.user.as_deref(),
         beside: options.beside,
+        confinement: &options.confinement,
         has_terminal: options.window.is_some(),
     };
     let mut command: Command = helper::command(&helper, program, argv).into();
@@ -211,6 +219,7 @@ mod tests {
             window: Some((24, 80)),
             beside: Some(7),
             user: Some("nobody".to_owned()),
+            confinement: vec!["--no-new-privileges".to_owned()],
         };
         let parsed = Options::parse(&options.to_arguments()).unwrap();
         assert_eq!(format!("{parsed:?}"), format!("{options:?}"));

@@ -20,7 +20,9 @@ use super::client::{Client, Heard, TOKEN};
 use super::health::{self, Commands, Found, Place};
 use super::pod::{Action, Ended, Pod};
 use crate::containerizer::processes::kill_tree;
-use crate::containerizer::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_USER, cgroups, helper};
+use crate::containerizer::{
+    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_USER, cgroups, helper,
+};
 
 const SIGKILL: i32 = 9;
 /// How long to wait for the last acknowledgement.
@@ -61,23 +63,24 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     } else {
         (command.value().to_owned(), command.arguments.clone())
     };
-    let mut words: Command = match std::env::var(TASK_USER) {
-        Ok(user) => {
-            let options = helper::Options { user: Some(&user), ..helper::Options::default() };
-            helper::command(&options, &program, &argv).into()
+    let user = std::env::var(TASK_USER).ok();
+    let confinement = std::env::var(TASK_CONFINEMENT).unwrap_or_default();
+    let confinement: Vec<String> = confinement.lines().map(str::to_owned).collect();
+    let mut words: Command = if user.is_some() || !confinement.is_empty() {
+        let (user, confinement) = (user.as_deref(), &confinement[..]);
+        let options = helper::Options { user, confinement, ..helper::Options::default() };
+        helper::command(&options, &program, &argv).into()
+    } else {
+        let mut words = Command::new(&program);
+        if let [name, rest @ ..] = &argv[..] {
+            words.arg0(name).args(rest);
         }
-        Err(_) => {
-            let mut words = Command::new(&program);
-            if let [name, rest @ ..] = &argv[..] {
-                words.arg0(name).args(rest);
-            }
-            words
-        }
+        words
     };
     for (name, value) in environment(&command) {
         words.env(name, value);
     }
-    for own in [TASK_USER, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN] {
+    for own in [TASK_USER, TASK_CONFINEMENT, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN] {
         words.env_remove(own);
     }
     words.stdin(Stdio::null()).process_group(0);

@@ -17,6 +17,7 @@ use mesos::v1;
 use super::http;
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
+use crate::containerizer::confinement::{Capabilities, Policy};
 use crate::containerizer::isolation::Isolation;
 use crate::core::Settings;
 use crate::flags;
@@ -38,6 +39,7 @@ pub(super) struct Plan {
     pub(super) containerizers: Vec<String>,
     pub(super) docker_socket: PathBuf,
     pub(super) cgroups: Option<Cgroups>,
+    pub(super) policy: Policy,
     /// Whether the sizes of sandboxes are looked at.
     pub(super) watches_sandboxes: bool,
 }
@@ -106,6 +108,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         docker_socket,
         cgroups: cgroups(values, &isolation)?,
         watches_sandboxes: isolation.has("disk/du"),
+        policy: policy(values, isolation)?,
         work_dir,
     })
 }
@@ -203,6 +206,21 @@ pub(super) fn claim_work_dir(work_dir: &Path) -> anyhow::Result<std::fs::File> {
             Err(error).with_context(|| format!("{} can't be locked", lock.display()))
         }
     }
+}
+
+/// What containers are let do.
+fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
+    if let Some(name) = isolation.needs_root() {
+        ensure!(nix::unistd::geteuid().is_root(), "--isolation: '{name}' needs root");
+    }
+    let set = |name: &str| {
+        let json = values.json(name);
+        json.map(|json| Capabilities::parse(&json))
+            .transpose()
+            .map_err(|error| anyhow::anyhow!("--{name}: {error}"))
+    };
+    let (effective, bounding) = (set("effective_capabilities")?, set("bounding_capabilities")?);
+    Policy { isolation, effective, bounding }.check().map_err(anyhow::Error::msg)
 }
 
 /// Cgroups, where the launcher is to use them.

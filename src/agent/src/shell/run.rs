@@ -102,6 +102,7 @@ pub async fn run(
         docker_remove_delay: values.duration("docker_remove_delay").unwrap_or_default(),
         docker_kill_orphans: values.boolean("docker_kill_orphans"),
         cgroups: plan.cgroups,
+        policy: plan.policy,
     };
     if let Err(problem) = check_programs(&config) {
         tracing::warn!("{problem}: tasks that need it will fail");

@@ -1,0 +1,349 @@
+//! What a process gives up before it becomes a container's program: Linux capabilities, privileges of programs with
+//! the setuid bit, resources of a process, the host's System V IPC. Decided as the isolators `linux/capabilities`,
+//! `linux/nnp`, `posix/rlimits` and `namespaces/ipc` of the original do (`slave/containerizer/mesos/isolators`).
+
+mod kernel;
+
+use std::collections::BTreeSet;
+
+use mesos::v1;
+use mesos::v1::capability_info::Capability;
+use mesos::v1::linux_info::IpcMode;
+use mesos::v1::r_limit_info::r_limit;
+
+use super::isolation::Isolation;
+
+/// Numbers of capabilities in messages are the kernel's and this.
+const CAPABILITY_BASE: i32 = 1000;
+
+/// A set of capabilities.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capabilities(BTreeSet<Capability>);
+
+impl Capabilities {
+    fn of(info: &v1::CapabilityInfo) -> Self {
+        Self(info.capabilities().filter(|own| *own != Capability::Unknown).collect())
+    }
+
+    /// Reads a flag: JSON of a CapabilityInfo.
+    ///
+    /// # Errors
+    /// What isn't one.
+    pub fn parse(json: &serde_json::Value) -> Result<Self, String> {
+        let names = json["capabilities"].as_array().ok_or("expecting {\"capabilities\": […]}")?;
+        let each = names.iter().map(|name| {
+            name.as_str()
+                .and_then(Capability::from_str_name)
+                .ok_or_else(|| format!("{name} is no capability"))
+        });
+        each.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn has_all(&self, others: &Self) -> bool {
+        others.0.is_subset(&self.0)
+    }
+
+    /// The kernel's bits.
+    fn bits(&self) -> u64 {
+        self.0.iter().map(|own| 1_u64 << (*own as i32 - CAPABILITY_BASE)).sum()
+    }
+}
+
+impl std::fmt::Display for Capabilities {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.0.iter().map(Capability::as_str_name).collect();
+        write!(out, "{{ {} }}", names.join(", "))
+    }
+}
+
+/// What the operator chose for all containers.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// `--isolation`.
+    pub isolation: Isolation,
+    /// `--effective_capabilities`: of containers that ask for none.
+    pub effective: Option<Capabilities>,
+    /// `--bounding_capabilities`: no container has more.
+    pub bounding: Option<Capabilities>,
+}
+
+impl Policy {
+    /// Checks what the operator chose.
+    ///
+    /// # Errors
+    /// What contradicts itself, or needs another isolator.
+    pub fn check(self) -> Result<Self, String> {
+        let has_any = self.effective.is_some() || self.bounding.is_some();
+        if has_any && !self.isolation.has("linux/capabilities") {
+            return Err("--effective_capabilities and --bounding_capabilities need --isolation=linux/capabilities".to_owned());
+        }
+        if let (Some(effective), Some(bounding)) = (&self.effective, &self.bounding)
+            && !bounding.has_all(effective)
+        {
+            return Err(
+                "Allowed capabilities are not a subset of the bounding capabilites".to_owned()
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// A limit of a process, in the kernel's unit of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limit {
+    kind: r_limit::Type,
+    /// Soft and hard; without, there is none.
+    range: Option<(u64, u64)>,
+}
+
+/// An IPC namespace of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PrivateIpc {
+    /// How large its `/dev/shm` is; else as the kernel chooses.
+    megabytes: Option<u32>,
+}
+
+/// What is given up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confinement {
+    limits: Vec<Limit>,
+    /// Bits of capabilities.
+    effective: Option<u64>,
+    bounding: Option<u64>,
+    has_no_new_privileges: bool,
+    ipc: Option<PrivateIpc>,
+}
+
+impl Confinement {
+    /// What a container's process gives up.
+    ///
+    /// # Errors
+    /// When it asks for more than the operator allows, or for what can't be.
+    pub fn of(policy: &Policy, container: Option<&v1::ContainerInfo>) -> Result<Self, String> {
+        let linux = container.and_then(|container| container.linux_info.as_ref());
+        let mut own =
+            Self { has_no_new_privileges: policy.isolation.has("linux/nnp"), ..Self::default() };
+        if policy.isolation.has("linux/capabilities") {
+            (own.effective, own.bounding) = capabilities(policy, linux)?;
+        }
+        if policy.isolation.has("posix/rlimits") {
+            let given = container.and_then(|container| container.rlimit_info.as_ref());
+            let given = given.map(|info| &info.rlimits[..]).unwrap_or_default();
+            own.limits = given.iter().map(limit).collect::<Result<_, _>>()?;
+        }
+        if let Some(linux) = linux.filter(|_| policy.isolation.has("namespaces/ipc")) {
+            let is_private = linux.ipc_mode() == IpcMode::Private;
+            if !is_private && linux.shm_size.is_some() {
+                return Err(
+                    "Only support setting the size of /dev/shm for a private IPC namespace"
+                        .to_owned(),
+                );
+            }
+            own.ipc = is_private.then_some(PrivateIpc { megabytes: linux.shm_size });
+        }
+        Ok(own)
+    }
+
+    /// As arguments of the process that gives it up.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for Limit { kind, range } in &self.limits {
+            let range = range.map_or(String::new(), |(soft, hard)| format!(":{soft}:{hard}"));
+            all.push(format!("--rlimit={}{range}", kind.as_str_name()));
+        }
+        all.extend(self.effective.map(|bits| format!("--effective={bits}")));
+        all.extend(self.bounding.map(|bits| format!("--bounding={bits}")));
+        all.extend(self.has_no_new_privileges.then(|| "--no-new-privileges".to_owned()));
+        all.extend(self.ipc.map(|ipc| format!("--private-ipc={}", ipc.megabytes.unwrap_or(0))));
+        all
+    }
+
+    /// Takes an argument, if it is one of these.
+    ///
+    /// # Errors
+    /// When it is, and is wrong.
+    pub fn take(&mut self, argument: &str) -> Result<bool, std::num::ParseIntError> {
+        let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+        match name {
+            "--rlimit" => {
+                let mut parts = value.split(':');
+                let kind = r_limit::Type::from_str_name(parts.next().unwrap_or_default());
+                let range = match (parts.next(), parts.next()) {
+                    (Some(soft), Some(hard)) => Some((soft.parse()?, hard.parse()?)),
+                    _ => None,
+                };
+                self.limits.push(Limit { kind: kind.unwrap_or_default(), range });
+            }
+            "--effective" => self.effective = Some(value.parse()?),
+            "--bounding" => self.bounding = Some(value.parse()?),
+            "--no-new-privileges" => self.has_no_new_privileges = true,
+            "--private-ipc" => {
+                let size: u32 = value.parse()?;
+                self.ipc = Some(PrivateIpc { megabytes: Some(size).filter(|size| *size > 0) });
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The effective and the bounding set, in the order of who may say so.
+fn capabilities(
+    policy: &Policy,
+    linux: Option<&v1::LinuxInfo>,
+) -> Result<(Option<u64>, Option<u64>), String> {
+    let refused = |what: &str, asked: &Capabilities, allowed: &Capabilities| {
+        Err(format!("{what} capabilities '{asked}', but only '{allowed}' are allowed"))
+    };
+    // The older name, which frameworks still use.
+    let former = linux.and_then(|linux| linux.capability_info.as_ref());
+    let asked = linux.and_then(|linux| linux.effective_capabilities.as_ref());
+    if former.is_some() && asked.is_some() {
+        return Err(
+            "Only one of 'capability_info' or 'effective_capabilities' is allowed".to_owned()
+        );
+    }
+    let effective = former.or(asked).map(Capabilities::of).or_else(|| policy.effective.clone());
+    let bounding = linux.and_then(|linux| linux.bounding_capabilities.as_ref());
+    let bounding = bounding.map(Capabilities::of);
+    if let (Some(asked), Some(allowed)) = (&bounding, &policy.bounding)
+        && !allowed.has_all(asked)
+    {
+        return refused("Bounding", asked, allowed);
+    }
+    let bounding = bounding.or_else(|| policy.bounding.clone()).or_else(|| effective.clone());
+    if let (Some(asked), Some(allowed)) = (&effective, &bounding)
+        && !allowed.has_all(asked)
+    {
+        return refused("Requested", asked, allowed);
+    }
+    let bits = |set: &Option<Capabilities>| set.as_ref().map(Capabilities::bits);
+    Ok((bits(&effective), bits(&bounding)))
+}
+
+fn limit(given: &v1::r_limit_info::RLimit) -> Result<Limit, String> {
+    let kind = given.r#type();
+    let range = match (given.soft, given.hard) {
+        (Some(soft), Some(hard)) => Some((soft, hard)),
+        (None, None) => None,
+        _ => return Err(format!("Invalid rlimit values: {}", kind.as_str_name())),
+    };
+    if kind == r_limit::Type::Unknown {
+        return Err("Invalid rlimit type".to_owned());
+    }
+    Ok(Limit { kind, range })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(isolation: &str) -> Policy {
+        Policy { isolation: Isolation::parse(isolation).unwrap(), ..Policy::default() }
+    }
+
+    fn set(names: &[&str]) -> Capabilities {
+        Capabilities::parse(&serde_json::json!({ "capabilities": names })).unwrap()
+    }
+
+    fn info(names: &[&str]) -> Option<v1::CapabilityInfo> {
+        let numbers = set(names).0.into_iter().map(|own| own as i32);
+        Some(v1::CapabilityInfo { capabilities: numbers.collect() })
+    }
+
+    fn container(linux: v1::LinuxInfo) -> v1::ContainerInfo {
+        v1::ContainerInfo { linux_info: Some(linux), ..Default::default() }
+    }
+
+    #[test]
+    fn a_container_gets_what_it_asks_for_within_what_is_allowed() {
+        let allowed = Policy {
+            effective: Some(set(&["KILL"])),
+            bounding: Some(set(&["KILL", "NET_RAW"])),
+            ..policy("linux/capabilities")
+        };
+        let of = |linux| Confinement::of(&allowed, Some(&container(linux)));
+        let own = Confinement::of(&allowed, None).unwrap();
+        assert_eq!((own.effective, own.bounding), (Some(1 << 5), Some(1 << 5 | 1 << 13)));
+        let asked =
+            v1::LinuxInfo { effective_capabilities: info(&["NET_RAW"]), ..Default::default() };
+        assert_eq!(of(asked).unwrap().effective, Some(1 << 13));
+        let more = v1::LinuxInfo {
+            effective_capabilities: info(&["KILL", "SYS_ADMIN"]),
+            ..Default::default()
+        };
+        assert_eq!(
+            of(more).unwrap_err(),
+            "Requested capabilities '{ KILL, SYS_ADMIN }', but only '{ KILL, NET_RAW }' are allowed"
+        );
+        let wider = v1::LinuxInfo { bounding_capabilities: info(&["CHOWN"]), ..Default::default() };
+        assert!(of(wider).unwrap_err().starts_with("Bounding capabilities '{ CHOWN }', but only"));
+        // Without operator's sets, what is asked for bounds as well.
+        let asked = v1::LinuxInfo { effective_capabilities: info(&[]), ..Default::default() };
+        let own = Confinement::of(&policy("linux/capabilities"), Some(&container(asked))).unwrap();
+        assert_eq!((own.effective, own.bounding), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn without_an_isolator_nothing_is_given_up() {
+        let limits = vec![v1::r_limit_info::RLimit {
+            r#type: Some(r_limit::Type::RlmtNofile as i32),
+            soft: Some(1),
+            hard: None,
+        }];
+        let asked = v1::ContainerInfo {
+            rlimit_info: Some(v1::RLimitInfo { rlimits: limits }),
+            ..container(v1::LinuxInfo {
+                effective_capabilities: info(&[]),
+                ipc_mode: Some(IpcMode::Private as i32),
+                ..Default::default()
+            })
+        };
+        let own = Confinement::of(&policy("posix/cpu"), Some(&asked)).unwrap();
+        assert_eq!(own, Confinement::default());
+        let text = Confinement::of(&policy("posix/rlimits"), Some(&asked)).unwrap_err();
+        assert_eq!(text, "Invalid rlimit values: RLMT_NOFILE");
+        assert_eq!(
+            Confinement::of(&policy("namespaces/ipc"), Some(&asked)).unwrap().ipc,
+            Some(PrivateIpc { megabytes: None })
+        );
+    }
+
+    #[test]
+    fn arguments_say_all_of_it() {
+        let own = Confinement {
+            limits: vec![
+                Limit { kind: r_limit::Type::RlmtNofile, range: Some((16, 32)) },
+                Limit { kind: r_limit::Type::RlmtCore, range: None },
+            ],
+            effective: Some(0),
+            bounding: Some(1 << 37),
+            has_no_new_privileges: true,
+            ipc: Some(PrivateIpc { megabytes: Some(64) }),
+        };
+        let mut taken = Confinement::default();
+        for argument in own.to_arguments() {
+            assert!(taken.take(&argument).unwrap(), "{argument}");
+        }
+        assert_eq!(taken, own);
+        assert!(!taken.take("--other").unwrap());
+        assert!(taken.take("--effective=x").is_err());
+    }
+
+    #[test]
+    fn the_operators_sets_must_fit_together() {
+        let of = |effective: &[&str], isolation: &str| {
+            Policy {
+                effective: Some(set(effective)),
+                bounding: Some(set(&["KILL"])),
+                ..policy(isolation)
+            }
+            .check()
+        };
+        assert!(of(&["KILL"], "linux/capabilities").is_ok());
+        assert!(of(&["CHOWN"], "linux/capabilities").unwrap_err().contains("not a subset"));
+        assert!(of(&["KILL"], "").unwrap_err().contains("need --isolation=linux/capabilities"));
+        let wrong = serde_json::json!({"capabilities": ["FLY"]});
+        assert!(Capabilities::parse(&wrong).unwrap_err().contains("\"FLY\" is no capability"));
+    }
+}
