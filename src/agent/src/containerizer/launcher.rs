@@ -83,6 +83,8 @@ struct Running {
     /// Where the end is noted of a container without executor.
     runtime: Option<PathBuf>,
     ending: CancellationToken,
+    /// What is to be said of its memory: ending it removes the cgroup that tells.
+    exceeded: Option<String>,
 }
 
 /// Starts and ends containers. Cheap to clone.
@@ -114,7 +116,7 @@ impl Launcher {
         let container = launch.run.container.clone();
         let ending = CancellationToken::new();
         let runtime = launch.supervision.as_ref().map(|supervision| supervision.runtime.clone());
-        let entry = Running { pid: None, runtime, ending: ending.clone() };
+        let entry = Running { pid: None, runtime, ending: ending.clone(), exceeded: None };
         self.running().insert(container.clone(), entry);
         tokio::spawn(async move {
             let started = tokio::select! {
@@ -163,9 +165,11 @@ impl Launcher {
         if self.running().get(container).is_none_or(|entry| entry.ending.is_cancelled()) {
             return;
         }
-        let is_out =
-            self.config.cgroups.as_ref().is_some_and(|all| all.out_of_memory(container).is_some());
-        if is_out {
+        let exceeded = self.config.cgroups.as_ref().and_then(|all| all.out_of_memory(container));
+        if exceeded.is_some() {
+            if let Some(entry) = self.running().get_mut(container) {
+                entry.exceeded = exceeded;
+            }
             self.destroy(container.to_owned());
         }
     }
@@ -173,14 +177,16 @@ impl Launcher {
     /// After a container's end: nothing of it is left. Returns the notice of it.
     async fn clean_up(&self, container: &str, status: Option<i32>) -> Notice {
         let entry = self.running().remove(container);
-        let noted = entry.and_then(|entry| {
-            let text = fs::read_to_string(entry.runtime?.join("status")).ok()?;
+        let (runtime, exceeded) =
+            entry.map_or((None, None), |entry| (entry.runtime, entry.exceeded));
+        let noted = runtime.and_then(|runtime| {
+            let text = fs::read_to_string(runtime.join("status")).ok()?;
             text.trim().parse().ok()
         });
         let status = noted.or(status);
         let mut problem = None;
         if let Some(cgroups) = self.config.cgroups.clone() {
-            let limit = cgroups.out_of_memory(container);
+            let limit = exceeded.or_else(|| cgroups.out_of_memory(container));
             problem = limit.map(|message| (Reason::ContainerLimitationMemory, message));
             let id = container.to_owned();
             let _ = tokio::task::spawn_blocking(move || cgroups.destroy(&id)).await;
@@ -215,7 +221,7 @@ impl Launcher {
     /// `runtime` is where the end is noted of one without executor.
     pub fn adopt(&self, container: String, pid: Option<i32>, runtime: Option<PathBuf>) {
         let launcher = self.clone();
-        let entry = Running { pid, runtime, ending: CancellationToken::new() };
+        let entry = Running { pid, runtime, ending: CancellationToken::new(), exceeded: None };
         self.running().insert(container.clone(), entry);
         tokio::spawn(async move {
             let started = pid.and_then(start_time);
