@@ -15,7 +15,7 @@ export MESO_REQUIRE_ALL := 1
 endif
 
 .NOTPARALLEL:
-.PHONY: help up test check lint rpm repo lab ui tools tools-to-build binaries bench-zookeeper
+.PHONY: help up test check lint rpm repo lab ui tools tools-to-build binaries bench-zookeeper bench-mesos
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ ui: ## the web pages, embedded in the daemons by the next build
 bench-zookeeper: ## our ZooKeeper server beside Apache's: speed, CPU, memory; QUICK=1 for a short run
 	cargo build --quiet --release --package zookeeper --package bench-zookeeper
 	target/release/bench-zookeeper $(if $(QUICK),--quick)
+
+bench-mesos: ## our Mesos master and agent at scale, the original's beside them; QUICK=1 for a short run
+	cargo build --quiet --release --package master --package agent --package bench-mesos
+	target/release/bench-mesos $(if $(QUICK),--quick)
 
 tools: ## installs what the tests need and this machine lacks, by apt
 	scripts/install-tools

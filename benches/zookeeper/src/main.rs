@@ -4,7 +4,6 @@
 mod limit;
 mod load;
 mod memory;
-mod process;
 mod report;
 mod servers;
 mod speed;
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use bench_measure as process;
 use load::Mix;
 
 /// Compares our ZooKeeper server with Apache's.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::load::connect;
+use crate::process::free_ports;
 
 const START: Duration = Duration::from_secs(60);
 
@@ -43,13 +44,6 @@ pub(crate) struct Server {
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     child: Option<Child>,
-}
-
-/// Ports that nobody else has now.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    Ok(held.iter().filter_map(|one| one.local_addr().ok()).map(|one| one.port()).collect())
 }
 
 impl Server {
