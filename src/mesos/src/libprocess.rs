@@ -4,8 +4,10 @@
 //! acknowledges nothing. Messages from A to B travel on a connection that A dialled. Delivery is at most once.
 //! Source: libprocess' `encoder.hpp`, `process.cpp`, and the recordings in the project's tests.
 //!
-//! [`inbound`] tells messages from ordinary requests on a shared port; [`outbound`] sends.
+//! [`inbound`] tells messages from ordinary requests on a shared port; [`connection`] reads them where they are many;
+//! [`outbound`] sends.
 
+pub mod connection;
 pub mod inbound;
 pub mod outbound;
 

@@ -1,14 +1,20 @@
 //! Accepting connections and serving a router on them.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use bytes::{Buf as _, BytesMut};
+use futures::future::BoxFuture;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +32,87 @@ pub struct Options {
     pub grace: Duration,
     /// TLS, where it is spoken on the port.
     pub tls: Option<tls::Tls>,
+    /// Who sees connections before HTTP is spoken on them.
+    pub first: Option<First>,
+}
+
+/// What a connection was found to be: `None` if it is over, or else the stream and what was read of it and not used.
+pub type Found<S> = io::Result<Option<(S, BytesMut)>>;
+
+/// Serves what a daemon's peers say on connections of their own, without the machinery of HTTP, as long as they say
+/// nothing else.
+#[derive(Clone)]
+pub struct First(Arc<dyn Fn(tls::Stream) -> BoxFuture<'static, Found<tls::Stream>> + Send + Sync>);
+
+impl First {
+    /// One that calls `serve` with each new connection.
+    pub fn new<F>(serve: impl Fn(tls::Stream) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Found<tls::Stream>> + Send + 'static,
+    {
+        Self(Arc::new(move |stream| Box::pin(serve(stream))))
+    }
+}
+
+impl fmt::Debug for First {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("First")
+    }
+}
+
+/// A stream of which some bytes were read before.
+struct Rewound<S> {
+    read: BytesMut,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let count = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read[..count]);
+        self.read.advance(count);
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 impl Default for Options {
@@ -35,6 +122,7 @@ impl Default for Options {
             header_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(2),
             tls: None,
+            first: None,
         }
     }
 }
@@ -84,8 +172,9 @@ pub async fn serve(
             // a stream goes unseen; with the second, what a client does not read is buffered without a limit.
             .title_case_headers(true);
         let (shutdown, cut) = (shutdown.clone(), cut.clone());
-        let tls = options.tls.clone();
+        let (tls, first) = (options.tls.clone(), options.first.clone());
         connections.spawn(async move {
+            let _slot = slot;
             let opened = async {
                 match tls {
                     None => Ok(stream.into()),
@@ -99,9 +188,21 @@ pub async fn serve(
                 }
                 None => return,
             };
-            let connection =
-                http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-            let mut connection = std::pin::pin!(connection);
+            let found = match first {
+                None => Ok(Some((stream, BytesMut::new()))),
+                Some(first) => tokio::select! {
+                    found = first.0(stream) => found,
+                    () = shutdown.cancelled() => Ok(None),
+                },
+            };
+            let (stream, read) = match found {
+                Ok(Some(found)) => found,
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%peer, %error, "connection ended"),
+            };
+            let stream = TokioIo::new(Rewound { read, stream });
+            let mut connection =
+                std::pin::pin!(http.serve_connection(stream, TowerToHyperService::new(service)));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = shutdown.cancelled() => {
@@ -115,7 +216,6 @@ pub async fn serve(
             if let Err(error) = ended {
                 tracing::debug!(%peer, %error, "connection ended");
             }
-            drop(slot);
         });
     }
     connections.close();

@@ -16,9 +16,11 @@ use flate2::write::GzEncoder;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mesos::flags::Values;
+use mesos::libprocess::connection::{self, Limits, Mailbox};
 use mesos::libprocess::inbound;
 use mesos::v1;
 use mesos::v1::offer::Operation;
+use nix::sys::resource::{Resource, getrlimit};
 use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
 use web::respond;
@@ -72,23 +74,53 @@ async fn messages(
     else {
         return next.run(request).await;
     };
-    let log = app.log.as_ref().filter(|_| replicated_log::message::is_ours(&header.to));
-    let known = log.is_some()
-        || header.to == "master"
-        || header.to.starts_with("slave-observer(")
-        || header.to.starts_with(SESSION_PREFIX);
     let body = match read(request.into_body()).await {
         Ok(body) => body,
         Err(response) => return response,
     };
-    if !known {
+    if !app.knows(&header.to) {
         return respond::not_found();
     }
-    match log {
-        Some(log) => log.deliver(header, &body),
-        None => app.handle.send(Input::Message(header, body)).await,
-    }
+    app.deliver(header, body).await;
     respond::empty(StatusCode::ACCEPTED)
+}
+
+impl Mailbox for App {
+    fn knows(&self, process: &str) -> bool {
+        process == "master"
+            || process.starts_with("slave-observer(")
+            || process.starts_with(SESSION_PREFIX)
+            || self.log.is_some() && replicated_log::message::is_ours(process)
+    }
+
+    async fn deliver(&self, header: inbound::Header, body: Bytes) {
+        match self.log.as_ref().filter(|_| replicated_log::message::is_ours(&header.to)) {
+            Some(log) => log.deliver(header, &body),
+            None => self.handle.send(Input::Message(header, body)).await,
+        }
+    }
+}
+
+/// How connections are served: messages of agents and drivers without the machinery of HTTP.
+pub(super) fn serving(app: &App, tls: Option<tls::Tls>) -> web::Options {
+    let app = Arc::new(app.clone());
+    let limits = Limits { body_max: BODY_MAX, pause_max: web::Options::default().header_timeout };
+    web::Options {
+        connections_max: connections_max(),
+        tls,
+        first: Some(web::First::new(move |stream| {
+            let app = app.clone();
+            async move { connection::deliver(stream, &*app, limits).await }
+        })),
+        ..web::Options::default()
+    }
+}
+
+/// Each agent has a connection to the master, and the master one to each agent: as many as there may be open files for,
+/// with some left for the registry, ZooKeeper and the like.
+fn connections_max() -> usize {
+    let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    (files as usize / 2).saturating_sub(64).max(256)
 }
 
 async fn read(body: Body) -> Result<Bytes, Response> {

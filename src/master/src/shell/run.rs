@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{Actor, Input};
-use super::http::{App, router};
+use super::http::{App, router, serving};
 use super::registrar::Registrar;
 use super::{permissions, whitelist};
 use crate::core::Settings;
@@ -155,7 +155,7 @@ pub async fn run(
         started: Instant::now(),
     };
     ready();
-    let serving = web::Options { tls: options.tls, ..web::Options::default() };
+    let serving = serving(&app, options.tls);
     web::serve(listener, router(app), serving, shutdown.clone()).await?;
     match actor.await? {
         Some(reason) => bail!(reason),

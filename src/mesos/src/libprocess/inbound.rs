@@ -25,14 +25,21 @@ pub fn classify(method: &Method, path: &str, headers: &HeaderMap) -> Option<Head
         return None;
     }
     let text = |name: &http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let from = match text(&http::HeaderName::from_static("libprocess-from")) {
-        Some(from) => from,
-        None => text(&USER_AGENT)?.strip_prefix("libprocess/")?,
-    };
-    let mut parts = path.trim_start_matches('/').splitn(2, '/');
-    let to = percent_decode(parts.next().unwrap_or_default());
-    let name = parts.next().unwrap_or_default().to_owned();
-    Some(Header { from: from.trim().parse().unwrap_or_else(|_| Upid::none()), to, name })
+    Header::read(path, text(&http::HeaderName::from_static("libprocess-from")), text(&USER_AGENT))
+}
+
+impl Header {
+    /// The header of a `POST` by its path and the two headers that make a message of it; `None` without either.
+    pub(super) fn read(path: &str, from: Option<&str>, user_agent: Option<&str>) -> Option<Self> {
+        let from = match from {
+            Some(from) => from,
+            None => user_agent?.strip_prefix("libprocess/")?,
+        };
+        let mut parts = path.trim_start_matches('/').splitn(2, '/');
+        let to = percent_decode(parts.next().unwrap_or_default());
+        let name = parts.next().unwrap_or_default().to_owned();
+        Some(Self { from: from.trim().parse().unwrap_or_else(|_| Upid::none()), to, name })
+    }
 }
 
 fn percent_decode(text: &str) -> String {

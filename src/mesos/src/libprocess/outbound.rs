@@ -198,7 +198,12 @@ impl Shared {
             lost += 1;
         }
         self.drop_messages(lost);
-        self.peers().retain(|at, peer| *at != address || !peer.queue.is_closed());
+        let mut peers = self.peers();
+        // Another connection to it may have been made meanwhile.
+        if peers.get(&address).is_some_and(|peer| peer.queue.is_closed()) {
+            peers.remove(&address);
+        }
+        drop(peers);
         if let Err(error) = result {
             tracing::debug!(peer = %address, %error, lost, "libprocess connection ended");
             // Nobody listening is fine.
