@@ -1,6 +1,6 @@
 //! The task that owns the core.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,6 +31,10 @@ use crate::view::operator;
 
 /// Inputs that may wait for the core; senders wait beyond that.
 const QUEUE_MAX: usize = 16 * 1024;
+/// Inputs that the core is given before what comes of them is carried out.
+const BATCH_MAX: usize = 256;
+/// Effects that may wait for the registry; while there are more, nothing is taken in.
+const WAITING_MAX: usize = 64 * 1024;
 /// Events that may wait for one framework; one that reads more slowly is cut off.
 const STREAM_MAX: usize = 8 * 1024;
 /// How often time is looked at when nothing else happens.
@@ -175,6 +179,35 @@ struct Stream {
 struct Observer {
     stream: Stream,
     caller: Caller,
+    /// Effects that came before it subscribed: what they tell, it was told at once.
+    before: u64,
+}
+
+/// What is to be done, in this order.
+enum Due {
+    Effect(Effect),
+    /// The registry must be on disk as it was at this change, or later.
+    Stored(u64),
+    /// Somebody is answered.
+    Reply(Reply),
+}
+
+/// The registry's way to disk: one write at a time, each with all changes so far. Changes that come while one is under
+/// way share the next.
+struct Keeper {
+    /// None while it writes.
+    registrar: Option<Registrar>,
+    /// Changes of the registry so far.
+    changes: u64,
+    /// How many of them are on disk.
+    stored: u64,
+    writing: Option<Writing>,
+}
+
+struct Writing {
+    changes: u64,
+    began: Instant,
+    task: tokio::task::JoinHandle<(Registrar, Result<(), String>)>,
 }
 
 /// The task's state.
@@ -182,7 +215,7 @@ pub struct Actor {
     settings: Settings,
     whitelist: watch::Receiver<Hosts>,
     info: v1::MasterInfo,
-    registrar: Registrar,
+    keeper: Keeper,
     recovering: bool,
     master: Option<Master>,
     streams: HashMap<StreamId, Stream>,
@@ -192,12 +225,43 @@ pub struct Actor {
     /// Streams that were ended here, which the core does not know yet.
     cut_off: Vec<StreamId>,
     replies: Vec<Reply>,
+    due: VecDeque<Due>,
+    /// How many were ever due.
+    dues: u64,
     sender: Sender,
     handle: Handle,
     started: Instant,
     shutdown: CancellationToken,
     /// Why the master had to end itself.
     failure: Option<String>,
+}
+
+impl Keeper {
+    /// Begins to write the registry, unless a write is under way.
+    fn write(&mut self, registry: &Registry) {
+        let Some(mut registrar) = self.registrar.take() else { return };
+        let registry = registry.encode_to_vec();
+        let task = tokio::spawn(async move {
+            let stored = registrar.store(registry).await;
+            (registrar, stored)
+        });
+        self.writing = Some(Writing { changes: self.changes, began: Instant::now(), task });
+    }
+
+    /// The end of the write that is under way: which changes it had, when it began, and how it went.
+    async fn written(&mut self) -> ((u64, Instant), Result<(), String>) {
+        let Some(writing) = &mut self.writing else { return std::future::pending().await };
+        let ended = (&mut writing.task).await;
+        let of = (writing.changes, writing.began);
+        self.writing = None;
+        match ended {
+            Ok((registrar, stored)) => {
+                self.registrar = Some(registrar);
+                (of, stored)
+            }
+            Err(error) => (of, Err(error.to_string())),
+        }
+    }
 }
 
 impl Actor {
@@ -218,7 +282,7 @@ impl Actor {
             settings,
             whitelist,
             info,
-            registrar,
+            keeper: Keeper { registrar: Some(registrar), changes: 0, stored: 0, writing: None },
             recovering: false,
             master: None,
             streams: HashMap::new(),
@@ -226,6 +290,8 @@ impl Actor {
             observers_max,
             cut_off: Vec::new(),
             replies: Vec::new(),
+            due: VecDeque::new(),
+            dues: 0,
             sender,
             handle: handle.clone(),
             started: Instant::now(),
@@ -243,13 +309,18 @@ impl Actor {
     async fn run(mut self, mut queue: mpsc::Receiver<Input>) -> Option<String> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(256);
+        let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut batch_began;
         while self.failure.is_none() {
+            let has_room = self.due.len() < WAITING_MAX;
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                count = queue.recv_many(&mut batch, 256) => {
+                (changes, stored) = self.keeper.written() => {
+                    batch_began = Instant::now();
+                    self.stored(changes, stored);
+                }
+                count = queue.recv_many(&mut batch, BATCH_MAX), if has_room => {
                     if count == 0 {
                         break;
                     }
@@ -260,12 +331,18 @@ impl Actor {
                 }
                 _ = ticks.tick() => batch_began = Instant::now(),
             }
-            self.tick(batch_began);
-            self.carry_out().await;
-            // What was not stored is not answered: then the master ends.
-            if self.failure.is_none() {
-                self.replies.drain(..).for_each(|reply| reply());
+            if self.failure.is_some() {
+                break;
             }
+            self.tick(batch_began);
+            self.carry_out();
+        }
+        // A write that is under way is safe or not, but never cut in half.
+        if self.failure.is_none()
+            && self.keeper.writing.is_some()
+            && let (_, Err(reason)) = self.keeper.written().await
+        {
+            tracing::error!("the registry could not be written at the end: {reason}");
         }
         if self.failure.is_some() {
             self.shutdown.cancel();
@@ -315,7 +392,9 @@ impl Actor {
                 drop(reply.send(Some(subscription)));
             }
             (Input::Subscribe(_, _, reply), None) => drop(reply.send(None)),
-            (Input::Observe(content, caller, reply), Some(master)) => {
+            (Input::Observe(content, caller, reply), Some(_)) => {
+                self.take_effects();
+                let Some(master) = &mut self.master else { return };
                 let id = StreamId(uuid::Uuid::new_v4());
                 let (stream, subscription) = open(&self.handle, id, content);
                 let events = master.subscribe_operator(now);
@@ -332,7 +411,7 @@ impl Actor {
                 {
                     master.operator_closed();
                 }
-                self.observers.insert(id, Observer { stream, caller });
+                self.observers.insert(id, Observer { stream, caller, before: self.dues });
                 drop(reply.send(Some(subscription)));
             }
             (Input::Observe(_, _, reply), None) => drop(reply.send(None)),
@@ -368,7 +447,8 @@ impl Actor {
             return;
         }
         let began = Instant::now();
-        match self.registrar.recover() {
+        let Some(registrar) = &mut self.keeper.registrar else { return };
+        match registrar.recover() {
             Recovery::Done(registry) => self.recovered(registry, began),
             Recovery::Asking(others) => {
                 tracing::info!("elected as the leading master; reading the registry");
@@ -396,55 +476,91 @@ impl Actor {
         }
     }
 
-    async fn carry_out(&mut self) {
-        let Some(master) = &mut self.master else { return };
-        let effects = master.take_effects();
+    /// Puts what the core wants done behind what is due.
+    fn take_effects(&mut self) {
+        let effects = self.master.as_mut().map(Master::take_effects).unwrap_or_default();
+        self.dues += effects.len() as u64;
         // The registry holds all changes so far: of a batch, it is written once, before the first that waits for it.
-        let mut registry =
-            effects.contains(&Effect::Store).then(|| master.registry.encode_to_vec());
-        for effect in effects {
-            match effect {
-                Effect::Store => {
-                    if let Some(registry) = registry.take()
-                        && let Err(reason) = self.store(registry).await
-                    {
-                        self.failure = Some(format!("Registrar aborting: {reason}"));
+        if effects.contains(&Effect::Store) {
+            self.keeper.changes += 1;
+        }
+        let changes = self.keeper.changes;
+        self.due.extend(effects.into_iter().map(|effect| match effect {
+            Effect::Store => Due::Stored(changes),
+            other => Due::Effect(other),
+        }));
+    }
+
+    /// Does what is due, up to where the registry must be on disk first.
+    fn carry_out(&mut self) {
+        self.take_effects();
+        // An answer says that what was done is safe.
+        if !self.replies.is_empty() {
+            self.dues += 1 + self.replies.len() as u64;
+            self.due.push_back(Due::Stored(self.keeper.changes));
+            self.due.extend(self.replies.drain(..).map(Due::Reply));
+        }
+        while let Some(due) = self.due.pop_front() {
+            match due {
+                Due::Stored(changes) if changes > self.keeper.stored => {
+                    self.due.push_front(Due::Stored(changes));
+                    if let Some(master) = &self.master {
+                        self.keeper.write(&master.registry);
+                    }
+                    return;
+                }
+                Due::Stored(_) => {}
+                Due::Reply(reply) => reply(),
+                Due::Effect(effect) => {
+                    self.effect(effect);
+                    if self.failure.is_some() {
                         return;
                     }
-                }
-                Effect::Send { from, to, name, body } => {
-                    self.sender.send_named(&from, &to, &name, &body)
-                }
-                Effect::Relink(to) => {
-                    self.sender.relink(to.address);
-                    self.sender.link(&to);
-                }
-                Effect::Event(stream, event) => self.event(stream, &event),
-                Effect::Notify(event) => self.notify(&event),
-                Effect::Close(stream) => drop(self.streams.remove(&stream)),
-                Effect::Abort(reason) => {
-                    self.failure = Some(reason);
-                    return;
                 }
             }
         }
     }
 
-    async fn store(&mut self, registry: Vec<u8>) -> Result<(), String> {
-        let began = Instant::now();
-        self.registrar.store(registry).await?;
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Store => {}
+            Effect::Send { from, to, name, body } => {
+                self.sender.send_named(&from, &to, &name, &body)
+            }
+            Effect::Relink(to) => {
+                self.sender.relink(to.address);
+                self.sender.link(&to);
+            }
+            Effect::Event(stream, event) => self.event(stream, &event),
+            Effect::Notify(event) => self.notify(&event),
+            Effect::Close(stream) => drop(self.streams.remove(&stream)),
+            Effect::Abort(reason) => self.failure = Some(reason),
+        }
+    }
+
+    /// A write of the registry has ended.
+    fn stored(&mut self, writing: (u64, Instant), stored: Result<(), String>) {
+        let (changes, began) = writing;
+        match stored {
+            Ok(()) => self.keeper.stored = changes,
+            // What was not stored is not answered: then the master ends.
+            Err(reason) => self.failure = Some(format!("Registrar aborting: {reason}")),
+        }
         if let Some(master) = &mut self.master {
             let took = began.elapsed().as_secs_f64() * 1e3;
             master.timings.entry("registrar/state_store_ms").or_default().add(took);
         }
-        Ok(())
     }
 
     fn notify(&mut self, event: &v1::master::Event) {
         let mut encoded: [Option<Bytes>; 2] = [None, None];
         let mut cut = 0;
         let master = self.master.as_ref();
-        self.observers.retain(|id, Observer { stream, caller }| {
+        let this = self.dues - self.due.len() as u64;
+        self.observers.retain(|id, Observer { stream, caller, before }| {
+            if this <= *before {
+                return true;
+            }
             let content = stream.content;
             let record = if visible::sees_all(caller) {
                 let slot = usize::from(content == ContentType::Protobuf);
