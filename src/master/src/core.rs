@@ -8,6 +8,7 @@ pub mod allocator;
 pub mod authentication;
 mod authorization;
 mod calls;
+pub mod copies;
 mod frameworks;
 pub mod maintenance;
 pub mod model;
@@ -20,6 +21,7 @@ mod operator_operations;
 mod quota;
 mod registration;
 mod roll;
+pub mod scene;
 pub mod series;
 pub mod throttle;
 mod timers;
@@ -28,6 +30,8 @@ mod v0;
 mod validation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -40,6 +44,7 @@ use prost::{Message, Name};
 
 use allocator::Allocator;
 use authentication::{Authentication, Security};
+use copies::Copies;
 use model::{Agent, Connection, Framework, Now, Offer, StreamId};
 
 pub use calls::CallError;
@@ -155,15 +160,15 @@ pub struct Master {
     pub registry: Registry,
     roll: roll::Roll,
     /// Registered agents.
-    pub agents: IndexMap<String, Agent>,
+    pub agents: Copies<Agent>,
     /// Agents of the registry that have not come back since this master leads.
-    pub recovered_agents: IndexMap<String, v1::AgentInfo>,
+    pub recovered_agents: Copies<v1::AgentInfo>,
     /// Frameworks, connected or not.
     pub frameworks: IndexMap<String, Framework>,
     /// Frameworks that are gone, newest last.
     pub completed_frameworks: IndexMap<String, Framework>,
     /// Outstanding offers.
-    pub offers: BTreeMap<String, Offer>,
+    pub offers: BTreeMap<String, Arc<Offer>>,
     /// Outstanding inverse offers.
     pub inverse_offers: BTreeMap<String, v1::InverseOffer>,
     /// Who is offered what.
@@ -185,6 +190,8 @@ pub struct Master {
     /// When agents and frameworks are next looked over for what is due.
     scan_due: Duration,
     agents_by_pid: HashMap<Upid, String>,
+    /// Agents by where they listen.
+    agents_at: HashMap<SocketAddr, BTreeSet<String>>,
     /// How many subscribed to the operator API, and when they next hear that the master lives.
     operators: usize,
     notice_due: Duration,
@@ -207,10 +214,10 @@ impl Master {
         mut registry: Registry,
         now: Now,
     ) -> Self {
-        let mut recovered_agents = IndexMap::new();
+        let mut recovered_agents = Copies::new();
         for slave in registry.slaves.iter().flat_map(|slaves| &slaves.slaves) {
             if let Some(id) = &slave.info.id {
-                recovered_agents.insert(id.value.clone(), slave.info.clone());
+                recovered_agents.insert(id.value.as_str(), slave.info.clone());
             }
         }
         registry.master = Some(internal::registry::Master { info: info.clone() });
@@ -226,7 +233,7 @@ impl Master {
             info,
             elected: now.wall,
             registry,
-            agents: IndexMap::new(),
+            agents: Copies::new(),
             recovered_agents,
             frameworks: IndexMap::new(),
             completed_frameworks: IndexMap::new(),
@@ -245,6 +252,7 @@ impl Master {
             candidates: BTreeSet::new(),
             scan_due: now.mono,
             agents_by_pid: HashMap::new(),
+            agents_at: HashMap::new(),
             operators: 0,
             notice_due: now.mono,
             recovery_due,

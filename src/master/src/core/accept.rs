@@ -237,7 +237,7 @@ impl Master {
         };
         let executor = task.executor.as_ref().map(|executor| executor.executor_id.clone());
         let id = task.task_id.value.clone();
-        known.tasks.insert(id.clone(), staging(framework, &task, executor));
+        known.tasks.insert(id.as_str(), staging(framework, &task, executor));
         let message = internal::RunTaskMessage {
             framework_id: None,
             framework: known.info.clone(),
@@ -306,7 +306,7 @@ impl Master {
         for task in &mut tasks {
             task.executor = Some(executor.clone());
             known.tasks.insert(
-                task.task_id.value.clone(),
+                task.task_id.value.as_str(),
                 staging(framework, task, Some(executor.executor_id.clone())),
             );
         }

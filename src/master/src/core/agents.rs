@@ -121,7 +121,7 @@ impl Master {
         self.count("master/slave_removals/reason_unhealthy");
         let time = v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 };
         let before = self.strike_off(id).unwrap_or_default();
-        self.registry.unreachable.get_or_insert_default().slaves.push(registry::UnreachableSlave {
+        self.enroll_unreachable(registry::UnreachableSlave {
             id: v1::AgentId { value: id.to_owned() },
             timestamp: time,
             drain_info: before.drain_info,
@@ -165,10 +165,8 @@ impl Master {
             framework.forget_executors_on(id);
         }
         self.allocator.remove_agent(id);
-        if let Some(agent) = self.agents.swap_remove(id)
-            && self.agents_by_pid.get(&agent.pid).is_some_and(|own| own == id)
-        {
-            self.agents_by_pid.remove(&agent.pid);
+        if let Some(agent) = self.agents.swap_remove(id) {
+            self.forget_address(&agent.pid, id);
         }
         let frameworks: Vec<String> = self.frameworks.keys().cloned().collect();
         for framework in frameworks {
@@ -183,6 +181,19 @@ impl Master {
                     ..Default::default()
                 },
             );
+        }
+    }
+
+    /// An agent listens there no more. Another may by now.
+    pub(super) fn forget_address(&mut self, pid: &Upid, id: &str) {
+        if self.agents_by_pid.get(pid).is_some_and(|own| own == id) {
+            self.agents_by_pid.remove(pid);
+        }
+        if let Some(there) = self.agents_at.get_mut(&pid.address) {
+            there.remove(id);
+            if there.is_empty() {
+                self.agents_at.remove(&pid.address);
+            }
         }
     }
 
@@ -247,12 +258,9 @@ impl Master {
         for id in drivers {
             self.disconnect_framework(now, &id);
         }
-        let broken: Vec<String> = self
-            .agents
-            .values()
-            .filter(|agent| agent.connected && agent.pid.address == address)
-            .map(|agent| agent.id.clone())
-            .collect();
+        let there = self.agents_at.get(&address).into_iter().flatten();
+        let is_connected = |id: &&String| self.agents.get(id).is_some_and(|own| own.connected);
+        let broken: Vec<String> = there.filter(is_connected).cloned().collect();
         for id in broken {
             tracing::info!(agent = id, "agent disconnected");
             if let Some(agent) = self.agents.get_mut(&id) {

@@ -1,14 +1,15 @@
 //! Frameworks: subscribing, failing over, losing the connection, being removed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use mesos::internal;
 use mesos::v1::scheduler::{Event, OfferConstraints, call, event};
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 
 use super::allocator::Allocator;
+use super::copies::Copies;
 use super::model::{Connection, Framework, Now, StreamId, roles_of};
 use super::updates::Cause;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
@@ -111,9 +112,9 @@ impl Master {
                     registered: now.wall,
                     reregistered: now.wall,
                     unregistered: 0.0,
-                    tasks: IndexMap::new(),
+                    tasks: Copies::new(),
                     completed: VecDeque::new(),
-                    unreachable: IndexMap::new(),
+                    unreachable: Copies::new(),
                     operations: BTreeMap::new(),
                     counters: BTreeMap::new(),
                     executors: BTreeMap::new(),
@@ -311,7 +312,7 @@ impl Master {
                 );
             }
         }
-        for (_, mut task) in std::mem::take(&mut framework.tasks) {
+        for mut task in std::mem::take(&mut framework.tasks).into_values() {
             self.unindex_task(id, &task);
             let role = mesos::model::role(&task.resources).unwrap_or("*").to_owned();
             if !super::model::is_terminal(task.state()) {
@@ -335,7 +336,7 @@ impl Master {
                 self.notify_task_updated(id, &status, v1::TaskState::TaskKilled);
                 task.statuses.push(status);
             }
-            framework.completed.push_back(task);
+            framework.completed.push_back(Arc::new(task));
         }
         while framework.completed.len() > self.settings.max_completed_tasks {
             framework.completed.pop_front();

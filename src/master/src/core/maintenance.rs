@@ -168,7 +168,7 @@ impl Master {
         }
         self.registry.schedules = vec![schedule];
         self.store();
-        let agents: Vec<String> = self.agents.keys().cloned().collect();
+        let agents: Vec<String> = self.agents.keys().map(str::to_owned).collect();
         for agent in agents {
             self.update_unavailability(&agent);
         }

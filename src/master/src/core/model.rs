@@ -1,6 +1,7 @@
 //! What the master knows: agents, frameworks, tasks, offers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -10,6 +11,7 @@ use mesos::v1::agent_info::capability::Type as AgentCapability;
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 use uuid::Uuid;
 
+use super::copies::Copies;
 use super::maintenance::Unavailable;
 
 /// The time of an input, on both clocks.
@@ -42,7 +44,7 @@ pub enum Connection {
 }
 
 /// A framework.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Framework {
     /// Its id.
     pub id: String,
@@ -63,11 +65,11 @@ pub struct Framework {
     /// When it went away (wall), 0 while it is here.
     pub unregistered: f64,
     /// Tasks that are not over, or whose end is not acknowledged.
-    pub tasks: IndexMap<String, v1::Task>,
+    pub tasks: Copies<v1::Task>,
     /// Tasks that are over, newest last.
-    pub completed: VecDeque<v1::Task>,
+    pub completed: VecDeque<Arc<v1::Task>>,
     /// Tasks on agents that can't be reached.
-    pub unreachable: IndexMap<String, v1::Task>,
+    pub unreachable: Copies<v1::Task>,
     /// Operations that it wants to hear of, by its own name for each: on which agent, and the operation's id there.
     pub operations: BTreeMap<String, (String, OperationUuid)>,
     /// Custom executors by agent and id.
@@ -164,7 +166,7 @@ pub fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
 }
 
 /// A registered agent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Agent {
     /// Its id.
     pub id: String,

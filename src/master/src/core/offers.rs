@@ -1,6 +1,7 @@
 //! Making, rescinding and declining offers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesos::v1;
@@ -78,8 +79,8 @@ impl Master {
             agent.offers.insert(id.clone());
             framework.offers.insert(id.clone());
             events.entry(allocation.framework).or_default().push(message.clone());
-            self.offers
-                .insert(id, Offer { message, resources, role: allocation.role, made: now.mono });
+            let offer = Offer { message, resources, role: allocation.role, made: now.mono };
+            self.offers.insert(id, Arc::new(offer));
         }
         for (framework, offers) in events {
             self.count_of(&framework, "offers", "sent", offers.len() as u64);
@@ -96,7 +97,7 @@ impl Master {
 
     /// Takes an offer off the books; its resources stay allocated.
     pub(super) fn remove_offer(&mut self, id: &str) -> Option<Offer> {
-        let offer = self.offers.remove(id)?;
+        let offer = Arc::unwrap_or_clone(self.offers.remove(id)?);
         if let Some(agent) = self.agents.get_mut(&offer.message.agent_id.value) {
             agent.offers.remove(id);
         }

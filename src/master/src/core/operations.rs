@@ -520,10 +520,6 @@ impl Master {
     ) -> v1::OperationStatus {
         use OperationState as S;
         let agent = asked.agent_id.as_ref().map(|id| id.value.as_str());
-        let is_unreachable = |id: &str| {
-            let unreachable = self.registry.unreachable.iter().flat_map(|all| &all.slaves);
-            unreachable.into_iter().any(|slave| slave.id.value == id)
-        };
         let (state, message) = match agent {
             None => (S::OperationUnknown, "Operation is unknown and no 'agent_id' was provided"),
             Some(id) if self.recovered_agents.contains_key(id) => {
@@ -532,7 +528,9 @@ impl Master {
             Some(id) if self.agents.contains_key(id) => {
                 (S::OperationUnknown, "Operation is unknown")
             }
-            Some(id) if is_unreachable(id) => (S::OperationUnreachable, "Agent is unreachable"),
+            Some(id) if self.is_unreachable(id) => {
+                (S::OperationUnreachable, "Agent is unreachable")
+            }
             Some(id) if self.is_gone(id) => {
                 (S::OperationGoneByOperator, "Agent marked gone by operator")
             }

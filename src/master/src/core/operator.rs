@@ -205,24 +205,13 @@ impl Master {
         if self.is_gone(id) {
             return Ok(());
         }
-        let unreachable = self
-            .registry
-            .unreachable
-            .iter()
-            .flat_map(|all| &all.slaves)
-            .any(|slave| slave.id.value == id);
-        if self.registered(id).is_none() && !unreachable {
+        if self.registered(id).is_none() && !self.is_unreachable(id) {
             return Err(Refusal::NotFound(format!("Agent '{id}' not found")));
         }
         tracing::info!(agent = id, "agent marked gone by an operator");
         self.strike_off(id);
-        if let Some(unreachable) = &mut self.registry.unreachable {
-            unreachable.slaves.retain(|slave| slave.id.value != id);
-        }
-        self.registry.gone.get_or_insert_default().slaves.push(registry::GoneSlave {
-            id: v1::AgentId { value: id.to_owned() },
-            timestamp: v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 },
-        });
+        self.strike_off_unreachable(id);
+        self.enroll_gone(id, v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 });
         self.store();
         self.recovered_agents.shift_remove(id);
         if let Some(pid) = self.agents.get(id).map(|agent| agent.pid.clone()) {
@@ -246,10 +235,6 @@ impl Master {
     }
 
     /// Whether an operator marked an agent gone.
-    pub(super) fn is_gone(&self, id: &str) -> bool {
-        self.registry.gone.iter().flat_map(|gone| &gone.slaves).any(|gone| gone.id.value == id)
-    }
-
     /// Tasks on an agent, reachable or not.
     fn all_tasks_of(&self, agent: &str) -> Vec<(String, String)> {
         let mut all = self.tasks_on(agent);

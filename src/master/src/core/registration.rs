@@ -8,6 +8,7 @@ use mesos::resources::Resources;
 use mesos::v1;
 
 use super::agents::observer_id;
+use super::copies::Copies;
 use super::model::{Agent, Connection, Framework, Now, is_terminal};
 use super::updates::Cause;
 use super::{Effect, Master};
@@ -124,9 +125,10 @@ impl Master {
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
         let before = self.agents.swap_remove(&id);
         if let Some(before) = &before {
-            self.agents_by_pid.remove(&before.pid);
+            self.forget_address(&before.pid, &id);
         }
         self.agents_by_pid.insert(from.clone(), id.clone());
+        self.agents_at.entry(from.address).or_default().insert(id.clone());
         let agent = Agent {
             id: id.clone(),
             pid: from.clone(),
@@ -155,7 +157,7 @@ impl Master {
             self.next_observer += 1;
         }
         self.allocator.add_agent(&agent.info, &agent.capabilities, total, used);
-        self.agents.insert(id.clone(), agent);
+        self.agents.insert(id.as_str(), agent);
         self.update_unavailability(&id);
         if is_new {
             self.notify_agent_added(&id);
@@ -226,7 +228,7 @@ impl Master {
             allocate_old(framework, &mut task.resources);
             let (framework, task_id) = (framework.id.clone(), task.task_id.value.clone());
             let known = self.frameworks.get_mut(&framework);
-            if known.is_some_and(|known| known.tasks.insert(task_id.clone(), task).is_none()) {
+            if known.is_some_and(|known| !known.tasks.insert(task_id.as_str(), task)) {
                 self.notify_task_added(&framework, &task_id);
             }
         }
@@ -318,9 +320,7 @@ impl Master {
     /// Puts an agent into the registry; whether it was unreachable before.
     fn admit_to_registry(&mut self, info: &v1::AgentInfo) -> bool {
         let Some(id) = info.id.as_ref().map(|id| id.value.as_str()) else { return false };
-        let unreachable = &mut self.registry.unreachable.get_or_insert_default().slaves;
-        let at = unreachable.iter().position(|slave| slave.id.value == id);
-        let before = at.map(|at| unreachable.remove(at));
+        let before = self.strike_off_unreachable(id);
         let was_unreachable = before.is_some();
         let upgraded = |info: &v1::AgentInfo| {
             let resources = Resources::from_protos(&info.resources).to_protos();
@@ -356,9 +356,9 @@ impl Master {
                 registered: now.wall,
                 reregistered: 0.0,
                 unregistered: 0.0,
-                tasks: indexmap::IndexMap::new(),
+                tasks: Copies::new(),
                 completed: std::collections::VecDeque::new(),
-                unreachable: indexmap::IndexMap::new(),
+                unreachable: Copies::new(),
                 operations: std::collections::BTreeMap::new(),
                 counters: std::collections::BTreeMap::new(),
                 executors: std::collections::BTreeMap::new(),
@@ -392,15 +392,15 @@ impl Master {
             self.end_task(now, &framework, &task, cause);
         }
         for framework in self.frameworks.values_mut().filter(|_| was_unreachable) {
-            let is_here = |(id, task): (&String, &v1::Task)| {
-                let key = (framework.id.clone(), id.clone());
+            let is_here = |(id, task): (&str, &v1::Task)| {
+                let key = (framework.id.clone(), id.to_owned());
                 (task.agent_id.value == agent && !reported.contains(&key)).then_some(key)
             };
             let back: Vec<(String, String)> =
                 framework.unreachable.iter().filter_map(is_here).collect();
             for (framework_id, task) in back {
                 if let Some(known) = framework.unreachable.shift_remove(&task) {
-                    framework.tasks.insert(task.clone(), known);
+                    framework.tasks.insert(task.as_str(), known);
                     unknown.insert((framework_id, task));
                 }
             }

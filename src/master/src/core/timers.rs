@@ -42,7 +42,14 @@ impl Master {
     fn ping_agents(&mut self, now: Now) {
         let mut scheduled = 0;
         let mut pings = Vec::new();
-        for agent in self.agents.values_mut().filter(|agent| agent.ping_due <= now.mono) {
+        let due: Vec<String> = self
+            .agents
+            .values()
+            .filter(|agent| agent.ping_due <= now.mono)
+            .map(|agent| agent.id.clone())
+            .collect();
+        for id in due {
+            let Some(agent) = self.agents.get_mut(&id) else { continue };
             agent.missed += 1;
             if agent.missed > self.settings.max_agent_ping_timeouts && agent.removal_due.is_none() {
                 let due = now.mono.max(self.removal_next);
@@ -147,7 +154,7 @@ impl Master {
         let (part, limit) =
             (missing as f64 / all.max(1) as f64, self.settings.recovery_removal_limit);
         if part > limit {
-            let ids: Vec<&str> = self.recovered_agents.keys().map(String::as_str).collect();
+            let ids: Vec<&str> = self.recovered_agents.keys().collect();
             self.abdicate(&format!(
                 "Post-recovery agent removal limit exceeded! After {} there were {missing} ({:.0}%) agents recovered from the registry that did not re-register: {}. The configured removal limit is {:.0}%. Please investigate or increase this limit to proceed further",
                 mesos::units::format_duration(self.settings.agent_reregister_timeout),
@@ -157,7 +164,7 @@ impl Master {
             ));
             return;
         }
-        let missing: Vec<String> = self.recovered_agents.keys().cloned().collect();
+        let missing: Vec<String> = self.recovered_agents.keys().map(str::to_owned).collect();
         for id in missing {
             let due = now.mono.max(self.removal_next);
             if let Some(interval) = self.settings.removal_interval {

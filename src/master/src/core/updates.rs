@@ -1,5 +1,7 @@
 //! The states of tasks: updates from agents, updates of the master's own, acknowledgements, kills, reconciliation.
 
+use std::sync::Arc;
+
 use mesos::internal;
 use mesos::resources::Resources;
 use mesos::v1::scheduler::{Event, call, event};
@@ -186,7 +188,7 @@ impl Master {
         if let Some(known) = self.frameworks.get_mut(framework) {
             known.unreachable.insert(task.task_id.value.clone(), task);
             if known.unreachable.len() > self.settings.max_completed_tasks {
-                known.unreachable.shift_remove_index(0);
+                known.unreachable.remove_first();
             }
         }
     }
@@ -197,7 +199,7 @@ impl Master {
         self.count_of(framework, "terminal", &format!("task_{metric}"), 1);
         let max = self.settings.max_completed_tasks;
         if let Some(known) = self.frameworks.get_mut(framework) {
-            known.completed.push_back(task);
+            known.completed.push_back(Arc::new(task));
             while known.completed.len() > max {
                 known.completed.pop_front();
             }
@@ -344,7 +346,7 @@ impl Master {
         if reconcile.tasks.is_empty() {
             let Some(known) = self.frameworks.get(framework) else { return };
             let all: Vec<String> =
-                known.tasks.keys().chain(known.unreachable.keys()).cloned().collect();
+                known.tasks.keys().chain(known.unreachable.keys()).map(str::to_owned).collect();
             for task in all {
                 self.reconcile_one(now, framework, &task, None);
             }
@@ -409,25 +411,13 @@ impl Master {
                     Some(agent),
                     reconciled(TaskState::TaskGone, "Reconciliation: Task is unknown to the agent"),
                 ),
-                Some(agent)
-                    if self
-                        .registry
-                        .unreachable
-                        .iter()
-                        .flat_map(|all| &all.slaves)
-                        .any(|slave| slave.id.value == agent) =>
-                {
-                    self.own_status(
-                        now,
-                        framework,
-                        task,
-                        Some(agent),
-                        reconciled(
-                            TaskState::TaskUnreachable,
-                            "Reconciliation: Agent is unreachable",
-                        ),
-                    )
-                }
+                Some(agent) if self.is_unreachable(agent) => self.own_status(
+                    now,
+                    framework,
+                    task,
+                    Some(agent),
+                    reconciled(TaskState::TaskUnreachable, "Reconciliation: Agent is unreachable"),
+                ),
                 Some(agent) if self.is_gone(agent) => self.own_status(
                     now,
                     framework,

@@ -3,19 +3,29 @@
 use access::Action;
 use access::acls::Object;
 use access::guard::Caller;
+use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use mesos::json::{self, Dialect};
 use mesos::v1;
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use web::respond;
 
 use super::http::{App, bad_request};
 use super::permissions;
-use super::visible::Visible;
+use super::visible::{self, Visible};
 use super::{operator_api, wanted};
+use crate::core::scene::Scene;
 use crate::view::{metrics, state, summary};
+
+/// `/state` is written in pieces of about this many bytes.
+const PIECE: usize = 64 * 1024;
+/// Pieces that wait for a slow reader; who writes them waits as well.
+const PIECES_MAX: usize = 8;
 
 /// What every master answers, whoever leads.
 pub(super) async fn anywhere(
@@ -99,22 +109,25 @@ pub(super) async fn shown(
     let flags = app.flags.clone();
     let start_time = app.start_time;
     let (slave_id, framework_id) = (parameter("slave_id"), parameter("framework_id"));
+    let callback = parameter("jsonp").filter(|name| !name.is_empty());
+    if local == "/state" && callback.is_none() && visible::sees_all(caller) {
+        return whole_state(app).await;
+    }
     let shown = match local {
         "/state" => {
-            app.handle
-                .look(move |master, _| state::state(master, start_time, flags.as_strings()))
-                .await
+            let state = move |scene: &Scene| {
+                state::state(scene, start_time, flags.as_strings()).into_value()
+            };
+            shown_outside(app, state).await
         }
         "/state-summary" => {
-            app.handle.look(move |master, _| summary::summary(master, flags.as_strings())).await
+            shown_outside(app, move |scene| summary::summary(scene, flags.as_strings())).await
         }
         "/slaves" => {
-            app.handle.look(move |master, _| state::slaves(master, slave_id.as_deref())).await
+            shown_outside(app, move |scene| state::slaves(scene, slave_id.as_deref())).await
         }
         "/frameworks" => {
-            app.handle
-                .look(move |master, _| state::frameworks(master, framework_id.as_deref()))
-                .await
+            shown_outside(app, move |scene| state::frameworks(scene, framework_id.as_deref())).await
         }
         "/roles" => app.handle.look(|master, _| summary::roles(master)).await,
         "/weights" => {
@@ -152,7 +165,7 @@ pub(super) async fn shown(
                 framework: framework_id,
                 task: parameter("task_id"),
             };
-            app.handle.look(move |master, _| summary::tasks(master, &tasks)).await
+            shown_outside(app, move |scene| summary::tasks(scene, &tasks)).await
         }
         _ => {
             let sorted = |master: &mut crate::core::Master, _| {
@@ -167,13 +180,42 @@ pub(super) async fn shown(
     if let Some(visible) = Visible::of(caller, &app.handle).await {
         visible.prune_json(&mut value);
     }
-    match parameter("jsonp").filter(|name| !name.is_empty()) {
+    match callback {
         // What is written as a stream ends without a semicolon.
         Some(function) => {
             respond::body(StatusCode::OK, "text/javascript", format!("{function}({value})"))
         }
         None => respond::json(value.to_string()),
     }
+}
+
+/// What is put together from a copy of the state, while the master goes on.
+async fn shown_outside<T: Send + 'static>(
+    app: &App,
+    show: impl FnOnce(&Scene) -> T + Send + 'static,
+) -> Option<T> {
+    let scene = app.handle.look(|master, _| master.scene()).await?;
+    tokio::task::spawn_blocking(move || show(&scene)).await.ok()
+}
+
+/// `/state` for who may see all of it: written while it is put together, if it is long.
+async fn whole_state(app: &App) -> Response {
+    let (start_time, flags) = (app.start_time, app.flags.clone());
+    let Some(scene) = app.handle.look(|master, _| master.scene()).await else {
+        return app.not_recovered();
+    };
+    let (pieces, mut written) = mpsc::channel(PIECES_MAX);
+    tokio::task::spawn_blocking(move || {
+        let state = state::state(&scene, start_time, flags.as_strings());
+        state.write(PIECE, |piece| pieces.blocking_send(Bytes::from(piece)).is_ok());
+    });
+    let first = written.recv().await.unwrap_or_default();
+    if first.len() < PIECE {
+        return respond::json(first);
+    }
+    let rest = ReceiverStream::new(written);
+    let all = tokio_stream::once(first).chain(rest).map(Ok::<Bytes, std::convert::Infallible>);
+    respond::body(StatusCode::OK, "application/json", Body::from_stream(all))
 }
 
 fn is_quota(local: &str) -> bool {

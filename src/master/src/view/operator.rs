@@ -37,7 +37,7 @@ fn agent(master: &Master, agent: &Agent, used: &Used) -> response::get_agents::A
 
 fn framework(master: &Master, framework: &Framework) -> response::get_frameworks::Framework {
     let offers: Vec<&crate::core::model::Offer> =
-        framework.offers.iter().filter_map(|id| master.offers.get(id)).collect();
+        framework.offers.iter().filter_map(|id| Some(&**master.offers.get(id)?)).collect();
     let offered: Resources = offers.iter().map(|offer| &offer.resources).sum();
     response::get_frameworks::Framework {
         framework_info: framework.info.clone(),
@@ -62,7 +62,7 @@ fn framework(master: &Master, framework: &Framework) -> response::get_frameworks
 
 /// One agent as `GET_AGENTS` shows it.
 pub fn one_agent(master: &Master, id: &str) -> Option<response::get_agents::Agent> {
-    master.agents.get(id).map(|known| agent(master, known, &Used::of(master)))
+    master.agents.get(id).map(|known| agent(master, known, &Used::of(master.frameworks.values())))
 }
 
 /// One framework as events show it: without what it holds, with all its times.
@@ -82,7 +82,7 @@ pub fn one_framework(master: &Master, id: &str) -> Option<response::get_framewor
 
 /// `GET_AGENTS`.
 pub fn agents(master: &Master) -> response::GetAgents {
-    let used = Used::of(master);
+    let used = Used::of(master.frameworks.values());
     response::GetAgents {
         agents: master.agents.values().map(|known| agent(master, known, &used)).collect(),
         recovered_agents: master.recovered_agents.values().cloned().collect(),
@@ -108,7 +108,9 @@ pub fn tasks(master: &Master) -> response::GetTasks {
     response::GetTasks {
         tasks: all().flat_map(|known| known.tasks.values().cloned()).collect(),
         unreachable_tasks: all().flat_map(|known| known.unreachable.values().cloned()).collect(),
-        completed_tasks: all().flat_map(|known| known.completed.iter().cloned()).collect(),
+        completed_tasks: all()
+            .flat_map(|known| known.completed.iter().map(|task| v1::Task::clone(task)))
+            .collect(),
         ..Default::default()
     }
 }

@@ -8,8 +8,9 @@ use mesos::resources::Resources;
 use mesos::v1;
 use serde_json::{Map, Value, json};
 
-use crate::core::Master;
+use super::parts::Part;
 use crate::core::model::{Agent, Connection, Framework, is_terminal};
+use crate::core::scene::Scene;
 
 /// Resources as the legacy endpoints write them.
 pub fn resources(resources: &Resources) -> Value {
@@ -38,9 +39,9 @@ pub struct Used(HashMap<String, Resources>);
 
 impl Used {
     /// Of all frameworks' tasks and executors.
-    pub fn of(master: &Master) -> Self {
+    pub fn of<'a>(frameworks: impl Iterator<Item = &'a Framework>) -> Self {
         let mut all: HashMap<String, Resources> = HashMap::new();
-        for framework in master.frameworks.values() {
+        for framework in frameworks {
             for task in framework.tasks.values().filter(|task| !is_terminal(task.state())) {
                 let sum = all.entry(task.agent_id.value.clone()).or_default();
                 sum.add(&Resources::from_protos(&task.resources));
@@ -59,12 +60,12 @@ impl Used {
     }
 }
 
-fn offered(master: &Master, offers: &BTreeSet<String>) -> Resources {
-    offers.iter().filter_map(|id| master.offers.get(id)).map(|offer| &offer.resources).sum()
+fn offered(scene: &Scene, offers: &BTreeSet<String>) -> Resources {
+    offers.iter().filter_map(|id| scene.offers.get(id)).map(|offer| &offer.resources).sum()
 }
 
 /// One agent.
-pub fn slave(master: &Master, agent: &Agent, used: &Used) -> Value {
+pub fn slave(scene: &Scene, agent: &Agent, used: &Used) -> Value {
     let reserved: Map<String, Value> = agent
         .total
         .reservations()
@@ -87,7 +88,7 @@ pub fn slave(master: &Master, agent: &Agent, used: &Used) -> Value {
     }
     put("resources", resources(&agent.total));
     put("used_resources", resources(&used.on(&agent.id)));
-    put("offered_resources", resources(&offered(master, &agent.offers)));
+    put("offered_resources", resources(&offered(scene, &agent.offers)));
     put("reserved_resources", Value::Object(reserved));
     put("unreserved_resources", resources(&agent.total.unreserved()));
     put("active", json!(agent.is_active()));
@@ -132,7 +133,7 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
 }
 
 /// What `/state-summary` also says of a framework.
-pub fn framework_head(master: &Master, framework: &Framework) -> Map<String, Value> {
+pub fn framework_head(scene: &Scene, framework: &Framework) -> Map<String, Value> {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(framework.id));
@@ -141,7 +142,7 @@ pub fn framework_head(master: &Master, framework: &Framework) -> Map<String, Val
         put("pid", json!(pid.to_string()));
     }
     put("used_resources", resources(&framework.used(None)));
-    put("offered_resources", resources(&offered(master, &framework.offers)));
+    put("offered_resources", resources(&offered(scene, &framework.offers)));
     let capabilities = framework.info.capabilities.iter();
     put("capabilities", capabilities.map(|own| json!(own.r#type().as_str_name())).collect());
     put("hostname", json!(framework.info.hostname()));
@@ -153,11 +154,11 @@ pub fn framework_head(master: &Master, framework: &Framework) -> Map<String, Val
 }
 
 /// One framework, with its tasks.
-pub fn framework(master: &Master, framework: &Framework) -> Value {
+pub fn framework<'a>(scene: &'a Scene, framework: &'a Framework) -> Part<'a> {
     let mut both = framework.used(None);
-    both.add(&offered(master, &framework.offers));
-    let mut object = framework_head(master, framework);
-    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    both.add(&offered(scene, &framework.offers));
+    let mut object = Part::from(framework_head(scene, framework));
+    let mut put = |name: &str, value: Value| object.put(name, value);
     put("user", json!(framework.info.user));
     put("failover_timeout", json!(framework.info.failover_timeout()));
     put("checkpoint", json!(framework.info.checkpoint()));
@@ -175,32 +176,32 @@ pub fn framework(master: &Master, framework: &Framework) -> Value {
     } else {
         put("role", json!(framework.info.role()));
     }
-    put("tasks", framework.tasks.values().map(model::task).collect());
-    put("unreachable_tasks", framework.unreachable.values().map(model::task).collect());
-    put("completed_tasks", framework.completed.iter().map(model::task).collect());
-    let offers = framework.offers.iter().filter_map(|id| master.offers.get(id)).map(|offer| {
-        json!({
-            "id": offer.message.id.value,
-            "framework_id": framework.id,
-            "allocation_info": {"role": offer.role},
-            "slave_id": offer.message.agent_id.value,
-            "resources": resources(&offer.resources),
-        })
-    });
-    put("offers", offers.collect());
-    put(
-        "executors",
-        framework.executors.iter().map(|((agent, _), info)| executor(info, agent)).collect(),
-    );
+    object.put("tasks", Part::list(framework.tasks.values().map(model::task)));
+    object.put("unreachable_tasks", Part::list(framework.unreachable.values().map(model::task)));
+    object
+        .put("completed_tasks", Part::list(framework.completed.iter().map(|own| model::task(own))));
+    let offers =
+        framework.offers.iter().filter_map(move |id| scene.offers.get(id)).map(move |offer| {
+            json!({
+                "id": offer.message.id.value,
+                "framework_id": framework.id,
+                "allocation_info": {"role": offer.role},
+                "slave_id": offer.message.agent_id.value,
+                "resources": resources(&offer.resources),
+            })
+        });
+    object.put("offers", Part::list(offers));
+    let executors = framework.executors.iter().map(|((agent, _), info)| executor(info, agent));
+    object.put("executors", Part::list(executors));
     if let Some(labels) = &framework.info.labels {
-        put("labels", model::labels(labels));
+        object.put("labels", model::labels(labels));
     }
-    put("offer_constraints", json::to_value(&framework.constraints, Dialect::V0));
-    Value::Object(object)
+    object.put("offer_constraints", json::to_value(&framework.constraints, Dialect::V0));
+    object
 }
 
-fn recovered_slaves(master: &Master) -> Value {
-    master
+fn recovered_slaves(scene: &Scene) -> Value {
+    scene
         .recovered_agents
         .iter()
         .map(|(id, info)| {
@@ -225,32 +226,33 @@ pub fn version() -> Value {
 }
 
 /// `/state`.
-pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, String>) -> Value {
-    let active = master.agents.values().filter(|agent| agent.is_active()).count();
-    let pid = master.info.pid.clone().unwrap_or_default();
-    let mut object = Map::new();
-    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+pub fn state<'a>(
+    scene: &'a Scene,
+    start_time: f64,
+    flags: &BTreeMap<&'static str, String>,
+) -> Part<'a> {
+    let active = scene.agents.values().filter(|agent| agent.is_active()).count();
+    let pid = scene.info.pid.clone().unwrap_or_default();
+    let mut object = Part::Object(Vec::new());
+    let mut put = |name: &str, value: Value| object.put(name, value);
     put("version", json!(mesos::VERSION));
     put("build_date", json!(crate::BUILD_DATE));
     put("build_time", json!(crate::BUILD_TIME));
     put("build_user", json!("meso"));
     put("start_time", json!(start_time));
-    put("elected_time", json!(master.elected));
-    put("id", json!(master.info.id));
+    put("elected_time", json!(scene.elected));
+    put("id", json!(scene.info.id));
     put("pid", json!(pid));
-    put("hostname", json!(master.info.hostname()));
-    let capabilities = master.info.capabilities.iter().map(|own| own.r#type().as_str_name());
+    put("hostname", json!(scene.info.hostname()));
+    let capabilities = scene.info.capabilities.iter().map(|own| own.r#type().as_str_name());
     put("capabilities", capabilities.collect());
     put("activated_slaves", json!(active as f64));
-    put("deactivated_slaves", json!((master.agents.len() - active) as f64));
-    put(
-        "unreachable_slaves",
-        json!(master.registry.unreachable.as_ref().map_or(0, |all| all.slaves.len()) as f64),
-    );
+    put("deactivated_slaves", json!((scene.agents.len() - active) as f64));
+    put("unreachable_slaves", json!(scene.unreachable_agents as f64));
     put("leader", json!(pid));
     put(
         "leader_info",
-        json!({"id": master.info.id, "pid": pid, "port": master.info.port, "hostname": master.info.hostname()}),
+        json!({"id": scene.info.id, "pid": pid, "port": scene.info.port, "hostname": scene.info.hostname()}),
     );
     if let Some(cluster) = flags.get("cluster") {
         put("cluster", json!(cluster));
@@ -259,32 +261,31 @@ pub fn state(master: &Master, start_time: f64, flags: &BTreeMap<&'static str, St
         put("log_dir", json!(directory));
     }
     put("flags", json!(flags));
-    let used = Used::of(master);
-    put("slaves", master.agents.values().map(|agent| slave(master, agent, &used)).collect());
-    put("recovered_slaves", recovered_slaves(master));
-    put("frameworks", master.frameworks.values().map(|known| framework(master, known)).collect());
-    put(
-        "completed_frameworks",
-        master.completed_frameworks.values().map(|known| framework(master, known)).collect(),
-    );
-    put("orphan_tasks", json!([]));
-    put("unregistered_frameworks", json!([]));
-    Value::Object(object)
+    let used = Used::of(scene.frameworks.values());
+    let slaves = scene.agents.values().map(move |agent| slave(scene, agent, &used));
+    object.put("slaves", Part::list(slaves));
+    object.put("recovered_slaves", recovered_slaves(scene));
+    let shown = move |known: &'a Framework| framework(scene, known);
+    object.put("frameworks", Part::list(scene.frameworks.values().map(shown)));
+    object.put("completed_frameworks", Part::list(scene.completed_frameworks.values().map(shown)));
+    object.put("orphan_tasks", json!([]));
+    object.put("unregistered_frameworks", json!([]));
+    object
 }
 
 /// `/slaves`, all or the one named.
-pub fn slaves(master: &Master, only: Option<&str>) -> Value {
+pub fn slaves(scene: &Scene, only: Option<&str>) -> Value {
     let full = |resources: &Resources| -> Value {
         let shown = resources.to_protos_for_endpoints();
         shown.iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
     };
-    let used = Used::of(master);
-    let slaves: Vec<Value> = master
+    let used = Used::of(scene.frameworks.values());
+    let slaves: Vec<Value> = scene
         .agents
         .values()
         .filter(|agent| only.is_none_or(|id| agent.id == id))
         .map(|agent| {
-            let mut object = slave(master, agent, &used);
+            let mut object = slave(scene, agent, &used);
             if let Value::Object(object) = &mut object {
                 let reserved: Map<String, Value> = agent
                     .total
@@ -300,22 +301,22 @@ pub fn slaves(master: &Master, only: Option<&str>) -> Value {
                 object.insert("used_resources_full".to_owned(), full(&used.on(&agent.id)));
                 object.insert(
                     "offered_resources_full".to_owned(),
-                    full(&offered(master, &agent.offers)),
+                    full(&offered(scene, &agent.offers)),
                 );
             }
             object
         })
         .collect();
-    let recovered = if only.is_none() { recovered_slaves(master) } else { json!([]) };
+    let recovered = if only.is_none() { recovered_slaves(scene) } else { json!([]) };
     json!({"slaves": slaves, "recovered_slaves": recovered})
 }
 
 /// `/frameworks`, all or the one named.
-pub fn frameworks(master: &Master, only: Option<&str>) -> Value {
+pub fn frameworks(scene: &Scene, only: Option<&str>) -> Value {
     let shown = |known: &&Framework| only.is_none_or(|id| known.id == id);
     json!({
-        "frameworks": master.frameworks.values().filter(shown).map(|known| framework(master, known)).collect::<Vec<_>>(),
-        "completed_frameworks": master.completed_frameworks.values().filter(shown).map(|known| framework(master, known)).collect::<Vec<_>>(),
+        "frameworks": scene.frameworks.values().filter(shown).map(|known| framework(scene, known).into_value()).collect::<Vec<_>>(),
+        "completed_frameworks": scene.completed_frameworks.values().filter(shown).map(|known| framework(scene, known).into_value()).collect::<Vec<_>>(),
         "unregistered_frameworks": [],
     })
 }

@@ -1,6 +1,7 @@
 //! `/state-summary`, `/tasks` and `/roles`: what is counted and listed over all agents and frameworks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mesos::model;
 use mesos::resources::Resources;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::state::{Used, framework_head, slave};
 use crate::core::Master;
 use crate::core::model::{Framework, is_terminal};
+use crate::core::scene::Scene;
 
 /// What `/tasks` is asked for.
 #[derive(Debug, Default)]
@@ -27,12 +29,16 @@ pub struct TaskQuery {
 }
 
 /// `/tasks`: newest first by first status unless asked otherwise.
-pub fn tasks(master: &Master, query: &TaskQuery) -> Value {
-    let frameworks = master.frameworks.values().chain(master.completed_frameworks.values());
+pub fn tasks(scene: &Scene, query: &TaskQuery) -> Value {
+    let frameworks = scene.frameworks.values().chain(scene.completed_frameworks.values());
     let mut all: Vec<&v1::Task> = frameworks
         .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
         .flat_map(|known| {
-            known.tasks.values().chain(known.unreachable.values()).chain(known.completed.iter())
+            known
+                .tasks
+                .values()
+                .chain(known.unreachable.values())
+                .chain(known.completed.iter().map(Arc::as_ref))
         })
         .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
         .collect();
@@ -207,21 +213,21 @@ fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String
 }
 
 /// `/state-summary`.
-pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value {
+pub fn summary(scene: &Scene, flags: &BTreeMap<&'static str, String>) -> Value {
     let mut of_agent: BTreeMap<&str, (Vec<&v1::Task>, BTreeSet<&str>)> = BTreeMap::new();
-    for known in master.frameworks.values() {
+    for known in scene.frameworks.values() {
         for task in all_tasks(known) {
             let (tasks, frameworks) = of_agent.entry(&task.agent_id.value).or_default();
             tasks.push(task);
             frameworks.insert(&known.id);
         }
     }
-    let used = Used::of(master);
-    let slaves: Vec<Value> = master
+    let used = Used::of(scene.frameworks.values());
+    let slaves: Vec<Value> = scene
         .agents
         .values()
         .map(|agent| {
-            let mut object = slave(master, agent, &used);
+            let mut object = slave(scene, agent, &used);
             if let Value::Object(object) = &mut object {
                 let (tasks, ids) = of_agent.remove(agent.id.as_str()).unwrap_or_default();
                 counts(tasks.into_iter(), object);
@@ -230,11 +236,11 @@ pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value
             object
         })
         .collect();
-    let frameworks: Vec<Value> = master
+    let frameworks: Vec<Value> = scene
         .frameworks
         .values()
         .map(|known| {
-            let mut object = framework_head(master, known);
+            let mut object = framework_head(scene, known);
             counts(all_tasks(known), &mut object);
             let ids: BTreeSet<&String> = known
                 .tasks
@@ -247,7 +253,7 @@ pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value
         })
         .collect();
     let mut object = Map::new();
-    object.insert("hostname".to_owned(), json!(master.info.hostname()));
+    object.insert("hostname".to_owned(), json!(scene.info.hostname()));
     if let Some(cluster) = flags.get("cluster") {
         object.insert("cluster".to_owned(), json!(cluster));
     }
@@ -257,5 +263,9 @@ pub fn summary(master: &Master, flags: &BTreeMap<&'static str, String>) -> Value
 }
 
 fn all_tasks(framework: &Framework) -> impl Iterator<Item = &v1::Task> {
-    framework.tasks.values().chain(framework.unreachable.values()).chain(framework.completed.iter())
+    framework
+        .tasks
+        .values()
+        .chain(framework.unreachable.values())
+        .chain(framework.completed.iter().map(Arc::as_ref))
 }

@@ -1,0 +1,52 @@
+//! The state of one moment, to be shown while the master goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use mesos::v1;
+
+use super::Master;
+use super::copies::Copies;
+use super::model::{Agent, Framework, Offer};
+
+/// What is shown of a master. It shares agents, tasks and offers with the master, until they change.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// As [`Master::info`].
+    pub info: v1::MasterInfo,
+    /// As [`Master::elected`].
+    pub elected: f64,
+    /// As [`Master::agents`].
+    pub agents: Copies<Agent>,
+    /// As [`Master::recovered_agents`].
+    pub recovered_agents: Copies<v1::AgentInfo>,
+    /// How many agents can't be reached.
+    pub unreachable_agents: usize,
+    /// As [`Master::frameworks`].
+    pub frameworks: IndexMap<String, Framework>,
+    /// As [`Master::completed_frameworks`].
+    pub completed_frameworks: IndexMap<String, Framework>,
+    /// As [`Master::offers`].
+    pub offers: BTreeMap<String, Arc<Offer>>,
+}
+
+impl Master {
+    /// What can be shown of this moment.
+    pub fn scene(&self) -> Scene {
+        Scene {
+            info: self.info.clone(),
+            elected: self.elected,
+            agents: self.agents.clone(),
+            recovered_agents: self.recovered_agents.clone(),
+            unreachable_agents: self
+                .registry
+                .unreachable
+                .as_ref()
+                .map_or(0, |all| all.slaves.len()),
+            frameworks: self.frameworks.clone(),
+            completed_frameworks: self.completed_frameworks.clone(),
+            offers: self.offers.clone(),
+        }
+    }
+}
