@@ -4,6 +4,7 @@
 //! names. `MESO_FUZZ_SECONDS` makes each target run longer, `MESO_FUZZ_SEED` begins elsewhere.
 
 mod memory;
+mod security;
 mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,7 +7,7 @@
 mod appender;
 pub mod connection;
 mod door;
-mod ensemble;
+pub(crate) mod ensemble;
 mod full;
 pub mod peer;
 mod questions;

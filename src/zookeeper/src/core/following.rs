@@ -337,9 +337,8 @@ impl Core {
                 self.validated(entry.session, true);
                 return;
             }
-            Txn::CloseSession { .. } => {
-                self.ensemble.opening.remove(&entry.session);
-            }
+            // Whoever came back for it is told, whatever the leader says then.
+            Txn::CloseSession { .. } => self.validated(entry.session, false),
             _ => {}
         }
         let Some(from) = from else { return };
@@ -592,6 +591,27 @@ pub(super) mod tests {
         assert_eq!(pair.replies, [(1, Code::SessionMoved.number())]);
         assert_eq!(pair.follower.connections().count(), 0);
         assert!(!pair.leader.revalidate(0, 3, 77));
+    }
+
+    #[test]
+    fn who_comes_back_while_the_session_ends_is_told_so() {
+        const BACK: ConnectionId = ConnectionId(2);
+        let mut pair = Pair::new();
+        let session = *pair.follower.sessions.keys().next().unwrap();
+        pair.follower.opened(0, BACK, "c:2", Vec::new());
+        let mut hello = Writer::new();
+        hello.int(0).long(0).int(30_000).long(session).buffer(Some(&password(session)));
+        pair.follower.follower_frame(0, BACK, hello.as_bytes());
+        let zxid = pair.leader.zxid() + 1;
+        let txn = Txn::CloseSession { paths: Vec::new() };
+        pair.follower.deliver(&Entry { session, cxid: 0, zxid, time: 0, txn, digest: None });
+        let effects = pair.follower.take_effects();
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::Send(BACK, body) => Some(body[8..16] == [0; 8]),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [true], "session 0: {effects:?}");
+        assert!(effects.contains(&Effect::Close(BACK)));
     }
 
     #[test]

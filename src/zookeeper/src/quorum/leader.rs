@@ -633,3 +633,6 @@ impl Leader {
         if learner.stage == Stage::Synchronised { self.limits.sync_ms } else { self.limits.init_ms }
     }
 }
+
+#[cfg(test)]
+mod tests;

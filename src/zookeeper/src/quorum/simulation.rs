@@ -1,16 +1,24 @@
 //! A deterministic simulation of an ensemble: the real decisions of every member on a virtual network and disk that
-//! lose, delay, duplicate, partition, pause, jump in time and crash, while servers come, go and change their parts. A
-//! failure prints its seed; `SEED=n` runs that one alone, `SEEDS=n` so many (with `--release` thousands take seconds).
+//! lose, delay, reorder, duplicate, partition, pause, jump in time, fill up and crash, while servers come, go and change
+//! their parts.
+//!
+//! [`checks`] say what must hold of the members' logs. In a part of the simulations servers hold real trees
+//! ([`service`]) for [`clients`], and [`promises`] say what must hold of what those are told. [`runs`] go through seeds.
 
 mod checks;
+mod clients;
+mod promises;
+mod runs;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jute::txn::{Entry, Txn};
 
 use self::checks::Checks;
+use self::clients::Client;
+use self::service::Service;
 use super::configuration::{Configuration, Role};
 use super::member::Member;
 use super::membership::Membership;
@@ -44,10 +52,38 @@ impl Random {
 
 #[derive(Debug)]
 enum Event {
-    Notification { from: i64, to: i64, notification: Notification, configuration: Configuration },
-    Packet { from: i64, to: i64, connection: u64, packet: Packet, tree: Option<Vec<Proposal>> },
-    Closed { at: i64, other: i64 },
-    Flush { at: i64, life: u64 },
+    Notification {
+        from: i64,
+        to: i64,
+        notification: Notification,
+        configuration: Configuration,
+    },
+    Packet {
+        from: i64,
+        to: i64,
+        connection: u64,
+        packet: Packet,
+        tree: Option<Vec<Proposal>>,
+    },
+    Closed {
+        at: i64,
+        other: i64,
+    },
+    Flush {
+        at: i64,
+        life: u64,
+    },
+    /// A client's frame, or the end of its connection.
+    Asked {
+        at: i64,
+        connection: u64,
+        frame: Option<Vec<u8>>,
+    },
+    /// What a client is sent, or the end of its connection.
+    Told {
+        connection: u64,
+        frame: Option<Vec<u8>>,
+    },
     Tick,
 }
 
@@ -61,6 +97,8 @@ struct Node {
     /// What is in memory: every transaction applied, in order.
     tree: Vec<Proposal>,
     member: Option<Member>,
+    /// What its clients see, in simulations with clients.
+    service: Option<Service>,
     life: u64,
     /// How many of the tree were seen to be committed.
     committed: usize,
@@ -86,17 +124,25 @@ struct Simulation {
     calm: bool,
     is_dynamic: bool,
     checks: Checks,
+    clients: Vec<Client>,
+    connections_of_clients: u64,
+    /// The last write that a client was told of.
+    known: i64,
+    /// Requests that had to wait for their turn.
+    deferred: u64,
     values: u64,
     crashes: u64,
+    full_disks: u64,
     snapshots: u64,
     truncations: u64,
     lent: u64,
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, clients: usize) -> Self {
         let mut random = Random(seed);
-        let is_dynamic = random.percent(40);
+        // What clients see of a change is another matter.
+        let is_dynamic = random.percent(40) && clients == 0;
         let configuration = match random.below(4) {
             0 if !is_dynamic => weighted(),
             1 => Configuration::for_tests(5, 0),
@@ -119,8 +165,13 @@ impl Simulation {
             calm: false,
             is_dynamic,
             checks: Checks::default(),
+            clients: (0..clients).map(Client::new).collect(),
+            connections_of_clients: 0,
+            known: 0,
+            deferred: 0,
             values: 0,
             crashes: 0,
+            full_disks: 0,
             snapshots: 0,
             truncations: 0,
             lent: 0,
@@ -145,7 +196,9 @@ impl Simulation {
     fn start(&mut self, id: i64) {
         let now_ms = self.clock(id);
         let is_dynamic = self.is_dynamic;
+        let has_clients = !self.clients.is_empty();
         let node = self.nodes.get_mut(&id).unwrap();
+        node.service = has_clients.then(|| Service::new(id, &node.log, now_ms));
         let (current, proposed) = (node.current.clone().unwrap(), node.proposed.clone());
         let members = Membership::new(id, current, proposed, is_dynamic);
         node.life += 1;
@@ -165,6 +218,7 @@ impl Simulation {
         let kept = self.random.below(node.unsynced.len() as u64 + 1) as usize;
         let unsynced = std::mem::take(&mut node.unsynced);
         node.log.extend(unsynced.into_iter().take(kept));
+        self.hang_up_all(id);
         for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
             if learner == id || leader == id {
                 self.cut(learner, leader);
@@ -207,16 +261,20 @@ impl Simulation {
     fn carry_out(&mut self, id: i64) {
         loop {
             let now_ms = self.clock(id);
+            let is_idle = self.settle_service(id);
             let node = self.nodes.get_mut(&id).unwrap();
             let Some(member) = &mut node.member else { return };
             let outputs = member.take_outputs();
             let notifications = member.take_notifications();
-            let configuration = member.members().current().clone();
-            let is_done = outputs.is_empty();
+            let is_done = outputs.is_empty() && is_idle;
+            let configuration =
+                (!notifications.is_empty()).then(|| member.members().current().clone());
             for (to, notification) in notifications {
-                if !self.nodes.contains_key(&to) {
+                let Some(configuration) =
+                    configuration.as_ref().filter(|_| self.nodes.contains_key(&to))
+                else {
                     continue;
-                }
+                };
                 for _ in 0..=u64::from(self.random.percent(10)) {
                     let delay_ms = 1 + self.random.below(60) as i64;
                     if !self.is_blocked(id, to) && (self.calm || !self.random.percent(10)) {
@@ -239,7 +297,7 @@ impl Simulation {
             if gave_up {
                 self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().look(now_ms);
             }
-            if is_done {
+            if is_done && !self.serve_deferred(id) {
                 return;
             }
         }
@@ -278,18 +336,20 @@ impl Simulation {
                 let node = self.nodes.get_mut(&id).unwrap();
                 node.log.retain(|proposal| proposal.zxid <= zxid);
                 node.tree = node.log.clone();
+                node.restore_service();
             }
             Output::Deliver(proposal) => {
-                node.tree.push(proposal);
+                node.tree.push(proposal.clone());
                 let end = node.tree.len();
                 self.check(id, end);
+                self.nodes.get_mut(&id).unwrap().deliver(&proposal);
             }
             Output::Commit(zxid) => {
                 let end = node.tree.partition_point(|proposal| proposal.zxid <= zxid);
+                let begin = node.committed.min(end);
                 self.check(id, end);
-                let tree = &self.nodes[&id].tree[..end];
-                let fresh = tree.len().saturating_sub(64);
-                self.checks.acknowledged(self.sequence, &tree[fresh..]);
+                self.checks.acknowledged(self.sequence, &self.nodes[&id].tree[begin..end]);
+                self.release(id, zxid);
             }
             Output::Serve(zxid) => {
                 if node.member.as_ref().unwrap().leading().is_some() {
@@ -297,11 +357,15 @@ impl Simulation {
                 }
                 let end = self.nodes[&id].tree.len();
                 self.check(id, end);
+                self.serve_clients(id, zxid);
             }
             Output::Lost => {
                 self.flush(id);
                 let node = self.nodes.get_mut(&id).unwrap();
-                node.tree.extend(node.member.as_mut().unwrap().take_kept());
+                let kept = node.member.as_mut().unwrap().take_kept();
+                node.tree.extend(kept.iter().cloned());
+                node.lose_leader(&kept);
+                self.hang_up_all(id);
                 for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
                     if learner == id || leader == id {
                         self.cut(learner, leader);
@@ -314,7 +378,8 @@ impl Simulation {
                 self.checks.activated(id, &next);
                 node.current = Some(next);
             }
-            Output::GiveUp(_) | Output::Pass(..) | Output::HandOver(_) => {}
+            Output::Pass(from, packet) => self.pass(id, from, packet),
+            Output::GiveUp(_) | Output::HandOver(_) => {}
         }
     }
 
@@ -333,8 +398,10 @@ impl Simulation {
         self.now_ms = now_ms;
         let at = match &event {
             Event::Notification { to, .. } | Event::Packet { to, .. } => Some(*to),
-            Event::Closed { at, .. } | Event::Flush { at, .. } => Some(*at),
-            Event::Tick => None,
+            Event::Closed { at, .. } | Event::Flush { at, .. } | Event::Asked { at, .. } => {
+                Some(*at)
+            }
+            Event::Told { .. } | Event::Tick => None,
         };
         if let Some(until_ms) = at.map(|id| self.nodes[&id].paused_ms).filter(|at| *at > now_ms) {
             // Under its number: connections keep the order.
@@ -374,6 +441,7 @@ impl Simulation {
                     node.tree = tree;
                     node.committed = 0;
                     member.restored(zxid, history(&node.log));
+                    node.restore_service();
                 }
                 self.carry_out(to);
             }
@@ -389,6 +457,12 @@ impl Simulation {
             }
             Event::Flush { at, life } => {
                 if self.nodes[&at].life == life && self.nodes[&at].member.is_some() {
+                    if !self.calm && self.random.below(1500) == 0 {
+                        // It leaves the ensemble, and takes part again when there is room.
+                        self.full_disks += 1;
+                        self.crash(at);
+                        return;
+                    }
                     self.flush(at);
                     let node = self.nodes.get_mut(&at).unwrap();
                     if let Some(zxid) = node.log.last().map(|last| last.zxid) {
@@ -397,6 +471,8 @@ impl Simulation {
                     self.carry_out(at);
                 }
             }
+            Event::Asked { at, connection, frame } => self.asked(at, connection, frame),
+            Event::Told { connection, frame } => self.told(connection, frame),
             Event::Tick => self.tick(),
         }
     }
@@ -424,13 +500,17 @@ impl Simulation {
                 continue;
             };
             member.tick(now_ms);
+            self.tick_service(id);
             self.carry_out(id);
             self.dial(id);
-            self.propose(id);
+            if self.clients.is_empty() {
+                self.propose(id);
+            }
             if !self.calm && self.random.below(600) == 0 {
                 self.crash(id);
             }
         }
+        self.tick_clients();
         if self.calm {
             return;
         }
@@ -496,9 +576,12 @@ impl Simulation {
     /// Whether all are one ensemble again, with the same tree.
     fn is_settled(&self) -> bool {
         let trees: BTreeSet<usize> = self.nodes.values().map(|node| node.committed).collect();
-        self.nodes.values().all(|node| {
-            node.member.as_ref().is_some_and(Member::serves) && node.committed == node.tree.len()
-        }) && trees.len() == 1
+        self.clients.iter().all(Client::is_idle)
+            && self.nodes.values().all(|node| {
+                node.member.as_ref().is_some_and(Member::serves)
+                    && node.committed == node.tree.len()
+            })
+            && trees.len() == 1
             && self.checks.agreed.len() == *trees.first().unwrap()
     }
 }
@@ -555,100 +638,4 @@ fn history(log: &[Proposal]) -> History {
         history.push(proposal.clone());
     }
     history
-}
-
-fn run(seed: u64) -> Simulation {
-    let mut simulation = Simulation::new(seed);
-    while simulation.now_ms < 8000 {
-        simulation.step();
-    }
-    simulation.calm = true;
-    simulation.blocked.clear();
-    let limit_ms = simulation.now_ms + 60_000;
-    // Nothing is proposed by chance between the ticks in which all are level.
-    while !simulation.is_settled() {
-        simulation.step();
-        assert!(simulation.now_ms < limit_ms, "the ensemble does not come together again");
-    }
-    for (id, node) in &simulation.nodes {
-        let agreed = &simulation.checks.agreed;
-        assert_eq!(&node.tree, agreed, "server {id} has lost or reordered writes");
-    }
-    simulation.checks.finish();
-    simulation
-}
-
-/// What has happened in many simulations.
-#[derive(Debug, Default)]
-struct Totals {
-    acknowledged: AtomicU64,
-    crashes: AtomicU64,
-    epochs: AtomicU64,
-    snapshots: AtomicU64,
-    truncations: AtomicU64,
-    changes: AtomicU64,
-    lent: AtomicU64,
-}
-
-impl Totals {
-    fn add(&self, simulation: &Simulation) {
-        let checks = &simulation.checks;
-        for (total, more) in [
-            (&self.acknowledged, checks.acknowledged as u64),
-            (&self.crashes, simulation.crashes),
-            (&self.epochs, checks.epochs() as u64),
-            (&self.snapshots, simulation.snapshots),
-            (&self.truncations, simulation.truncations),
-            (&self.changes, checks.changes as u64),
-            (&self.lent, simulation.lent),
-        ] {
-            total.fetch_add(more, Ordering::Relaxed);
-        }
-    }
-}
-
-#[test]
-fn ensembles_agree_whatever_happens() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("SEED") {
-        run(seed);
-        return;
-    }
-    let count = number("SEEDS").unwrap_or(300);
-    let (next, totals) = (AtomicU64::new(0), Totals::default());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        let work = || {
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= count {
-                    break;
-                }
-                match std::panic::catch_unwind(|| run(seed)) {
-                    Ok(simulation) => totals.add(&simulation),
-                    Err(cause) => {
-                        next.store(count, Ordering::Relaxed);
-                        let text = cause.downcast_ref::<String>().cloned();
-                        let fixed = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                        panic!("SEED={seed} fails: {}", text.or(fixed).unwrap_or_default());
-                    }
-                }
-            }
-        };
-        for _ in 0..threads {
-            scope.spawn(work);
-        }
-    });
-    println!("{count} seeds: {totals:?}");
-    // A simulation in which nothing happens would prove nothing.
-    let least = |total: &AtomicU64, part: u64| {
-        assert!(total.load(Ordering::Relaxed) * part >= count, "{totals:?}");
-    };
-    least(&totals.acknowledged, 1);
-    least(&totals.crashes, 1);
-    least(&totals.epochs, 1);
-    least(&totals.snapshots, 20);
-    least(&totals.truncations, 100);
-    least(&totals.changes, 4);
-    least(&totals.lent, 50);
 }

@@ -9,8 +9,9 @@ mod listeners;
 mod measure;
 mod requests;
 mod status;
+pub(crate) mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::listeners::{Doors, Listeners, Manner};
+use self::turns::Turns;
 use super::connection::Permit;
 use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
@@ -46,10 +48,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a server looks for a leader at least before it serves reads alone.
 const READ_ONLY_MIN_MS: i64 = 2000;
 
-/// What waits while nothing may be proposed.
-enum Deferred {
+/// What takes its turn.
+enum Request {
     Frame(ConnectionId, Bytes, Permit),
-    Request(i64, Packet),
+    Forwarded(i64, Packet),
 }
 
 pub(super) struct Quorum {
@@ -70,7 +72,7 @@ pub(super) struct Quorum {
     unlogged: Vec<(i64, Arc<[u8]>)>,
     proposed: i64,
     committed: i64,
-    deferred: VecDeque<Deferred>,
+    turns: Turns<Request>,
     wants_snapshot: bool,
     ticked_ms: i64,
     /// The disk is full: it takes no part until there is room.
@@ -153,7 +155,7 @@ pub(super) async fn start(
         unlogged: Vec::new(),
         proposed: zxid,
         committed: zxid,
-        deferred: VecDeque::new(),
+        turns: Turns::default(),
         wants_snapshot: false,
         ticked_ms: 0,
         is_parked: false,
@@ -193,13 +195,6 @@ impl Quorum {
     fn is_quiet(&self) -> bool {
         (self.wants_snapshot && self.proposed > self.committed)
             || self.member.leading().is_some_and(Leader::wants_quiet)
-    }
-
-    /// Whether a request must wait: for quiet, or behind those that wait already. A follower takes commits for its
-    /// requests in the order in which it sent them (`CommitProcessor.queuedWriteRequests`); out of it, none of its
-    /// clients would be answered again.
-    fn defers(&self) -> bool {
-        self.is_quiet() || !self.deferred.is_empty()
     }
 
     fn send(&mut self, now_ms: i64, to: i64, bytes: Vec<u8>) {
@@ -288,7 +283,9 @@ impl Actor {
                     self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
                 }
             }
-            Input::Frame(id, frame, permit) => self.client_frame(quorum, id, frame, permit),
+            Input::Frame(id, frame, permit) => {
+                self.take_turn(quorum, Request::Frame(id, frame, permit));
+            }
             Input::Tick => self.member_tick(quorum),
             Input::Member(event) => self.member_event(quorum, event)?,
             Input::Question(question) => {
@@ -300,17 +297,17 @@ impl Actor {
         Ok(())
     }
 
-    fn client_frame(
-        &mut self,
-        quorum: &mut Quorum,
-        id: ConnectionId,
-        frame: Bytes,
-        permit: Permit,
-    ) {
-        if quorum.defers() {
-            quorum.deferred.push_back(Deferred::Frame(id, frame, permit));
-        } else {
-            self.client_request(quorum, id, frame, permit);
+    /// Carries a request out, if its turn is now.
+    fn take_turn(&mut self, quorum: &mut Quorum, request: Request) {
+        if let Some(request) = quorum.turns.admit(quorum.is_quiet(), request) {
+            self.carry_out_request(quorum, request);
+        }
+    }
+
+    fn carry_out_request(&mut self, quorum: &mut Quorum, request: Request) {
+        match request {
+            Request::Frame(id, frame, permit) => self.client_request(quorum, id, frame, permit),
+            Request::Forwarded(from, packet) => self.request(quorum, from, packet),
         }
     }
 
@@ -551,16 +548,8 @@ impl Actor {
                 self.snapshot();
                 quorum.wants_snapshot = false;
             }
-            if quorum.is_quiet() {
-                break;
-            }
-            let Some(deferred) = quorum.deferred.pop_front() else { break };
-            match deferred {
-                Deferred::Frame(id, frame, permit) => {
-                    self.client_request(quorum, id, frame, permit);
-                }
-                Deferred::Request(from, packet) => self.request(quorum, from, packet),
-            }
+            let Some(request) = quorum.turns.next(quorum.is_quiet()) else { break };
+            self.carry_out_request(quorum, request);
         }
         let answered = std::mem::take(&mut self.permits);
         if !quorum.leads() || quorum.proposed == quorum.committed {
@@ -668,7 +657,9 @@ impl Actor {
                 self.core.without_leader();
                 quorum.links.clear();
                 self.held.clear();
-                quorum.deferred.clear();
+                quorum.turns.clear();
+                // Also those that the core knows no more: that they end may have been held.
+                self.outgoing.clear();
                 for proposal in quorum.member.take_kept() {
                     self.deliver(&proposal)?;
                 }

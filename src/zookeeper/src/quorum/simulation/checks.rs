@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::promises::Model;
 use crate::quorum::configuration::Configuration;
 use crate::quorum::zab::Proposal;
 
@@ -17,6 +18,8 @@ struct Times {
 pub(super) struct Checks {
     /// What members took for committed, in order.
     pub(super) agreed: Vec<Proposal>,
+    /// What that means for clients.
+    pub(super) model: Model,
     /// By the bytes of a write, which are its own.
     writes: HashMap<Vec<u8>, Times>,
     leaders: BTreeMap<i64, i64>,
@@ -30,7 +33,10 @@ impl Checks {
     pub(super) fn committed(&mut self, id: i64, index: usize, proposal: &Proposal) {
         match self.agreed.get(index) {
             Some(agreed) => assert_eq!(agreed, proposal, "server {id} disagrees at {index}"),
-            None => self.agreed.push(proposal.clone()),
+            None => {
+                self.agreed.push(proposal.clone());
+                self.model.agree(&proposal.data);
+            }
         }
     }
 

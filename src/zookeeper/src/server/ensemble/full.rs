@@ -2,7 +2,6 @@
 //! it had stopped; its clients go to other servers. When there is room it begins anew with what is on disk.
 
 use super::{Actor, Input, Quorum, history, limits};
-use crate::core::Effect;
 use crate::disk::{DiskError, epoch};
 use crate::quorum::member::Member;
 use crate::quorum::zab::Epochs;
@@ -37,18 +36,15 @@ impl Actor {
         quorum.links.clear();
         quorum.unlogged.clear();
         self.held.clear();
-        quorum.deferred.clear();
+        quorum.turns.clear();
         self.taking.cancel();
         self.permits.clear();
         // What they hold may be replies to what is not on disk.
         drop(self.core.take_effects());
         drop(self.core.take_forwards());
         self.core.without_leader();
-        for effect in self.core.take_effects() {
-            if let Effect::Close(id) = effect {
-                self.outgoing.remove(&id);
-            }
-        }
+        drop(self.core.take_effects());
+        self.outgoing.clear();
         let state = self.reload()?;
         self.core.restore(state);
         self.looked_for_room = std::time::Instant::now();

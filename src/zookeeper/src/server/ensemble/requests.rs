@@ -3,7 +3,7 @@
 use jute::Writer;
 use jute::request::opcode;
 
-use super::{Actor, Deferred, Quorum};
+use super::{Actor, Quorum, Request};
 use crate::core::{Forward, read_touched};
 use crate::quorum::packet::{Packet, kind};
 use crate::server::replies::Held;
@@ -43,8 +43,7 @@ impl Actor {
                 let packet = Packet::with(kind::REVALIDATE, -1, data.into_bytes());
                 quorum.send(now_ms, from, packet.encode());
             }
-            _ if quorum.defers() => quorum.deferred.push_back(Deferred::Request(from, packet)),
-            _ => self.request(quorum, from, packet),
+            _ => self.take_turn(quorum, Request::Forwarded(from, packet)),
         }
     }
 

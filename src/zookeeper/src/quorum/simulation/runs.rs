@@ -1,0 +1,187 @@
+//! Going through seeds: `SEED=n` runs one alone, `SEEDS=n` the first so many, `SEEDS=m..n` those. Without either, the
+//! first some hundreds, or as many as a minute or so gives. A failure names its seed.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Simulation;
+use super::clients::TIMEOUT_MS;
+
+/// How many clients a simulation has that has any.
+const CLIENTS: usize = 4;
+
+fn settle(simulation: &mut Simulation) {
+    let limit_ms = simulation.now_ms + 60_000;
+    // Nothing is proposed by chance between the ticks in which all are level.
+    while !simulation.is_settled() {
+        simulation.step();
+        assert!(
+            simulation.now_ms < limit_ms,
+            "the ensemble does not come together again: {}",
+            simulation.standing()
+        );
+    }
+}
+
+fn run(seed: u64, clients: usize) -> Simulation {
+    let mut simulation = Simulation::new(seed, clients);
+    let end_ms = 1000 + simulation.random.below(6000) as i64;
+    while simulation.now_ms < end_ms {
+        simulation.step();
+    }
+    simulation.calm = true;
+    simulation.blocked.clear();
+    settle(&mut simulation);
+    if clients > 0 {
+        simulation.silence_some();
+        let end_ms = simulation.now_ms + 3 * TIMEOUT_MS;
+        while simulation.now_ms < end_ms {
+            simulation.step();
+        }
+        settle(&mut simulation);
+        simulation.check_clients();
+    }
+    for (id, node) in &simulation.nodes {
+        let agreed = &simulation.checks.agreed;
+        assert_eq!(&node.tree, agreed, "server {id} has lost or reordered writes");
+    }
+    simulation.checks.finish();
+    simulation
+}
+
+/// What has happened in many simulations.
+#[derive(Debug, Default)]
+struct Totals {
+    acknowledged: AtomicU64,
+    crashes: AtomicU64,
+    full_disks: AtomicU64,
+    epochs: AtomicU64,
+    snapshots: AtomicU64,
+    truncations: AtomicU64,
+    changes: AtomicU64,
+    lent: AtomicU64,
+    writes: AtomicU64,
+    reads: AtomicU64,
+    events: AtomicU64,
+    moves: AtomicU64,
+    expired: AtomicU64,
+    deferred: AtomicU64,
+}
+
+impl Totals {
+    fn add(&self, simulation: &Simulation) {
+        let checks = &simulation.checks;
+        let told = simulation.told_clients();
+        for (total, more) in [
+            (&self.acknowledged, checks.acknowledged as u64),
+            (&self.crashes, simulation.crashes),
+            (&self.full_disks, simulation.full_disks),
+            (&self.epochs, checks.epochs() as u64),
+            (&self.snapshots, simulation.snapshots),
+            (&self.truncations, simulation.truncations),
+            (&self.changes, checks.changes as u64),
+            (&self.lent, simulation.lent),
+            (&self.writes, told.writes),
+            (&self.reads, told.reads),
+            (&self.events, told.events),
+            (&self.moves, told.moves),
+            (&self.expired, told.expired),
+            (&self.deferred, told.deferred),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A total, and in how many seeds there must be one.
+type Least = (fn(&Totals) -> &AtomicU64, u64);
+
+/// The seeds that were asked for.
+fn seeds() -> Option<Range<u64>> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some(seed) = variable("SEED").as_deref().and_then(number) {
+        return Some(seed..seed + 1);
+    }
+    variable("SEEDS").and_then(|text| match text.split_once("..") {
+        Some((first, end)) => Some(number(first)?..number(end)?),
+        None => Some(0..number(&text)?),
+    })
+}
+
+/// Runs the first seeds on all processors, but for so long only, unless some were asked for. Of each total there must be one in so many
+/// seeds: a simulation in which nothing happens would prove nothing.
+fn explore(count: u64, limit: Duration, clients: usize, least: &[Least]) {
+    let asked = seeds();
+    let deadline = asked.is_none().then(|| Instant::now() + limit);
+    let seeds = asked.unwrap_or(0..count);
+    let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    let totals = Totals::default();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds.end || deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                    break;
+                }
+                match std::panic::catch_unwind(|| run(seed, clients)) {
+                    Ok(simulation) => totals.add(&simulation),
+                    Err(cause) => {
+                        next.store(seeds.end, Ordering::Relaxed);
+                        let text = cause.downcast_ref::<String>().cloned();
+                        let fixed = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                        panic!("SEED={seed} fails: {}", text.or(fixed).unwrap_or_default());
+                    }
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let count = done.into_inner();
+    println!("{count} seeds: {totals:?}");
+    // Of a few seeds nothing can be expected.
+    for (total, part) in least.iter().filter(|(_, part)| count >= 10 * part) {
+        assert!(total(&totals).load(Ordering::Relaxed) * part >= count, "{totals:?}");
+    }
+}
+
+#[test]
+fn ensembles_agree_whatever_happens() {
+    explore(
+        300,
+        Duration::from_secs(50),
+        0,
+        &[
+            (|totals| &totals.acknowledged, 1),
+            (|totals| &totals.crashes, 1),
+            (|totals| &totals.full_disks, 20),
+            (|totals| &totals.epochs, 1),
+            (|totals| &totals.snapshots, 20),
+            (|totals| &totals.truncations, 100),
+            (|totals| &totals.changes, 4),
+            (|totals| &totals.lent, 50),
+        ],
+    );
+}
+
+#[test]
+fn clients_are_told_one_history_whatever_happens() {
+    explore(
+        3000,
+        Duration::from_secs(40),
+        CLIENTS,
+        &[
+            (|totals| &totals.writes, 1),
+            (|totals| &totals.reads, 1),
+            (|totals| &totals.events, 1),
+            (|totals| &totals.moves, 1),
+            (|totals| &totals.expired, 10),
+            (|totals| &totals.deferred, 10),
+        ],
+    );
+}
