@@ -8,6 +8,7 @@
 pub mod browser;
 pub mod cluster;
 pub mod daemon;
+pub mod disk;
 pub mod framework;
 pub mod golden;
 pub mod http;

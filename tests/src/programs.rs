@@ -1,7 +1,15 @@
 //! Where the programs under test, and the clients that test them, are.
 
+use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// The project's root.
 #[must_use]
@@ -85,24 +93,65 @@ pub fn original_mesos() -> Option<PathBuf> {
     ready.is_file().then_some(cache)
 }
 
+/// How long a program may run: less than a test, so that what it said is told.
+const RUN_LIMIT: Duration = Duration::from_secs(240);
+
 /// Runs a command to its end; its standard output, or everything it said when it failed.
 ///
 /// # Errors
-/// When it could not start or exited other than 0.
+/// When it could not start, exited other than 0, or took too long: then it is killed, and whatever it had started.
 pub fn run(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
+    run_within(RUN_LIMIT, command)
+}
+
+/// [`run`] with another limit.
+///
+/// # Errors
+/// As there.
+pub fn run_within(limit: Duration, command: &mut Command) -> Result<String, String> {
+    let program = command.get_program().display().to_string();
+    let failed = |error: io::Error| format!("{program}: {error}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own: it may be a script whose children hold the pipes open.
+    let mut child = command.process_group(0).spawn().map_err(failed)?;
+    let (told, ended) = mpsc::channel();
+    let readers = [
+        child.stdout.take().map(|pipe| read(pipe, told.clone())),
+        child.stderr.take().map(|pipe| read(pipe, told)),
+    ];
+    let deadline = Instant::now() + limit;
+    // Both pipes are closed when nobody is left who could write.
+    let is_late = (0..readers.len()).any(|_| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        ended.recv_timeout(left).is_err()
+    });
+    if is_late {
+        // An error means that it has ended already.
+        let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    }
+    let status = child.wait().map_err(failed)?;
+    let [stdout, stderr] = readers.map(|reader| {
+        let bytes = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    if is_late {
+        return Err(format!("{program} was killed after {limit:?}\n{stdout}\n{stderr}"));
+    }
+    if status.success() {
         return Ok(stdout);
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "{} ended with {}\n{stdout}\n{stderr}",
-        command.get_program().display(),
-        output.status
-    ))
+    Err(format!("{program} ended with {status}\n{stdout}\n{stderr}"))
+}
+
+/// Reads a pipe to its end, and tells when that is.
+fn read(mut pipe: impl io::Read + Send + 'static, told: mpsc::Sender<()>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is worth telling too.
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = told.send(());
+        bytes
+    })
 }
 
 /// Whether Debian's build of Apache's ZooKeeper server, and a Java to run it, are installed.
@@ -110,4 +159,22 @@ pub fn run(command: &mut Command) -> Result<String, String> {
 pub fn has_original_zookeeper() -> bool {
     PathBuf::from("/usr/share/java/zookeeper.jar").is_file()
         && Command::new("java").arg("-version").output().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_its_children_and_what_it_said_is_told() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo said; echo wrong >&2; sleep 1000 & wait"]);
+        let began = Instant::now();
+        let error = run_within(Duration::from_millis(300), &mut shell).expect_err("too long");
+        assert!(began.elapsed() < Duration::from_secs(20));
+        assert_eq!(error, "sh was killed after 300ms\nsaid\n\nwrong\n");
+        assert_eq!(run(Command::new("sh").args(["-c", "echo fine"])), Ok("fine\n".to_owned()));
+        let error = run(Command::new("sh").args(["-c", "echo out; exit 3"])).expect_err("3");
+        assert_eq!(error, "sh ended with exit status: 3\nout\n\n");
+    }
 }

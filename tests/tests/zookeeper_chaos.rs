@@ -1,5 +1,5 @@
-//! Five servers as processes, clients that note what each request came to, and faults: `kill -9`, SIGSTOP, partitions. What
-//! the clients saw is then checked: writes linearizable, reads in order within a session, ephemeral znodes there exactly as
+//! Five servers as processes, clients that note what each request came to, and faults: `kill -9`, SIGSTOP, partitions, full
+//! disks. What the clients saw is then checked: writes linearizable, reads in order within a session, ephemeral znodes there exactly as
 //! long as their sessions, nothing acknowledged lost, sequence numbers unique and growing, all servers alike in the end.
 //!
 //! `MESO_CHAOS_SECONDS` (20 if not set) says for how long, `MESO_CHAOS_SEED` with which choices: a failure names its seed.
@@ -338,7 +338,7 @@ fn break_things(
         let any = random.random_range(0..count);
         let victim = leader.filter(|_| random.random_bool(0.5)).unwrap_or(any);
         let hold = Duration::from_millis(random.random_range(100..2500));
-        let what = match random.random_range(0..10) {
+        let what = match random.random_range(0..12) {
             0..3 => {
                 ensemble.kill(victim);
                 thread::sleep(hold);
@@ -361,6 +361,14 @@ fn break_things(
                 thread::sleep(hold);
                 ensemble.signal(victim, Signal::SIGCONT);
                 format!("stopped {victim}")
+            }
+            10.. if ensemble.disk(victim).is_some() => {
+                let disk = ensemble.disk(victim).expect("just seen");
+                disk.fill();
+                // Until it needs more than what is set aside for the log, and for a while.
+                thread::sleep(hold * 2);
+                disk.clear();
+                format!("filled the disk of {victim}")
             }
             _ => {
                 let fault = if random.random_bool(0.5) { Fault::Stall } else { Fault::Cut };
@@ -475,7 +483,10 @@ fn chaos(kinds: &[Kind]) {
     let duration = variable("MESO_CHAOS_SECONDS").unwrap_or(20);
     let again = format!("again with MESO_CHAOS_SEED={seed} MESO_CHAOS_SECONDS={duration}");
     tell(&again);
-    let mut ensemble = Ensemble::start(kinds, "snapCount=500\n");
+    let mut ensemble = Ensemble::start(kinds, "snapCount=500\npreAllocSize=16\n");
+    if ensemble.disk(0).is_none() {
+        tell("no disk is filled: only root mounts small ones");
+    }
     prepare(ensemble.clients[0]);
     let world = Arc::new(World {
         ports: ensemble.clients.clone(),

@@ -6,35 +6,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use end_to_end::cluster::four_letter_word;
+use end_to_end::disk::SmallDisk;
 use end_to_end::programs::{binary, has_original_zookeeper, python, run};
 use end_to_end::zookeeper::{Kind, Server};
 use end_to_end::{Daemon, need, ports, skip, wait};
-use nix::mount::{MsFlags, mount, umount};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NO_VENV: &str = "target/venv is missing (tests/python-clients.sh)";
 const NO_ORIGINAL: &str = "Debian's zookeeper package is not installed";
-
-/// A file system of its own, so small that a test can fill it.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path) -> Option<Self> {
-        fs::create_dir_all(path).expect("a directory");
-        let options = Some("size=12m");
-        let mounted = mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), options);
-        mounted.ok().map(|()| Self(path.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // What still uses it is a server that is killed when the test ends; the mount goes with the last user.
-        let _ = umount(&self.0)
-            .or_else(|_| nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH));
-    }
-}
 
 fn full(arguments: &[&str]) -> Command {
     let mut command = Server::client("zookeeper_full.py");
@@ -48,7 +28,7 @@ fn a_full_disk_stops_writes_and_nothing_else() {
     need!(skip::is_root(), "only root mounts a small disk");
     let mut server = Server::new("preAllocSize=64\nsnapCount=40\n");
     let data = server.directory.path().join("data");
-    let disk = SmallDisk::mount(&data);
+    let disk = SmallDisk::mount(&data, 12);
     need!(disk.is_some(), "this place lets nobody mount a tmpfs");
     server.start(Kind::Ours);
     let port = server.port.to_string();
@@ -82,7 +62,7 @@ fn a_leader_with_a_full_disk_gives_way_and_comes_back() {
     let mut disks = Vec::new();
     let mut servers = Vec::new();
     for (index, port) in ports[..3].iter().enumerate() {
-        disks.push(SmallDisk::mount(&data(index)));
+        disks.push(SmallDisk::mount(&data(index), 12));
         need!(disks[index].is_some(), "this place lets nobody mount a tmpfs");
         fs::write(data(index).join("myid"), (index + 1).to_string()).expect("myid");
         let config = format!(

@@ -11,8 +11,11 @@ use tempfile::TempDir;
 use super::Kind;
 use super::proxies::Proxies;
 use crate::cluster::four_letter_word;
+use crate::disk::SmallDisk;
 use crate::{Daemon, ports, wait};
 
+/// Size of a member's own disk, in MiB: enough for a run of some minutes.
+const DISK: usize = 48;
 /// How long an ensemble may take to agree on a leader.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -28,6 +31,8 @@ pub struct Ensemble {
     members: Vec<Option<Daemon>>,
     /// Members that ended without being told to: which, and the end of what they said.
     pub ended: Vec<String>,
+    /// A disk for each member's data, where one can be mounted.
+    disks: Vec<SmallDisk>,
 }
 
 impl Ensemble {
@@ -43,9 +48,10 @@ impl Ensemble {
             (&held[..count], &held[count..2 * count], &held[2 * count..]);
         let directory = TempDir::new().expect("a temporary directory");
         let proxies = Proxies::default();
+        let mut disks = Vec::new();
         for (own, client) in clients.iter().enumerate() {
             let data = directory.path().join(format!("data{own}"));
-            std::fs::create_dir(&data).expect("a data directory");
+            disks.extend(SmallDisk::mount(&data, DISK));
             std::fs::write(data.join("myid"), (own + 1).to_string()).expect("myid");
             let mut text = format!(
                 "tickTime=300\ninitLimit=20\nsyncLimit=6\nmaxSessionTimeout=60000\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n{further}",
@@ -67,6 +73,7 @@ impl Ensemble {
             kinds: kinds.to_vec(),
             members: kinds.iter().map(|_| None).collect(),
             ended: Vec::new(),
+            disks,
         };
         for index in 0..count {
             ensemble.start_member(index);
@@ -79,6 +86,12 @@ impl Ensemble {
     #[must_use]
     pub fn data(&self, index: usize) -> PathBuf {
         self.directory.path().join(format!("data{index}"))
+    }
+
+    /// A member's disk, if it has one of its own and survives that it is full: Apache's server ends.
+    #[must_use]
+    pub fn disk(&self, index: usize) -> Option<&SmallDisk> {
+        self.disks.get(index).filter(|_| self.kinds[index] == Kind::Ours)
     }
 
     /// Starts a member that does not run.
@@ -183,5 +196,8 @@ fn logs_in(directory: &Path) -> Vec<PathBuf> {
 impl Drop for Ensemble {
     fn drop(&mut self) {
         self.proxies.end();
+        // Nobody uses a disk any more when it is unmounted, and nothing is mounted in what is removed.
+        self.members.clear();
+        self.disks.clear();
     }
 }
