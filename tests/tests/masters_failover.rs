@@ -19,6 +19,8 @@ struct Masters {
     ports: [u16; 3],
     /// Which of them are originals.
     originals: [bool; 3],
+    /// How much each had printed when it was last started.
+    printed: [usize; 3],
 }
 
 impl Masters {
@@ -30,7 +32,8 @@ impl Masters {
         let mut cluster = Cluster::new();
         cluster.start_zookeeper();
         let running = [None, None, None];
-        let mut masters = Self { cluster, ports: ports::free(), running, originals };
+        let mut masters =
+            Self { cluster, ports: ports::free(), running, originals, printed: [0; 3] };
         for index in 0..3 {
             masters.start_master(index);
         }
@@ -55,7 +58,11 @@ impl Masters {
             .arg(format!("--port={}", self.ports[index]))
             .arg(format!("--work_dir={}", self.work_dir(index).display()));
         let name = format!("master-{index}");
-        self.running[index] = Some(Daemon::start(&name, self.cluster.directory(), &mut command));
+        let log = self.cluster.directory().join(format!("{name}.log"));
+        let before = std::fs::metadata(log).map_or(0, |metadata| metadata.len() as usize);
+        let daemon = Daemon::start(&name, self.cluster.directory(), &mut command);
+        self.printed[index] = before;
+        self.running[index] = Some(daemon);
     }
 
     fn kill(&mut self, index: usize) {
@@ -89,16 +96,35 @@ impl Masters {
         wait::until("a master that serves", LIMIT, || self.leader()).0
     }
 
-    /// Waits until a master serves and counts one active agent: which master, and the agent's id.
+    /// Waits until a master serves and counts one active agent, and the agent has heard so: which master, and the
+    /// agent's id. An agent that dies, or whose master does, before it knows its id gets another.
     fn wait_for_agent(&self) -> (usize, String) {
         wait::until("an active agent under some master", LIMIT, || {
             let (index, state) = self.leader()?;
             let agent = &state["slaves"][0];
-            match (agent["active"].as_bool(), agent["id"].as_str()) {
-                (Some(true), Some(id)) => Ok((index, id.to_owned())),
-                _ => Err(state["slaves"].to_string()),
-            }
+            let (Some(true), Some(id)) = (agent["active"].as_bool(), agent["id"].as_str()) else {
+                return Err(state["slaves"].to_string());
+            };
+            let own = http::get(&self.cluster.agent_url("/state"))?.json();
+            if own["id"] == id { Ok((index, id.to_owned())) } else { Err(own["id"].to_string()) }
         })
+    }
+
+    /// Waits until the log's replica of every master votes: only then may any of them be lost.
+    fn wait_for_votes(&self) {
+        // An original's words, and ours when it starts and later.
+        const VOTES: [&str; 4] = [
+            "Replica is in VOTING",
+            "joined the Paxos group",
+            "status=\"VOTING\"",
+            "to=\"VOTING\"",
+        ];
+        for index in 0..3 {
+            wait::until("every replica to vote", LIMIT, || {
+                let output = self.output(index).split_off(self.printed[index]);
+                if VOTES.iter().any(|words| output.contains(words)) { Ok(()) } else { Err(output) }
+            });
+        }
     }
 
     /// Waits until a master that doesn't lead answers.
@@ -135,6 +161,7 @@ fn another_master_leads_with_the_registry_and_tasks_stay() {
     let (first, agent) = masters.wait_for_agent();
     masters.cluster.run_app("/sleeper", "sleep 1000", 1);
     let tasks = masters.cluster.wait_for_tasks("/sleeper", 1);
+    masters.wait_for_votes();
 
     masters.kill(first);
     let second = masters.wait_for_leader();
@@ -175,12 +202,7 @@ fn a_replica_that_lost_its_disk_catches_up_before_it_counts() {
     masters.cluster.start_agent();
     let (leader, agent) = masters.wait_for_agent();
     // The registry is on two disks as soon as an agent is registered. The one that is lost must not be the second of two.
-    for index in 0..3 {
-        wait::until("every replica to vote", LIMIT, || {
-            let output = masters.output(index);
-            if output.contains("to=\"VOTING\"") { Ok(()) } else { Err(output) }
-        });
-    }
+    masters.wait_for_votes();
 
     let emptied = Masters::next_after(leader);
     let earlier = masters.output(emptied).len();
@@ -228,6 +250,7 @@ fn originals_and_ours_agree_in_one_group() {
     };
     while !(took_over(&led, [true, false]) && took_over(&led, [false, true])) {
         assert!(led.len() < 8, "one kind never took over from the other: {led:?}");
+        masters.wait_for_votes();
         masters.kill(leader);
         let next = masters.wait_for_leader();
         assert!(masters.registry(next).contains(&agent), "the agent is in the registry");
