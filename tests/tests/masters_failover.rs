@@ -59,7 +59,8 @@ impl Masters {
             .arg(format!("--work_dir={}", self.work_dir(index).display()));
         let name = format!("master-{index}");
         let log = self.cluster.directory().join(format!("{name}.log"));
-        let before = std::fs::metadata(log).map_or(0, |metadata| metadata.len() as usize);
+        let before = std::fs::metadata(log)
+            .map_or(0, |metadata| usize::try_from(metadata.len()).expect("a file in memory"));
         let daemon = Daemon::start(&name, self.cluster.directory(), &mut command);
         self.printed[index] = before;
         self.running[index] = Some(daemon);

@@ -93,7 +93,7 @@ fn all_speak_tls_and_strangers_are_refused() {
     for url in [cluster.master_url("/health"), cluster.agent_url("/health")] {
         assert!(http::get(&url).is_err(), "{url} is answered without TLS");
     }
-    drop(cluster.agent.take().expect("an agent").terminate());
+    let _ended = cluster.agent.take().expect("an agent").terminate();
     cluster.environment = environment(&own, &foreign, &[]);
     cluster.start_agent();
     let agent = cluster.agent.as_ref().expect("an agent");
@@ -129,7 +129,7 @@ fn a_cluster_changes_over_one_daemon_at_a_time() {
     cluster.wait_for_agent();
 
     // The same agent, changed over.
-    drop(cluster.agent.take().expect("an agent").terminate());
+    let _ended = cluster.agent.take().expect("an agent").terminate();
     cluster.environment = environment(&own, &trusted, &[]);
     cluster.start_agent();
     cluster.wait_for_agent();

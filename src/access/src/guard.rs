@@ -134,8 +134,9 @@ mod tests {
             assert_eq!(caller.claims.as_ref().and_then(|claims| claims.get("cid")), Some("c"));
             assert!(!caller.may_any(Action::ViewFlags), "no ACL is about it");
         }
-        let challenge =
-            |realm: &str, headers| guard.caller(Some(realm), headers).unwrap_err().challenge;
+        let challenge = |realm: &str, headers: &HeaderMap| {
+            guard.caller(Some(realm), headers).unwrap_err().challenge
+        };
         assert_eq!(challenge("people", &headers), "Basic realm=\"people\"");
         assert_eq!(challenge("both", &HeaderMap::new()), "Basic realm=\"both\"");
         assert_eq!(challenge("executors", &HeaderMap::new()), "Bearer realm=\"executors\"");

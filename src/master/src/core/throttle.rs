@@ -264,8 +264,8 @@ mod tests {
     fn the_end_of_a_connection_waits_behind_its_messages() {
         let limits = RateLimits::parse(r#"{"aggregate_default_qps": 1}"#).unwrap();
         let mut throttle = Throttle::new(limits);
-        drop(throttle.admit(at(0), None, &header(1), b"a"));
-        drop(throttle.admit(at(0), None, &header(1), b"b"));
+        let _verdict = throttle.admit(at(0), None, &header(1), b"a");
+        let _verdict = throttle.admit(at(0), None, &header(1), b"b");
         assert!(throttle.hold_exit(header(1).from.address));
         assert!(!throttle.hold_exit(header(2).from.address));
         assert!(matches!(throttle.due(at(1000))[..], [Held::Message(..)]));
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn limits_that_make_no_sense_are_refused() {
         for (text, reason) in [
-            ("{", "EOF"),
+            ("{", "syntax error"),
             (r#"{"limits": [{"qps": 1}]}"#, "principal"),
             (r#"{"limits": [{"principal": "a", "qps": 0}]}"#, "Invalid qps: 0"),
             (r#"{"limits": [{"principal": "a"}, {"principal": "a"}]}"#, "Duplicate principal a"),

@@ -295,7 +295,7 @@ mod tests {
             bytes.extend_from_slice(other.as_bytes());
             let (delivered, answers, rest) = read(&bytes, bytes.len()).await;
             assert_eq!(delivered.len(), 1, "{other}");
-            assert_eq!(answers.matches("202").count(), 1, "{other}");
+            assert_eq!(answers.matches("202 Accepted").count(), 1, "{other}");
             assert_eq!(rest.as_deref(), Some(other.as_bytes()), "{other}");
         }
     }
