@@ -232,7 +232,12 @@ const FLAGS: &[Flag] = &[
         Some("true"),
         "Look the name of the address up; else the address is the name.",
     ),
-    flag("http_authenticators", Text, Some("basic"), "How HTTP requests authenticate."),
+    flag(
+        "http_authenticators",
+        Text,
+        None,
+        "How HTTP requests authenticate: basic, where nothing is said.",
+    ),
     flag(
         "http_command_executor",
         Boolean,
