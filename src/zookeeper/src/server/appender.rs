@@ -1,13 +1,14 @@
 //! The log's thread: it writes and syncs while the server's task goes on.
 //!
-//! What has come while one sync went on is written together and has the next one in common. Reports come in the order
-//! of the transactions. When the disk has refused some, those behind them are dropped until [`Appender::resume`]: a log
+//! What has come while one sync went on is written together and has the next one in common; and the next one waits a
+//! little for those that will have heard of the last ([`Pace`]). Reports come in the order of the transactions. When the disk has refused some, those behind them are dropped until [`Appender::resume`]: a log
 //! has no gaps.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -52,10 +53,139 @@ impl Reports {
     }
 }
 
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Command>,
+    /// Transactions among them.
+    entries: usize,
+    /// Commands that are not for transactions: they are not kept waiting.
+    others: usize,
+    /// The thread wants to be woken when so many transactions wait.
+    wanted: usize,
+    is_closed: bool,
+    /// The thread has ended.
+    is_over: bool,
+}
+
+/// The commands that wait for the thread. It is woken only when it has something to do.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    is_due: Condvar,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, command: Command) {
+        let mut waiting = self.lock();
+        if waiting.is_over {
+            return;
+        }
+        match &command {
+            Command::Append(entries) => waiting.entries += entries.len(),
+            _ => waiting.others += 1,
+        }
+        waiting.commands.push_back(command);
+        if waiting.entries >= waiting.wanted || waiting.others > 0 {
+            self.is_due.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.is_due.notify_one();
+    }
+
+    /// The next command, with all transactions that wait behind its own; `None` at the end.
+    fn next(&self, pace: &Pace) -> Option<Command> {
+        let mut waiting = self.lock();
+        waiting.wanted = 1;
+        while waiting.commands.is_empty() {
+            if waiting.is_closed {
+                return None;
+            }
+            waiting = self.is_due.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some((gap, longest)) = pace.pause() {
+            let begin = Instant::now();
+            waiting.wanted = pace.outstanding;
+            loop {
+                let rest = longest.saturating_sub(begin.elapsed()).min(gap);
+                let before = waiting.entries;
+                if before >= pace.outstanding || waiting.others > 0 || rest.is_zero() {
+                    break;
+                }
+                let woken = self.is_due.wait_timeout(waiting, rest);
+                waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+                if waiting.entries == before {
+                    break;
+                }
+            }
+        }
+        waiting.wanted = usize::MAX;
+        let Some(Command::Append(mut entries)) =
+            waiting.commands.pop_front_if(|command| matches!(command, Command::Append(_)))
+        else {
+            waiting.others -= 1;
+            return waiting.commands.pop_front();
+        };
+        while entries.len() < BATCH_MAX
+            && let Some(Command::Append(more)) =
+                waiting.commands.pop_front_if(|command| matches!(command, Command::Append(_)))
+        {
+            entries.extend(more);
+        }
+        waiting.entries -= entries.len();
+        Some(Command::Append(entries))
+    }
+}
+
+/// How long a sync is put off for more to come.
+///
+/// Clients that wait for their replies send on when they have them. If the next sync began at once, it would take only
+/// those who waited meanwhile, and the others would have to wait for the one behind it: every sync would be half as
+/// useful as it could be. So it waits until as many transactions are there as were outstanding at the last one, but
+/// not for longer than a part of what a sync takes, and not if none comes.
+#[derive(Debug, Default)]
+struct Pace {
+    /// What a sync takes, of late.
+    sync: Duration,
+    /// Transactions that were outstanding behind the last one.
+    outstanding: usize,
+}
+
+impl Pace {
+    /// Syncs that take less are not worth waiting for.
+    const SYNC_MIN: Duration = Duration::from_micros(400);
+    /// Slow disks are not made slower than by a part of this.
+    const SYNC_MAX: Duration = Duration::from_millis(10);
+
+    /// For how long nothing may come, and for how long in all.
+    fn pause(&self) -> Option<(Duration, Duration)> {
+        let sync = self.sync.min(Self::SYNC_MAX);
+        (self.outstanding > 1 && sync >= Self::SYNC_MIN).then_some((sync / 4, sync / 2))
+    }
+
+    /// A sync took so long, for `synced` transactions; `waiting` have come meanwhile.
+    fn note(&mut self, took: Duration, synced: usize, waiting: usize) {
+        self.sync = (self.sync * 3 + took) / 4;
+        self.outstanding = synced + waiting;
+    }
+}
+
 /// The way to the thread. It ends, when all is written, after this is dropped.
 #[derive(Debug)]
 pub(crate) struct Appender {
-    commands: mpsc::Sender<Command>,
+    queue: Arc<Queue>,
     reports: Arc<Reports>,
     waiting: usize,
     slow_syncs: Arc<AtomicU64>,
@@ -67,18 +197,17 @@ impl Appender {
     /// # Errors
     /// When the system gives none.
     pub(crate) fn start(log: Log) -> io::Result<Self> {
-        let (commands, queue) = mpsc::channel();
-        let reports = Arc::<Reports>::default();
-        let (told, slow_syncs) = (reports.clone(), log.slow_syncs.clone());
+        let (queue, reports) = (Arc::<Queue>::default(), Arc::<Reports>::default());
+        let (commands, told, slow_syncs) = (queue.clone(), reports.clone(), log.slow_syncs.clone());
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(log, &queue, &told))?;
-        Ok(Self { commands, reports, waiting: 0, slow_syncs })
+            .spawn(move || write(log, &commands, &told))?;
+        Ok(Self { queue, reports, waiting: 0, slow_syncs })
     }
 
     fn command(&self, command: Command) {
         // The thread ends only when this is dropped; if it had died, no report would come, and nothing be answered.
-        let _ = self.commands.send(command);
+        self.queue.push(command);
     }
 
     /// Appends transactions; a report says when they are on disk. Waits while too much is not.
@@ -133,23 +262,33 @@ impl Appender {
     }
 }
 
-fn write(mut log: Log, queue: &mpsc::Receiver<Command>, reports: &Reports) {
-    let mut is_refused = false;
-    let mut next = queue.recv().ok();
-    while let Some(command) = next.take() {
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Whatever ends the thread, nobody waits for it any more.
+struct Ended<'a>(&'a Queue);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.is_over = true;
+        waiting.commands.clear();
+    }
+}
+
+fn write(mut log: Log, queue: &Queue, reports: &Reports) {
+    let _ended = Ended(queue);
+    let (mut is_refused, mut pace) = (false, Pace::default());
+    while let Some(command) = queue.next(&pace) {
         match command {
-            Command::Append(mut entries) => {
-                while entries.len() < BATCH_MAX {
-                    match queue.try_recv() {
-                        Ok(Command::Append(more)) => entries.extend(more),
-                        other => {
-                            next = other.ok();
-                            break;
-                        }
-                    }
-                }
+            Command::Append(entries) => {
+                let begin = Instant::now();
                 if let Some(report) = append(&mut log, &entries, is_refused) {
                     is_refused = report.is_err();
+                    pace.note(begin.elapsed(), entries.len(), queue.lock().entries);
                     reports.lock().push_back(report);
                     reports.is_new.notify_one();
                 }
@@ -158,9 +297,6 @@ fn write(mut log: Log, queue: &mpsc::Receiver<Command>, reports: &Reports) {
             Command::Resume => is_refused = false,
             // An error means that nobody waits any more.
             Command::Wait(done) => drop(done.send(())),
-        }
-        if next.is_none() {
-            next = queue.recv().ok();
         }
     }
 }
@@ -215,6 +351,39 @@ mod tests {
         appender.append(vec![entry(101), entry(102)]);
         assert_eq!(outcomes(&mut appender), [Ok(102)]);
         assert_eq!(read(&directory.path().join("log.65")).unwrap().entries.len(), 2);
+    }
+
+    #[test]
+    fn a_sync_waits_for_those_that_the_last_one_answered_but_not_for_long() {
+        let mut pace = Pace::default();
+        pace.note(Duration::from_millis(8), 50, 50);
+        assert_eq!(pace.pause(), Some((Duration::from_micros(500), Duration::from_millis(1))));
+        for _ in 0..20 {
+            pace.note(Duration::from_secs(1), 50, 50);
+        }
+        assert_eq!(pace.pause().map(|(_, longest)| longest), Some(Pace::SYNC_MAX / 2));
+        pace.note(Duration::from_secs(1), 1, 0);
+        assert_eq!(pace.pause(), None, "nobody else is there");
+
+        pace.note(Duration::from_secs(1), 1, 2);
+        let queue = Arc::<Queue>::default();
+        queue.push(Command::Append(vec![entry(1)]));
+        queue.push(Command::Append(vec![entry(2), entry(3)]));
+        let next = |pace| match queue.next(pace) {
+            Some(Command::Append(entries)) => entries.iter().map(|(zxid, _)| *zxid).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(next(&pace), [1, 2, 3], "all are there");
+        queue.push(Command::Append(vec![entry(4)]));
+        assert_eq!(next(&pace), [4], "no more come");
+        queue.push(Command::Append(vec![entry(5)]));
+        queue.push(Command::Roll);
+        queue.push(Command::Append(vec![entry(6)]));
+        assert_eq!(next(&pace), [5], "the next file is not theirs");
+        assert!(matches!(queue.next(&pace), Some(Command::Roll)));
+        queue.close();
+        assert_eq!(next(&pace), [6]);
+        assert!(queue.next(&pace).is_none());
     }
 
     #[test]
