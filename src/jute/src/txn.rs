@@ -209,10 +209,13 @@ pub struct Entry {
 /// The version of digests that 3.8 writes.
 const DIGEST_VERSION: i32 = 2;
 
+/// What most transactions take, in bytes.
+const ENCODED: usize = 256;
+
 impl Entry {
     /// As the log holds it.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        let mut writer = Writer::with_capacity(ENCODED);
         writer
             .long(self.session)
             .int(self.cxid)

@@ -12,6 +12,7 @@ mod local;
 mod read;
 mod read_only;
 mod reconfig;
+mod settled;
 mod suspend;
 mod sweep;
 mod write;
@@ -42,6 +43,10 @@ pub use reconfig::Changes;
 
 /// The tree's digest is kept of every so manyth transaction (`DataTree.DIGEST_LOG_INTERVAL`).
 const DIGEST_EVERY: i64 = 128;
+/// Bytes of a reply's header.
+const HEADER: usize = 16;
+/// What most replies hold, in bytes.
+const BODY: usize = 256;
 /// Digests kept.
 const DIGESTS_MAX: usize = 1024;
 
@@ -54,6 +59,9 @@ pub struct ConnectionId(pub u64);
 pub enum Effect {
     /// Send a frame's body.
     Send(ConnectionId, Vec<u8>),
+    /// Send a frame's body that shows nothing but what is settled, and behind which nothing waits: it may leave before
+    /// what was appended.
+    SendAtOnce(ConnectionId, Vec<u8>),
     /// Close a connection after what was sent to it.
     Close(ConnectionId),
     /// Put a transaction into the log, on disk before what follows leaves.
@@ -129,6 +137,8 @@ pub(crate) struct Connection {
     pub sent: u64,
     pub opened_wall_ms: i64,
     pub latency: Latency,
+    /// The last transaction when something was last sent that waits for it.
+    pub told: i64,
     /// Opcode, xid and zxid of the last request that was answered, and when, on the core's clock.
     pub last: Option<(i32, i32, i64, i64)>,
 }
@@ -169,6 +179,10 @@ pub struct Core {
     settings: Settings,
     tree: Tree,
     zxid: i64,
+    /// Transactions up to here are on disk, or committed.
+    settled: i64,
+    /// The last transaction that changed what no zxid of a znode tells of.
+    unmarked: i64,
     sessions: BTreeMap<i64, Session>,
     next_session: i64,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -235,6 +249,8 @@ impl Core {
             settings,
             tree: state.tree,
             zxid: state.zxid,
+            settled: state.zxid,
+            unmarked: 0,
             next_session,
             connections: BTreeMap::new(),
             data_watches: Table::default(),
@@ -356,6 +372,7 @@ impl Core {
             sent: 0,
             opened_wall_ms: wall_ms,
             latency: Latency::default(),
+            told: 0,
             last: None,
         };
         self.connections.insert(id, connection);
@@ -374,13 +391,20 @@ impl Core {
     }
 
     fn send(&mut self, to: ConnectionId, body: Vec<u8>) {
-        self.sent += 1;
-        self.metrics.add(Counter::ResponseBytes, body.len() as u64);
-        self.metrics.responses.note(body.len());
-        if let Some(connection) = self.connections.get_mut(&to) {
-            connection.sent += 1;
+        let zxid = self.zxid;
+        if let Some(connection) = self.count_sent(to, body.len()) {
+            connection.told = zxid;
             self.effects.push(Effect::Send(to, body));
         }
+    }
+
+    fn count_sent(&mut self, to: ConnectionId, bytes: usize) -> Option<&mut Connection> {
+        self.sent += 1;
+        self.metrics.add(Counter::ResponseBytes, bytes as u64);
+        self.metrics.responses.note(bytes);
+        let connection = self.connections.get_mut(&to)?;
+        connection.sent += 1;
+        Some(connection)
     }
 
     fn close(&mut self, id: ConnectionId) {
@@ -389,13 +413,20 @@ impl Core {
     }
 
     fn reply(&mut self, to: ConnectionId, xid: i32, zxid: i64, result: Result<Writer, Code>) {
+        let body = self.framed(xid, zxid, result);
+        self.send(to, body);
+    }
+
+    /// A reply's bytes.
+    fn framed(&mut self, xid: i32, zxid: i64, result: Result<Writer, Code>) -> Vec<u8> {
         self.auth_failed += u64::from(matches!(result, Err(Code::AuthFailed)));
-        let mut frame = Writer::new();
+        let bytes = result.as_ref().map_or(0, |body| body.as_bytes().len());
+        let mut frame = Writer::with_capacity(HEADER + bytes);
         frame.int(xid).long(zxid).int(result.as_ref().map_or_else(|code| code.number(), |_| 0));
         if let Ok(body) = result {
             frame.raw(body.as_bytes());
         }
-        self.send(to, frame.into_bytes());
+        frame.into_bytes()
     }
 
     /// A frame of a client that waited for too long to be carried out: it is answered with an error, in its turn.
@@ -480,30 +511,44 @@ impl Core {
             | Request::Check { .. }
             | Request::Reconfig { .. }
             | Request::Multi(_) => self.write(from, session, xid, wall_ms, request),
-            request => self.read(from, session, request),
+            request => {
+                let shown = self.shown(&request);
+                let result = self.read(from, session, request);
+                self.answer_read(from, xid, shown, result);
+                return;
+            }
         };
         self.reply(from, xid, self.zxid, result);
     }
 
-    /// Numbers a transaction, applies it and sends it to the log.
+    /// Numbers a transaction, applies it and sends it to the log, in front of the events that it causes.
     fn commit(&mut self, session: i64, cxid: i32, time: i64, txn: Txn) {
-        self.zxid += 1;
-        self.apply(session, self.zxid, time, &txn);
-        self.append(session, cxid, time, txn);
+        self.commit_and_show(session, cxid, time, txn, |_, _| ());
     }
 
-    /// Sends a transaction that is applied already to the log, under the zxid in force.
-    fn append(&mut self, session: i64, cxid: i32, time: i64, txn: Txn) {
+    /// [`Core::commit`], with what `show` makes of the transaction once it is applied.
+    fn commit_and_show<T>(
+        &mut self,
+        session: i64,
+        cxid: i32,
+        time: i64,
+        txn: Txn,
+        show: impl FnOnce(&Self, &Txn) -> T,
+    ) -> T {
+        self.zxid += 1;
+        let before = self.effects.len();
+        self.apply(session, self.zxid, time, &txn);
+        let shown = show(self, &txn);
         let digest = self.settings.digests.then(|| self.tree.digest());
         let entry = Entry { session, cxid, zxid: self.zxid, time, txn, digest };
-        self.effects.push(Effect::Append(Box::new(entry)));
+        self.effects.insert(before, Effect::Append(Box::new(entry)));
         self.note_digest();
+        shown
     }
 
     /// A write that failed takes a number too.
     fn fail(&mut self, session: i64, cxid: i32, time: i64, code: Code) {
-        self.zxid += 1;
-        self.append(session, cxid, time, Txn::Error { code: code.number() });
+        self.commit(session, cxid, time, Txn::Error { code: code.number() });
     }
 
     fn touch(&mut self, id: i64, now_ms: i64) {

@@ -9,6 +9,7 @@ pub mod connection;
 mod door;
 pub(crate) mod ensemble;
 mod full;
+mod outbox;
 pub mod peer;
 mod questions;
 mod replies;
@@ -35,8 +36,9 @@ use crate::status::Standing;
 use crate::throttle::Gate;
 use crate::tls::{Tls, TlsError};
 use appender::Appender;
-use connection::{Outgoing, Permit, Ports};
+use connection::Ports;
 use door::Door;
+use outbox::{Outgoing, Permit, Spare};
 use peer::Peer;
 use questions::Administrators;
 pub(crate) use questions::Question;
@@ -200,6 +202,9 @@ impl Server {
             began: Instant::now(),
             base_ms: wall_ms(),
             permits: Vec::new(),
+            answered: Vec::new(),
+            touched: Vec::new(),
+            spare: Spare::default(),
             quorum: None,
             standing: Standing::default(),
             is_blank,
@@ -370,6 +375,11 @@ struct Actor {
     base_ms: i64,
     /// Of the requests of this batch: given back when their replies are on their way.
     permits: Vec<(ConnectionId, Permit)>,
+    /// Of those that wait for no transaction.
+    answered: Vec<(ConnectionId, Permit)>,
+    /// Connections with something to be written at the end of this batch.
+    touched: Vec<ConnectionId>,
+    spare: Spare,
     quorum: Option<Box<ensemble::Quorum>>,
     standing: Standing,
     /// Its data is missing, and it may not begin without.
@@ -406,11 +416,14 @@ impl Actor {
                         self.input(input, queue.len());
                     }
                     self.carry_out();
+                    self.flush_clients();
                     self.snapshot_when_due()?;
                     self.resume_when_possible()?;
+                    self.flush_clients();
                 }
                 Some(mut quorum) => {
                     self.member_batch(&mut quorum, &mut batch, queue.len())?;
+                    self.flush_clients();
                     if self.may_end(&mut quorum) {
                         self.outgoing.clear();
                         Self::farewell(*quorum).await;
@@ -438,7 +451,7 @@ impl Actor {
                 if !(permit.is_throttled() && self.core.throttled_frame(now_ms, id, &frame)) {
                     self.core.frame(now_ms, wall_ms(), id, &frame);
                 }
-                self.permits.push((id, permit));
+                self.under_way(id, permit);
             }
             Input::Tick => {
                 self.core.tick(self.now_ms(), wall_ms());

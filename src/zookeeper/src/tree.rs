@@ -201,6 +201,25 @@ impl Tree {
         self.find(path).map(|id| Node::new(&self.nodes, &self.acls, id))
     }
 
+    /// The zxid of the last change to what a path's data, children and being there are, as znodes tell it; ACLs have
+    /// none.
+    pub fn changed(&self, path: &str) -> i64 {
+        if let Some(id) = self.find(path) {
+            let stat = &self.nodes.get(id).stat;
+            return stat.mzxid.max(stat.pzxid);
+        }
+        // Whatever took it away took it from the first that is left.
+        let mut above = path;
+        loop {
+            above = path::parent(above);
+            match self.find(above) {
+                Some(id) => return self.nodes.get(id).stat.pzxid,
+                None if above.is_empty() => return i64::MAX,
+                None => {}
+            }
+        }
+    }
+
     /// Number of znodes; the root counts twice, as in the original.
     pub fn node_count(&self) -> usize {
         self.nodes.len() + 1

@@ -60,6 +60,10 @@ impl Core {
             Txn::Create { opcode, path, data, acl, ephemeral, parent_cversion, ttl } => {
                 let owner = owner(*opcode, *ephemeral, *ttl, session);
                 let (data, parent_cversion) = (data.as_deref(), *parent_cversion);
+                if parent_cversion == i32::MIN {
+                    // The parent does not tell of it: see `Tree::create`.
+                    self.unmarked = zxid;
+                }
                 self.tree.create(path, data, acl, owner, parent_cversion, zxid, time);
                 self.note_write(path, data.map_or(0, <[u8]>::len));
                 self.tell(path, Event::Created);
@@ -78,6 +82,7 @@ impl Core {
             }
             Txn::SetAcl { path, acl, version } => {
                 self.tree.set_acl(path, acl, *version);
+                self.unmarked = zxid;
             }
             Txn::Multi(txns) => {
                 if txns.iter().all(|txn| !matches!(txn, Txn::Error { .. })) {

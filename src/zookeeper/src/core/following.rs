@@ -80,6 +80,7 @@ impl Core {
     pub fn restore(&mut self, state: State) {
         let fresh = Self::new(self.settings.clone(), state, 0);
         (self.tree, self.zxid, self.sessions) = (fresh.tree, fresh.zxid, fresh.sessions);
+        self.settled = self.zxid;
     }
 
     /// Begins to follow a leader whose first number is `zxid`, or to observe: everything before it is in the tree.

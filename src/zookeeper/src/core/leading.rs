@@ -17,6 +17,7 @@ impl Core {
     pub fn lead(&mut self, now_ms: i64, zxid: i64) {
         self.mode = "leader";
         self.zxid = self.zxid.max(zxid);
+        self.settled = self.zxid;
         self.ensemble.owners.clear();
         for session in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.touch(session, now_ms);

@@ -27,7 +27,7 @@ impl Core {
         session: i64,
         request: Request,
     ) -> Result<Writer, Code> {
-        let mut body = Writer::new();
+        let mut body = Writer::with_capacity(super::BODY);
         match request {
             Request::Ping => {}
             Request::Sync { path } => {

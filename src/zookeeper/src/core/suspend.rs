@@ -24,7 +24,7 @@ impl Core {
                 (id, Session { timeout_ms, expires_ms: i64::MAX, connection, scope: Scope::Global })
             })
             .collect();
-        (self.tree, self.zxid) = (state.tree, state.zxid);
+        (self.tree, self.zxid, self.settled) = (state.tree, state.zxid, state.zxid);
         self.touch_all(now_ms);
         let gone: Vec<ConnectionId> = self
             .connections

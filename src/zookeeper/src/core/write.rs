@@ -27,13 +27,12 @@ impl Core {
         if let Request::Multi(operations) = request {
             return Ok(self.multi(from, session, cxid, wall_ms, operations));
         }
-        match self.prepare(from, &request) {
-            Ok(txn) => {
-                self.commit(session, cxid, wall_ms, txn.clone());
-                let mut body = Writer::new();
-                self.result(&txn, &mut body);
-                Ok(body)
-            }
+        match self.prepare(from, request) {
+            Ok(txn) => Ok(self.commit_and_show(session, cxid, wall_ms, txn, |core, txn| {
+                let mut body = Writer::with_capacity(super::BODY);
+                core.result(txn, &mut body);
+                body
+            })),
             Err(code) => {
                 self.fail(session, cxid, wall_ms, code);
                 Err(code)
@@ -69,7 +68,7 @@ impl Core {
     }
 
     /// The transaction that a request becomes, if the tree as it is allows it.
-    fn prepare(&self, from: ConnectionId, request: &Request) -> Result<Txn, Code> {
+    fn prepare(&self, from: ConnectionId, request: Request) -> Result<Txn, Code> {
         let check_version = |current: i32, expected: i32| {
             if expected == -1 || expected == current {
                 Ok(current.wrapping_add(1))
@@ -79,55 +78,55 @@ impl Core {
         };
         match request {
             Request::Create(create) => self.prepare_create(from, create),
-            Request::Reconfig { .. } => self.prepare_reconfig(from, request),
+            Request::Reconfig { .. } => self.prepare_reconfig(from, &request),
             Request::Delete { path, version } => {
                 if !path.contains('/') || path.contains('\0') || FIXED.contains(&path.as_str()) {
                     return Err(Code::BadArguments);
                 }
-                let parent = self.tree.get(path::parent(path)).ok_or(Code::NoNode)?;
+                let parent = self.tree.get(path::parent(&path)).ok_or(Code::NoNode)?;
                 self.check_acl(from, parent, perms::DELETE)?;
-                let node = self.tree.get(path).ok_or(Code::NoNode)?;
-                check_version(node.persisted().version, *version)?;
+                let node = self.tree.get(&path).ok_or(Code::NoNode)?;
+                check_version(node.persisted().version, version)?;
                 if node.child_count() > 0 {
                     return Err(Code::NotEmpty);
                 }
-                Ok(Txn::Delete { path: path.clone() })
+                Ok(Txn::Delete { path })
             }
             Request::SetData { path, data, version } => {
-                if !path::is_valid(path) {
+                if !path::is_valid(&path) {
                     return Err(Code::BadArguments);
                 }
-                let node = self.tree.get(path).ok_or(Code::NoNode)?;
+                let node = self.tree.get(&path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::WRITE)?;
                 let grown = data.as_ref().map_or(0, Vec::len) as i64 - node.data_length() as i64;
-                self.check_quota(path, 0, grown)?;
-                let version = check_version(node.persisted().version, *version)?;
-                Ok(Txn::SetData { path: path.clone(), data: data.clone(), version })
+                self.check_quota(&path, 0, grown)?;
+                let version = check_version(node.persisted().version, version)?;
+                Ok(Txn::SetData { path, data, version })
             }
             Request::SetAcl { path, acl, version } => {
-                if !path::is_valid(path) {
+                if !path::is_valid(&path) {
                     return Err(Code::BadArguments);
                 }
-                let acl = self.fix_up(from, acl)?;
-                let node = self.tree.get(path).ok_or(Code::NoNode)?;
+                let acl = self.fix_up(from, &acl)?;
+                let node = self.tree.get(&path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::ADMIN)?;
-                let version = check_version(node.persisted().aversion, *version)?;
-                Ok(Txn::SetAcl { path: path.clone(), acl, version })
+                let version = check_version(node.persisted().aversion, version)?;
+                Ok(Txn::SetAcl { path, acl, version })
             }
             Request::Check { path, version } => {
-                if !path::is_valid(path) {
+                if !path::is_valid(&path) {
                     return Err(Code::BadArguments);
                 }
-                let node = self.tree.get(path).ok_or(Code::NoNode)?;
+                let node = self.tree.get(&path).ok_or(Code::NoNode)?;
                 self.check_acl(from, node, perms::READ)?;
-                let version = check_version(node.persisted().version, *version)?;
-                Ok(Txn::Check { path: path.clone(), version })
+                let version = check_version(node.persisted().version, version)?;
+                Ok(Txn::Check { path, version })
             }
             _ => Err(Code::MarshallingError),
         }
     }
 
-    fn prepare_create(&self, from: ConnectionId, create: &Create) -> Result<Txn, Code> {
+    fn prepare_create(&self, from: ConnectionId, create: Create) -> Result<Txn, Code> {
         let is_ttl = matches!(create.flags, 5 | 6);
         match (create.opcode, create.flags) {
             (opcode::CREATE_TTL, 5 | 6) => {
@@ -153,7 +152,7 @@ impl Core {
         let path = if is_sequential {
             format!("{}{}", create.path, sequence(cversion))
         } else {
-            create.path.clone()
+            create.path
         };
         if !path::is_valid(&path) {
             return Err(Code::BadArguments);
@@ -169,7 +168,7 @@ impl Core {
         Ok(Txn::Create {
             opcode: create.opcode,
             path,
-            data: create.data.clone(),
+            data: create.data,
             acl,
             ephemeral: matches!(create.flags, 1 | 3),
             parent_cversion: cversion.wrapping_add(1),
@@ -215,7 +214,8 @@ impl Core {
         let zxid = self.zxid + 1;
         let (mut txns, mut results, mut failed) = (Vec::new(), Vec::new(), None);
         self.tree.begin();
-        for (index, operation) in operations.iter().enumerate() {
+        let count = operations.len();
+        for (index, operation) in operations.into_iter().enumerate() {
             match self.prepare(from, operation) {
                 Ok(txn) => {
                     self.apply_silently(session, zxid, wall_ms, &txn);
@@ -233,7 +233,7 @@ impl Core {
         self.tree.roll_back();
         let mut body = Writer::new();
         if let Some((failed, code)) = failed {
-            let errors: Vec<i32> = (0..operations.len())
+            let errors: Vec<i32> = (0..count)
                 .map(|index| match index.cmp(&failed) {
                     std::cmp::Ordering::Less => 0,
                     std::cmp::Ordering::Equal => code.number(),

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listeners::{Doors, Listeners, Manner};
 use self::turns::Turns;
-use super::connection::Permit;
+use super::outbox::Permit;
 use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
 use crate::config;
@@ -320,11 +320,9 @@ impl Actor {
         permit: Permit,
     ) {
         let throttled = permit.is_throttled() && quorum.member.serves();
-        self.permits.push((id, permit));
         if throttled && self.core.throttled_frame(self.now_ms(), id, &frame) {
-            return;
-        }
-        if quorum.leads() {
+            // It is answered.
+        } else if quorum.leads() {
             self.note_synchronised(quorum, frame.get(4..8));
             self.core.frame(self.now_ms(), wall_ms(), id, &frame);
         } else if quorum.member.serves() {
@@ -332,6 +330,7 @@ impl Actor {
         } else if self.core.is_read_only() {
             self.core.read_only_frame(self.now_ms(), id, &frame);
         }
+        self.under_way(id, permit);
     }
 
     /// Whoever asks for a change of the ensemble is answered by what the leader knows of its followers then.
@@ -551,6 +550,7 @@ impl Actor {
             let Some(request) = quorum.turns.next(quorum.is_quiet()) else { break };
             self.carry_out_request(quorum, request);
         }
+        self.answered_at_once();
         let answered = std::mem::take(&mut self.permits);
         if !quorum.leads() || quorum.proposed == quorum.committed {
             self.answered(answered);
@@ -582,9 +582,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Proposes what is to be logged. All else waits for it: events come before the transactions that they tell of.
+    /// Proposes what is to be logged; what comes behind it waits for it.
     fn member_effects(&mut self, quorum: &mut Quorum, effects: Vec<Effect>) {
-        let mut others = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Append(entry) if quorum.leads() => {
@@ -595,14 +594,11 @@ impl Actor {
                 Effect::Append(entry) => {
                     tracing::error!("zxid 0x{:x} without leading: not logged", entry.zxid);
                 }
-                other => others.push(other),
-            }
-        }
-        for effect in others {
-            if quorum.leads() && quorum.proposed > quorum.committed {
-                self.held.push_back((quorum.proposed, Held::Effect(effect)));
-            } else {
-                self.perform(effect);
+                Effect::SendAtOnce(id, body) => self.send(id, &body),
+                other if quorum.leads() && quorum.proposed > quorum.committed => {
+                    self.held.push_back((quorum.proposed, Held::Effect(other)));
+                }
+                other => self.perform(other),
             }
         }
     }
@@ -641,6 +637,7 @@ impl Actor {
             Output::Deliver(proposal) => self.deliver(&proposal)?,
             Output::Commit(zxid) => {
                 quorum.committed = zxid;
+                self.core.settle(zxid);
                 for held in self.release(zxid) {
                     match held {
                         Held::Effect(effect) => self.perform(effect),

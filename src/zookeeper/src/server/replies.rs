@@ -1,8 +1,10 @@
 //! What leaves for clients, and what is held until the transactions before it are on disk or committed.
 
+use std::time::Instant;
+
 use super::Actor;
 use super::appender::Logged;
-use super::connection::Permit;
+use super::outbox::Permit;
 use crate::core::{ConnectionId, Effect};
 use crate::disk::DiskError;
 use crate::metrics::Counter;
@@ -25,12 +27,14 @@ impl Actor {
                     self.appended = entry.zxid;
                     entries.push((entry.zxid, entry.encode().into()));
                 }
+                Effect::SendAtOnce(id, body) => self.send(id, &body),
                 effect if self.appended > self.logged => {
                     self.held.push_back((self.appended, Held::Effect(effect)));
                 }
                 effect => self.perform(effect),
             }
         }
+        self.answered_at_once();
         let answered = std::mem::take(&mut self.permits);
         if self.appended == self.logged {
             self.answered(answered);
@@ -53,6 +57,7 @@ impl Actor {
     /// What waited for transactions leaves.
     fn logged(&mut self, logged: Logged) {
         self.logged = logged.last;
+        self.core.settle(logged.last);
         self.taking.note(logged.count, logged.bytes as u64);
         for held in self.release(logged.last) {
             match held {
@@ -85,27 +90,61 @@ impl Actor {
         self.held.drain(..count).map(|(_, held)| held).collect()
     }
 
-    pub(super) fn answered(&mut self, permits: Vec<(ConnectionId, Permit)>) {
-        for (id, permit) in permits {
-            self.core.note_latency(id, permit.age(), permit.is_write());
+    /// The core has dealt with a request: it is under way for as long as its reply waits for a transaction.
+    pub(super) fn under_way(&mut self, id: ConnectionId, permit: Permit) {
+        let list = if self.core.waits(id) { &mut self.permits } else { &mut self.answered };
+        list.push((id, permit));
+    }
+
+    /// The replies of this batch that wait for nothing are on their way.
+    pub(super) fn answered_at_once(&mut self) {
+        let mut answered = std::mem::take(&mut self.answered);
+        self.note_answered(&mut answered);
+        self.answered = answered;
+    }
+
+    pub(super) fn answered(&mut self, mut permits: Vec<(ConnectionId, Permit)>) {
+        self.note_answered(&mut permits);
+    }
+
+    fn note_answered(&mut self, permits: &mut Vec<(ConnectionId, Permit)>) {
+        let now = Instant::now();
+        for (id, permit) in permits.drain(..) {
+            self.core.note_latency(id, permit.age(now), permit.is_write());
         }
     }
 
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(id, body) => self.send(id, body),
+            Effect::Send(id, body) | Effect::SendAtOnce(id, body) => self.send(id, &body),
             Effect::Close(id) => drop(self.outgoing.remove(&id)),
             Effect::Append(_) => {}
         }
     }
 
-    pub(super) fn send(&mut self, id: ConnectionId, frame: Vec<u8>) {
+    pub(super) fn send(&mut self, id: ConnectionId, frame: &[u8]) {
         let Some(outgoing) = self.outgoing.get(&id) else { return };
-        if !outgoing.send(frame) {
-            tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
-            self.core.metrics.count(Counter::SlowClientsEvicted);
-            self.outgoing.remove(&id);
-            self.core.closed(id);
+        if outgoing.push(frame, &mut self.spare) {
+            if self.touched.last() != Some(&id) {
+                self.touched.push(id);
+            }
+            return;
         }
+        tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
+        self.core.metrics.count(Counter::SlowClientsEvicted);
+        self.outgoing.remove(&id);
+        self.core.closed(id);
+    }
+
+    /// Writes what was sent in this batch.
+    pub(super) fn flush_clients(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            // One that is gone, or is closing, sees to it itself.
+            if let Some(outgoing) = self.outgoing.get(&id) {
+                outgoing.flush(&mut self.spare);
+            }
+        }
+        self.touched = touched;
     }
 }
