@@ -65,6 +65,15 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Another round of the same.
+    pub(crate) fn add(&mut self, more: &Self) -> anyhow::Result<()> {
+        self.operations += more.operations;
+        self.seconds += more.seconds;
+        self.cpu_seconds += more.cpu_seconds;
+        self.latency.add(&more.latency)?;
+        Ok(())
+    }
+
     /// Requests a second.
     pub(crate) fn rate(&self) -> f64 {
         self.operations as f64 / self.seconds
@@ -102,10 +111,23 @@ pub(crate) struct Load {
 
 /// A session: the connection, in blocking mode.
 pub(crate) fn connect(server: SocketAddr) -> anyhow::Result<std::net::TcpStream> {
+    opened(asked(server)?, server)
+}
+
+/// A connection that has asked for a session.
+fn asked(server: SocketAddr) -> anyhow::Result<std::net::TcpStream> {
     let mut stream = std::net::TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.write_all(&wire::connect(SESSION_MS))?;
+    Ok(stream)
+}
+
+/// The connection when it has its session.
+fn opened(
+    mut stream: std::net::TcpStream,
+    server: SocketAddr,
+) -> anyhow::Result<std::net::TcpStream> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let mut body = vec![0; u32::from_be_bytes(length) as usize];
@@ -114,6 +136,25 @@ pub(crate) fn connect(server: SocketAddr) -> anyhow::Result<std::net::TcpStream>
     Ok(stream)
 }
 
+/// Sessions, one server after the other, many asked for at a time: each waits for the disk.
+pub(crate) fn connect_all(
+    servers: &[SocketAddr],
+    count: usize,
+) -> anyhow::Result<Vec<std::net::TcpStream>> {
+    const AT_ONCE: usize = 250;
+    let mut all = Vec::with_capacity(count);
+    let numbers: Vec<usize> = (0..count).collect();
+    for numbers in numbers.chunks(AT_ONCE) {
+        let servers = numbers.iter().map(|number| servers[number % servers.len()]);
+        let asked: Vec<_> = servers
+            .map(|server| asked(server).map(|stream| (stream, server)))
+            .collect::<Result<_, _>>()?;
+        for (stream, server) in asked {
+            all.push(opened(stream, server)?);
+        }
+    }
+    Ok(all)
+}
 impl Load {
     /// Opens sessions, one server after the other. `run` names the znodes that are made.
     pub(crate) fn open(
@@ -124,10 +165,7 @@ impl Load {
     ) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let mut all = Vec::with_capacity(connections);
-        for index in 0..connections {
-            let server = servers[index % servers.len()];
-            let stream =
-                connect(server).with_context(|| format!("connection {index} to {server}"))?;
+        for (index, stream) in connect_all(servers, connections)?.into_iter().enumerate() {
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             let interest = Interest::READABLE | Interest::WRITABLE;

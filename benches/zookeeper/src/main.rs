@@ -42,6 +42,12 @@ struct Arguments {
     /// Seconds that each cell is measured.
     #[arg(long)]
     seconds: Option<f64>,
+    /// In how many parts each cell is measured, server by server in turn: what else the machine does hits all alike.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How many znodes are made for the figures of memory and recovery.
+    #[arg(long)]
+    znodes: Option<usize>,
     /// Where the servers' data is while they run: the disk that is measured.
     #[arg(long, default_value = "target")]
     directory: PathBuf,
@@ -111,6 +117,7 @@ fn main() -> anyhow::Result<()> {
         tempfile::Builder::new().prefix("bench-zookeeper-").tempdir_in(&arguments.directory)?;
     let quick = arguments.quick;
     let all = [Mix::Get, Mix::Set, Mix::Create, Mix::Mixed];
+    let seconds = arguments.seconds.unwrap_or(if quick { 2.0 } else { 5.0 });
     let plan = speed::Plan {
         mixes: or(
             arguments.mixes,
@@ -118,12 +125,9 @@ fn main() -> anyhow::Result<()> {
         ),
         connections: or(arguments.connections, if quick { vec![100] } else { vec![1, 100, 1000] }),
         outstanding: or(arguments.outstanding, [1, 20]),
-        measured: Duration::from_secs_f64(arguments.seconds.unwrap_or(if quick {
-            2.0
-        } else {
-            5.0
-        })),
-        warm: Duration::from_secs_f64(if quick { 1.0 } else { 2.0 }),
+        measured: Duration::from_secs_f64(seconds / f64::from(arguments.rounds)),
+        warm: Duration::from_secs_f64(seconds / 2.0 / f64::from(arguments.rounds)),
+        rounds: arguments.rounds,
         warm_up: Duration::from_secs(if quick { 4 } else { 15 }),
         has_apache: servers::has_apache(),
     };
@@ -131,7 +135,7 @@ fn main() -> anyhow::Result<()> {
     if !plan.has_apache {
         writeln!(out, "Debian's zookeeper package is not installed: ours alone is measured.")?;
     }
-    let mut report = report::Report::new();
+    let mut report = report::Report::default();
     let standalone = arguments.parts.contains(&Part::Standalone);
     for count in [(standalone, 1), (arguments.parts.contains(&Part::Ensemble), 3)] {
         if count.0 {
@@ -139,11 +143,11 @@ fn main() -> anyhow::Result<()> {
         }
     }
     if arguments.parts.contains(&Part::Memory) {
-        let znodes = if quick { 100_000 } else { 1_000_000 };
+        let znodes = arguments.znodes.unwrap_or(if quick { 100_000 } else { 1_000_000 });
         memory::run(directory.path(), znodes, plan.has_apache, &mut report, &mut out)?;
     }
     std::fs::write(&arguments.output, report.json())?;
-    writeln!(out, "{} of {} targets are met.", report.met, report.judged)?;
+    report.summary(&mut out)?;
     writeln!(out, "The figures are in {}.", arguments.output.display())?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::load::{Load, connect};
+use crate::load::{Load, connect_all};
 use crate::process::resident_bytes;
 use crate::report::Report;
 use crate::servers::{Kind, Server};
@@ -47,7 +47,7 @@ fn measure(directory: &Path, kind: Kind, znodes: usize) -> anyhow::Result<Taken>
     starts.sort_by(f64::total_cmp);
     std::thread::sleep(SETTLE);
     let idle_bytes = resident_bytes(server.pid())? as f64;
-    let held: Vec<_> = (0..IDLE).map(|_| connect(server.address)).collect::<Result<_, _>>()?;
+    let held = connect_all(&[server.address], IDLE)?;
     std::thread::sleep(SETTLE);
     let connections_bytes = resident_bytes(server.pid())? as f64;
     drop(held);

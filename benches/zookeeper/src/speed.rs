@@ -21,10 +21,12 @@ pub(crate) struct Plan {
     pub(crate) connections: Vec<usize>,
     /// Requests outstanding on each.
     pub(crate) outstanding: Vec<usize>,
-    /// How long each cell is measured.
+    /// How long each round of a cell is measured.
     pub(crate) measured: Duration,
-    /// How long each cell runs before.
+    /// How long each round runs before.
     pub(crate) warm: Duration,
+    /// Rounds of a cell.
+    pub(crate) rounds: u32,
     /// How long a server is under load before the first cell: a JVM compiles meanwhile.
     pub(crate) warm_up: Duration,
     /// Whether Apache's server is there to compare with.
@@ -116,15 +118,19 @@ pub(crate) fn run(
                     apache: None,
                     limit: None,
                 };
-                for group in &groups {
+                for group in (0..plan.rounds).flat_map(|_| &groups) {
                     let found =
                         group.measure(plan, *mix, *connections, *outstanding, run).with_context(
                             || format!("{count} {}: {}", group.kind.name(), mix.name()),
                         )?;
-                    match group.kind {
-                        Kind::Ours => cell.ours = Some(found),
-                        Kind::Apache => cell.apache = Some(found),
-                        Kind::Limit => cell.limit = Some(found),
+                    let place = match group.kind {
+                        Kind::Ours => &mut cell.ours,
+                        Kind::Apache => &mut cell.apache,
+                        Kind::Limit => &mut cell.limit,
+                    };
+                    match place {
+                        Some(before) => before.add(&found)?,
+                        None => *place = Some(found),
                     }
                 }
                 report.cell(&cell, out)?;
