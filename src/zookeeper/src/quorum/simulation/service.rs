@@ -154,36 +154,37 @@ impl Simulation {
     fn effects(&mut self, id: i64, effects: Vec<Effect>) {
         let node = self.nodes.get_mut(&id).unwrap();
         let leads = node.leads();
-        let mut others = Vec::new();
         for effect in effects {
-            let Effect::Append(entry) = effect else {
-                others.push(effect);
-                continue;
-            };
-            assert!(leads, "0x{:x} without leading", entry.zxid);
-            if matches!(entry.txn, Txn::CloseSession { .. }) {
-                self.checks.model.doomed.insert(entry.session);
-            }
-            let proposal = Proposal { zxid: entry.zxid, data: entry.encode().into() };
-            self.checks.begun(self.sequence, &proposal);
-            self.sequence += 1;
-            node.service.as_mut().unwrap().proposed = entry.zxid;
-            node.tree.push(proposal.clone());
-            node.member.as_mut().unwrap().propose(proposal);
-        }
-        for effect in others {
-            let service = self.nodes.get_mut(&id).unwrap().service.as_mut().unwrap();
-            if leads && service.proposed > service.committed {
-                service.held.push_back((service.proposed, Held::Effect(effect)));
-            } else {
-                self.perform(id, effect);
+            let node = self.nodes.get_mut(&id).unwrap();
+            let Some(service) = &mut node.service else { return };
+            match effect {
+                Effect::Append(entry) => {
+                    assert!(leads, "0x{:x} without leading", entry.zxid);
+                    if matches!(entry.txn, Txn::CloseSession { .. }) {
+                        self.checks.model.doomed.insert(entry.session);
+                    }
+                    let proposal = Proposal { zxid: entry.zxid, data: entry.encode().into() };
+                    self.checks.begun(self.sequence, &proposal);
+                    self.sequence += 1;
+                    service.proposed = entry.zxid;
+                    node.tree.push(proposal.clone());
+                    node.member.as_mut().unwrap().propose(proposal);
+                }
+                Effect::Send(..) | Effect::Close(_)
+                    if leads && service.proposed > service.committed =>
+                {
+                    service.held.push_back((service.proposed, Held::Effect(effect)));
+                }
+                other => self.perform(id, other),
             }
         }
     }
 
     fn perform(&mut self, id: i64, effect: Effect) {
         match effect {
-            Effect::Send(to, frame) => self.tell(id, to.0, Some(frame)),
+            Effect::Send(to, frame) | Effect::SendAtOnce(to, frame) => {
+                self.tell(id, to.0, Some(frame));
+            }
             Effect::Close(to) => self.tell(id, to.0, None),
             Effect::Append(_) => {}
         }
@@ -193,6 +194,7 @@ impl Simulation {
     pub(super) fn release(&mut self, id: i64, zxid: i64) {
         let Some(service) = &mut self.nodes.get_mut(&id).unwrap().service else { return };
         service.committed = zxid;
+        service.core.settle(zxid);
         service.wants_quiet &= service.proposed > zxid;
         let count = service.held.iter().take_while(|(needed, _)| *needed <= zxid).count();
         for (_, held) in service.held.drain(..count).collect::<Vec<_>>() {
