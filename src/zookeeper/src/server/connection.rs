@@ -304,17 +304,8 @@ async fn read(
     let deadline = tokio::time::Instant::now() + config.first_frame;
     let mut is_first = true;
     let mut buffer = BytesMut::from(&first[..]);
+    let mut began = Instant::now();
     loop {
-        let received = if is_first {
-            let read = receive(&mut reader, &mut buffer);
-            sessionless(tokio::time::timeout_at(deadline, read).await, gate)?
-        } else {
-            receive(&mut reader, &mut buffer).await?
-        };
-        if received == 0 {
-            return Ok(());
-        }
-        let began = Instant::now();
         while let Some(header) = buffer.first_chunk::<4>() {
             let length = u32::from_be_bytes(*header) as usize;
             if length > config.frame_max {
@@ -348,5 +339,15 @@ async fn read(
             // Requests hold what they came in; nothing is held for those to come.
             buffer = BytesMut::new();
         }
+        let received = if is_first {
+            let read = receive(&mut reader, &mut buffer);
+            sessionless(tokio::time::timeout_at(deadline, read).await, gate)?
+        } else {
+            receive(&mut reader, &mut buffer).await?
+        };
+        if received == 0 {
+            return Ok(());
+        }
+        began = Instant::now();
     }
 }
