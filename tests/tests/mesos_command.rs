@@ -51,7 +51,9 @@ impl Console {
     }
 
     fn start_app(&self) -> String {
-        let app = json!({"id": "/talk", "cpus": 0.1, "mem": 32, "cmd": "echo first; echo second; echo third; exec sleep 3600"});
+        // It does not end at once when it is told to.
+        let command = "trap '' TERM; echo first; echo second; echo third; exec sleep 3600";
+        let app = json!({"id": "/talk", "cpus": 0.1, "mem": 32, "cmd": command});
         let created = http::post(&self.cluster.marathon_url("/v2/apps"), &app).expect("an answer");
         assert_eq!(created.status, 201, "{}", created.body);
         wait::until("a running task", LIMIT, || {

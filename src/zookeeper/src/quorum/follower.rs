@@ -304,13 +304,14 @@ impl Follower {
     }
 
     fn commit(&mut self, zxid: i64) {
-        match self.pending.pop_front() {
-            Some(proposal) if proposal.zxid == zxid => {
+        match self.pending.pop_front_if(|proposal| proposal.zxid == zxid) {
+            Some(proposal) => {
                 self.delivered = zxid;
                 self.outputs.push(Output::Deliver(proposal));
             }
-            other => {
-                let head = other.map_or(-1, |proposal| proposal.zxid);
+            // It stays: it is in the log, so the tree will be given it when the leader is given up.
+            None => {
+                let head = self.pending.front().map_or(-1, |proposal| proposal.zxid);
                 self.give_up(format!("commit 0x{zxid:x}, but 0x{head:x} is next"));
             }
         }
@@ -351,5 +352,32 @@ impl Follower {
         if now_ms - since > limit && !self.gave_up {
             self.give_up(format!("server {}, the leader, is silent for too long", self.leader));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jute::txn::{Entry, Txn};
+
+    use super::*;
+    use crate::quorum::zab::Tuning;
+
+    #[test]
+    fn what_is_in_the_log_stays_for_the_tree_when_a_commit_is_of_another() {
+        let limits = Limits { tick_ms: 100, init_ms: 1000, sync_ms: 500, tuning: Tuning::DEFAULT };
+        let three = Configuration::for_tests(3, 0).at_version(1);
+        let members = Membership::new(2, three, None, true);
+        let mut follower = Follower::new(&members, limits, Epochs::default(), 1, 0, 0);
+        for zxid in [1, 2, 3] {
+            let txn = Txn::Error { code: -101 };
+            let entry = Entry { session: 1, cxid: 1, zxid, time: 0, txn, digest: None };
+            follower.proposal(zxid, entry.encode());
+        }
+        follower.commit(1);
+        assert!(!follower.gave_up);
+        follower.commit(3);
+        assert!(follower.gave_up);
+        let kept: Vec<i64> = follower.take_pending().iter().map(|kept| kept.zxid).collect();
+        assert_eq!(kept, [2, 3]);
     }
 }
