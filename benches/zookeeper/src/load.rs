@@ -109,16 +109,23 @@ pub(crate) struct Load {
     run: usize,
 }
 
-/// A session: the connection, in blocking mode.
-pub(crate) fn connect(server: SocketAddr) -> anyhow::Result<std::net::TcpStream> {
-    opened(asked(server)?, server)
+/// How long a server that serves may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A session, if the server gives one in so short a time: Apache's takes connections before it serves, and never answers
+/// some of those.
+pub(crate) fn connect(
+    server: SocketAddr,
+    patience: Duration,
+) -> anyhow::Result<std::net::TcpStream> {
+    opened(asked(server, patience)?, server)
 }
 
-/// A connection that has asked for a session.
-fn asked(server: SocketAddr) -> anyhow::Result<std::net::TcpStream> {
+/// A connection that has asked for a session, in blocking mode.
+fn asked(server: SocketAddr, patience: Duration) -> anyhow::Result<std::net::TcpStream> {
     let mut stream = std::net::TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(&wire::connect(SESSION_MS))?;
     Ok(stream)
 }
@@ -147,7 +154,7 @@ pub(crate) fn connect_all(
     for numbers in numbers.chunks(AT_ONCE) {
         let servers = numbers.iter().map(|number| servers[number % servers.len()]);
         let asked: Vec<_> = servers
-            .map(|server| asked(server).map(|stream| (stream, server)))
+            .map(|server| asked(server, PATIENCE).map(|stream| (stream, server)))
             .collect::<Result<_, _>>()?;
         for (stream, server) in asked {
             all.push(opened(stream, server)?);
@@ -155,6 +162,7 @@ pub(crate) fn connect_all(
     }
     Ok(all)
 }
+
 impl Load {
     /// Opens sessions, one server after the other. `run` names the znodes that are made.
     pub(crate) fn open(

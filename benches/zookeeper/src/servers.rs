@@ -13,6 +13,8 @@ use crate::load::connect;
 use crate::process::free_ports;
 
 const START: Duration = Duration::from_secs(60);
+/// How long one that may not serve yet is given for an answer.
+const PROBE: Duration = Duration::from_millis(100);
 
 /// Whose server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ impl Server {
     pub(crate) fn wait(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
         loop {
-            if connect(self.address).is_ok() {
+            if connect(self.address, PROBE).is_ok() {
                 return Ok(());
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
