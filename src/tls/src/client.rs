@@ -3,12 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore};
 
 use crate::Tls;
+use crate::signatures::checks_signatures;
 use crate::verifier::Verifier;
 
 /// Where an API is: `https` where TLS is on, as the originals' libraries have it.
@@ -31,7 +32,7 @@ pub fn builder(tls: Option<&Tls>) -> reqwest::ClientBuilder {
 /// The beginning of a client that takes any certificate: for probes, which ask whether somebody answers, not who.
 pub fn unchecked() -> reqwest::ClientBuilder {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new(None, Arc::default(), &provider);
+    let verifier = Verifier::new(None, Arc::default(), provider.clone());
     #[expect(clippy::disallowed_methods, reason = "this is where clients begin")]
     let builder = reqwest::Client::builder();
     builder.tls_backend_preconfigured(config(provider, Arc::new(verifier)))
@@ -84,25 +85,5 @@ impl ServerCertVerifier for System {
         roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.roots()?.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.roots()?.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    checks_signatures!();
 }

@@ -13,6 +13,7 @@ pub mod client;
 mod names;
 mod offered;
 mod settings;
+mod signatures;
 mod stream;
 mod trust;
 mod verifier;
@@ -151,7 +152,7 @@ impl Tls {
             }
         };
         let trust = trust.filter(|_| settings.verify_server_cert);
-        let verifier = Verifier::new(trust, settings.clone(), &provider);
+        let verifier = Verifier::new(trust, settings.clone(), provider.clone());
         let client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(setup)?

@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{CertificateError, DistinguishedName, Error, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{ASN1Time, FromDer as _};
+
+use crate::signatures::checks_signatures;
 
 /// What is trusted.
 #[derive(Debug)]
@@ -22,7 +21,6 @@ pub struct Trust {
     trusted: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
-    algorithms: WebPkiSupportedAlgorithms,
     is_client_needed: bool,
     provider: Arc<CryptoProvider>,
 }
@@ -56,9 +54,8 @@ impl Trust {
             .allow_unauthenticated()
             .build()
             .map_err(|error| error.to_string())?;
-        let algorithms = provider.signature_verification_algorithms;
         let provider = provider.clone();
-        Ok(Self { trusted, roots, clients, algorithms, is_client_needed, provider })
+        Ok(Self { trusted, roots, clients, is_client_needed, provider })
     }
 
     /// Whether a chain is still good when these lists of revoked certificates are heeded. There must be one at least.
@@ -143,33 +140,13 @@ impl ServerCertVerifier for Trust {
                 &self.roots,
                 intermediates,
                 now,
-                self.algorithms.all,
+                self.provider.signature_verification_algorithms.all,
             )?;
         }
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    checks_signatures!();
 }
 
 impl ClientCertVerifier for Trust {
@@ -193,25 +170,5 @@ impl ClientCertVerifier for Trust {
         self.clients.verify_client_cert(end_entity, intermediates, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.clients.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.clients.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.clients.supported_verify_schemes()
-    }
+    checks_signatures!();
 }

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::Error;
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::signatures::checks_signatures;
 use crate::{Names, Scheme, Settings, Trust};
 
 /// Judges servers.
@@ -16,16 +17,16 @@ use crate::{Names, Scheme, Settings, Trust};
 pub(crate) struct Verifier {
     trust: Option<Arc<Trust>>,
     settings: Arc<Settings>,
-    algorithms: WebPkiSupportedAlgorithms,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
     pub(crate) fn new(
         trust: Option<Arc<Trust>>,
         settings: Arc<Settings>,
-        provider: &CryptoProvider,
+        provider: Arc<CryptoProvider>,
     ) -> Self {
-        Self { trust, settings, algorithms: provider.signature_verification_algorithms }
+        Self { trust, settings, provider }
     }
 
     fn check(&self, certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), String> {
@@ -122,27 +123,7 @@ impl ServerCertVerifier for Verifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    checks_signatures!();
 }
 
 #[cfg(test)]
