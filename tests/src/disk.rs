@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
+use nix::sys::statvfs::statvfs;
 
 /// A tmpfs of its own; unmounted when dropped.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ impl SmallDisk {
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{}: {error}", self.0.display());
+    }
+
+    /// Whether less than half of it is left.
+    ///
+    /// # Panics
+    /// When it can't be asked.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        let disk = statvfs(&self.0).expect("a mounted disk");
+        disk.blocks_free() < disk.blocks() / 2
     }
 
     /// Removes what [`SmallDisk::fill`] wrote.

@@ -333,6 +333,7 @@ fn break_things(
     let count = ensemble.clients.len();
     let mut told = Vec::new();
     while Instant::now() < deadline {
+        ensemble.purge();
         let began = world.began.elapsed();
         let leader = (0..count).find(|index| ensemble.mode(*index).as_deref() == Ok("leader"));
         let any = random.random_range(0..count);
@@ -391,6 +392,7 @@ fn break_things(
         if random.random_bool(0.7) {
             let before = world.acknowledged.load(Ordering::Relaxed);
             wait::until("writes after a fault", RECOVERY_LIMIT, || {
+                ensemble.purge();
                 let now = world.acknowledged.load(Ordering::Relaxed);
                 if now > before + 50 { Ok(()) } else { Err(format!("{told:#?}")) }
             });

@@ -225,7 +225,9 @@ impl Config {
             words: words(&values),
             snap_count: values.number("snapCount", 100_000u64)?.max(2),
             frame_max: frame_max(&values)?,
-            snap_retain_count: values.limit("autopurge.snapRetainCount", 3)?.max(3),
+            snap_retain_count: values
+                .limit("autopurge.snapRetainCount", 3)?
+                .max(crate::disk::purge::RETAIN_MIN),
             purge_interval_hours: values.limit("autopurge.purgeInterval", 0)? as u64,
             extended_types: values.boolean("extendedTypesEnabled")?,
             container_check_ms: values.number("znode.container.checkIntervalMs", 60_000)?,

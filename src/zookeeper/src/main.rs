@@ -21,7 +21,8 @@ use zookeeper::{Config, Server};
 /// Reads the original's zoo.cfg, and -Dzookeeper.KEY=VALUE flags of SERVER_JVMFLAGS and JVMFLAGS, from its environment
 /// and from /etc/default/zookeeper, /etc/sysconfig/zookeeper and java.env or zookeeper-env.sh beside zoo.cfg.
 /// The log goes to standard error; RUST_LOG says how much of it: error, warn, info, debug.
-/// Tools for the files of a data directory: zookeeper-server log --help, zookeeper-server snapshot --help.
+/// Tools for the files of a data directory: zookeeper-server log --help, zookeeper-server snapshot --help, zookeeper-server purge
+/// --help.
 #[derive(Debug, Parser)]
 #[command(name = "zookeeper-server", version = zookeeper::words::VERSION)]
 struct Arguments {

@@ -1,9 +1,11 @@
-//! Tools for the files of a data directory: `zookeeper-server log …` and `zookeeper-server snapshot …`.
+//! Tools for the files of a data directory: `zookeeper-server log …`, `… snapshot …` and `… purge …`.
 //!
 //! What is printed has the form of the original's tools (`TxnLogToolkit`, `SnapshotFormatter`,
-//! `SnapshotRecursiveSummary`, `SnapshotComparer`), or is JSON. They read files of a running server too, and change none.
+//! `SnapshotRecursiveSummary`, `SnapshotComparer`, `PurgeTxnLog`), or is JSON. They work on files of a running server too; only
+//! `purge` removes any.
 
 mod log;
+mod purge;
 mod restore;
 mod snapshot;
 mod text;
@@ -32,6 +34,19 @@ enum Tool {
     /// Snapshots.
     #[command(subcommand)]
     Snapshot(SnapshotTool),
+    /// Removes snapshots and logs that are not needed any more; the server may run.
+    Purge {
+        /// The data directory of the logs (dataLogDir, or dataDir), as zoo.cfg has it or with version-2.
+        logs: PathBuf,
+        /// That of the snapshots (dataDir), if it is another one.
+        snapshots: Option<PathBuf>,
+        /// Snapshots to keep, with the logs that they need to go on from.
+        #[arg(long, short = 'n', value_name = "COUNT", value_parser = purge::retained, default_value = "3")]
+        count: usize,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -192,7 +207,7 @@ pub enum ToolError {
 
 /// Whether a first argument names a tool, not a configuration file.
 pub fn is_tool(argument: &std::ffi::OsStr) -> bool {
-    argument == "log" || argument == "snapshot"
+    ["log", "snapshot", "purge"].iter().any(|tool| argument == *tool)
 }
 
 /// A zxid as people write it: hexadecimal with `0x`, else decimal.
@@ -209,6 +224,9 @@ impl Cli {
     /// When a file can't be read or made, or is not what it should be.
     pub fn run(self, out: &mut dyn Write) -> Result<(), ToolError> {
         match self.tool {
+            Tool::Purge { logs, snapshots, count, json } => {
+                purge::run(out, &logs, snapshots.as_ref().unwrap_or(&logs), count, json)
+            }
             Tool::Log(tool) => match tool {
                 LogTool::Print { files, json } => {
                     files.iter().try_for_each(|file| log::print(out, file, json))

@@ -12,10 +12,10 @@ use super::Kind;
 use super::proxies::Proxies;
 use crate::cluster::four_letter_word;
 use crate::disk::SmallDisk;
-use crate::{Daemon, ports, wait};
+use crate::{Daemon, ports, programs, wait};
 
-/// Size of a member's own disk, in MiB: enough for a run of some minutes.
-const DISK: usize = 48;
+/// Size of a member's own disk, in MiB: [`Ensemble::purge`] must come round before half of it is written.
+const DISK: usize = 96;
 /// How long an ensemble may take to agree on a leader.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -92,6 +92,17 @@ impl Ensemble {
     #[must_use]
     pub fn disk(&self, index: usize) -> Option<&SmallDisk> {
         self.disks.get(index).filter(|_| self.kinds[index] == Kind::Ours)
+    }
+
+    /// What an operator's timer does: old snapshots and logs leave disks that become full.
+    ///
+    /// # Panics
+    /// When the tool fails.
+    pub fn purge(&self) {
+        for (index, _) in self.disks.iter().enumerate().filter(|(_, disk)| disk.is_half_full()) {
+            let mut tool = Command::new(programs::binary("zookeeper-server"));
+            programs::run(tool.arg("purge").arg(self.data(index))).expect("a purge");
+        }
     }
 
     /// Starts a member that does not run.

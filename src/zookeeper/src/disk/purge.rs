@@ -1,29 +1,57 @@
 //! Removing snapshots and logs that are not needed any more (`PurgeTxnLog`).
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use super::{DiskError, at, numbered, snapshot};
 
-/// Keeps the newest snapshots and what is needed to go on from the oldest of them. How many files went.
+/// Fewer snapshots are never kept: what was written last may turn out to be damaged.
+pub const RETAIN_MIN: usize = 3;
+
+/// Keeps the newest whole snapshots and what is needed to go on from the oldest of them. The files that went, as they go, are
+/// told to `gone`.
+///
+/// A snapshot that its writer did not finish (the original writes them under their own names) does not count as one to keep.
 ///
 /// # Errors
 /// When a directory can't be read, or a file not be removed; the others are kept then.
-pub fn purge(snapshots: &Path, logs: &Path, retain: usize) -> Result<usize, DiskError> {
+pub fn purge(
+    snapshots: &Path,
+    logs: &Path,
+    retain: usize,
+    mut gone: impl FnMut(&Path),
+) -> Result<(), DiskError> {
+    for path in old(snapshots, logs, retain)? {
+        match std::fs::remove_file(&path) {
+            Ok(()) => gone(&path),
+            // Someone else purges too.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(at("remove", &path)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The files that are not needed any more.
+fn old(snapshots: &Path, logs: &Path, retain: usize) -> Result<Vec<PathBuf>, DiskError> {
     let found = snapshot::list(snapshots)?;
-    let mut kept: Vec<i64> = found.iter().map(|one| one.zxid).collect();
-    kept.dedup();
-    let Some(oldest) = kept.len().checked_sub(retain).and_then(|index| kept.get(index)) else {
-        return Ok(0);
+    let mut whole = Vec::new();
+    for one in found.iter().rev() {
+        if whole.last() != Some(&one.zxid) && one.looks_whole()? {
+            whole.push(one.zxid);
+        }
+        if whole.len() == retain {
+            break;
+        }
+    }
+    let Some(oldest) = whole.last().filter(|_| whole.len() == retain) else {
+        return Ok(Vec::new());
     };
     let files = numbered(logs, "log")?;
     let needed = files.iter().rposition(|(first, _)| *first <= oldest + 1).unwrap_or(0);
-    let old = found.iter().filter(|one| one.zxid < *oldest).map(|one| &one.path);
-    let mut gone = 0;
-    for path in old.chain(files[..needed].iter().map(|(_, path)| path)) {
-        std::fs::remove_file(path).map_err(at("remove", path))?;
-        gone += 1;
-    }
-    Ok(gone)
+    let snapshots = found.iter().filter(|one| one.zxid < *oldest).map(|one| one.path.clone());
+    let logs = files[..needed].iter().map(|(_, path)| path.clone());
+    Ok(snapshots.chain(logs).collect())
 }
 
 #[cfg(test)]
@@ -48,11 +76,20 @@ mod tests {
             "log.30",
             "myid",
         ] {
-            std::fs::write(path.join(name), "").unwrap();
+            std::fs::write(path.join(name), b"\0\0\0\x01/").unwrap();
         }
-        assert_eq!(purge(path, path, 4).unwrap(), 0);
-        assert_eq!(purge(path, path, 3).unwrap(), 2);
-        assert_eq!(purge(path, path, 2).unwrap(), 2);
+        let purge = |retain| {
+            let mut count = 0;
+            purge(path, path, retain, |_| count += 1).unwrap();
+            count
+        };
+        assert_eq!(purge(5), 0);
+        assert_eq!(purge(4), 0);
+        assert_eq!(purge(3), 2);
+        // The original was killed while it wrote it.
+        std::fs::write(path.join("snapshot.21"), b"\0\0\0").unwrap();
+        assert_eq!(purge(3), 0);
+        assert_eq!(purge(2), 2);
         let mut left: Vec<String> = std::fs::read_dir(path)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -66,6 +103,7 @@ mod tests {
                 "log.b",
                 "myid",
                 "snapshot.20.snappy",
+                "snapshot.21",
                 "snapshot.9",
                 "snapshot.9.gz",
                 "snapshot.x"

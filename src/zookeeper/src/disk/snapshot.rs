@@ -9,7 +9,8 @@ pub mod decode;
 pub mod encode;
 pub mod file;
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::compression::Compression;
@@ -26,6 +27,8 @@ const VERSION: i32 = 2;
 const DIGEST_VERSION: i32 = 2;
 /// The last word of a tree on the wire.
 pub const STREAM_END: &str = "BenWasHere";
+/// The last bytes of a file: behind each checksum, `/` as a string.
+const END: [u8; 5] = [0, 0, 0, 1, b'/'];
 /// The id that stands for everybody everything.
 const OPEN: i64 = -1;
 
@@ -38,6 +41,30 @@ pub struct Found {
     pub compression: Compression,
     /// The file.
     pub path: PathBuf,
+}
+
+impl Found {
+    /// Whether its writer came to its end, as far as the last bytes tell (`SnapStream.isValidSnapshot`). Packed ones are
+    /// taken for whole.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn looks_whole(&self) -> Result<bool, DiskError> {
+        if self.compression != Compression::None {
+            return Ok(true);
+        }
+        let last = || {
+            let mut file = File::open(&self.path)?;
+            if file.metadata()?.len() < END.len() as u64 {
+                return Ok(false);
+            }
+            let mut last = END;
+            file.seek(SeekFrom::End(-(END.len() as i64)))?;
+            file.read_exact(&mut last)?;
+            Ok(last == END)
+        };
+        last().map_err(at("read", &self.path))
+    }
 }
 
 /// The zxid and the packing that a snapshot's name says, if it is one.

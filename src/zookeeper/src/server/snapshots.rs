@@ -190,10 +190,13 @@ impl Actor {
             return;
         }
         self.taking.purged = Some(Instant::now());
-        match purge::purge(&self.snapshots, &self.logs, self.config.snap_retain_count) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!("{count} old snapshots and logs were purged"),
-            Err(error) => tracing::warn!("not purged: {error}"),
+        let (retain, mut count) = (self.config.snap_retain_count, 0);
+        let purged = purge::purge(&self.snapshots, &self.logs, retain, |_| count += 1);
+        if count > 0 {
+            tracing::info!("{count} old snapshots and logs were purged");
+        }
+        if let Err(error) = purged {
+            tracing::warn!("not all was purged: {error}");
         }
     }
 }

@@ -209,3 +209,31 @@ fn snapshots_are_packed_verified_and_restored() {
             .contains("is not named as a snapshot")
     );
 }
+
+#[test]
+fn what_is_not_needed_is_removed_and_told() {
+    let directory = TempDir::new().unwrap();
+    let files = directory.path().join("version-2");
+    fs::create_dir(&files).unwrap();
+    for zxid in 1..=5 {
+        let state = State { zxid, ..State::default() };
+        save(&files, &state, Compression::None, Trailer { digest: None, last_zxid: None }).unwrap();
+        fs::write(files.join(format!("log.{zxid}")), "").unwrap();
+    }
+    let data = directory.path().to_str().unwrap();
+    assert!(run(&["purge", data, "-n", "2"]).unwrap_err().contains("at least 3 are kept"));
+    let printed = run(&["purge", data, "-n", "4"]).unwrap();
+    assert_eq!(
+        printed,
+        format!(
+            "Removing file: {0}/snapshot.1\nRemoving file: {0}/log.1\nRemoving file: {0}/log.2\n",
+            files.display()
+        )
+    );
+    let printed = run(&["purge", files.to_str().unwrap(), data, "--json"]).unwrap();
+    let lines: Vec<serde_json::Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["removed"], files.join("snapshot.2").to_str().unwrap());
+    assert_eq!(lines.len(), 2);
+    assert_eq!(fs::read_dir(&files).unwrap().count(), 5);
+}
