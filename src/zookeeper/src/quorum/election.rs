@@ -166,8 +166,12 @@ impl Election {
         let Notification { state, vote, round } = notification.clone();
         let is_voter = |id| self.members.current().is_voter(id) || self.is_proposed_voter(id);
         if !is_voter(from) {
-            // An observer, or one that wants to join, asks who leads.
-            self.outgoing.push((from, self.notification()));
+            // An observer, or one that wants to join, asks who leads. The original answers whatever comes; two that have
+            // no vote in each other's eyes then answer each other for ever.
+            let knows = self.state != State::Looking || is_voter(self.members.id);
+            if state == State::Looking && knows {
+                self.outgoing.push((from, self.notification()));
+            }
             return None;
         }
         if !is_voter(vote.leader) {
@@ -319,6 +323,48 @@ mod tests {
         assert_eq!(run(&mut three, |from, to| from == 3 || to == 3), [Some(2), Some(2), None]);
         three[2].start(0, 9, 0);
         assert_eq!(run(&mut three, |_, _| false), [None, None, Some(2)]);
+    }
+
+    /// How many notifications two members say to each other, once the first has said what it has to say.
+    fn said(first: &mut Election, second: &mut Election) -> usize {
+        let (mut count, mut next) = (0, first.notification());
+        let mut pair = [second, first];
+        for turn in 0..100 {
+            let (at, from) = (turn % 2, pair[(turn + 1) % 2].members.id);
+            pair[at].notification_from(0, from, next);
+            let mut answers = pair[at].take_outgoing().into_iter();
+            let Some((_, answer)) = answers.rfind(|(to, _)| *to == from) else { break };
+            (count, next) = (count + 1, answer);
+        }
+        count
+    }
+
+    #[test]
+    fn those_without_a_vote_are_answered_once_if_they_ask_those_who_know() {
+        let member = |id: i64, leader: Option<i64>| {
+            let members = Membership::new(id, Configuration::for_tests(3, 0), None, false);
+            let mut election = Election::new(members, Tuning::DEFAULT);
+            election.start(0, 0, 0);
+            if let Some(leader) = leader {
+                election.accept(Vote { leader, zxid: 0, epoch: 0 });
+            }
+            election.take_outgoing();
+            election
+        };
+        for ((id, other), (leader, others), count) in [
+            // Two that were members once.
+            ((4, 5), (None, None), 0),
+            ((4, 5), (Some(3), Some(3)), 0),
+            ((4, 5), (None, Some(3)), 1),
+            ((4, 5), (Some(3), None), 0),
+            // It takes over the vote that it is told of, and says so.
+            ((4, 1), (None, None), 3),
+            ((4, 1), (None, Some(3)), 1),
+            ((4, 1), (Some(3), None), 0),
+        ] {
+            let (mut first, mut second) = (member(id, leader), member(other, others));
+            assert_eq!(said(&mut first, &mut second), count, "{id} {leader:?}, {other} {others:?}");
+        }
     }
 
     proptest! {
