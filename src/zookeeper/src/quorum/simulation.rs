@@ -336,13 +336,18 @@ impl Simulation {
                 let node = self.nodes.get_mut(&id).unwrap();
                 node.log.retain(|proposal| proposal.zxid <= zxid);
                 node.tree = node.log.clone();
+                let is_kept = node.committed <= node.tree.len();
+                assert!(is_kept, "server {id} cuts off what it took for committed");
                 node.restore_service();
             }
             Output::Deliver(proposal) => {
                 node.tree.push(proposal.clone());
-                let end = node.tree.len();
-                self.check(id, end);
-                self.nodes.get_mut(&id).unwrap().deliver(&proposal);
+                node.deliver(&proposal);
+                // What comes before is committed with the epoch, if that is.
+                if node.member.as_ref().is_some_and(Member::serves) {
+                    let end = node.tree.len();
+                    self.check(id, end);
+                }
             }
             Output::Commit(zxid) => {
                 let end = node.tree.partition_point(|proposal| proposal.zxid <= zxid);
@@ -579,6 +584,7 @@ impl Simulation {
         self.clients.iter().all(Client::is_idle)
             && self.nodes.values().all(|node| {
                 node.member.as_ref().is_some_and(Member::serves)
+                    && node.paused_ms <= self.now_ms
                     && node.committed == node.tree.len()
             })
             && trees.len() == 1

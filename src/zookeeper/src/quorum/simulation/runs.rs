@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Simulation;
 use super::clients::TIMEOUT_MS;
+use super::{LIMITS, Simulation};
 
 /// How many clients a simulation has that has any.
 const CLIENTS: usize = 4;
@@ -34,6 +34,12 @@ fn run(seed: u64, clients: usize) -> Simulation {
     simulation.blocked.clear();
     settle(&mut simulation);
     if clients > 0 {
+        // The leader may still have to hear of clients whose server did nothing for long.
+        let end_ms = simulation.now_ms + 4 * LIMITS.tick_ms;
+        while simulation.now_ms < end_ms {
+            simulation.step();
+        }
+        settle(&mut simulation);
         simulation.silence_some();
         let end_ms = simulation.now_ms + 3 * TIMEOUT_MS;
         while simulation.now_ms < end_ms {
