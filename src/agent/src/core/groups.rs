@@ -1,11 +1,10 @@
 //! Task groups: tasks that live and die together, in nested containers of one default executor (`Slave::runTaskGroup`).
 
 use mesos::internal as m;
+use mesos::v1;
 use mesos::v1::executor::{Event, event};
-use mesos::v1::task_status::Reason;
-use mesos::v1::{self, TaskState};
 
-use super::{Agent, ExecutorState, Now, Verdict};
+use super::{Agent, ExecutorState, Now};
 
 impl Agent {
     pub(super) fn run_task_group(&mut self, now: Now, message: m::RunTaskGroupMessage) {
@@ -49,25 +48,8 @@ impl Agent {
             return;
         }
         let state = self.executor_mut(&framework_id, &executor_id).map(|executor| executor.state);
-        let dropped = |reason, message: &str| Verdict {
-            state: TaskState::TaskDropped,
-            reason,
-            message: message.to_owned(),
-        };
-        let refusal = match state {
-            _ if self.draining.is_some() => Some(dropped(
-                Reason::AgentDraining,
-                "Task was received while agent was already draining",
-            )),
-            None if message.launch_executor == Some(false) => Some(dropped(
-                Reason::ExecutorTerminated,
-                "No executor is expected to launch and there is no executor running",
-            )),
-            Some(ExecutorState::Terminating(_)) => {
-                Some(dropped(Reason::ExecutorTerminated, "Executor is terminating"))
-            }
-            _ => None,
-        };
+        let versions = &message.resource_version_uuids;
+        let refusal = self.reason_to_drop(&tasks, versions, state, message.launch_executor);
         if let Some(refusal) = refusal {
             for id in &ids {
                 self.refuse(now, &message.framework, &framework_id, id, &refusal);

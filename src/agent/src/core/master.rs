@@ -108,7 +108,10 @@ impl Agent {
             info.id = Some(v1::FrameworkId { value: id.clone() });
             frameworks.push(info);
             for executor in framework.executors.values() {
-                executors.push(executor.info.clone());
+                // Of a command's own executor the master knows nothing.
+                if !executor.is_generated {
+                    executors.push(executor.info.clone());
+                }
                 for task in executor.queued.values() {
                     tasks.push(super::tasks::task_of(task, id, v1::TaskState::TaskStaging));
                 }

@@ -1,6 +1,7 @@
 //! Tasks: run, handed over, killed.
 
 use mesos::internal as m;
+use mesos::resources::Resources;
 use mesos::v1::executor::{Event, event};
 use mesos::v1::task_status::Reason;
 use mesos::v1::{self, TaskState};
@@ -75,29 +76,18 @@ impl Agent {
             return;
         }
         let state = self.executor_mut(&framework_id, &executor_id).map(|executor| executor.state);
-        let refusal = match state {
-            _ if self.draining.is_some() => Some(verdict(
-                TaskState::TaskDropped,
-                Reason::AgentDraining,
-                "Task was received while agent was already draining",
-            )),
-            None if message.launch_executor == Some(false) => Some(verdict(
-                TaskState::TaskDropped,
-                Reason::ExecutorTerminated,
-                "No executor is expected to launch and there is no executor running",
-            )),
-            Some(ExecutorState::Terminating(_)) => Some(verdict(
-                TaskState::TaskDropped,
-                Reason::ExecutorTerminated,
-                "Executor is terminating",
-            )),
-            Some(_) if own.is_none() => Some(verdict(
-                TaskState::TaskError,
-                Reason::TaskInvalid,
-                "An executor with this task's id runs already",
-            )),
-            _ => None,
-        };
+        let versions = &message.resource_version_uuids;
+        let refusal = self
+            .reason_to_drop(std::slice::from_ref(&task), versions, state, message.launch_executor)
+            .or_else(|| {
+                (state.is_some() && own.is_none()).then(|| {
+                    verdict(
+                        TaskState::TaskError,
+                        Reason::TaskInvalid,
+                        "An executor with this task's id runs already",
+                    )
+                })
+            });
         if let Some(refusal) = refusal {
             self.refuse(now, &message.framework, &framework_id, &task_id, &refusal);
             if message.launch_executor == Some(true) {
@@ -121,6 +111,52 @@ impl Agent {
                 self.resize(&framework_id, &executor_id);
             }
         }
+    }
+
+    /// Why tasks that come together are not run, if so (`Slave::__run`).
+    pub(super) fn reason_to_drop(
+        &self,
+        tasks: &[v1::TaskInfo],
+        versions: &[m::ResourceVersionUuid],
+        executor: Option<ExecutorState>,
+        launch_executor: Option<bool>,
+    ) -> Option<Verdict> {
+        // Sent before the master heard what this agent told last, on a connection that is older: by then it may have
+        // been answered that the task is not here. A master that sends no versions can't be told from an up-to-date one.
+        let own = self.resource_version.as_bytes();
+        let is_late = versions
+            .iter()
+            .any(|version| version.resource_provider_id.is_none() && version.uuid.value != own);
+        let (reason, message) = match executor {
+            _ if self.draining.is_some() => {
+                (Reason::AgentDraining, "Task was received while agent was already draining")
+            }
+            _ if is_late => (Reason::InvalidOffers, "Task assumes outdated resource state"),
+            _ if !tasks.iter().all(|task| self.has_what_is_kept(&task.resources)) => (
+                Reason::ResourcesUnknown,
+                "The checkpointed resources being used by the task or task group are unknown to the agent",
+            ),
+            None if launch_executor == Some(false) => (
+                Reason::ExecutorTerminated,
+                "No executor is expected to launch and there is no executor running",
+            ),
+            Some(ExecutorState::Terminating(_)) => {
+                (Reason::ExecutorTerminated, "Executor is terminating")
+            }
+            _ => return None,
+        };
+        Some(verdict(TaskState::TaskDropped, reason, message))
+    }
+
+    /// Whether the reservations and volumes among these resources are there.
+    fn has_what_is_kept(&self, resources: &[v1::Resource]) -> bool {
+        let needed = Resources::from_protos(resources).unallocate().checkpointed();
+        let kept = self.total.checkpointed();
+        // As many copies of a shared volume as there are tasks.
+        needed
+            .to_protos()
+            .iter()
+            .all(|one| kept.contains(&Resources::from_protos(std::slice::from_ref(one))))
     }
 
     /// Takes a framework in, or what is new of it.

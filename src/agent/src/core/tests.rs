@@ -448,6 +448,50 @@ fn a_task_that_comes_after_the_master_asked_of_it_counts_as_dropped() {
 }
 
 #[test]
+fn a_task_that_a_master_sent_before_it_heard_from_its_agent_again_is_dropped() {
+    let mut own = Conversation::registered();
+    let version = |own: &Conversation| m::ResourceVersionUuid {
+        uuid: v1::Uuid { value: own.agent.resource_version.as_bytes().to_vec() },
+        resource_provider_id: None,
+    };
+    let late = m::RunTaskMessage { resource_version_uuids: vec![version(&own)], ..run(task("t")) };
+    own.later(76.0);
+    assert_eq!(own.sent::<m::ReregisterSlaveMessage>().len(), 1);
+    own.hear(&late);
+    assert!(own.launched().is_none());
+    own.reregistered();
+    assert_eq!(own.states(), [(TaskState::TaskLost, Some(Reason::InvalidOffers))]);
+    let news = m::RunTaskMessage { resource_version_uuids: vec![version(&own)], ..run(task("u")) };
+    own.hear(&news);
+    assert!(own.launched().is_some());
+}
+
+#[test]
+fn a_task_with_a_volume_that_is_not_there_is_dropped() {
+    let mut own = Conversation::registered();
+    let mut resource = v1::Resource {
+        reservations: vec![v1::resource::ReservationInfo {
+            r#type: Some(v1::resource::reservation_info::Type::Dynamic as i32),
+            role: Some("r".into()),
+            ..Default::default()
+        }],
+        ..mesos::resources::Resources::parse("mem:64", "*").unwrap().to_protos().remove(0)
+    };
+    resource.allocation_info = Some(v1::resource::AllocationInfo { role: Some("r".into()) });
+    own.hear(&run(v1::TaskInfo { resources: vec![resource], ..task("t") }));
+    assert!(own.launched().is_none());
+    assert_eq!(own.states(), [(TaskState::TaskLost, Some(Reason::ResourcesUnknown))]);
+}
+
+#[test]
+fn a_commands_own_executor_is_not_reported() {
+    let (mut own, _) = Conversation::running("t");
+    own.later(76.0);
+    let told = own.sent::<m::ReregisterSlaveMessage>().remove(0);
+    assert_eq!((told.tasks.len(), told.executor_infos.len()), (1, 0));
+}
+
+#[test]
 fn a_task_that_was_lost_with_its_executors_stream_is_dropped() {
     let mut own = Conversation::registered();
     own.hear(&run(task("t")));
