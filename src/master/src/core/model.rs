@@ -188,6 +188,8 @@ pub struct Agent {
     pub tasks: BTreeSet<(String, String)>,
     /// Operations on its resources that are not over, or whose end was not acknowledged.
     pub operations: IndexMap<OperationUuid, v1::Operation>,
+    /// Operations whose end was acknowledged last: what the agent told before it heard so is no news.
+    pub acknowledged: VecDeque<OperationUuid>,
     /// Whether its connection holds.
     pub connected: bool,
     /// What comes of it, if its machine is scheduled for maintenance.

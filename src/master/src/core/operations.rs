@@ -22,6 +22,8 @@ use super::validation::operations::{Author, check};
 /// An agent that was registered again for this long, in seconds, has the frameworks of its operations back, if they
 /// come back.
 const ORPHAN_WAIT_SECONDS: f64 = 20.0;
+/// Acknowledged operations that are remembered of an agent: more than may be on their way at once.
+const ACKNOWLEDGED_MAX: usize = 256;
 
 /// Whether an operation in this state is over.
 pub(super) fn is_over(state: OperationState) -> bool {
@@ -335,10 +337,10 @@ impl Master {
                 });
             }
         }
-        let new: Vec<v1::Operation> = reported
+        let (acknowledged, new): (Vec<v1::Operation>, Vec<v1::Operation>) = reported
             .into_iter()
             .filter(|operation| !agent.operations.contains_key(&operation.uuid.value))
-            .collect();
+            .partition(|operation| agent.acknowledged.contains(&operation.uuid.value));
         // A missing flag means yes, as agents said it before there was one.
         if message.update_oversubscribed_resources.unwrap_or(true) {
             let revocable = Resources::from_protos(&message.oversubscribed_resources).revocable();
@@ -353,6 +355,12 @@ impl Master {
         }
         for operation in new {
             self.add_operation(&id, operation);
+        }
+        for operation in acknowledged {
+            // In case that the acknowledgement did not reach it.
+            if let Some(status_uuid) = operation.latest_status.uuid {
+                self.acknowledge_to_agent(&pid, status_uuid, &operation.uuid.value);
+            }
         }
         if !reconciled.is_empty() {
             let message =
@@ -434,11 +442,22 @@ impl Master {
         if has_id && !is_completed && now.wall - reregistered < ORPHAN_WAIT_SECONDS {
             return; // Its framework may come back and acknowledge.
         }
-        if let Some(status_uuid) = status.uuid {
-            self.acknowledge_to_agent(&pid, status_uuid, &uuid);
-        }
         if is_over {
             self.remove_operation(&agent_id, &uuid);
+        }
+        if let Some(status_uuid) = status.uuid {
+            self.acknowledge_to_agent(&pid, status_uuid, &uuid);
+            if is_over {
+                self.note_acknowledged(&agent_id, uuid);
+            }
+        }
+    }
+
+    fn note_acknowledged(&mut self, agent: &str, uuid: Vec<u8>) {
+        let Some(agent) = self.agents.get_mut(agent) else { return };
+        agent.acknowledged.push_back(uuid);
+        if agent.acknowledged.len() > ACKNOWLEDGED_MAX {
+            agent.acknowledged.pop_front();
         }
     }
 
@@ -481,11 +500,12 @@ impl Master {
             return;
         };
         self.count("master/valid_operation_status_update_acknowledgements");
-        if is_over(state) {
-            self.remove_operation(&id, &uuid);
-        }
         let status_uuid = v1::Uuid { value: acknowledge.uuid.clone() };
         self.acknowledge_to_agent(&pid, status_uuid, &uuid);
+        if is_over(state) {
+            self.remove_operation(&id, &uuid);
+            self.note_acknowledged(&id, uuid);
+        }
     }
 
     /// Tells a framework how its operations stand: those that it names, or all.

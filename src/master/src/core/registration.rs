@@ -139,6 +139,10 @@ impl Master {
             total: total.clone(),
             tasks: BTreeSet::new(),
             operations: before.as_ref().map(|agent| agent.operations.clone()).unwrap_or_default(),
+            acknowledged: before
+                .as_ref()
+                .map(|agent| agent.acknowledged.clone())
+                .unwrap_or_default(),
             connected: true,
             unavailable: before.as_ref().and_then(|agent| agent.unavailable.clone()),
             deactivated: false,
@@ -218,10 +222,14 @@ impl Master {
             .map(|task| (task.framework_id.value.clone(), task.task_id.value.clone()))
             .collect();
         let unknown = self.tasks_unknown_to_agent(now, &id, &reported, was_unreachable);
+        let was_known = self.agents.contains_key(&id);
         for mut task in message.tasks {
             let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
                 continue;
             };
+            if was_known && is_over_since(framework, &task) {
+                continue;
+            }
             framework.unreachable.swap_remove(&task.task_id.value);
             // Agents send the form before Mesos 1.4 where they can.
             task.resources = Resources::from_protos(&task.resources).to_protos();
@@ -468,6 +476,18 @@ impl Master {
         }
         used
     }
+}
+
+/// Whether a task that an agent reports ended, and was acknowledged, after the agent told of it. The master knows all
+/// tasks of an agent that is registered (`Master::reconcileKnownSlave`), but for those that it thought to be lost when
+/// the agent was cut off.
+fn is_over_since(framework: &Framework, task: &v1::Task) -> bool {
+    let id = &task.task_id;
+    if framework.tasks.contains_key(&id.value) || framework.unreachable.contains_key(&id.value) {
+        return false;
+    }
+    let end = framework.completed.iter().rev().find(|known| known.task_id == *id);
+    is_terminal(task.state()) || end.is_some_and(|end| end.state() != v1::TaskState::TaskLost)
 }
 
 /// What an agent has, with the reservations and volumes that it remembers.

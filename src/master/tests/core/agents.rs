@@ -145,3 +145,30 @@ fn an_agent_is_asked_of_tasks_that_it_does_not_report() {
     assert!(reply.reconciliations.is_empty() && test.states().is_empty());
     assert!(test.master.frameworks["M-0000"].tasks.is_empty());
 }
+
+#[test]
+fn what_ended_and_was_acknowledged_since_an_agent_told_of_it_does_not_come_back() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    test.launch(stream, vec![task("t1")]);
+    test.update("t1", TaskState::TaskFinished, 1);
+    test.acknowledge(stream, "t1", 1);
+    let told = |state: TaskState| internal::ReregisterSlaveMessage {
+        slave: v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() },
+        tasks: vec![v1::Task {
+            task_id: v1::TaskId { value: "t1".to_owned() },
+            framework_id: v1::FrameworkId { value: "M-0000".to_owned() },
+            agent_id: id("M-S0"),
+            state: state as i32,
+            resources: resources("cpus:1;mem:128"),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    for state in [TaskState::TaskFinished, TaskState::TaskRunning] {
+        test.message(&agent_pid(), &told(state));
+        assert!(test.master.frameworks["M-0000"].tasks.is_empty(), "{state:?}");
+        assert!(test.master.agents["M-S0"].tasks.is_empty(), "{state:?}");
+    }
+}

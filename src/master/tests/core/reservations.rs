@@ -132,6 +132,28 @@ fn a_framework_reserves_what_it_was_offered_and_hears_of_it_until_it_acknowledge
     let sent = test.sent::<internal::AcknowledgeOperationStatusMessage>(&agent_pid());
     assert_eq!(sent[0].operation_uuid, apply.operation_uuid);
     assert!(test.master.agents["M-S0"].operations.is_empty());
+
+    // What the agent told before the acknowledgement reached it, or because it never did.
+    let status =
+        v1::OperationStatus { uuid: Some(v1::Uuid { value: vec![9; 16] }), ..Default::default() };
+    let operation = v1::Operation {
+        framework_id: apply.framework_id.clone(),
+        info: apply.operation_info.clone(),
+        latest_status: status,
+        uuid: apply.operation_uuid.clone(),
+        ..Default::default()
+    };
+    let told = internal::UpdateSlaveMessage {
+        slave_id: id("M-S0"),
+        update_oversubscribed_resources: Some(false),
+        operations: Some(internal::update_slave_message::Operations {
+            operations: vec![operation],
+        }),
+        ..Default::default()
+    };
+    test.message(&agent_pid(), &told);
+    assert!(test.master.agents["M-S0"].operations.is_empty());
+    assert_eq!(test.sent::<internal::AcknowledgeOperationStatusMessage>(&agent_pid()), sent);
 }
 
 #[test]
