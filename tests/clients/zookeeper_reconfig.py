@@ -11,6 +11,8 @@ reconfig HOST JOINING LEAVING MEMBERS VERSION
 refused HOST JSON       asks for changes, each [JOINING, LEAVING, MEMBERS, VERSION], first as nobody and then as the super
                         user, and prints what each is answered, a line each
 session HOST PATH       prints what a new session may do with znodes below a path, and what the server says of sessions
+move HOST PATH OTHER    makes an ephemeral znode, goes on with the session at another server, and prints what there is
+                        there before and after the session ends
 read-only HOST PATH     prints a znode's text as a read-only client, and what a write is answered
 
 An error is printed by its name.
@@ -90,11 +92,29 @@ def run(command, host, *arguments):
         ask(lambda: connected.create(f"{path}/e", ephemeral=True))
         ask(lambda: connected.create(f"{path}/s-", ephemeral=True, sequence=True))
         ask(lambda: connected.get_children(path) and sorted(connected.get_children(path)))
+        for flags in ({}, {"ephemeral": True}):
+            multi = connected.transaction()
+            multi.create(f"{path}/m1")
+            multi.create(f"{path}/m2", **flags)
+            multi.delete(f"{path}/m1")
+            ask(lambda: [str(result) or type(result).__name__ for result in multi.commit()])
+        ask(lambda: sorted(connected.get_children(path)))
         print(*told(), sep="\n")
         connected.stop()
         again = client(host)
         print(again.get_children(path), again.get(path)[1].cversion)
         again.stop()
+    elif command == "move":
+        path, other = arguments
+        connected = client(host)
+        connected.create(path, ephemeral=True)
+        moved = client(other, client_id=connected.client_id)
+        moved.sync(path)
+        print(moved.exists(path).owner_session_id == connected.client_id[0])
+        print(moved.create(f"{path}-", sequence=True, ephemeral=True) != path)
+        moved.stop()
+        after = client(other)
+        print(after.sync(path) and after.exists(path))
     else:
         connected = client(host, read_only=True)
         print(connected.client_state == KeeperState.CONNECTED_RO)

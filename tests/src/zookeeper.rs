@@ -1,7 +1,8 @@
-//! ZooKeeper servers, ours and Apache's: standalone ones here, [`ensemble`]s with [`proxies`] between their members,
-//! [`secured`] ones, and a [`session`] for tests that must know what each request came to.
+//! ZooKeeper servers, ours and Apache's: standalone ones here, [`ensemble`]s with [`proxies`] between their members, with
+//! roles of their [`members`], [`secured`] ones, and a [`session`] for tests that must know what each request came to.
 
 pub mod ensemble;
+pub mod members;
 pub mod proxies;
 pub mod secured;
 pub mod session;

@@ -1,190 +1,16 @@
 //! Ensembles with observers, weighted votes and servers that come and go, of ours and Apache's servers together; what
 //! is served without a leader, and how a leader goes.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use end_to_end::cluster::four_letter_word;
-use end_to_end::daemon::Daemon;
 use end_to_end::need;
-use end_to_end::programs::{binary, has_original_zookeeper, python, root, run};
-use end_to_end::{ports, wait};
-use tempfile::TempDir;
+use end_to_end::programs::{has_original_zookeeper, python};
+use end_to_end::wait;
+use end_to_end::zookeeper::Kind::{self, Original as Apache, Ours};
+use end_to_end::zookeeper::members::Ensemble;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// `super:admin`.
-const SUPER: &str = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Ours,
-    Apache,
-}
-use Kind::{Apache, Ours};
-
-struct Server {
-    kind: Kind,
-    client: u16,
-    /// What stands behind `server.N=`.
-    line: String,
-    daemon: Option<Daemon>,
-}
-
-/// Servers by id, from 1.
-struct Ensemble {
-    servers: Vec<Server>,
-    ports: std::array::IntoIter<u16, 18>,
-    directory: TempDir,
-}
-
-impl Ensemble {
-    /// An ensemble of servers of these kinds and roles, with more lines in every `zoo.cfg`.
-    fn start(kinds: &[(Kind, &str)], lines: &str) -> Self {
-        let mut ensemble = Self {
-            servers: Vec::new(),
-            ports: ports::free().into_iter(),
-            directory: TempDir::new().expect("a temporary directory"),
-        };
-        for (kind, role) in kinds {
-            ensemble.add(*kind, role);
-        }
-        let members: Vec<usize> = (1..=kinds.len()).collect();
-        for id in &members {
-            ensemble.configure(*id, &members, lines);
-            ensemble.start_server(*id);
-        }
-        ensemble
-    }
-
-    /// One more server, which does not run yet; its id.
-    fn add(&mut self, kind: Kind, role: &str) -> usize {
-        let mut port = || self.ports.next().expect("ports for six servers");
-        let (client, quorum, election) = (port(), port(), port());
-        let line = format!("127.0.0.1:{quorum}:{election}:{role};127.0.0.1:{client}");
-        self.servers.push(Server { kind, client, line, daemon: None });
-        self.servers.len()
-    }
-
-    /// Other ports for a server; its line with them.
-    fn move_ports(&mut self, id: usize) -> String {
-        let [client, quorum, election] =
-            std::array::from_fn(|_| self.ports.next().expect("ports for six servers"));
-        let line = format!("127.0.0.1:{quorum}:{election}:participant;127.0.0.1:{client}");
-        (self.servers[id - 1].client, self.servers[id - 1].line) = (client, line);
-        format!("server.{id}={}", self.line(id))
-    }
-
-    fn configure(&self, id: usize, members: &[usize], lines: &str) {
-        let data = self.path(&format!("data{id}"));
-        std::fs::create_dir(&data).expect("a data directory");
-        std::fs::write(data.join("myid"), id.to_string()).expect("myid");
-        let mut text = format!(
-            "tickTime=500\ninitLimit=20\nsyncLimit=6\ndataDir={}\nadmin.enableServer=false\n4lw.commands.whitelist=*\nDigestAuthenticationProvider.superDigest={SUPER}\n{lines}\n",
-            data.display()
-        );
-        for member in members {
-            writeln!(text, "server.{member}={}", self.line(*member)).expect("text");
-        }
-        std::fs::write(self.config(id), text).expect("zoo.cfg");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn config(&self, id: usize) -> PathBuf {
-        self.path(&format!("{id}.cfg"))
-    }
-
-    fn line(&self, id: usize) -> &str {
-        &self.servers[id - 1].line
-    }
-
-    fn host(&self, id: usize) -> String {
-        format!("127.0.0.1:{}", self.servers[id - 1].client)
-    }
-
-    fn start_server(&mut self, id: usize) {
-        let mut command = match self.servers[id - 1].kind {
-            Ours => Command::new(binary("zookeeper-server")),
-            Apache => {
-                let mut command = Command::new("java");
-                command
-                    .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
-                    .args(["-cp", "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"])
-                    .arg("-Dzookeeper.root.logger=INFO,CONSOLE")
-                    .arg(format!("-Dzookeeper.DigestAuthenticationProvider.superDigest={SUPER}"))
-                    .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
-                command
-            }
-        };
-        command.arg(self.config(id));
-        let daemon = Daemon::start(&format!("server{id}"), self.directory.path(), &mut command);
-        self.servers[id - 1].daemon = Some(daemon);
-    }
-
-    fn kill(&mut self, id: usize) {
-        self.servers[id - 1].daemon.take().expect("a running server").kill();
-    }
-
-    fn mode(&self, id: usize) -> Result<String, String> {
-        let text = four_letter_word(self.servers[id - 1].client, "srvr")?;
-        let mode = text.lines().find_map(|line| line.strip_prefix("Mode: "));
-        mode.map(str::to_owned).ok_or(text)
-    }
-
-    /// Waits until the running servers are one leader, and so many followers and observers.
-    fn wait_for(&self, followers: usize, observers: usize) {
-        let mut expected = vec!["follower"; followers];
-        expected.push("leader");
-        expected.extend(vec!["observer"; observers]);
-        expected.sort_unstable();
-        wait::until(&format!("{expected:?}"), LIMIT, || {
-            let running = (1..=self.servers.len())
-                .filter(|id| self.servers[id - 1].daemon.is_some())
-                .map(|id| self.mode(id));
-            let mut modes = running.collect::<Result<Vec<_>, _>>()?;
-            modes.sort();
-            if modes == expected { Ok(()) } else { Err(modes.join(" ")) }
-        });
-    }
-
-    fn wait_for_isro(&self, id: usize, expected: &str) {
-        wait::until(expected, LIMIT, || {
-            let said = four_letter_word(self.servers[id - 1].client, "isro")?;
-            if said == expected { Ok(()) } else { Err(said) }
-        });
-    }
-
-    fn leader(&self) -> usize {
-        let ids = 1..=self.servers.len();
-        ids.clone()
-            .filter(|id| self.servers[id - 1].daemon.is_some())
-            .find(|id| self.mode(*id).as_deref() == Ok("leader"))
-            .expect("a leader")
-    }
-
-    fn client(&self, command: &str, id: usize, arguments: &[&str]) -> String {
-        let mut client = Command::new(python().expect("kazoo"));
-        client.arg(root().join("tests/clients/zookeeper_reconfig.py"));
-        client.arg(command).arg(self.host(id)).args(arguments);
-        run(&mut client).unwrap_or_else(|error| panic!("{error}")).trim().to_owned()
-    }
-
-    /// What is written through each server is read at every other one.
-    fn all_agree(&self, ids: &[usize], name: &str) {
-        let path = |id: usize| format!("/{name}/{id}");
-        for id in ids {
-            assert_eq!(self.client("put", *id, &[&path(*id), name]), path(*id));
-        }
-        for id in ids {
-            let next = ids[(ids.iter().position(|other| other == id).expect("it") + 1) % ids.len()];
-            assert_eq!(self.client("get", *id, &[&path(next)]), name);
-        }
-    }
-}
 
 #[test]
 fn observers_of_both_kinds_follow_leaders_of_both_kinds() {
@@ -479,6 +305,12 @@ fn sessions_are_local_until_they_want_more_as_the_originals() {
     for lines in [enabled.to_owned(), format!("{enabled}\nlocalSessionsUpgradingEnabled=true")] {
         let original = sessions([Apache, Apache], &lines);
         assert!(original[0].contains("Local Session Sets /(1)"), "{original:?}");
+        if lines == enabled {
+            // In a multi the leader's own clients are told more than those of the others.
+            for (said, name) in original.iter().zip(["EphemeralOnLocalSession", "SessionExpired"]) {
+                assert!(said.contains(&format!("'{name}")), "{said}");
+            }
+        }
         for kinds in [[Ours, Ours], [Ours, Apache], [Apache, Ours]] {
             assert_eq!(sessions(kinds, &lines), original, "{kinds:?} {lines}");
         }

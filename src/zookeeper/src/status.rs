@@ -51,9 +51,17 @@ pub struct Member {
     pub phase: &'static str,
     /// What a leader knows of the others.
     pub leading: Option<Leading>,
+    /// Synchronised observers of a follower, if it serves any (`observerMasterPort`).
+    pub observers: Option<Vec<i64>>,
 }
 
 impl Member {
+    /// Observers that are synchronised with this server.
+    pub fn synced_observers(&self) -> Option<&[i64]> {
+        let leading = self.leading.as_ref().map(|leading| &leading.synced_observers);
+        leading.or(self.observers.as_ref()).map(Vec::as_slice)
+    }
+
     /// Where a server listens for the others: the first address, if it has several.
     pub fn address(&self, id: i64) -> Option<&Address> {
         self.servers.servers().get(&id)?.addresses.first()
@@ -169,6 +177,9 @@ impl View<'_> {
         ];
         let Some(member) = &self.member else { return gauges };
         gauges.push(("quorum_size", whole(member.servers.voters().count())));
+        if let Some(observers) = &member.observers {
+            gauges.push(("synced_observers", whole(observers.len())));
+        }
         if let Some(leading) = &member.leading {
             gauges.extend([
                 ("learners", whole(leading.learners)),

@@ -141,8 +141,7 @@ fn run(name: &str, command: &Command, view: &mut View, answer: &mut Answer) -> O
             put("secure_connections", json!([]));
         }
         "observers" => {
-            let leading = view.member.as_ref().and_then(|member| member.leading.as_ref());
-            let ids = leading.map(|leading| leading.synced_observers.clone()).unwrap_or_default();
+            let ids = view.member.as_ref().and_then(Member::synced_observers).unwrap_or_default();
             put("synced_observers", json!(ids.len()));
             put("observers", ids.iter().map(|id| json!({"sid": id})).collect());
         }

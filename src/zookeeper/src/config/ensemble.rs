@@ -41,6 +41,8 @@ pub struct Ensemble {
     pub listens_everywhere: bool,
     /// `multiAddress.enabled`: whether a server may have several addresses.
     pub takes_several: bool,
+    /// `observerMasterPort`: where followers listen for observers.
+    pub observer_master_port: Option<u16>,
     /// `zoo.cfg`, beside which the files of configurations are.
     pub file: PathBuf,
     /// Whether the servers are in `zoo.cfg` itself.
@@ -135,6 +137,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         standalone,
         listens_everywhere: values.boolean("quorumListenOnAllIPs")?,
         takes_several,
+        observer_master_port: observer_master_port(values)?,
         file: values.path.clone(),
         is_static: dynamic.is_none(),
     };
@@ -143,6 +146,16 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
     }
     values.notices.extend(role);
     Ok(Some(ensemble))
+}
+
+/// None is 0 or less, as with the original.
+fn observer_master_port(values: &Values) -> Result<Option<u16>, ConfigError> {
+    let port: i64 = values.number("observerMasterPort", 0)?;
+    if port <= 0 {
+        return Ok(None);
+    }
+    let port = u16::try_from(port);
+    port.map(Some).map_err(|_| values.error("observerMasterPort", "a port is at most 65535"))
 }
 
 fn tuning(values: &Values) -> Result<Tuning, ConfigError> {
@@ -172,6 +185,7 @@ fn tuning(values: &Values) -> Result<Tuning, ConfigError> {
         differences_max: values
             .limit("leader.maxConcurrentDiffSyncs", standard.differences_max)?
             .max(1),
+        observer_masters: observer_master_port(values)?.is_some(),
     })
 }
 

@@ -338,8 +338,12 @@ pub const KEYS: &[Key] = &[
         "-1",
         "Time in ms that a leader waits for followers' promises; -1 for initLimit.",
     ),
-    missing(file("observerMasterPort", "", "Port of a follower for observers.")),
-    missing(property("observerMaster.*", "", "Followers that serve observers.")),
+    file("observerMasterPort", "0", "Port at which followers serve observers; 0 for none."),
+    idle(
+        "observerMaster.*",
+        Property,
+        "observers are sent what they missed out of the history that followers keep anyway",
+    ),
     missing(file("oraclePath", "", "File that breaks ties of two servers.")),
     file("multiAddress.enabled", "false", "Several addresses of a server."),
     idle(

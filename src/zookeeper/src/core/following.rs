@@ -105,6 +105,11 @@ impl Core {
         std::mem::take(&mut self.ensemble.forwards)
     }
 
+    /// A client of an observer that this server serves has been heard of there.
+    pub fn heard_elsewhere(&mut self, session: i64) {
+        self.ensemble.touched.insert(session);
+    }
+
     /// Sessions and timeouts to tell the leader of.
     pub fn take_touched(&mut self) -> Vec<(i64, i32)> {
         let touched = std::mem::take(&mut self.ensemble.touched);

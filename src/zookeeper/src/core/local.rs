@@ -46,13 +46,19 @@ pub(super) enum Upgrade {
     Refused,
 }
 
-fn wants_ephemeral(request: &Request) -> bool {
+fn creates_ephemeral(request: &Request) -> bool {
     match request {
         Request::Create(Create { opcode: opcode::CREATE | opcode::CREATE2, flags, .. }) => {
             matches!(flags, 1 | 3)
         }
-        Request::Multi(operations) => operations.iter().any(wants_ephemeral),
         _ => false,
+    }
+}
+
+fn wants_ephemeral(request: &Request) -> bool {
+    match request {
+        Request::Multi(operations) => operations.iter().any(creates_ephemeral),
+        _ => creates_ephemeral(request),
     }
 }
 
@@ -93,9 +99,21 @@ impl Core {
         match known {
             Some(known) if wants_ephemeral(request) => match self.settings.local_sessions {
                 LocalSessions::Upgraded => Upgrade::Needed(known.timeout_ms),
+                // The operation in it is refused, and the others with it.
+                _ if matches!(request, Request::Multi(_)) => Upgrade::Unneeded,
                 _ => Upgrade::Refused,
             },
             _ => Upgrade::Unneeded,
+        }
+    }
+
+    /// Whether an operation of a multi may be of a session (`PrepRequestProcessor.validateCreateRequest`).
+    pub(super) fn may_have(&self, session: i64, operation: &Request) -> Result<(), Code> {
+        match self.sessions.get(&session).map(|known| known.scope) {
+            _ if !creates_ephemeral(operation) => Ok(()),
+            Some(Scope::Global) => Ok(()),
+            Some(Scope::Local | Scope::Upgrading) => Err(Code::EphemeralOnLocalSession),
+            None => Err(Code::SessionExpired),
         }
     }
 
@@ -155,7 +173,7 @@ impl Core {
         request: &Request,
     ) -> Result<(), Code> {
         let own = self.next_session >> 56;
-        if self.has_local_sessions() && session >> 56 != own && !wants_ephemeral(request) {
+        if self.has_local_sessions() && session >> 56 != own && !creates_ephemeral(request) {
             Ok(())
         } else {
             Err(Code::SessionExpired)
@@ -219,6 +237,29 @@ mod tests {
             assert_eq!(pair.ask_leader(1, opcode::CREATE, create_with("/e", 1)), (1, expected));
             assert_eq!(pair.leader.sessions().len(), usize::from(expected == 0));
         }
+    }
+
+    #[test]
+    fn in_a_multi_only_the_ephemeral_is_refused() {
+        let two = |body: &mut Writer| {
+            for (path, flags) in [("/a", 0), ("/e", 1)] {
+                body.int(opcode::CREATE).boolean(false).int(-1);
+                create_with(path, flags)(body);
+            }
+            body.int(-1).boolean(true).int(-1);
+        };
+        let failed = |pair: &Pair| pair.follower.tree().get("/a").is_none();
+        let mut kept = pair(LocalSessions::Kept);
+        kept.ask(1, opcode::MULTI, two);
+        kept.exchange();
+        assert_eq!(kept.replies, [(1, 0)]);
+        assert!(failed(&kept));
+        assert_eq!(kept.ask_leader(1, opcode::MULTI, two), (1, 0));
+        assert!(failed(&kept));
+        let mut upgraded = pair(LocalSessions::Upgraded);
+        upgraded.ask(1, opcode::MULTI, two);
+        upgraded.exchange();
+        assert!(!failed(&upgraded));
     }
 
     #[test]

@@ -216,7 +216,8 @@ impl Core {
         self.tree.begin();
         let count = operations.len();
         for (index, operation) in operations.into_iter().enumerate() {
-            match self.prepare(from, operation) {
+            let may = self.may_have(session, &operation);
+            match may.and_then(|()| self.prepare(from, operation)) {
                 Ok(txn) => {
                     self.apply_silently(session, zxid, wall_ms, &txn);
                     let mut body = Writer::new();

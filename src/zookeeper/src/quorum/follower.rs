@@ -10,8 +10,9 @@ use jute::Writer;
 
 use super::configuration::Configuration;
 use super::membership::Membership;
+use super::observers::{Observers, Place};
 use super::packet::{LEARNER_VERSION, Packet, kind};
-use super::zab::{Epochs, Limits, Output, Proposal};
+use super::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// A zxid that is in no ensemble's log: epochs begin at 1.
 const NOWHERE: i64 = 1;
@@ -25,6 +26,15 @@ enum Phase {
     Broadcast,
 }
 
+/// Whom a learner follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Who was elected.
+    pub leader: i64,
+    /// Whom it learns from: the leader, or a follower that serves observers.
+    pub from: i64,
+}
+
 /// The follower, or observer.
 #[derive(Debug, Clone)]
 pub struct Follower {
@@ -32,7 +42,9 @@ pub struct Follower {
     observes: bool,
     /// The leader's newest configuration: in force when the leader serves.
     announced: Option<Configuration>,
-    leader: i64,
+    source: Source,
+    /// Those that this follower serves in the leader's place.
+    observers: Option<Observers>,
     limits: Limits,
     epochs: Epochs,
     epoch: i64,
@@ -54,12 +66,12 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// A follower that is connected to the leader; `last` is the last zxid in its log and tree.
+    /// A follower that is connected to whom it learns from; `last` is the last zxid in its log and tree.
     pub fn new(
         members: &Membership,
         limits: Limits,
         epochs: Epochs,
-        leader: i64,
+        source: Source,
         last: i64,
         now_ms: i64,
     ) -> Self {
@@ -72,7 +84,8 @@ impl Follower {
             members: members.clone(),
             observes,
             announced: None,
-            leader,
+            source,
+            observers: None,
             limits,
             epochs,
             epoch: 0,
@@ -85,7 +98,7 @@ impl Follower {
             acknowledged: last,
             gave_up: false,
             wants_tree: false,
-            outputs: vec![Output::Send(leader, hello)],
+            outputs: vec![Output::Send(source.from, hello)],
         }
     }
 
@@ -99,9 +112,43 @@ impl Follower {
         std::mem::take(&mut self.outputs)
     }
 
-    /// The leader.
-    pub fn leader(&self) -> i64 {
-        self.leader
+    /// Whom it learns from: the leader, or who stands in its place.
+    pub fn source(&self) -> i64 {
+        self.source.from
+    }
+
+    /// Observers that are synchronised with this follower, if it serves any.
+    pub fn observers(&self) -> Option<impl Iterator<Item = i64> + '_> {
+        self.observers.as_ref().map(Observers::synchronised)
+    }
+
+    fn tell_observers(&mut self, tell: impl FnOnce(&mut Observers)) {
+        if let Some(observers) = &mut self.observers {
+            tell(observers);
+            self.outputs.extend(observers.take_outputs());
+        }
+    }
+
+    /// A packet of an observer. `history` is what is in the log.
+    pub fn observer_packet(&mut self, now_ms: i64, history: &History, from: i64, packet: Packet) {
+        let (Some(observers), false) = (&mut self.observers, self.gave_up) else {
+            self.outputs.push(Output::Drop(from));
+            return;
+        };
+        let configuration = self.members.current();
+        let place = Place { history, committed: self.delivered, configuration };
+        observers.packet(now_ms, &place, from, packet);
+        self.outputs.extend(observers.take_outputs());
+    }
+
+    /// The connection of an observer has ended.
+    pub fn observer_left(&mut self, id: i64) {
+        self.tell_observers(|observers| observers.disconnected(id));
+    }
+
+    /// What the log on disk has between an observer's and the history.
+    pub fn lend(&mut self, to: i64, older: Vec<Proposal>) {
+        self.tell_observers(|observers| observers.lend(to, older));
     }
 
     /// The epoch, once it is settled.
@@ -120,7 +167,7 @@ impl Follower {
     }
 
     fn send(&mut self, packet: Packet) {
-        self.outputs.push(Output::Send(self.leader, packet));
+        self.outputs.push(Output::Send(self.source.from, packet));
     }
 
     fn give_up(&mut self, reason: impl Into<String>) {
@@ -169,17 +216,20 @@ impl Follower {
                 self.phase = Phase::Broadcast;
                 self.send(Packet::bare(kind::ACK, self.epoch << 32));
                 self.outputs.push(Output::Serve(self.epoch << 32));
+                if self.limits.tuning.observer_masters && !self.observes {
+                    self.observers = Some(Observers::new(self.limits, self.epoch, now_ms));
+                }
             }
             (Phase::Discovery, _) => self.give_up(format!("packet {} out of turn", packet.kind)),
             (_, kind::PROPOSAL) => self.proposal(packet.zxid, packet.data.unwrap_or_default()),
-            (_, kind::COMMIT) => self.commit(packet.zxid),
+            (_, kind::COMMIT) => self.commit(packet.zxid, None),
             (_, kind::COMMITANDACTIVATE) => self.commit_and_activate(packet),
             (_, kind::INFORM) if self.observes => {
                 self.inform(packet.zxid, packet.data.unwrap_or_default());
             }
             (_, kind::INFORMANDACTIVATE) if self.observes => self.inform_and_activate(packet),
             (_, kind::PING | kind::REVALIDATE | kind::SYNC) => {
-                self.outputs.push(Output::Pass(self.leader, packet));
+                self.outputs.push(Output::Pass(self.source.from, packet));
             }
             _ => self.give_up(format!("packet {} out of turn", packet.kind)),
         }
@@ -232,12 +282,12 @@ impl Follower {
         }
         let own = self.members.id;
         let addresses = |configuration: &Configuration| {
-            let server = configuration.servers().get(&self.leader);
-            let server = server.filter(|_| configuration.is_voter(self.leader));
+            let server = configuration.servers().get(&self.source.leader);
+            let server = server.filter(|_| configuration.is_voter(self.source.leader));
             server.map(|server| server.addresses.clone())
         };
         let leader_changes = match named {
-            Some(named) => named != self.leader,
+            Some(named) => named != self.source.leader,
             None => addresses(&next).is_none() || addresses(&next) != addresses(&before),
         };
         let role_changes = next.is_observer(own) != self.observes;
@@ -259,7 +309,7 @@ impl Follower {
         };
         let named = i64::from_be_bytes(*named);
         // First what clients may see, as there may be nobody to see it afterwards.
-        self.commit(packet.zxid);
+        self.commit(packet.zxid, Some(named));
         if !self.gave_up {
             self.activate(next, Some(named));
         }
@@ -268,7 +318,7 @@ impl Follower {
     fn inform(&mut self, zxid: i64, data: Vec<u8>) {
         self.proposal(zxid, data);
         if !self.gave_up {
-            self.commit(zxid);
+            self.commit(zxid, None);
         }
     }
 
@@ -303,11 +353,12 @@ impl Follower {
         self.outputs.push(Output::Log(proposal));
     }
 
-    fn commit(&mut self, zxid: i64) {
+    fn commit(&mut self, zxid: i64, named: Option<i64>) {
         match self.pending.pop_front_if(|proposal| proposal.zxid == zxid) {
             Some(proposal) => {
                 self.delivered = zxid;
-                self.outputs.push(Output::Deliver(proposal));
+                self.outputs.push(Output::Deliver(proposal.clone()));
+                self.tell_observers(|observers| observers.inform(&proposal, named));
             }
             // It stays: it is in the log, so the tree will be given it when the leader is given up.
             None => {
@@ -350,8 +401,10 @@ impl Follower {
             if self.phase == Phase::Broadcast { self.limits.sync_ms } else { self.limits.init_ms };
         let since = if self.phase == Phase::Broadcast { self.heard_ms } else { self.since_ms };
         if now_ms - since > limit && !self.gave_up {
-            self.give_up(format!("server {}, the leader, is silent for too long", self.leader));
+            self.give_up(format!("server {} is silent for too long", self.source.from));
         }
+        let committed = self.delivered.max(self.epoch << 32);
+        self.tell_observers(|observers| observers.tick(now_ms, committed));
     }
 }
 
@@ -367,15 +420,16 @@ mod tests {
         let limits = Limits { tick_ms: 100, init_ms: 1000, sync_ms: 500, tuning: Tuning::DEFAULT };
         let three = Configuration::for_tests(3, 0).at_version(1);
         let members = Membership::new(2, three, None, true);
-        let mut follower = Follower::new(&members, limits, Epochs::default(), 1, 0, 0);
+        let source = Source { leader: 1, from: 1 };
+        let mut follower = Follower::new(&members, limits, Epochs::default(), source, 0, 0);
         for zxid in [1, 2, 3] {
             let txn = Txn::Error { code: -101 };
             let entry = Entry { session: 1, cxid: 1, zxid, time: 0, txn, digest: None };
             follower.proposal(zxid, entry.encode());
         }
-        follower.commit(1);
+        follower.commit(1, None);
         assert!(!follower.gave_up);
-        follower.commit(3);
+        follower.commit(3, None);
         assert!(follower.gave_up);
         let kept: Vec<i64> = follower.take_pending().iter().map(|kept| kept.zxid).collect();
         assert_eq!(kept, [2, 3]);

@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::configuration::Configuration;
+use super::learners::{Learner, Stage, Way, is_ahead, may_synchronise, take_silent};
 use super::membership::Membership;
 use super::packet::{LEARNER_VERSION, Packet, kind};
-use super::zab::{Difference, Epochs, History, Limits, Output, Proposal};
+use super::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// Transactions of one epoch; the rest of the 32 bits is for what is under way.
 const EPOCH_MAX: i64 = 0xfff0_0000;
@@ -26,38 +27,6 @@ enum Phase {
     /// Waiting for a quorum to have taken over the history.
     Synchronisation,
     Broadcast,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Informed,
-    /// It accepted the epoch, and this is the last zxid in its log.
-    Promised(i64),
-    /// It has been sent the history, and gets proposals.
-    Forwarding,
-    /// It acknowledged the epoch.
-    Synchronised,
-}
-
-#[derive(Debug, Clone)]
-struct Learner {
-    /// It is told what was agreed on, and nothing before.
-    observes: bool,
-    accepted: i64,
-    stage: Stage,
-    acknowledged: i64,
-    heard_ms: i64,
-    /// What the log on disk has between this learner's and the history in memory.
-    older: Vec<Proposal>,
-    /// How it was brought to this leader's history.
-    way: Option<Way>,
-}
-
-/// How a learner comes to have a leader's history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Difference,
-    Tree,
 }
 
 /// The leader.
@@ -196,23 +165,12 @@ impl Leader {
     /// A packet of a learner.
     pub fn packet(&mut self, now_ms: i64, history: &History, from: i64, packet: Packet) {
         if matches!(packet.kind, kind::FOLLOWERINFO | kind::OBSERVERINFO) {
-            let version = packet.data.as_deref().and_then(|data| data.get(12..20)?.first_chunk());
-            if version.is_some_and(|version| {
-                i64::from_be_bytes(*version) > self.members.current().version
-            }) {
+            if is_ahead(&packet, self.members.current()) {
                 tracing::warn!("server {from} has a later configuration than this leader's");
                 self.outputs.push(Output::Drop(from));
                 return;
             }
-            let learner = Learner {
-                observes: packet.kind == kind::OBSERVERINFO,
-                accepted: packet.zxid >> 32,
-                stage: Stage::Informed,
-                acknowledged: 0,
-                heard_ms: now_ms,
-                older: Vec::new(),
-                way: None,
-            };
+            let learner = Learner::new(&packet, now_ms);
             self.learners.insert(from, learner);
             if self.phase == Phase::Discovery {
                 self.settle_epoch(now_ms);
@@ -347,46 +305,22 @@ impl Leader {
         }
     }
 
-    /// Whether an observer may be brought to this leader's history now: so many at a time; the others come again
-    /// (`LearnerSyncThrottler`). Followers always may, as they make the quorum.
     fn may_synchronise(&mut self, id: i64, way: Way) -> bool {
-        let under_way = |learner: &&Learner| {
-            learner.stage == Stage::Forwarding && learner.way == Some(way) && learner.observes
-        };
-        let count = self.learners.values().filter(under_way).count();
-        let max = match way {
-            Way::Difference => self.limits.tuning.differences_max,
-            Way::Tree => self.limits.tuning.trees_max,
-        };
-        let Some(learner) = self.learners.get_mut(&id) else { return false };
-        if learner.observes && count >= max {
-            tracing::info!("observer {id} has to wait: {count} others are sent what they missed");
-            self.learners.remove(&id);
+        let may = may_synchronise(&mut self.learners, id, way, &self.limits.tuning);
+        if !may {
             self.outputs.push(Output::Drop(id));
-            return false;
         }
-        learner.way = Some(way);
-        true
+        may
     }
 
     /// Sends what a learner needs to have this leader's history (`LearnerHandler.syncFollower`).
     fn synchronise(&mut self, history: &History, id: i64, last: i64) {
-        let older = self.learners.get_mut(&id).map(|learner| std::mem::take(&mut learner.older));
-        let older = older.unwrap_or_default();
-        let begin = older.last().map_or(last, |newest| newest.zxid);
-        if let Some(Difference { cut, missing }) = history.after(begin) {
-            let missing: Vec<Proposal> = older.into_iter().chain(missing.cloned()).collect();
+        let Some(learner) = self.learners.get_mut(&id) else { return };
+        if let Some(packets) = learner.difference(history, last, self.committed) {
             if !self.may_synchronise(id, Way::Difference) {
                 return;
             }
-            self.send(
-                id,
-                match cut {
-                    Some(zxid) => Packet::bare(kind::TRUNC, zxid),
-                    None => Packet::bare(kind::DIFF, self.committed),
-                },
-            );
-            self.forward(id, missing);
+            self.outputs.extend(packets.into_iter().map(|packet| Output::Send(id, packet)));
         } else if self.wants_quiet() {
             // The tree in memory is ahead of what is committed, and a tree can't be cut back like a log.
             return;
@@ -399,22 +333,6 @@ impl Leader {
         self.send(id, Packet::with(kind::NEWLEADER, self.epoch << 32, text));
         if let Some(learner) = self.learners.get_mut(&id) {
             learner.stage = Stage::Forwarding;
-        }
-    }
-
-    /// An observer gets what is committed only: the rest it is told of when it is.
-    fn forward(&mut self, id: i64, missing: Vec<Proposal>) {
-        let observes = self.learners.get(&id).is_some_and(|learner| learner.observes);
-        for proposal in missing {
-            let is_committed = proposal.zxid <= self.committed;
-            if observes && !is_committed {
-                break;
-            }
-            let data = proposal.data.to_vec();
-            self.send(id, Packet::with(kind::PROPOSAL, proposal.zxid, data));
-            if is_committed {
-                self.send(id, Packet::bare(kind::COMMIT, proposal.zxid));
-            }
         }
     }
 
@@ -533,7 +451,7 @@ impl Leader {
     fn commit(&mut self, reached: i64, change: Option<Configuration>) {
         let followers: Vec<i64> = self.forwarding(false).collect();
         let observers: Vec<i64> = self.forwarding(true).collect();
-        let named = change.map(|next| self.activate(next, reached)).map(i64::to_be_bytes);
+        let named = change.map(|next| self.activate(next, reached));
         while let Some(proposal) = self.outstanding.pop_front_if(|first| first.zxid <= reached) {
             let zxid = proposal.zxid;
             let named = named.filter(|_| zxid == reached);
@@ -542,23 +460,15 @@ impl Leader {
                     *id,
                     match named {
                         Some(leader) => {
-                            Packet::with(kind::COMMITANDACTIVATE, zxid, leader.to_vec())
+                            let data = leader.to_be_bytes().to_vec();
+                            Packet::with(kind::COMMITANDACTIVATE, zxid, data)
                         }
                         None => Packet::bare(kind::COMMIT, zxid),
                     },
                 );
             }
             for id in &observers {
-                self.send(
-                    *id,
-                    match named {
-                        Some(leader) => {
-                            let data = [&leader, &*proposal.data].concat();
-                            Packet::with(kind::INFORMANDACTIVATE, zxid, data)
-                        }
-                        None => Packet::with(kind::INFORM, zxid, proposal.data.to_vec()),
-                    },
-                );
+                self.send(*id, Packet::inform(zxid, &proposal.data, named));
             }
         }
         self.committed = reached;
@@ -606,17 +516,8 @@ impl Leader {
             return;
         }
         self.ping_ms = now_ms + self.limits.tick_ms / 2;
-        let silent: Vec<i64> = self
-            .learners
-            .iter()
-            .filter(|(_, learner)| now_ms - learner.heard_ms > self.limit_of(learner))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in silent {
-            tracing::warn!("server {id} is silent for too long");
-            self.learners.remove(&id);
-            self.outputs.push(Output::Drop(id));
-        }
+        let silent = take_silent(&mut self.learners, now_ms, &self.limits);
+        self.outputs.extend(silent.into_iter().map(Output::Drop));
         if !self
             .is_quorum_of_all(|learner| learner.stage == Stage::Synchronised && !learner.observes)
         {
@@ -627,10 +528,6 @@ impl Leader {
         for id in to.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.send(id, Packet::bare(kind::PING, self.proposed));
         }
-    }
-
-    fn limit_of(&self, learner: &Learner) -> i64 {
-        if learner.stage == Stage::Synchronised { self.limits.sync_ms } else { self.limits.init_ms }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::configuration::Configuration;
 use super::election::Election;
-use super::follower::Follower;
+use super::follower::{Follower, Source};
 use super::leader::Leader;
 use super::membership::Membership;
 use super::packet::{Notification, Packet, State, Vote};
@@ -20,8 +20,8 @@ enum Role {
     /// An observer that begins to look at this time: all of them at once would be a burden.
     Resting(i64),
     Leading(Leader),
-    /// The leader is known; the connection to it is on its way.
-    Joining(i64, i64),
+    /// The leader is known; the connection to whom this member learns from is on its way, since this time.
+    Joining(Source, i64),
     Following(Follower),
 }
 
@@ -42,6 +42,8 @@ pub struct Member {
     is_blank: bool,
     /// Who is to lead next, if it was named.
     named: Option<i64>,
+    /// Which follower an observer tries next.
+    next_master: usize,
     outputs: Vec<Output>,
 }
 
@@ -54,6 +56,7 @@ impl Member {
         history: History,
         now_ms: i64,
     ) -> Self {
+        let members_id = members.id;
         let election = Election::new(members.clone(), limits.tuning);
         let mut member = Self {
             members,
@@ -66,6 +69,8 @@ impl Member {
             wants_tree: false,
             is_blank: false,
             named: None,
+            // Not all of them at the same one.
+            next_master: usize::try_from(members_id).unwrap_or_default(),
             outputs: Vec::new(),
         };
         member.look(now_ms);
@@ -98,19 +103,25 @@ impl Member {
         self.epochs
     }
 
-    /// The leader, if this member follows it, leads itself, or is about to.
+    /// The leader, if this member follows it, leads itself, or is about to. Of an observer that learns from a follower it
+    /// is that follower (`QuorumPeer.setLeaderAddressAndId`).
     pub fn leader(&self) -> Option<i64> {
         match &self.role {
             Role::Looking | Role::Resting(_) => None,
             Role::Leading(_) => Some(self.members.id),
-            Role::Joining(leader, _) => Some(*leader),
-            Role::Following(follower) => Some(follower.leader()),
+            Role::Joining(source, _) => Some(source.from),
+            Role::Following(follower) => Some(follower.source()),
         }
     }
 
     /// The leading part, while it leads.
     pub fn leading(&self) -> Option<&Leader> {
         if let Role::Leading(leader) = &self.role { Some(leader) } else { None }
+    }
+
+    /// The following part, while it follows.
+    pub fn following(&self) -> Option<&Follower> {
+        if let Role::Following(follower) = &self.role { Some(follower) } else { None }
     }
 
     /// Whether clients are served.
@@ -213,8 +224,23 @@ impl Member {
             let last = self.history.last();
             Role::Leading(Leader::new(self.members.clone(), self.limits, self.epochs, last, now_ms))
         } else {
-            Role::Joining(leader, now_ms)
+            Role::Joining(self.source(leader), now_ms)
         };
+    }
+
+    /// Whom to learn from: an observer's is any follower, if followers serve observers (`QuorumPeer.findLearnerMaster`).
+    /// The original tries the leader too, which does not listen for them.
+    fn source(&mut self, leader: i64) -> Source {
+        let mut from = leader;
+        if self.limits.tuning.observer_masters && self.members.observes() {
+            let masters: Vec<i64> =
+                self.members.current().voters().filter(|id| *id != leader).collect();
+            if let Some(index) = self.next_master.checked_rem(masters.len()) {
+                from = masters[index];
+            }
+            self.next_master = self.next_master.wrapping_add(1);
+        }
+        Source { leader, from }
     }
 
     /// A notification has come, with the sender's configuration. A later one than ours is taken over while this member
@@ -246,15 +272,32 @@ impl Member {
 
     /// Whom to dial, while a connection to the leader is wanted.
     pub fn dials(&self) -> Option<i64> {
-        if let Role::Joining(leader, _) = &self.role { Some(*leader) } else { None }
+        if let Role::Joining(source, _) = &self.role { Some(source.from) } else { None }
+    }
+
+    /// Whether whom it dials is a follower, at its port for observers.
+    pub fn dials_follower(&self) -> bool {
+        matches!(&self.role, Role::Joining(source, _) if source.from != source.leader)
+    }
+
+    /// A follower that is dialled does not listen for observers: another may.
+    pub fn unreachable(&mut self, to: i64) {
+        if self.dials() != Some(to) || !self.dials_follower() {
+            return;
+        }
+        if let Role::Joining(Source { leader, .. }, since_ms) = self.role {
+            self.role = Role::Joining(self.source(leader), since_ms);
+        }
     }
 
     /// The connection to the leader is there.
     pub fn connected(&mut self, now_ms: i64, to: i64) {
-        if self.dials() == Some(to) {
+        if let Role::Joining(source, _) = self.role
+            && source.from == to
+        {
             let last = self.history.last();
             let (members, limits, epochs) = (&self.members, self.limits, self.epochs);
-            let mut follower = Follower::new(members, limits, epochs, to, last, now_ms);
+            let mut follower = Follower::new(members, limits, epochs, source, last, now_ms);
             if self.wants_tree {
                 follower.want_tree();
             }
@@ -266,20 +309,28 @@ impl Member {
     pub fn disconnected(&mut self, now_ms: i64, other: i64) {
         match &mut self.role {
             Role::Leading(leader) => leader.disconnected(other),
-            Role::Following(follower) if follower.leader() == other => {
-                tracing::info!("the connection to the leader, server {other}, has ended");
+            Role::Following(follower) if follower.source() == other => {
+                tracing::info!("the connection to server {other} has ended");
                 self.look(now_ms);
             }
+            Role::Following(follower) => follower.observer_left(other),
             _ => {}
         }
     }
 
     /// A packet has come.
     pub fn packet(&mut self, now_ms: i64, from: i64, packet: Packet) {
+        // What a follower has logged so far is what its observers need.
+        if self.leading().is_none() && self.leader() != Some(from) {
+            self.collect();
+        }
         match &mut self.role {
             Role::Leading(leader) => leader.packet(now_ms, &self.history, from, packet),
-            Role::Following(follower) if follower.leader() == from => {
+            Role::Following(follower) if follower.source() == from => {
                 follower.packet(now_ms, packet);
+            }
+            Role::Following(follower) => {
+                follower.observer_packet(now_ms, &self.history, from, packet);
             }
             _ => {}
         }
@@ -303,8 +354,10 @@ impl Member {
 
     /// What the log on disk has between a learner's and the history; see [`Leader::lend`].
     pub fn lend(&mut self, to: i64, older: Vec<Proposal>) {
-        if let Role::Leading(leader) = &mut self.role {
-            leader.lend(to, older);
+        match &mut self.role {
+            Role::Leading(leader) => leader.lend(to, older),
+            Role::Following(follower) => follower.lend(to, older),
+            _ => {}
         }
     }
 
@@ -340,9 +393,9 @@ impl Member {
             }
             Role::Leading(leader) => leader.tick(now_ms),
             Role::Following(follower) => follower.tick(now_ms),
-            Role::Joining(leader, since) => {
+            Role::Joining(source, since) => {
                 if now_ms - *since > self.limits.tuning.connect_ms.min(self.limits.init_ms) {
-                    tracing::info!("server {leader} leads, but can't be reached");
+                    tracing::info!("server {} can't be reached to learn from", source.from);
                     self.look(now_ms);
                 }
             }

@@ -36,7 +36,7 @@ pub(crate) enum Event {
     /// A notification of the election, and the sender's configuration.
     Notification(i64, Notification, Option<Box<Configuration>>),
     /// A learner has connected, and this is what it said first.
-    Joined(i64, Link, Packet),
+    Joined(Door, i64, Link, Packet),
     /// The leader has been reached.
     Connected(i64, Link),
     /// The leader has not been reached.
@@ -47,6 +47,15 @@ pub(crate) enum Event {
     Snapshot(i64, u64, Packet, Box<State>),
     /// The connection of this number has ended.
     Closed(i64, u64),
+}
+
+/// At which port a learner has connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// A leader's.
+    Learners,
+    /// A follower's, for observers (`observerMasterPort`).
+    Observers,
 }
 
 /// Where events go: the queue of the server's task.
@@ -121,6 +130,7 @@ impl Links {
 
 /// Accepts learners.
 pub(crate) async fn accept(
+    door: Door,
     listener: TcpListener,
     links: Links,
     security: Security,
@@ -138,7 +148,7 @@ pub(crate) async fn accept(
         let number = links.numbers.next();
         let (security, events) = (security.clone(), events.clone());
         links.tasks.spawn(async move {
-            if let Err(error) = serve(stream, number, security, events).await {
+            if let Err(error) = serve(door, stream, number, security, events).await {
                 let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
                 if is_refused || error.kind() == io::ErrorKind::InvalidData {
                     tracing::warn!("a learner at {from} is refused: {error}");
@@ -151,6 +161,7 @@ pub(crate) async fn accept(
 }
 
 async fn serve(
+    door: Door,
     stream: TcpStream,
     number: u64,
     security: Security,
@@ -166,7 +177,7 @@ async fn serve(
     };
     let id = i64::from_be_bytes(*id);
     let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
-    if !events.send(Event::Joined(id, Link { number, outgoing }, hello)).await {
+    if !events.send(Event::Joined(door, id, Link { number, outgoing }, hello)).await {
         return Ok(());
     }
     exchange(stream, buffer, id, number, frames, events).await

@@ -3,6 +3,7 @@
 //! Packets follow each other without a frame, so reading one from what has arrived says whether it is whole.
 
 use jute::records::Id;
+use jute::request::opcode;
 use jute::{DecodeError, Reader, Writer};
 
 use super::configuration::Endpoint;
@@ -64,6 +65,28 @@ impl Packet {
     /// A packet with data.
     pub fn with(kind: i32, zxid: i64, data: Vec<u8>) -> Self {
         Self { kind, zxid, data: Some(data), ids: None }
+    }
+
+    /// Tells an observer what is committed; `named` is the leader that a change of the ensemble names.
+    pub fn inform(zxid: i64, data: &[u8], named: Option<i64>) -> Self {
+        match named {
+            Some(leader) => {
+                let data = [&leader.to_be_bytes(), data].concat();
+                Self::with(kind::INFORMANDACTIVATE, zxid, data)
+            }
+            None => Self::with(kind::INFORM, zxid, data.to_vec()),
+        }
+    }
+
+    /// The session that a request or a question of one is about.
+    pub fn session(&self) -> Option<i64> {
+        self.data.as_deref()?.first_chunk().map(|bytes| i64::from_be_bytes(*bytes))
+    }
+
+    /// Whether it is a client's request to see what is committed by now.
+    pub fn is_sync(&self) -> bool {
+        let kind = self.data.as_deref().and_then(|data| data.get(12..16));
+        self.kind == kind::REQUEST && kind == Some(&opcode::SYNC.to_be_bytes())
     }
 
     /// Its bytes.

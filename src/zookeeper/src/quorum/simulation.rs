@@ -123,6 +123,7 @@ struct Simulation {
     next_connection: u64,
     calm: bool,
     is_dynamic: bool,
+    limits: Limits,
     checks: Checks,
     clients: Vec<Client>,
     connections_of_clients: u64,
@@ -136,6 +137,8 @@ struct Simulation {
     snapshots: u64,
     truncations: u64,
     lent: u64,
+    /// Connections of observers with followers.
+    observed: u64,
 }
 
 impl Simulation {
@@ -152,6 +155,8 @@ impl Simulation {
         // Some that are in no configuration at the beginning.
         let more = if is_dynamic { random.below(3) as i64 } else { 0 };
         let count = configuration.servers().len() as i64 + more;
+        let observer_masters = seed % 3 == 1;
+        let limits = Limits { tuning: Tuning { observer_masters, ..LIMITS.tuning }, ..LIMITS };
         let node = || Node { current: Some(configuration.clone()), ..Node::default() };
         let mut simulation = Self {
             random,
@@ -164,6 +169,7 @@ impl Simulation {
             next_connection: 0,
             calm: false,
             is_dynamic,
+            limits,
             checks: Checks::default(),
             clients: (0..clients).map(Client::new).collect(),
             connections_of_clients: 0,
@@ -175,6 +181,7 @@ impl Simulation {
             snapshots: 0,
             truncations: 0,
             lent: 0,
+            observed: 0,
         };
         for id in 1..=count {
             simulation.start(id);
@@ -195,7 +202,7 @@ impl Simulation {
 
     fn start(&mut self, id: i64) {
         let now_ms = self.clock(id);
-        let is_dynamic = self.is_dynamic;
+        let (is_dynamic, limits) = (self.is_dynamic, self.limits);
         let has_clients = !self.clients.is_empty();
         let node = self.nodes.get_mut(&id).unwrap();
         node.service = has_clients.then(|| Service::new(id, &node.log, now_ms));
@@ -206,7 +213,7 @@ impl Simulation {
         node.committed = 0;
         node.unsynced.clear();
         let history = history(&node.log);
-        node.member = Some(Member::new(members, LIMITS, node.epochs, history, now_ms));
+        node.member = Some(Member::new(members, limits, node.epochs, history, now_ms));
         self.carry_out(id);
     }
 
@@ -539,9 +546,16 @@ impl Simulation {
         let clock_ms = self.clock(id);
         let dials = self.nodes[&id].member.as_ref().and_then(Member::dials);
         let Some(leader) = dials.filter(|leader| !self.is_blocked(id, *leader)) else { return };
-        if self.nodes[&leader].member.as_ref().is_none_or(|member| member.leading().is_none()) {
+        let observes = self.nodes[&id].member.as_ref().is_some_and(Member::dials_follower);
+        let listens = |member: &Member| match member.following() {
+            Some(follower) => observes && follower.observers().is_some(),
+            None => !observes && member.leading().is_some(),
+        };
+        if !self.nodes[&leader].member.as_ref().is_some_and(listens) {
+            self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().unreachable(leader);
             return;
         }
+        self.observed += u64::from(observes);
         self.next_connection += 1;
         self.connections.insert((id, leader), (self.next_connection, now_ms, now_ms));
         self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().connected(clock_ms, leader);

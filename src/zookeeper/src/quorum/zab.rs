@@ -113,6 +113,8 @@ pub struct Tuning {
     pub trees_max: usize,
     /// `leader.maxConcurrentDiffSyncs`: observers that are sent transactions at a time.
     pub differences_max: usize,
+    /// `observerMasterPort`: observers learn from followers, not from the leader.
+    pub observer_masters: bool,
 }
 
 impl Tuning {
@@ -125,6 +127,7 @@ impl Tuning {
         observer_delay_ms: 0,
         trees_max: 10,
         differences_max: 100,
+        observer_masters: false,
     };
 }
 

@@ -22,7 +22,7 @@ use jute::txn::Entry;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::listeners::{Doors, Listeners, Manner};
+use self::listeners::{Doors, Listeners, Manner, ObserverPort};
 use self::turns::Turns;
 use super::outbox::Permit;
 use super::replies::Held;
@@ -31,12 +31,13 @@ use crate::config;
 use crate::core::{ConnectionId, Effect, State};
 use crate::disk::snapshot::{self, Content};
 use crate::disk::{DiskError, epoch, load, truncate};
-use crate::quorum::configuration::{Address, Configuration};
+use crate::quorum::configuration::{Address, Configuration, Endpoint};
 use crate::quorum::elections::Elections;
 use crate::quorum::leader::Leader;
 use crate::quorum::member::Member;
 use crate::quorum::membership::Membership;
-use crate::quorum::net::{self, Event, Events, Link};
+use crate::quorum::net::{self, Door, Event, Events, Link};
+use crate::quorum::observers::Relays;
 use crate::quorum::packet::{Packet, kind};
 use crate::quorum::security::Security;
 use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
@@ -59,6 +60,7 @@ pub(super) struct Quorum {
     member: Member,
     elections: Elections,
     listeners: Listeners,
+    observer_port: ObserverPort,
     security: Security,
     events: Events,
     runtime: Handle,
@@ -73,6 +75,8 @@ pub(super) struct Quorum {
     proposed: i64,
     committed: i64,
     turns: Turns<Request>,
+    /// Observers' questions to the leader, by who asked and on which connection.
+    relays: Relays<(i64, u64)>,
     wants_snapshot: bool,
     ticked_ms: i64,
     /// The disk is full: it takes no part until there is room.
@@ -144,6 +148,7 @@ pub(super) async fn start(
         ensemble,
         elections,
         listeners,
+        observer_port: ObserverPort::default(),
         security,
         events,
         runtime,
@@ -156,6 +161,7 @@ pub(super) async fn start(
         proposed: zxid,
         committed: zxid,
         turns: Turns::default(),
+        relays: Relays::default(),
         wants_snapshot: false,
         ticked_ms: 0,
         is_parked: false,
@@ -218,7 +224,16 @@ impl Quorum {
         }
     }
 
-    /// A learner begins to learn from this leader.
+    /// Listens for observers, on a follower that serves them.
+    fn open_observer_port(&mut self) {
+        let serves = self.member.following().is_some_and(|one| one.observers().is_some());
+        let own = self.member.members().current().servers().get(&self.ensemble.id);
+        if let (Some(port), Some(own), true) = (self.ensemble.observer_master_port, own, serves) {
+            self.observer_port.open(&own.addresses, port, &self.listeners);
+        }
+    }
+
+    /// A learner begins to learn from this server.
     fn join(&mut self, now_ms: i64, id: i64, link: Link, packet: Packet) {
         self.cut(now_ms, id);
         self.links.insert(id, link);
@@ -393,7 +408,13 @@ impl Actor {
                 quorum.member.notification(now_ms, from, notification, configuration);
             }
             // Those that no configuration names may learn, before they are made members.
-            Event::Joined(id, link, packet) => {
+            Event::Joined(Door::Observers, id, link, packet) => {
+                let serves = quorum.member.following().is_some_and(|one| one.observers().is_some());
+                if serves && quorum.member.leader() != Some(id) && id != quorum.ensemble.id {
+                    quorum.join(now_ms, id, link, packet);
+                }
+            }
+            Event::Joined(Door::Learners, id, link, packet) => {
                 let is_other = (1..=255).contains(&id) && id != quorum.ensemble.id;
                 if quorum.member.leading().is_some() && is_other {
                     quorum.join(now_ms, id, link, packet);
@@ -410,7 +431,8 @@ impl Actor {
             }
             Event::Unreachable(id) => {
                 quorum.is_dialling = false;
-                tracing::info!("server {id} is to lead, but does not listen");
+                tracing::info!("server {id} does not listen for learners");
+                quorum.member.unreachable(id);
             }
             Event::Packet(from, number, packet) => {
                 if !quorum.is_open(from, number) {
@@ -449,7 +471,7 @@ impl Actor {
     /// (`snapshotSizeFactor`).
     fn lend(&self, quorum: &mut Quorum, to: i64, zxid: i64) -> Result<(), DiskError> {
         let until = quorum.member.history().base();
-        if quorum.member.leading().is_none() || zxid >= until {
+        if quorum.member.leader() == Some(to) || zxid >= until {
             return Ok(());
         }
         let newest = snapshot::list(&self.snapshots)?.pop();
@@ -521,7 +543,13 @@ impl Actor {
             if let Some(leader) = quorum.member.dials().filter(|_| !quorum.is_dialling)
                 && let Some(server) = quorum.member.members().current().servers().get(&leader)
             {
-                let addresses = server.addresses.iter().map(Address::quorum).collect();
+                let port =
+                    quorum.ensemble.observer_master_port.filter(|_| quorum.member.dials_follower());
+                let endpoint = |address: &Address| match port {
+                    Some(port) => Endpoint { host: address.host.clone(), port },
+                    None => address.quorum(),
+                };
+                let addresses = server.addresses.iter().map(endpoint).collect();
                 quorum.is_dialling = true;
                 quorum.next_number += 2;
                 let (number, events) = (quorum.next_number, quorum.events.clone());
@@ -655,6 +683,8 @@ impl Actor {
                 quorum.links.clear();
                 self.held.clear();
                 quorum.turns.clear();
+                quorum.relays.clear();
+                quorum.observer_port.close();
                 // Also those that the core knows no more: that they end may have been held.
                 self.outgoing.clear();
                 for proposal in quorum.member.take_kept() {
@@ -665,7 +695,10 @@ impl Actor {
             Output::Pass(from, packet) if quorum.member.leading().is_some() => {
                 self.learner_packet(quorum, from, packet);
             }
-            Output::Pass(leader, packet) => self.leader_packet(quorum, leader, packet),
+            Output::Pass(from, packet) if quorum.member.leader() == Some(from) => {
+                self.leader_packet(quorum, from, packet);
+            }
+            Output::Pass(from, packet) => self.observer_packet(quorum, from, packet),
             Output::Propose(newest) => {
                 tracing::info!("configuration {:x} of the ensemble is proposed", newest.version);
                 let members = quorum.member.members();
@@ -687,6 +720,7 @@ impl Actor {
         self.core.set_configuration(wall_ms(), next);
         let Some(own) = next.servers().get(&quorum.ensemble.id) else { return };
         quorum.listeners.move_to(&own.addresses);
+        quorum.open_observer_port();
         let Some(client) = &own.client else { return };
         match config::resolved(&client.host).map(|ip| SocketAddr::new(ip, client.port)) {
             Some(address) if self.config.client_address != Some(address) => {
@@ -722,6 +756,7 @@ impl Actor {
             tracing::info!("{does} server {leader}");
             self.core.follow(zxid, observes);
             (quorum.proposed, quorum.committed) = (0, 0);
+            quorum.open_observer_port();
         }
     }
 }

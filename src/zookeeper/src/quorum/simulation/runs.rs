@@ -67,6 +67,7 @@ struct Totals {
     truncations: AtomicU64,
     changes: AtomicU64,
     lent: AtomicU64,
+    observed: AtomicU64,
     writes: AtomicU64,
     reads: AtomicU64,
     events: AtomicU64,
@@ -88,6 +89,7 @@ impl Totals {
             (&self.truncations, simulation.truncations),
             (&self.changes, checks.changes as u64),
             (&self.lent, simulation.lent),
+            (&self.observed, simulation.observed),
             (&self.writes, told.writes),
             (&self.reads, told.reads),
             (&self.events, told.events),
@@ -171,6 +173,7 @@ fn ensembles_agree_whatever_happens() {
             (|totals| &totals.truncations, 100),
             (|totals| &totals.changes, 4),
             (|totals| &totals.lent, 50),
+            (|totals| &totals.observed, 4),
         ],
     );
 }
@@ -188,6 +191,7 @@ fn clients_are_told_one_history_whatever_happens() {
             (|totals| &totals.moves, 1),
             (|totals| &totals.expired, 10),
             (|totals| &totals.deferred, 10),
+            (|totals| &totals.observed, 4),
         ],
     );
 }

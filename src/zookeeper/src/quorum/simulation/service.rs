@@ -12,6 +12,7 @@ use crate::disk::replay::replay;
 use crate::metrics::Counter;
 use crate::quorum::leader::Leader;
 use crate::quorum::member::Member;
+use crate::quorum::observers::Relays;
 use crate::quorum::packet::{Packet, kind};
 use crate::quorum::zab::Proposal;
 use crate::server::ensemble::turns::Turns;
@@ -31,6 +32,7 @@ enum Held {
 pub(super) struct Service {
     pub(super) core: Core,
     turns: Turns<Request>,
+    relays: Relays<(i64, u64)>,
     held: VecDeque<(i64, Held)>,
     proposed: i64,
     committed: i64,
@@ -57,6 +59,7 @@ impl Service {
         Self {
             core,
             turns: Turns::default(),
+            relays: Relays::default(),
             held: VecDeque::new(),
             proposed: zxid,
             committed: zxid,
@@ -91,6 +94,7 @@ impl Node {
         service.core.without_leader();
         service.held.clear();
         service.turns.clear();
+        service.relays.clear();
         for proposal in kept {
             service.core.deliver(&Entry::decode(&proposal.data).unwrap());
         }
@@ -144,7 +148,10 @@ impl Simulation {
                     Packet::with(kind::REVALIDATE, -1, data.into_bytes())
                 }
             };
-            if let Some(leader) = leader {
+            if let (Some(leader), Some(service)) =
+                (leader, &mut self.nodes.get_mut(&id).unwrap().service)
+            {
+                service.relays.sent(&packet, None);
                 self.send(id, leader, packet, None);
             }
         }
@@ -262,6 +269,26 @@ impl Simulation {
         let Some(service) = &mut node.service else { return };
         let core = &mut service.core;
         let touched = read_touched(packet.data.as_deref().unwrap_or_default());
+        let source = node.member.as_ref().and_then(Member::leader);
+        if !leads && source != Some(from) {
+            if packet.kind == kind::PING {
+                touched.iter().for_each(|(session, _)| core.heard_elsewhere(*session));
+            } else if let Some(leader) = source {
+                let connection = self.connections.get(&(from, id)).map(|(number, ..)| *number);
+                service.relays.sent(&packet, connection.map(|number| (from, number)));
+                self.send(id, leader, packet, None);
+            }
+            return;
+        }
+        if !leads
+            && packet.kind != kind::PING
+            && let Some((to, number)) = service.relays.answered(&packet)
+        {
+            if self.connections.get(&(to, id)).is_some_and(|(open, ..)| *open == number) {
+                self.send(id, to, packet, None);
+            }
+            return;
+        }
         let reply = match packet.kind {
             kind::PING if leads => {
                 for (session, _) in touched {

@@ -37,6 +37,8 @@ impl Actor {
         quorum.unlogged.clear();
         self.held.clear();
         quorum.turns.clear();
+        quorum.relays.clear();
+        quorum.observer_port.close();
         self.taking.cancel();
         self.permits.clear();
         // What they hold may be replies to what is not on disk.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::quorum::configuration::Address;
 use crate::quorum::elections::Elections;
-use crate::quorum::net::{self, Events};
+use crate::quorum::net::{self, Door, Events};
 use crate::quorum::security::Security;
 use crate::server::ServerError;
 
@@ -84,10 +84,62 @@ impl Doors {
         for (electing, learning) in bound {
             accepting.spawn(self.elections.clone().accept(electing));
             let (links, security) = (self.links.clone(), self.security.clone());
-            accepting.spawn(net::accept(learning, links, security, self.events.clone()));
+            accepting.spawn(net::accept(
+                Door::Learners,
+                learning,
+                links,
+                security,
+                self.events.clone(),
+            ));
         }
         self.shutdown.cancelled().await;
     }
+}
+
+/// The port at which a follower serves observers: open while it does.
+#[derive(Default)]
+pub(super) struct ObserverPort {
+    open: Option<(Vec<Address>, DropGuard)>,
+}
+
+impl ObserverPort {
+    /// Opens it at each of the server's addresses, or tries until it is closed again: the leader is not for observers.
+    pub(super) fn open(&mut self, at: &[Address], port: u16, listeners: &Listeners) {
+        if self.open.as_ref().is_some_and(|(before, _)| before == at) {
+            return;
+        }
+        let (at, manner, doors) = (at.to_vec(), listeners.manner, listeners.doors.clone());
+        let token = doors.shutdown.child_token();
+        let (serving, opened) = (token.clone(), at.clone());
+        listeners.runtime.spawn(async move {
+            serving.run_until_cancelled(serve_observers(at, port, manner, doors)).await;
+        });
+        self.open = Some((opened, token.drop_guard()));
+    }
+
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+}
+
+async fn serve_observers(at: Vec<Address>, port: u16, manner: Manner, doors: Doors) {
+    let mut accepting = JoinSet::new();
+    for Address { host, .. } in at {
+        let host = if manner.everywhere { "::" } else { host.as_str() };
+        match listen(host, port, 0).await {
+            Ok(listener) => {
+                tracing::info!("serving observers at {host}:{port}");
+                let (links, security) = (doors.links.clone(), doors.security.clone());
+                let events = doors.events.clone();
+                accepting.spawn(net::accept(Door::Observers, listener, links, security, events));
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+        if manner.everywhere {
+            break;
+        }
+    }
+    while accepting.join_next().await.is_some() {}
 }
 
 /// Open ports.

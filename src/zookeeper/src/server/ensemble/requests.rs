@@ -1,7 +1,6 @@
 //! What members tell each other of their clients: requests, sessions, and how far a client wants to see.
 
 use jute::Writer;
-use jute::request::opcode;
 
 use super::{Actor, Quorum, Request};
 use crate::core::{Forward, read_touched};
@@ -22,7 +21,21 @@ impl Actor {
                 Packet::with(kind::REVALIDATE, -1, data.into_bytes())
             }
         };
+        quorum.relays.sent(&packet, None);
         quorum.send(self.now_ms(), leader, packet.encode());
+    }
+
+    /// What an observer asks the follower that serves it: the leader is asked in its place (`ObserverMaster`).
+    pub(super) fn observer_packet(&mut self, quorum: &mut Quorum, from: i64, packet: Packet) {
+        if packet.kind == kind::PING {
+            for (session, _) in read_touched(packet.data.as_deref().unwrap_or_default()) {
+                self.core.heard_elsewhere(session);
+            }
+        } else if let (Some(leader), Some(link)) = (quorum.member.leader(), quorum.links.get(&from))
+        {
+            quorum.relays.sent(&packet, Some((from, link.number)));
+            quorum.send(self.now_ms(), leader, packet.encode());
+        }
     }
 
     /// What a learner asks its leader.
@@ -52,8 +65,9 @@ impl Actor {
             return;
         }
         let now_ms = self.now_ms();
+        let is_sync = packet.is_sync();
         let data = packet.data.unwrap_or_default();
-        if data.get(12..16) == Some(&opcode::SYNC.to_be_bytes()) {
+        if is_sync {
             let packet = Packet::bare(kind::SYNC, 0);
             // What came before it becomes a proposal first.
             let effects = self.core.take_effects();
@@ -71,6 +85,14 @@ impl Actor {
 
     /// What a leader tells its follower.
     pub(super) fn leader_packet(&mut self, quorum: &mut Quorum, leader: i64, packet: Packet) {
+        if packet.kind != kind::PING
+            && let Some((observer, number)) = quorum.relays.answered(&packet)
+        {
+            if quorum.is_open(observer, number) {
+                quorum.send(self.now_ms(), observer, packet.encode());
+            }
+            return;
+        }
         let data = packet.data.as_deref().unwrap_or_default();
         match packet.kind {
             kind::PING => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Quorum;
+use crate::quorum::follower::Follower;
 use crate::quorum::packet::State;
 use crate::status::{Leading, Member};
 
@@ -37,7 +38,9 @@ impl Quorum {
                 uptime: Duration::from_millis((now_ms - self.leads_since_ms).max(0) as u64),
             }
         });
+        let observers = self.member.following().and_then(Follower::observers);
         Member {
+            observers: observers.map(Iterator::collect),
             id: self.ensemble.id,
             servers,
             init_limit: self.ensemble.init_limit,
