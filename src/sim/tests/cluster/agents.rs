@@ -235,8 +235,10 @@ impl World {
         let (place, now) = (Self::agent_place(index), self.agent_now(index));
         let Some(agent) = &mut self.agents[index].agent else { return };
         agent.tick(now);
+        let effects = agent.take_effects();
+        self.check_agent(index);
         let (mut writes, mut others) = (Writes::default(), Vec::new());
-        for effect in agent.take_effects() {
+        for effect in effects {
             match effect {
                 Effect::Write(path, content) => writes.replaced.push((path, content)),
                 Effect::Append(path, content) => writes.appended.push((path, content)),

@@ -50,6 +50,8 @@ pub(super) struct Checks {
     pub(super) seen: BTreeMap<&'static str, u64>,
     /// Updates whose acknowledgement an agent has on disk.
     acknowledged: HashSet<Vec<u8>>,
+    /// Tasks that an executor was handed.
+    started: HashSet<String>,
     /// What is reserved on each agent's disk, and what is about to be.
     reserved: BTreeMap<usize, (Resources, Option<Resources>)>,
     may_change: BTreeMap<usize, bool>,
@@ -68,6 +70,11 @@ impl Checks {
     /// An agent has an acknowledgement on disk.
     pub(super) fn acknowledged(&mut self, uuid: Vec<u8>) {
         self.acknowledged.insert(uuid);
+    }
+
+    /// An executor is handed a task: none is run twice, by whomever.
+    pub(super) fn task_starts(&mut self, task: &str) {
+        assert!(self.started.insert(task.to_owned()), "{task} is run twice");
     }
 
     /// An agent sends an update.
@@ -161,6 +168,20 @@ fn check_resources(index: usize, master: &Master) {
     assert_eq!(master.offers.len(), of_agents, "every offer is of an agent that is there");
 }
 
+/// What runs on an agent fits on it, whichever masters sent it.
+fn check_agent_resources(index: usize, agent: &agent::core::Agent) {
+    let mut used = Resources::new();
+    for executor in agent.executors() {
+        used.add(&executor.resources().unallocate());
+        if executor.is_generated {
+            // It takes part of its task's.
+            used.subtract(&Resources::from_protos(&executor.info.resources).unallocate());
+        }
+    }
+    let total = &agent.total;
+    assert!(total.contains(&used), "agent {index} has {total}, and {used} of it is used");
+}
+
 /// No offer brings a role above its limit.
 fn check_quotas(index: usize, master: &Master, new: &[&str]) {
     for (role, config) in master.quotas() {
@@ -195,6 +216,14 @@ fn check_quotas(index: usize, master: &Master, new: &[&str]) {
 }
 
 impl World {
+    /// Looks at an agent after it has done something.
+    pub(super) fn check_agent(&mut self, index: usize) {
+        let adds_up = self.random.chance(100);
+        if let Some(agent) = self.agents[index].agent.as_ref().filter(|_| adds_up) {
+            check_agent_resources(index, agent);
+        }
+    }
+
     /// Looks at a master after it has done something.
     pub(super) fn check_master(&mut self, index: usize) {
         let now = self.master_now(index);

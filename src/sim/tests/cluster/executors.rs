@@ -208,10 +208,7 @@ impl World {
             event::Type::Launch => {
                 let task = event.launch.unwrap().task;
                 let id = task.task_id.value.clone();
-                assert!(
-                    !executor.states.contains_key(&id),
-                    "{id} was handed to its executor twice"
-                );
+                self.checks.task_starts(&id);
                 executor.states.insert(id.clone(), TaskState::TaskStaging);
                 executor.tasks.push(task);
                 let delay = self.random.between(1, 2000);
