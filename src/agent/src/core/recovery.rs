@@ -117,6 +117,7 @@ impl Agent {
     pub fn recover(&mut self, now: Now, recovered: Recovered) -> Vec<(Run, Option<i32>)> {
         let mut watched = Vec::new();
         self.info.id.clone_from(&recovered.info.id);
+        self.forget_operations_of_others();
         let deadline =
             now.mono + self.settings.executor_reregistration_timeout.max(REREGISTRATION_MIN);
         for (info, executors) in recovered.frameworks {

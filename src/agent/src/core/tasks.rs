@@ -229,10 +229,19 @@ impl Agent {
             Some(id.clone())
         });
         let Some(executor_id) = found else {
-            // An end that the framework hasn't acknowledged yet answers the kill as well.
-            if !self.updates.has_pending(&(framework_id.clone(), task_id.clone())) {
-                let refusal =
-                    verdict(TaskState::TaskDropped, Reason::TaskUnknown, "Cannot find executor");
+            // An end that the framework hasn't acknowledged yet answers the kill as well; one that it has, it knows.
+            let key = (framework_id.clone(), task_id.clone());
+            let framework = self.frameworks.get(&framework_id);
+            let is_unknown = framework.is_some_and(|framework| {
+                !framework
+                    .executors
+                    .values()
+                    .chain(&framework.completed)
+                    .any(|own| own.knows(&task_id))
+            });
+            if is_unknown && !self.updates.has_pending(&key) {
+                let (state, reason) = (TaskState::TaskDropped, Reason::ExecutorTerminated);
+                let refusal = verdict(state, reason, "Cannot find executor");
                 self.update_of_agent(now, &framework_id, None, &task_id, &refusal);
             }
             return;

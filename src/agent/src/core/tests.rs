@@ -420,7 +420,7 @@ fn a_task_is_killed_before_and_after_its_executor_is_there() {
     own.hear(&kill("never"));
     assert_eq!(
         own.states(),
-        [(TaskState::TaskLost, Some(Reason::TaskUnknown))],
+        [(TaskState::TaskLost, Some(Reason::ExecutorTerminated))],
         "the framework is not partition aware"
     );
 }
@@ -464,6 +464,24 @@ fn a_task_that_a_master_sent_before_it_heard_from_its_agent_again_is_dropped() {
     let news = m::RunTaskMessage { resource_version_uuids: vec![version(&own)], ..run(task("u")) };
     own.hear(&news);
     assert!(own.launched().is_some());
+}
+
+#[test]
+fn a_kill_that_comes_after_the_end_was_acknowledged_says_nothing_new() {
+    let (mut own, _) = Conversation::running("t");
+    own.acknowledge("t", &[1; 16]);
+    own.update("t", TaskState::TaskFinished, 2).unwrap();
+    own.acknowledge("t", &[2; 16]);
+    own.seen.clear();
+    let kill = |task: &str| m::KillTaskMessage {
+        framework_id: v1::FrameworkId { value: FRAMEWORK_ID.into() },
+        task_id: v1::TaskId { value: task.into() },
+        kill_policy: None,
+    };
+    own.hear(&kill("t"));
+    assert_eq!(own.states(), []);
+    own.hear(&kill("u"));
+    assert_eq!(own.states(), [(TaskState::TaskLost, Some(Reason::ExecutorTerminated))]);
 }
 
 #[test]

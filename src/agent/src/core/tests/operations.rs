@@ -114,3 +114,20 @@ fn an_operation_from_before_the_resources_were_told_anew_is_dropped_and_they_are
     own.reregistered();
     assert_eq!(own.outcomes()[0].0, OperationState::OperationDropped);
 }
+
+#[test]
+fn an_agent_that_took_anothers_place_and_died_before_it_forgot_its_operations_forgets_them() {
+    let mut own = Conversation::registered();
+    own.reserves(1, 100);
+    let reader = found::Reader { work_dir: own.disk.path(), is_strict: true };
+    let (recovered, (reserved, mut operations)) = (
+        reader.read(false).unwrap().unwrap(),
+        checkpoint::resources::recover(own.disk.path()).unwrap(),
+    );
+    operations[0].agent_id = Some(v1::AgentId { value: "m-S9".into() });
+    let mut agent = Agent::new(settings(own.disk.path()), info());
+    agent.recover_resources(&reserved, operations).unwrap();
+    agent.recover(own.now, recovered);
+    assert_eq!(agent.operations().count(), 0);
+    assert_eq!(agent.total, own.agent.total, "what is reserved stays");
+}
