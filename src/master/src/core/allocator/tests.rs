@@ -1,5 +1,7 @@
 //! The allocator by examples, and against properties and a brute force.
 
+mod reference;
+
 use super::*;
 use mesos::v1::agent_info::capability::Type as AgentCapability;
 use mesos::v1::framework_info::capability::Type as Capability;
