@@ -261,7 +261,11 @@ def dump():
     tree, todo = {}, ["/"]
     while todo:
         path = todo.pop()
-        data, stat = zk.get(path)
+        try:
+            data, stat = zk.get(path)
+        except NoAuthError:
+            tree[path] = None
+            continue
         acl, _ = zk.get_acls(path)
         tree[path] = [data.hex(), [[entry.perms, entry.id.scheme, entry.id.id] for entry in acl], list(stat)]
         todo += [path.rstrip("/") + "/" + name for name in zk.get_children(path)]
