@@ -23,9 +23,11 @@ help: ## this list
 up: tools-to-build ui ## a whole cluster on this machine, unprivileged; Ctrl-C ends it
 	cargo run --quiet --package meso --bin meso -- up
 
-test: tools check rpm ## everything: installs what the tests need (Debian), builds, runs all tests, end to end included
-	tests/python-clients.sh
+# The whole workspace is built at once, packaging with it: a package by itself would build what it depends on once more.
+test: tools lint ## everything: installs what the tests need (Debian), builds, runs all tests, end to end included
 	cargo build --quiet --workspace --bins
+	$(MAKE) rpm PACKAGING=target/debug/packaging
+	tests/python-clients.sh
 	cargo test --quiet --workspace --doc
 	scripts/run-tests
 
