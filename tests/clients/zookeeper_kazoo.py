@@ -171,7 +171,7 @@ def recipes(zk, other):
 
     led = []
     elections = [Election(one, "/r/election", str(index)) for index, one in enumerate((zk, other))]
-    threads = [threading.Thread(target=lambda one=one: one.run(lambda: led.append(1))) for one in elections]
+    threads = [threading.Thread(target=lambda one=one: one.run(lambda: led.append(1)), daemon=True) for one in elections]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -188,7 +188,11 @@ def recipes(zk, other):
     assert passed == [True]
 
     doubles = [DoubleBarrier(one, "/r/double", 2) for one in (zk, other)]
-    threads = [threading.Thread(target=lambda one=one: (one.enter(), one.leave())) for one in doubles]
+    # kazoo waits for ever if the others have left when it looks whether it may enter.
+    entered = threading.Barrier(2)
+    threads = [
+        threading.Thread(target=lambda one=one: (one.enter(), entered.wait(LIMIT), one.leave()), daemon=True) for one in doubles
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
