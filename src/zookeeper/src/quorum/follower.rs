@@ -208,9 +208,9 @@ impl Follower {
                 }
             }
             (Phase::Acknowledged, kind::UPTODATE) => {
-                if let Some(configuration) = self.announced.take()
-                    && self.activate(configuration, None)
-                {
+                let announced = self.announced.take();
+                let agreed = announced.filter(|announced| !self.is_under_way(announced));
+                if agreed.is_some_and(|configuration| self.activate(configuration, None)) {
                     return;
                 }
                 self.phase = Phase::Broadcast;
@@ -267,9 +267,21 @@ impl Follower {
                     self.outputs.push(Output::Propose(configuration.clone()));
                 }
                 self.announced = Some(configuration);
+                // Changes of this epoch, not committed yet.
+                for next in self.pending.iter().filter_map(Proposal::configuration) {
+                    if self.members.propose(next.clone()) {
+                        self.outputs.push(Output::Propose(next));
+                    }
+                }
             }
             Err(wrong) => tracing::warn!("the leader's configuration can't be read: {wrong}"),
         }
+    }
+
+    /// Whether a configuration is a change of this epoch that was proposed, but not committed. Leaders of the original's
+    /// announce those too.
+    fn is_under_way(&self, announced: &Configuration) -> bool {
+        announced.version > self.delivered.max(self.epoch << 32)
     }
 
     /// Puts a configuration in force; whether this member has to begin anew, as it has another part in it, or another
@@ -433,5 +445,40 @@ mod tests {
         assert!(follower.gave_up);
         let kept: Vec<i64> = follower.take_pending().iter().map(|kept| kept.zxid).collect();
         assert_eq!(kept, [2, 3]);
+    }
+
+    #[test]
+    fn what_a_leader_announces_is_in_force_unless_it_is_only_proposed() {
+        const EPOCH: i64 = 1 << 32;
+        let limits = Limits { tick_ms: 100, init_ms: 1000, sync_ms: 500, tuning: Tuning::DEFAULT };
+        for (version, is_in_force) in [(2, true), (EPOCH, true), (EPOCH + 1, false)] {
+            let members =
+                Membership::new(2, Configuration::for_tests(3, 0).at_version(1), None, true);
+            let mut follower = Follower::new(
+                &members,
+                limits,
+                Epochs::default(),
+                Source { leader: 1, from: 1 },
+                0,
+                0,
+            );
+            let next = Configuration::for_tests(3, 1).at_version(version);
+            let txn = Txn::Reconfig { data: Some(next.to_string().into_bytes()) };
+            let entry = Entry { session: 1, cxid: 1, zxid: version, time: 0, txn, digest: None };
+            for packet in [
+                Packet::with(kind::LEADERINFO, EPOCH, LEARNER_VERSION.to_be_bytes().to_vec()),
+                Packet::bare(kind::DIFF, 0),
+                Packet::with(kind::PROPOSAL, EPOCH + 1, entry.encode()),
+                // The original's say this of what is only proposed, ours tell what is in force.
+                Packet::with(kind::NEWLEADER, EPOCH, next.to_string().into_bytes()),
+                Packet::bare(kind::UPTODATE, -1),
+            ] {
+                follower.packet(0, packet);
+            }
+            assert!(follower.serves());
+            assert_eq!(follower.members.current().version == version, is_in_force, "{version:x}");
+            let proposed = follower.members.proposed().map(|proposed| proposed.version);
+            assert_eq!(proposed, (!is_in_force).then_some(version));
+        }
     }
 }

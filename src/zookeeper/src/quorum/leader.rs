@@ -329,11 +329,18 @@ impl Leader {
         } else {
             return;
         }
-        let text = self.members.newest().to_string().into_bytes();
+        let text = self.announced().to_string().into_bytes();
         self.send(id, Packet::with(kind::NEWLEADER, self.epoch << 32, text));
         if let Some(learner) = self.learners.get_mut(&id) {
             learner.stage = Stage::Forwarding;
         }
+    }
+
+    /// What a learner puts in force when it is synchronised. With an epoch begins what its leader knew to be proposed;
+    /// later a change is in force when it is committed. (The original announces it before. A learner then spreads what
+    /// nobody agreed on, and a quorum of that elects a leader that lacks what was committed.)
+    fn announced(&self) -> &Configuration {
+        if self.phase == Phase::Broadcast { self.members.current() } else { self.members.newest() }
     }
 
     fn synchronised_one(&mut self, now_ms: i64, id: i64) {

@@ -99,3 +99,17 @@ fn a_change_needs_a_quorum_of_the_old_configuration_too() {
     assert_eq!(scripted.acknowledged(&[2], EPOCH + 1), [EPOCH + 1]);
     assert_eq!(scripted.voters(), [1, 4, 5]);
 }
+
+#[test]
+fn a_change_that_is_not_agreed_on_is_announced_to_nobody() {
+    let mut scripted = Scripted::new();
+    scripted.change(EPOCH + 1);
+    scripted.leader.take_outputs();
+    scripted.join(2);
+    let announced = scripted.leader.take_outputs().into_iter().find_map(|output| match output {
+        Output::Send(2, Packet { kind: kind::NEWLEADER, data, .. }) => data,
+        _ => None,
+    });
+    let announced = Configuration::parse(&String::from_utf8(announced.unwrap()).unwrap()).unwrap();
+    assert_eq!((announced.version, announced.voters().count()), (1, 3));
+}
