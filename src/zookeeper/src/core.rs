@@ -240,9 +240,7 @@ impl Core {
                 (id, Session { timeout_ms, expires_ms, connection: None, scope })
             })
             .collect();
-        // Beyond those that are known, should the clock have gone back.
-        let known = sessions.keys().copied().filter(|id| id >> 56 == 1).max().unwrap_or(0);
-        let next_session = ((((now_ms as u64) << 24) >> 8) as i64 | (1 << 56)).max(known + 1);
+        let next_session = (((now_ms as u64) << 24) >> 8) as i64 | (1 << 56);
         Self {
             sessions,
             next_sweep_ms: now_ms + settings.container_check_ms,
@@ -359,6 +357,15 @@ impl Core {
     /// Numbers of data watches: connections, paths, watches.
     pub fn watch_counts(&self) -> (usize, usize, usize) {
         self.data_watches.counts()
+    }
+
+    /// A number for a session. It is none that is known, should the clock have gone back. (Beyond those that are known
+    /// would be where some have ended: what is asked under their numbers may still be on its way.)
+    fn number_session(&mut self) -> i64 {
+        let first = self.next_session;
+        let free = (first..).find(|session| !self.sessions.contains_key(session)).unwrap_or(first);
+        self.next_session = free + 1;
+        free
     }
 
     /// A client has connected from an address and port, and its connection proves `ids`.

@@ -259,8 +259,7 @@ impl Core {
             self.ensemble.opening.insert(request.session, opening);
             self.validated(request.session, true);
         } else if request.session == 0 {
-            let session = self.next_session;
-            self.next_session += 1;
+            let session = self.number_session();
             let mut data = Writer::new();
             data.long(session).int(0).int(opcode::CREATE_SESSION).int(timeout_ms);
             let ids = self.ids(from).to_vec();

@@ -80,8 +80,7 @@ impl Core {
 
     /// Begins a local session of a connection.
     pub(super) fn begin_local(&mut self, now_ms: i64, from: ConnectionId, timeout_ms: i32) -> i64 {
-        let session = self.next_session;
-        self.next_session += 1;
+        let session = self.number_session();
         let known = Session {
             timeout_ms,
             expires_ms: i64::MAX,

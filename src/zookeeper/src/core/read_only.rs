@@ -92,8 +92,7 @@ impl Core {
         let timeout_ms = request
             .timeout
             .clamp(self.settings.session_timeout_min_ms, self.settings.session_timeout_max_ms);
-        let session = self.next_session;
-        self.next_session += 1;
+        let session = self.number_session();
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.session = Some(session);
         }
