@@ -63,8 +63,10 @@ impl Election {
     /// Begins a round with what this member has itself.
     pub fn start(&mut self, now_ms: i64, zxid: i64, epoch: i64) {
         let id = self.members.id;
-        self.round += 1;
         let votes = self.members.current().is_voter(id);
+        // Rounds are those of the voters. One without a vote that was ahead of them would hear of no vote, and where a
+        // change is proposed that gives it one, its own is needed.
+        self.round = if votes { self.round + 1 } else { 0 };
         self.own = if votes { Vote { leader: id, zxid, epoch } } else { NOBODY };
         self.vote = self.own;
         self.state = State::Looking;
@@ -200,7 +202,10 @@ impl Election {
             return;
         }
         if round < self.round {
-            self.outgoing.push((from, self.notification()));
+            // Without a vote it is one who asks, not one who is ahead: to its answer there would be another for ever.
+            if self.members.current().is_voter(self.members.id) {
+                self.outgoing.push((from, self.notification()));
+            }
             return;
         }
         if round > self.round {
@@ -328,7 +333,7 @@ mod tests {
     /// How many notifications two members say to each other, once the first has said what it has to say.
     fn said(first: &mut Election, second: &mut Election) -> usize {
         let (mut count, mut next) = (0, first.notification());
-        let mut pair = [second, first];
+        let pair = [second, first];
         for turn in 0..100 {
             let (at, from) = (turn % 2, pair[(turn + 1) % 2].members.id);
             pair[at].notification_from(0, from, next);
@@ -365,6 +370,33 @@ mod tests {
             let (mut first, mut second) = (member(id, leader), member(other, others));
             assert_eq!(said(&mut first, &mut second), count, "{id} {leader:?}, {other} {others:?}");
         }
+        let (mut observer, mut voter) = (member(4, None), member(1, None));
+        let vote = Vote { leader: 2, zxid: 0, epoch: 0 };
+        let ahead = Notification { state: State::Looking, vote, round: 5 };
+        observer.notification_from(0, 2, ahead);
+        observer.take_outgoing();
+        assert_eq!(said(&mut observer, &mut voter), 1, "a later round of one without a vote");
+    }
+
+    #[test]
+    fn one_that_is_to_have_a_vote_joins_the_round_of_those_who_have() {
+        let four = Configuration::for_tests(4, 0);
+        let mut servers = four.servers().clone();
+        for id in [3, 4] {
+            servers.get_mut(&id).unwrap().role = crate::quorum::configuration::Role::Observer;
+        }
+        let current = Configuration::of(servers, 1);
+        let mut elections: Vec<Election> = (1..=3)
+            .map(|id| {
+                let proposed = (id < 3).then(|| four.at_version(2));
+                let members = Membership::new(id, current.clone(), proposed, true);
+                let mut election = Election::new(members, Tuning::DEFAULT);
+                (0..=id * id).for_each(|_| election.start(0, 0, 0));
+                election.take_outgoing();
+                election
+            })
+            .collect();
+        assert_eq!(run(&mut elections, |_, to| to == 4), [Some(2); 3]);
     }
 
     proptest! {
