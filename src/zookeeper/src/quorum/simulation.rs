@@ -2,11 +2,13 @@
 //! lose, delay, reorder, duplicate, partition, pause, jump in time, fill up and crash, while servers come, go and change
 //! their parts.
 //!
-//! [`checks`] say what must hold of the members' logs. In a part of the simulations servers hold real trees
+//! [`network`] and [`disk`] do to members what networks and disks do. [`checks`] say what must hold of the members' logs. In a part of the simulations servers hold real trees
 //! ([`service`]) for [`clients`], and [`promises`] say what must hold of what those are told. [`runs`] go through seeds.
 
 mod checks;
 mod clients;
+mod disk;
+mod network;
 mod promises;
 mod runs;
 mod service;
@@ -18,6 +20,7 @@ use jute::txn::{Entry, Txn};
 
 use self::checks::Checks;
 use self::clients::Client;
+use self::network::Network;
 use self::service::Service;
 use super::configuration::{Configuration, Role};
 use super::member::Member;
@@ -29,6 +32,12 @@ const LIMITS: Limits =
     Limits { tick_ms: 100, init_ms: 1500, sync_ms: 800, tuning: Tuning::DEFAULT };
 /// Short, so that learners are often too far behind for a DIFF.
 const HISTORY: usize = 6;
+/// How often members look at their clocks.
+const TICK_MS: i64 = 25;
+/// What clocks begin at: they may go back from there.
+const CLOCK_MS: i64 = 1_700_000_000_000;
+/// What is under way never comes to that much, unless messages beget messages.
+const EVENTS_MAX: usize = 5000;
 
 struct Random(u64);
 
@@ -68,6 +77,7 @@ enum Event {
     Closed {
         at: i64,
         other: i64,
+        connection: u64,
     },
     Flush {
         at: i64,
@@ -105,10 +115,36 @@ struct Node {
     /// In its files: what is in force, and what was proposed.
     current: Option<Configuration>,
     proposed: Option<Configuration>,
-    /// How far its clock has jumped ahead.
+    /// How far its clock has jumped: ahead, unless it begins anew.
     skew_ms: i64,
+    /// How far the time of day is from it, as somebody sets that.
+    wall_skew_ms: i64,
     /// It does nothing until then.
     paused_ms: i64,
+}
+
+/// What has gone wrong so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    crashes: u64,
+    full_disks: u64,
+    /// Crashes of all at once.
+    blackouts: u64,
+    /// Transactions that were not synced and are gone, and that are there all the same.
+    lost: u64,
+    survived: u64,
+    /// Crashes that left a part of a transaction.
+    torn: u64,
+    pauses: u64,
+    /// Clocks that went ahead, and times of day that were set.
+    jumps: u64,
+    partitions: u64,
+    dropped: u64,
+    doubled: u64,
+    overtaken: u64,
+    stalled: u64,
+    /// Packets that came when their connection had ended.
+    late: u64,
 }
 
 struct Simulation {
@@ -117,11 +153,11 @@ struct Simulation {
     sequence: u64,
     events: BTreeMap<(i64, u64), Event>,
     nodes: BTreeMap<i64, Node>,
-    blocked: BTreeSet<(i64, i64)>,
-    /// Connections for Zab, by learner and leader, with the time at which the last packet arrives each way.
-    connections: BTreeMap<(i64, i64), (u64, i64, i64)>,
-    next_connection: u64,
+    network: Network,
+    faults: Faults,
     calm: bool,
+    /// Whether everything that happens is printed.
+    is_traced: bool,
     is_dynamic: bool,
     limits: Limits,
     checks: Checks,
@@ -132,8 +168,6 @@ struct Simulation {
     /// Requests that had to wait for their turn.
     deferred: u64,
     values: u64,
-    crashes: u64,
-    full_disks: u64,
     snapshots: u64,
     truncations: u64,
     lent: u64,
@@ -164,10 +198,10 @@ impl Simulation {
             sequence: 0,
             events: BTreeMap::new(),
             nodes: (1..=count).map(|id| (id, node())).collect(),
-            blocked: BTreeSet::new(),
-            connections: BTreeMap::new(),
-            next_connection: 0,
+            network: Network::default(),
+            faults: Faults::default(),
             calm: false,
+            is_traced: false,
             is_dynamic,
             limits,
             checks: Checks::default(),
@@ -176,8 +210,6 @@ impl Simulation {
             known: 0,
             deferred: 0,
             values: 0,
-            crashes: 0,
-            full_disks: 0,
             snapshots: 0,
             truncations: 0,
             lent: 0,
@@ -190,9 +222,20 @@ impl Simulation {
         simulation
     }
 
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            println!("{:>6} {}", self.now_ms, what());
+        }
+    }
+
     /// What a member's clock shows.
     fn clock(&self, id: i64) -> i64 {
-        self.now_ms + self.nodes[&id].skew_ms
+        CLOCK_MS + self.now_ms + self.nodes[&id].skew_ms
+    }
+
+    /// The time of day that a member reads.
+    fn wall(&self, id: i64) -> i64 {
+        self.clock(id) + self.nodes[&id].wall_skew_ms
     }
 
     fn at(&mut self, delay_ms: i64, event: Event) {
@@ -201,6 +244,12 @@ impl Simulation {
     }
 
     fn start(&mut self, id: i64) {
+        if !self.calm && self.random.percent(20) {
+            // It begins with the time of day, whatever that is now.
+            let skew_ms = self.random.below(2_000_000_000) as i64 - 1_000_000_000;
+            self.nodes.get_mut(&id).unwrap().skew_ms = skew_ms;
+            self.faults.jumps += 1;
+        }
         let now_ms = self.clock(id);
         let (is_dynamic, limits) = (self.is_dynamic, self.limits);
         let has_clients = !self.clients.is_empty();
@@ -209,53 +258,31 @@ impl Simulation {
         let (current, proposed) = (node.current.clone().unwrap(), node.proposed.clone());
         let members = Membership::new(id, current, proposed, is_dynamic);
         node.life += 1;
+        let (last, epochs) = (node.log.last().map_or(0, |last| last.zxid), node.epochs);
         node.tree = node.log.clone();
         node.committed = 0;
         node.unsynced.clear();
         let history = history(&node.log);
         node.member = Some(Member::new(members, limits, node.epochs, history, now_ms));
+        self.trace(|| format!("server {id} starts at {last:x} with {epochs:?}"));
         self.carry_out(id);
     }
 
     fn crash(&mut self, id: i64) {
-        self.crashes += 1;
         let node = self.nodes.get_mut(&id).unwrap();
         node.member = None;
-        // Of what was not synced, any first part may have reached the disk.
-        let kept = self.random.below(node.unsynced.len() as u64 + 1) as usize;
-        let unsynced = std::mem::take(&mut node.unsynced);
-        node.log.extend(unsynced.into_iter().take(kept));
+        let mut unsynced = std::mem::take(&mut node.unsynced);
+        let left = disk::power_failure(&mut self.random, &unsynced);
+        self.trace(|| format!("server {id} crashes: {left:?}"));
+        let node = self.nodes.get_mut(&id).unwrap();
+        self.faults.crashes += 1;
+        self.faults.lost += (unsynced.len() - left.kept) as u64;
+        self.faults.survived += left.kept as u64;
+        self.faults.torn += u64::from(left.is_torn);
+        unsynced.truncate(left.kept);
+        node.log.extend(unsynced);
         self.hang_up_all(id);
-        for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
-            if learner == id || leader == id {
-                self.cut(learner, leader);
-            }
-        }
-    }
-
-    fn cut(&mut self, learner: i64, leader: i64) {
-        if self.connections.remove(&(learner, leader)).is_none() {
-            return;
-        }
-        for (at, other) in [(learner, leader), (leader, learner)] {
-            let delay_ms = self.random.below(300) as i64;
-            self.at(delay_ms, Event::Closed { at, other });
-        }
-    }
-
-    fn is_blocked(&self, a: i64, b: i64) -> bool {
-        self.blocked.contains(&(a.min(b), a.max(b)))
-    }
-
-    fn send(&mut self, from: i64, to: i64, packet: Packet, tree: Option<Vec<Proposal>>) {
-        let delay_ms = 1 + self.random.below(20) as i64;
-        let now_ms = self.now_ms;
-        let key = if self.connections.contains_key(&(from, to)) { (from, to) } else { (to, from) };
-        let Some((connection, up_ms, down_ms)) = self.connections.get_mut(&key) else { return };
-        let last_ms = if key.0 == from { up_ms } else { down_ms };
-        *last_ms = (now_ms + delay_ms).max(*last_ms);
-        let (arrives_ms, connection) = (*last_ms, *connection);
-        self.at(arrives_ms - now_ms, Event::Packet { from, to, connection, packet, tree });
+        self.drop_links(id);
     }
 
     fn flush(&mut self, id: i64) {
@@ -282,15 +309,18 @@ impl Simulation {
                 else {
                     continue;
                 };
-                for _ in 0..=u64::from(self.random.percent(10)) {
+                let is_doubled = self.random.percent(10);
+                self.faults.doubled += u64::from(is_doubled);
+                for _ in 0..=u64::from(is_doubled) {
                     let delay_ms = 1 + self.random.below(60) as i64;
-                    if !self.is_blocked(id, to) && (self.calm || !self.random.percent(10)) {
-                        let notification = notification.clone();
-                        let configuration = configuration.clone();
-                        let event =
-                            Event::Notification { from: id, to, notification, configuration };
-                        self.at(delay_ms, event);
+                    if self.network.is_blocked(id, to) || !self.calm && self.random.percent(10) {
+                        self.faults.dropped += 1;
+                        continue;
                     }
+                    let notification = notification.clone();
+                    let configuration = configuration.clone();
+                    let event = Event::Notification { from: id, to, notification, configuration };
+                    self.travel(delay_ms, event);
                 }
             }
             let gave_up = outputs.iter().any(|output| matches!(output, Output::GiveUp(_)));
@@ -311,6 +341,7 @@ impl Simulation {
     }
 
     fn output(&mut self, id: i64, output: Output) {
+        self.trace(|| format!("server {id}: {output:?}"));
         let node = self.nodes.get_mut(&id).unwrap();
         match output {
             Output::Send(to, packet) => self.send(id, to, packet, None),
@@ -320,10 +351,7 @@ impl Simulation {
                 let zxid = tree.last().map_or(0, |last| last.zxid);
                 self.send(id, to, Packet::bare(kind::SNAP, zxid), Some(tree));
             }
-            Output::Drop(other) => {
-                self.cut(id, other);
-                self.cut(other, id);
-            }
+            Output::Drop(other) => self.drop_link(id, other),
             Output::SaveAcceptedEpoch(epoch) => node.epochs.accepted = epoch,
             Output::SaveCurrentEpoch(epoch) => {
                 self.flush(id);
@@ -378,11 +406,7 @@ impl Simulation {
                 node.tree.extend(kept.iter().cloned());
                 node.lose_leader(&kept);
                 self.hang_up_all(id);
-                for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
-                    if learner == id || leader == id {
-                        self.cut(learner, leader);
-                    }
-                }
+                self.drop_links(id);
             }
             Output::Propose(newest) => node.proposed = Some(newest),
             Output::Activate(next) => {
@@ -406,6 +430,7 @@ impl Simulation {
     }
 
     fn step(&mut self) {
+        assert!(self.events.len() < EVENTS_MAX, "messages multiply");
         let ((now_ms, sequence), event) = self.events.pop_first().unwrap();
         self.now_ms = now_ms;
         let at = match &event {
@@ -421,6 +446,10 @@ impl Simulation {
             return;
         }
         let now_ms = at.map_or(now_ms, |id| self.clock(id));
+        let Some(event) = self.arrive(sequence, event) else { return };
+        if !matches!(event, Event::Tick) {
+            self.trace(|| format!("{event:?}"));
+        }
         match event {
             Event::Notification { from, to, notification, configuration } => {
                 if let Some(member) = self.nodes.get_mut(&to).unwrap().member.as_mut() {
@@ -428,12 +457,9 @@ impl Simulation {
                     self.carry_out(to);
                 }
             }
-            Event::Packet { from, to, connection, packet, tree } => {
-                let open = [(from, to), (to, from)].into_iter().any(|key| {
-                    self.connections.get(&key).is_some_and(|(open, ..)| *open == connection)
-                });
+            Event::Packet { from, to, packet, tree, .. } => {
                 let node = self.nodes.get_mut(&to).unwrap();
-                let (true, Some(member)) = (open, node.member.as_mut()) else { return };
+                let Some(member) = node.member.as_mut() else { return };
                 let zxid = packet.zxid;
                 if packet.kind == kind::ACKEPOCH
                     && self.random.percent(50)
@@ -457,12 +483,10 @@ impl Simulation {
                 }
                 self.carry_out(to);
             }
-            Event::Closed { at, other } => {
-                let open = self.connections.contains_key(&(at, other))
-                    || self.connections.contains_key(&(other, at));
-                if let (false, Some(member)) =
-                    (open, self.nodes.get_mut(&at).unwrap().member.as_mut())
-                {
+            Event::Closed { at, other, connection } => {
+                let is_over = self.is_over(at, other, connection);
+                let member = self.nodes.get_mut(&at).unwrap().member.as_mut();
+                if let Some(member) = member.filter(|_| is_over) {
                     member.disconnected(now_ms, other);
                     self.carry_out(at);
                 }
@@ -471,7 +495,7 @@ impl Simulation {
                 if self.nodes[&at].life == life && self.nodes[&at].member.is_some() {
                     if !self.calm && self.random.below(1500) == 0 {
                         // It leaves the ensemble, and takes part again when there is room.
-                        self.full_disks += 1;
+                        self.faults.full_disks += 1;
                         self.crash(at);
                         return;
                     }
@@ -490,7 +514,7 @@ impl Simulation {
     }
 
     fn tick(&mut self) {
-        self.at(25, Event::Tick);
+        self.at(TICK_MS, Event::Tick);
         let ids: Vec<i64> = self.nodes.keys().copied().collect();
         for id in ids.iter().copied() {
             if self.nodes[&id].paused_ms > self.now_ms {
@@ -499,10 +523,17 @@ impl Simulation {
             if !self.calm && self.random.below(2000) == 0 {
                 self.nodes.get_mut(&id).unwrap().paused_ms =
                     self.now_ms + self.random.below(3000) as i64;
+                self.faults.pauses += 1;
                 continue;
             }
-            if !self.calm && self.random.below(2000) == 0 {
-                self.nodes.get_mut(&id).unwrap().skew_ms += self.random.below(3000) as i64;
+            if !self.calm && self.random.below(1000) == 0 {
+                let node = self.nodes.get_mut(&id).unwrap();
+                if self.random.percent(50) {
+                    node.skew_ms += self.random.below(3000) as i64;
+                } else {
+                    node.wall_skew_ms = self.random.below(200_000) as i64 - 100_000;
+                }
+                self.faults.jumps += 1;
             }
             let now_ms = self.clock(id);
             let Some(member) = self.nodes.get_mut(&id).unwrap().member.as_mut() else {
@@ -526,26 +557,23 @@ impl Simulation {
         if self.calm {
             return;
         }
-        if self.random.percent(1) {
-            let pick = |random: &mut Random| ids[random.below(ids.len() as u64) as usize];
-            let (a, b) = (pick(&mut self.random), pick(&mut self.random));
-            self.blocked.insert((a.min(b), a.max(b)));
-        }
-        if self.random.percent(2) {
-            self.blocked.clear();
-        }
-        for (learner, leader) in self.connections.keys().copied().collect::<Vec<_>>() {
-            if self.is_blocked(learner, leader) || self.random.below(2000) == 0 {
-                self.cut(learner, leader);
+        if self.random.below(600) == 0 {
+            // What a quorum has not synced is gone everywhere.
+            self.faults.blackouts += 1;
+            for id in
+                ids.iter().copied().filter(|id| self.nodes[id].member.is_some()).collect::<Vec<_>>()
+            {
+                self.crash(id);
             }
         }
+        self.tick_network(&ids);
     }
 
     fn dial(&mut self, id: i64) {
-        let now_ms = self.now_ms;
         let clock_ms = self.clock(id);
         let dials = self.nodes[&id].member.as_ref().and_then(Member::dials);
-        let Some(leader) = dials.filter(|leader| !self.is_blocked(id, *leader)) else { return };
+        let is_reached = |leader: &i64| !self.network.is_blocked(id, *leader);
+        let Some(leader) = dials.filter(is_reached) else { return };
         let observes = self.nodes[&id].member.as_ref().is_some_and(Member::dials_follower);
         let listens = |member: &Member| match member.following() {
             Some(follower) => observes && follower.observers().is_some(),
@@ -556,8 +584,7 @@ impl Simulation {
             return;
         }
         self.observed += u64::from(observes);
-        self.next_connection += 1;
-        self.connections.insert((id, leader), (self.next_connection, now_ms, now_ms));
+        self.open_link(id, leader);
         self.nodes.get_mut(&id).unwrap().member.as_mut().unwrap().connected(clock_ms, leader);
         self.carry_out(id);
     }
@@ -581,7 +608,7 @@ impl Simulation {
             };
             let data: Arc<[u8]> = match change {
                 Some(next) => reconfig(&next.at_version(last + 1), self.values).into(),
-                None => self.values.to_be_bytes().to_vec().into(),
+                None => value(self.values, last + 1).into(),
             };
             let proposal = Proposal { zxid: last + 1, data };
             self.checks.begun(self.sequence, &proposal);
@@ -640,6 +667,12 @@ fn reconfig(next: &Configuration, value: u64) -> Vec<u8> {
     let txn = Txn::Reconfig { data: Some(next.to_string().into_bytes()) };
     let session = value as i64;
     Entry { session, cxid: 0, zxid: next.version, time: 0, txn, digest: None }.encode()
+}
+
+/// A transaction that changes nothing, and is like no other.
+fn value(value: u64, zxid: i64) -> Vec<u8> {
+    let txn = Txn::Error { code: 0 };
+    Entry { session: value as i64, cxid: 0, zxid, time: 0, txn, digest: None }.encode()
 }
 
 /// What a log on disk has between two zxids, if it has both.

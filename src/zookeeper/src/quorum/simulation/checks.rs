@@ -2,6 +2,7 @@
 //! that was acknowledged, one leader an epoch, one configuration a version.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::promises::Model;
 use crate::quorum::configuration::Configuration;
@@ -21,7 +22,7 @@ pub(super) struct Checks {
     /// What that means for clients.
     pub(super) model: Model,
     /// By the bytes of a write, which are its own.
-    writes: HashMap<Vec<u8>, Times>,
+    writes: HashMap<Arc<[u8]>, Times>,
     leaders: BTreeMap<i64, i64>,
     configurations: BTreeMap<i64, String>,
     pub(super) acknowledged: usize,
@@ -42,7 +43,7 @@ impl Checks {
 
     pub(super) fn begun(&mut self, now: u64, proposal: &Proposal) {
         let times = Times { begun: now, acknowledged: None };
-        let before = self.writes.insert(proposal.data.to_vec(), times);
+        let before = self.writes.insert(proposal.data.clone(), times);
         assert!(before.is_none(), "the simulation writes the same twice");
     }
 
@@ -84,7 +85,7 @@ impl Checks {
         let mut earliest_later = u64::MAX;
         for (index, proposal) in self.agreed.iter().enumerate().rev() {
             let times = self.writes.get(&*proposal.data).expect("somebody wrote what is agreed on");
-            let twice = seen.insert(proposal.data.to_vec(), index);
+            let twice = seen.insert(proposal.data.clone(), index);
             assert!(twice.is_none(), "the write at {index} was done twice");
             assert!(
                 times.begun < earliest_later,

@@ -1,21 +1,30 @@
-//! Going through seeds: `SEED=n` runs one alone, `SEEDS=n` the first so many, `SEEDS=m..n` those. Without either, the
-//! first some hundreds, or as many as a minute or so gives. A failure names its seed.
+//! Going through seeds: `SEED=n` runs one alone (with `TRACE=1` it tells everything that happens), `SEEDS=n` the first so
+//! many, `SEEDS=m..n` those. Without either, the first some thousands, or as many as a minute or so gives. A failure names
+//! its seed.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::clients::TIMEOUT_MS;
-use super::{LIMITS, Simulation};
+use super::{LIMITS, Simulation, TICK_MS};
 
 /// How many clients a simulation has that has any.
 const CLIENTS: usize = 4;
 
+/// So much time passes.
+fn pass(simulation: &mut Simulation, ms: i64) {
+    let end_ms = simulation.now_ms + ms;
+    while simulation.now_ms < end_ms {
+        simulation.step();
+    }
+}
+
 fn settle(simulation: &mut Simulation) {
     let limit_ms = simulation.now_ms + 60_000;
-    // Nothing is proposed by chance between the ticks in which all are level.
+    // Often enough to see the moments in which nothing that was proposed is under way.
     while !simulation.is_settled() {
-        simulation.step();
+        pass(simulation, TICK_MS / 5);
         assert!(
             simulation.now_ms < limit_ms,
             "the ensemble does not come together again: {}",
@@ -26,25 +35,18 @@ fn settle(simulation: &mut Simulation) {
 
 fn run(seed: u64, clients: usize) -> Simulation {
     let mut simulation = Simulation::new(seed, clients);
-    let end_ms = 1000 + simulation.random.below(6000) as i64;
-    while simulation.now_ms < end_ms {
-        simulation.step();
-    }
+    simulation.is_traced = std::env::var_os("TRACE").is_some();
+    let trouble_ms = 1000 + simulation.random.below(6000) as i64;
+    pass(&mut simulation, trouble_ms);
     simulation.calm = true;
-    simulation.blocked.clear();
+    simulation.unblock();
     settle(&mut simulation);
     if clients > 0 {
         // The leader may still have to hear of clients whose server did nothing for long.
-        let end_ms = simulation.now_ms + 4 * LIMITS.tick_ms;
-        while simulation.now_ms < end_ms {
-            simulation.step();
-        }
+        pass(&mut simulation, 4 * LIMITS.tick_ms);
         settle(&mut simulation);
         simulation.silence_some();
-        let end_ms = simulation.now_ms + 3 * TIMEOUT_MS;
-        while simulation.now_ms < end_ms {
-            simulation.step();
-        }
+        pass(&mut simulation, 3 * TIMEOUT_MS);
         settle(&mut simulation);
         simulation.check_clients();
     }
@@ -62,6 +64,18 @@ struct Totals {
     acknowledged: AtomicU64,
     crashes: AtomicU64,
     full_disks: AtomicU64,
+    blackouts: AtomicU64,
+    lost: AtomicU64,
+    survived: AtomicU64,
+    torn: AtomicU64,
+    pauses: AtomicU64,
+    jumps: AtomicU64,
+    partitions: AtomicU64,
+    dropped: AtomicU64,
+    doubled: AtomicU64,
+    overtaken: AtomicU64,
+    stalled: AtomicU64,
+    late: AtomicU64,
     epochs: AtomicU64,
     snapshots: AtomicU64,
     truncations: AtomicU64,
@@ -78,12 +92,24 @@ struct Totals {
 
 impl Totals {
     fn add(&self, simulation: &Simulation) {
-        let checks = &simulation.checks;
+        let (checks, faults) = (&simulation.checks, simulation.faults);
         let told = simulation.told_clients();
         for (total, more) in [
             (&self.acknowledged, checks.acknowledged as u64),
-            (&self.crashes, simulation.crashes),
-            (&self.full_disks, simulation.full_disks),
+            (&self.crashes, faults.crashes),
+            (&self.full_disks, faults.full_disks),
+            (&self.blackouts, faults.blackouts),
+            (&self.lost, faults.lost),
+            (&self.survived, faults.survived),
+            (&self.torn, faults.torn),
+            (&self.pauses, faults.pauses),
+            (&self.jumps, faults.jumps),
+            (&self.partitions, faults.partitions),
+            (&self.dropped, faults.dropped),
+            (&self.doubled, faults.doubled),
+            (&self.overtaken, faults.overtaken),
+            (&self.stalled, faults.stalled),
+            (&self.late, faults.late),
             (&self.epochs, checks.epochs() as u64),
             (&self.snapshots, simulation.snapshots),
             (&self.truncations, simulation.truncations),
@@ -121,7 +147,7 @@ fn seeds() -> Option<Range<u64>> {
 /// Runs the first seeds on all processors, but for so long only, unless some were asked for. Of each total there must be one in so many
 /// seeds: a simulation in which nothing happens would prove nothing.
 fn explore(count: u64, limit: Duration, clients: usize, least: &[Least]) {
-    let asked = seeds();
+    let (asked, began) = (seeds(), Instant::now());
     let deadline = asked.is_none().then(|| Instant::now() + limit);
     let seeds = asked.unwrap_or(0..count);
     let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
@@ -151,7 +177,7 @@ fn explore(count: u64, limit: Duration, clients: usize, least: &[Least]) {
         }
     });
     let count = done.into_inner();
-    println!("{count} seeds: {totals:?}");
+    println!("{count} seeds in {:?}: {totals:?}", began.elapsed());
     // Of a few seeds nothing can be expected.
     for (total, part) in least.iter().filter(|(_, part)| count >= 10 * part) {
         assert!(total(&totals).load(Ordering::Relaxed) * part >= count, "{totals:?}");
@@ -161,13 +187,25 @@ fn explore(count: u64, limit: Duration, clients: usize, least: &[Least]) {
 #[test]
 fn ensembles_agree_whatever_happens() {
     explore(
-        300,
-        Duration::from_secs(50),
+        10_000,
+        Duration::from_secs(90),
         0,
         &[
             (|totals| &totals.acknowledged, 1),
             (|totals| &totals.crashes, 1),
             (|totals| &totals.full_disks, 20),
+            (|totals| &totals.blackouts, 10),
+            (|totals| &totals.lost, 2),
+            (|totals| &totals.survived, 10),
+            (|totals| &totals.torn, 10),
+            (|totals| &totals.pauses, 2),
+            (|totals| &totals.jumps, 1),
+            (|totals| &totals.partitions, 1),
+            (|totals| &totals.dropped, 1),
+            (|totals| &totals.doubled, 1),
+            (|totals| &totals.overtaken, 1),
+            (|totals| &totals.stalled, 1),
+            (|totals| &totals.late, 10),
             (|totals| &totals.epochs, 1),
             (|totals| &totals.snapshots, 20),
             (|totals| &totals.truncations, 100),
@@ -181,8 +219,8 @@ fn ensembles_agree_whatever_happens() {
 #[test]
 fn clients_are_told_one_history_whatever_happens() {
     explore(
-        3000,
-        Duration::from_secs(40),
+        12_000,
+        Duration::from_secs(90),
         CLIENTS,
         &[
             (|totals| &totals.writes, 1),

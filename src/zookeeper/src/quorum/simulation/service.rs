@@ -231,14 +231,14 @@ impl Simulation {
     }
 
     fn request(&mut self, id: i64, request: Request) {
-        let now_ms = self.clock(id);
+        let (now_ms, wall_ms) = (self.clock(id), self.wall(id));
         let node = self.nodes.get_mut(&id).unwrap();
         let leads = node.leads();
         let serves = node.member.as_ref().is_some_and(Member::serves);
         let Some(service) = node.service.as_mut().filter(|_| serves) else { return };
         match request {
             Request::Frame(from, frame) if leads => {
-                service.core.frame(now_ms, now_ms, from, &frame);
+                service.core.frame(now_ms, wall_ms, from, &frame);
             }
             Request::Frame(from, frame) => service.core.follower_frame(now_ms, from, &frame),
             Request::Forwarded(from, packet) => {
@@ -255,7 +255,7 @@ impl Simulation {
                     }
                 } else {
                     let ids = packet.ids.unwrap_or_default();
-                    service.core.forwarded(now_ms, now_ms, from, &data, ids);
+                    service.core.forwarded(now_ms, wall_ms, from, &data, ids);
                 }
             }
         }
@@ -274,7 +274,7 @@ impl Simulation {
             if packet.kind == kind::PING {
                 touched.iter().for_each(|(session, _)| core.heard_elsewhere(*session));
             } else if let Some(leader) = source {
-                let connection = self.connections.get(&(from, id)).map(|(number, ..)| *number);
+                let connection = self.network.link(from, id);
                 service.relays.sent(&packet, connection.map(|number| (from, number)));
                 self.send(id, leader, packet, None);
             }
@@ -284,7 +284,7 @@ impl Simulation {
             && packet.kind != kind::PING
             && let Some((to, number)) = service.relays.answered(&packet)
         {
-            if self.connections.get(&(to, id)).is_some_and(|(open, ..)| *open == number) {
+            if self.network.link(to, id) == Some(number) {
                 self.send(id, to, packet, None);
             }
             return;
@@ -325,7 +325,7 @@ impl Simulation {
     }
 
     pub(super) fn tick_service(&mut self, id: i64) {
-        let now_ms = self.clock(id);
+        let (now_ms, wall_ms) = (self.clock(id), self.wall(id));
         let begins_to_wait = self.random.below(40) == 0;
         let node = self.nodes.get_mut(&id).unwrap();
         let may_tick = node.leads() && !node.is_quiet();
@@ -333,14 +333,14 @@ impl Simulation {
         service.wants_quiet |= begins_to_wait && service.proposed > service.committed;
         if may_tick && now_ms - service.ticked_ms >= super::LIMITS.tick_ms / 2 {
             service.ticked_ms = now_ms;
-            service.core.tick(now_ms, now_ms);
+            service.core.tick(now_ms, wall_ms);
         }
     }
 
     /// A client connects, asks, or hangs up.
     pub(super) fn asked(&mut self, at: i64, connection: u64, frame: Option<Vec<u8>>) {
         let from = ConnectionId(connection);
-        let now_ms = self.clock(at);
+        let wall_ms = self.wall(at);
         let node = self.nodes.get_mut(&at).unwrap();
         let serves = node.member.as_ref().is_some_and(Member::serves);
         let (Some(service), true) = (node.service.as_mut(), serves) else {
@@ -351,7 +351,7 @@ impl Simulation {
             None => service.core.closed(from),
             // The first frame comes with the connection.
             Some(frame) if frame.is_empty() => {
-                service.core.opened(now_ms, from, "client:1", Vec::new());
+                service.core.opened(wall_ms, from, "client:1", Vec::new());
             }
             Some(frame) => self.take_turn(at, Request::Frame(from, frame)),
         }
