@@ -13,6 +13,7 @@ refused HOST JSON       asks for changes, each [JOINING, LEAVING, MEMBERS, VERSI
 session HOST PATH       prints what a new session may do with znodes below a path, and what the server says of sessions
 move HOST PATH OTHER    makes an ephemeral znode, goes on with the session at another server, and prints what there is
                         there before and after the session ends
+refuses HOST            prints whether no session can be had
 read-only HOST PATH     prints a znode's text as a read-only client, and what a write is answered
 
 An error is printed by its name.
@@ -23,6 +24,7 @@ import sys
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KeeperState
 
 
@@ -104,6 +106,13 @@ def run(command, host, *arguments):
         again = client(host)
         print(again.get_children(path), again.get(path)[1].cversion)
         again.stop()
+    elif command == "refuses":
+        refused = KazooClient(hosts=host)
+        try:
+            refused.start(2)
+            print(False)
+        except KazooTimeoutError:
+            print(True)
     elif command == "move":
         path, other = arguments
         connected = client(host)

@@ -20,8 +20,8 @@ use crate::{Daemon, ports, wait};
 /// How long a server may take to serve.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// What Debian's package runs, with all of Netty and with a log on standard error.
-pub const ORIGINAL_CLASSES: &str = "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:/usr/share/java/netty-transport-native-unix-common.jar:/usr/share/java/slf4j-simple.jar";
+/// What Debian's package runs, with all of Netty and Jetty and with a log on standard error.
+pub const ORIGINAL_CLASSES: &str = "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:/usr/share/java/netty-transport-native-unix-common.jar:/usr/share/java/slf4j-simple.jar:/usr/share/java/servlet-api.jar:/usr/share/java/jetty9-util-ajax.jar";
 
 /// Whose server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -413,3 +413,70 @@ fn one_who_is_no_member_is_kept_out_and_the_others_go_on() {
     ensemble.start_server(2, Kind::Ours);
     ensemble.wait_for(&["follower", "follower", "leader"]);
 }
+
+/// What an administrator is answered under TLS and without.
+fn administrator(kind: Kind, lines: &str) -> String {
+    let [port] = ports::free();
+    let mut server = Server::new(&format!(
+        "admin.enableServer=true\nadmin.serverPort={port}\nadmin.serverAddress=127.0.0.1\n{lines}\n"
+    ));
+    let authority = Authority::new(server.directory.path(), "authority");
+    let key_store = authority.issue("server", LOCALHOST);
+    let mut text = std::fs::read_to_string(server.config()).expect("zoo.cfg");
+    text.push_str(&tls_lines("ssl.quorum.", &key_store, &authority.path("authority")));
+    text = text.replace("admin.enableServer=false\n", "");
+    std::fs::write(server.config(), text).expect("zoo.cfg");
+    server.start(kind);
+    let mut client = Server::client("zookeeper_admin.py");
+    client.arg(port.to_string()).arg(authority.path("authority"));
+    run(&mut client).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn administrators_speak_tls_where_the_originals_do() {
+    need!(python().is_some(), "target/venv has no kazoo; make test makes it");
+    need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
+    let (secure, plain) = ("https 200 None max-age=86400; includeSubDomains", "http 200 None None");
+    for (lines, answers) in [
+        ("admin.portUnification=true", [secure, plain]),
+        ("admin.forceHttps=true", [secure, "http refused"]),
+    ] {
+        for kind in [Kind::Original, Kind::Ours] {
+            let said = administrator(kind, lines);
+            assert_eq!(said.lines().collect::<Vec<_>>(), answers, "{kind:?} {lines}");
+        }
+    }
+}
+
+#[test]
+fn certificates_that_were_taken_back_are_refused_as_by_the_original() {
+    need!(python().is_some(), "{NO_VENV}");
+    need!(has_original_zookeeper(), "{NO_ORIGINAL}");
+    for kind in [Kind::Original, Kind::Ours] {
+        let secured = Secured::start(kind, "ssl.crl=true\n");
+        let directory = secured.server.directory.path();
+        let [port] = ports::free();
+        let port = port.to_string();
+        let authority = &secured.authority;
+        let place = format!("http://127.0.0.1:{port}/list.crl");
+        let (kept, revoked) = (
+            authority.issue_listed("kept", 7, &place),
+            authority.issue_listed("revoked", 66, &place),
+        );
+        std::fs::write(directory.join("list.crl"), authority.revoke(66)).expect("a list");
+        let mut lists = Command::new(python().expect("checked before"));
+        lists.args(["-m", "http.server", &port, "--bind", "127.0.0.1"]).current_dir(directory);
+        let _lists = Daemon::start("lists", directory, &mut lists);
+        wait::until_true("the list", LIMIT, || {
+            TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()
+        });
+        let seen = secured.tls(&kept, &["whoami"]);
+        assert!(seen.contains("CN=kept"), "{kind:?}: {seen}");
+        // Of the last one nothing can be told.
+        let untold = authority.issue_listed("untold", 8, "http://127.0.0.1:1/list.crl");
+        for refused in [revoked, untold] {
+            let seen = secured.tls_within("2", &refused, &["whoami"]);
+            assert!(seen.starts_with("start: "), "{kind:?} {}: {seen}", refused.display());
+        }
+    }
+}

@@ -11,4 +11,4 @@ pub mod respond;
 pub mod serve;
 pub mod ui;
 
-pub use serve::{First, Found, Options, serve};
+pub use serve::{First, Found, Options, Secure, serve};

@@ -127,7 +127,12 @@ impl Default for Options {
     }
 }
 
-/// Serves `router` until `shutdown` is cancelled. Every request carries [`ConnectInfo<SocketAddr>`] of its client.
+/// What requests carry that come under TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct Secure;
+
+/// Serves `router` until `shutdown` is cancelled. Every request carries [`ConnectInfo<SocketAddr>`] of its client, and
+/// [`Secure`] if it comes under TLS.
 ///
 /// # Errors
 /// When the listener fails for good; a single connection's errors are logged.
@@ -159,12 +164,7 @@ pub async fn serve(
         };
         // Small answers must not wait for the client's acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
-        let service = router.clone();
-        let service =
-            tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
-                service.clone().call(request)
-            });
+        let router = router.clone();
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
@@ -200,6 +200,15 @@ pub async fn serve(
                 Ok(None) => return,
                 Err(error) => return tracing::debug!(%peer, %error, "connection ended"),
             };
+            let is_secure = matches!(stream, tls::Stream::Tls(_));
+            let service =
+                tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+                    request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+                    if is_secure {
+                        request.extensions_mut().insert(Secure);
+                    }
+                    router.clone().call(request)
+                });
             let stream = TokioIo::new(Rewound { read, stream });
             let mut connection =
                 std::pin::pin!(http.serve_connection(stream, TowerToHyperService::new(service)));

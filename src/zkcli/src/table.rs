@@ -325,7 +325,8 @@ impl Command {
             }
             let Some((options, joined)) = self.options_of(word) else {
                 if word.len() > 1 && word.starts_with('-') && !is_negative_number(word) {
-                    return malformed(format!("Unrecognized option: {word}"));
+                    let reason = format!("Unrecognized option: {word}");
+                    return malformed(thrown("UnrecognizedOption", &reason));
                 }
                 parsed.words.push(word.clone());
                 continue;
@@ -339,17 +340,19 @@ impl Command {
                         is_value.then(|| rest.next().cloned()).flatten()
                     });
                     let Some(next) = next else {
-                        return malformed(format!("Missing argument for option: {}", option.name));
+                        let reason = format!("Missing argument for option: {}", option.name);
+                        return malformed(thrown("MissingArgument", &reason));
                     };
                     given = next;
                 }
                 if self.grouping != Grouping::Free
                     && let Some(other) = parsed.options.keys().find(|name| **name != option.name)
                 {
-                    return malformed(format!(
+                    let reason = format!(
                         "The option '{}' was specified but an option from this group has already been selected: '{other}'",
                         option.name
-                    ));
+                    );
+                    return malformed(thrown("AlreadySelected", &reason));
                 }
                 parsed.options.entry(option.name).or_insert(given);
             }
@@ -358,13 +361,19 @@ impl Command {
             let options =
                 self.options.iter().map(|option| format!("-{} {}", option.name, option.about));
             let options = options.collect::<Vec<_>>().join(", ");
-            return malformed(format!("Missing required option: [{options}]"));
+            let reason = format!("Missing required option: [{options}]");
+            return malformed(thrown("MissingOption", &reason));
         }
         if parsed.words.len() < self.words_min {
             return malformed(self.usage());
         }
         Ok(parsed)
     }
+}
+
+/// What the original prints of an exception of the library that reads its options (`CliParseException`).
+fn thrown(exception: &str, reason: &str) -> String {
+    format!("org.apache.commons.cli.{exception}Exception: {reason}")
 }
 
 #[cfg(test)]
@@ -395,16 +404,22 @@ mod tests {
     fn what_is_wrong_is_told_in_the_originals_words() {
         for (line, message) in [
             ("nosuch", "Command not found: Command not found nosuch"),
-            ("get -z /x", "Unrecognized option: -z"),
-            ("set /a x -v", "Missing argument for option: v"),
+            (
+                "get -z /x",
+                "org.apache.commons.cli.UnrecognizedOptionException: Unrecognized option: -z",
+            ),
+            (
+                "set /a x -v",
+                "org.apache.commons.cli.MissingArgumentException: Missing argument for option: v",
+            ),
             ("set /a", "set [-s] [-v version] [-b] path data"),
             (
                 "setquota /a",
-                "Missing required option: [-n num soft quota, -b bytes soft quota, -N num hard quota, -B bytes hard quota]",
+                "org.apache.commons.cli.MissingOptionException: Missing required option: [-n num soft quota, -b bytes soft quota, -N num hard quota, -B bytes hard quota]",
             ),
             (
                 "setquota -n 4 -b 5 /a",
-                "The option 'b' was specified but an option from this group has already been selected: 'n'",
+                "org.apache.commons.cli.AlreadySelectedException: The option 'b' was specified but an option from this group has already been selected: 'n'",
             ),
         ] {
             assert_eq!(parse(line).unwrap_err(), message);

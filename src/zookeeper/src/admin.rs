@@ -5,7 +5,9 @@ mod commands;
 mod json;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::response::Response;
+use http::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Method, StatusCode, Uri};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
@@ -15,10 +17,13 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use commands::answer;
 
 use crate::config::{Admin, Metrics};
-use crate::server::{Input, Question};
+use crate::server::{Door, Input, Opened, Question};
 
 /// Connections of administrators at a time.
 const CONNECTIONS_MAX: usize = 200;
+
+/// Browsers that came under TLS are to come so again (`SecureRequestCustomizer`).
+const FOR_A_DAY: HeaderValue = HeaderValue::from_static("max-age=86400; includeSubDomains");
 
 /// A question of an administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,7 @@ pub type Answer = Map<String, Value>;
 /// Answers commands until the shutdown.
 pub(crate) async fn serve(
     listener: TcpListener,
+    door: Door,
     options: Admin,
     inputs: mpsc::Sender<Input>,
     shutdown: CancellationToken,
@@ -42,15 +48,41 @@ pub(crate) async fn serve(
     let limits = web::Options {
         connections_max: CONNECTIONS_MAX,
         header_timeout: options.idle,
+        first: Some(first(door)),
         ..web::Options::default()
     };
-    let router = Router::new().fallback(move |method: Method, uri: Uri| {
+    let router = Router::new().fallback(move |request: Request| {
         let (options, inputs) = (options.clone(), inputs.clone());
-        async move { respond(&options, inputs, method, uri).await }
+        async move {
+            let is_secure = request.extensions().get::<web::Secure>().is_some();
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let mut response = respond(&options, inputs, method, uri).await;
+            if is_secure {
+                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, FOR_A_DAY);
+            }
+            response
+        }
     });
     if let Err(error) = web::serve(listener, router, limits, shutdown).await {
         tracing::warn!("the administrator's HTTP server ended: {error}");
     }
+}
+
+/// The handshake, if there is to be one, before HTTP.
+fn first(door: Door) -> web::First {
+    web::First::new(move |stream| {
+        let door = door.clone();
+        async move {
+            let ::tls::Stream::Plain(stream) = stream else {
+                return Err(std::io::Error::other("TLS under TLS"));
+            };
+            let opened = match door.shake_hands(stream).await? {
+                Opened::Plain(stream) => stream.into(),
+                Opened::Tls(stream) => (*stream).into(),
+            };
+            Ok(Some((opened, bytes::BytesMut::new())))
+        }
+    })
 }
 
 async fn respond(

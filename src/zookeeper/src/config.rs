@@ -25,7 +25,7 @@ pub use ensemble::Ensemble;
 use environment::Environment;
 pub use limits::{Limits, SessionBucket};
 pub use security::Security;
-pub use services::{Admin, Metrics};
+pub use services::{Admin, Https, Metrics};
 pub use storage::Storage;
 use values::{Origin, Values};
 

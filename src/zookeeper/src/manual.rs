@@ -44,7 +44,9 @@ fn about(key: &Key) -> String {
     match key.effect {
         Effect::Acts(about) => about.to_owned(),
         Effect::None(reason) => format!("No effect here: {reason}."),
-        Effect::NotBuilt(about) => format!("{about} Not supported by this server yet."),
+        Effect::NotBuilt(about) => {
+            format!("{about} Not supported by this server, which refuses it.")
+        }
         Effect::Misnamed(real) => format!("A name of the guide for {real}; ignored."),
     }
 }

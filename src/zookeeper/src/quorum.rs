@@ -17,6 +17,7 @@ pub mod member;
 pub mod membership;
 pub(crate) mod net;
 pub(crate) mod observers;
+pub(crate) mod oracle;
 pub mod packet;
 pub mod security;
 #[cfg(test)]

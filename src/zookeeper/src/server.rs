@@ -37,7 +37,7 @@ use crate::throttle::Gate;
 use crate::tls::{Tls, TlsError};
 use appender::Appender;
 use connection::Ports;
-use door::Door;
+pub(crate) use door::{Door, Opened};
 use outbox::{Outgoing, Permit, Spare};
 use peer::Peer;
 use questions::Administrators;

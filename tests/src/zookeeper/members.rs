@@ -2,7 +2,7 @@
 //! at 127.0.0.n, so that all may have one port for observers.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,6 +42,14 @@ pub struct Ensemble {
 impl Ensemble {
     /// An ensemble of servers of these kinds and roles, with more lines in every `zoo.cfg`.
     pub fn start(kinds: &[(Kind, &str)], lines: &str) -> Self {
+        let mut ensemble = Self::prepare(kinds, lines, |_| String::new());
+        ensemble.start_all();
+        ensemble
+    }
+
+    /// The same, but nothing runs yet; `own` gives further lines for the server with this data directory.
+    #[must_use]
+    pub fn prepare(kinds: &[(Kind, &str)], lines: &str, own: impl Fn(&Path) -> String) -> Self {
         let mut ensemble = Self {
             servers: Vec::new(),
             ports: ports::free().into_iter(),
@@ -53,9 +61,19 @@ impl Ensemble {
         let members: Vec<usize> = (1..=kinds.len()).collect();
         for id in &members {
             ensemble.configure(*id, &members, lines);
-            ensemble.start_server(*id);
+            let own = own(&ensemble.path(&format!("data{id}")));
+            let config = ensemble.config(*id);
+            let text = std::fs::read_to_string(&config).expect("zoo.cfg");
+            std::fs::write(&config, format!("{text}{own}\n")).expect("zoo.cfg");
         }
         ensemble
+    }
+
+    /// Starts all.
+    pub fn start_all(&mut self) {
+        for id in 1..=self.servers.len() {
+            self.start_server(id);
+        }
     }
 
     /// One more server, which does not run yet; its id.
@@ -138,6 +156,9 @@ impl Ensemble {
     }
 
     /// What a server is: `leader`, `follower`, …
+    ///
+    /// # Errors
+    /// What it says instead.
     pub fn mode(&self, id: usize) -> Result<String, String> {
         let text = four_letter_word(self.servers[id - 1].client, "srvr")?;
         let mode = text.lines().find_map(|line| line.strip_prefix("Mode: "));

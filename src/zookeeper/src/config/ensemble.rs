@@ -43,6 +43,8 @@ pub struct Ensemble {
     pub takes_several: bool,
     /// `observerMasterPort`: where followers listen for observers.
     pub observer_master_port: Option<u16>,
+    /// `oraclePath`: the file that says whether one of two voters may go on alone.
+    pub oracle: Option<PathBuf>,
     /// `zoo.cfg`, beside which the files of configurations are.
     pub file: PathBuf,
     /// Whether the servers are in `zoo.cfg` itself.
@@ -138,6 +140,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         listens_everywhere: values.boolean("quorumListenOnAllIPs")?,
         takes_several,
         observer_master_port: observer_master_port(values)?,
+        oracle: values.text("oraclePath").map(PathBuf::from),
         file: values.path.clone(),
         is_static: dynamic.is_none(),
     };

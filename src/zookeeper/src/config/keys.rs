@@ -21,7 +21,7 @@ pub enum Effect {
     Acts(&'static str),
     /// It is taken and has no effect, for this reason.
     None(&'static str),
-    /// What it asks for, which this is, is not built.
+    /// What it asks for, which this is, is not built: whoever asks for it is refused.
     NotBuilt(&'static str),
     /// A name of the administrator's guide that no server reads: the original reads this one.
     Misnamed(&'static str),
@@ -278,6 +278,8 @@ pub const KEYS: &[Key] = &[
     property("client.certReload", "false", "Take new certificates for clients."),
     property("allowSaslFailedClients", "false", "Serve clients whose SASL failed."),
     property("ensembleAuthName", "", "Name of the ensemble, for clients that ask."),
+    missing(property("ssl.ocsp", "false", "Ask whether a certificate was taken back.")),
+    missing(property("ssl.quorum.ocsp", "false", "Ask whether a member's was taken back.")),
     property("ssl.*", "", "TLS: keys, certificates and what is accepted."),
     property("client.portUnification", "false", "TLS and plain text on the port for clients."),
     property("sasl.*", "", "SASL of clients."),
@@ -289,6 +291,7 @@ pub const KEYS: &[Key] = &[
     ),
     idle("audit.*", Property, "there is no audit log"),
     idle("kerberos.*", Property, "GSSAPI is not supported"),
+    idle("requireKerberosConfig", Property, "GSSAPI is not supported"),
     idle("security.auth_to_local", Property, "GSSAPI is not supported"),
     idle("kinit", Property, "GSSAPI is not supported"),
     idle("fips-mode", Property, "ciphers and hosts are checked the same way with it"),
@@ -307,6 +310,7 @@ pub const KEYS: &[Key] = &[
     file("electionAlg", "3", "How leaders are elected: only 3."),
     file("peerType", "participant", "participant or observer."),
     idle("syncEnabled", File, OBSERVERS_LOG),
+    idle("observer.syncEnabled", Property, OBSERVERS_LOG),
     file("dynamicConfigFile", "", "File of the servers, which reconfiguration changes."),
     file("standaloneEnabled", "true", "A server alone is no ensemble."),
     file("reconfigEnabled", "false", "Servers may be added and removed."),
@@ -344,7 +348,7 @@ pub const KEYS: &[Key] = &[
         Property,
         "observers are sent what they missed out of the history that followers keep anyway",
     ),
-    missing(file("oraclePath", "", "File that breaks ties of two servers.")),
+    file("oraclePath", "", "File with 1 in it while one of two servers may go on alone."),
     file("multiAddress.enabled", "false", "Several addresses of a server."),
     idle(
         "multiAddress.*",
@@ -366,6 +370,7 @@ pub const KEYS: &[Key] = &[
     idle("leader.nodelay", Bare, "packets between servers are never delayed"),
     idle("follower.nodelay", Bare, "packets between servers are never delayed"),
     idle("follower.skipLearnerRequestToNextProcessor", Property, ONE_THREAD),
+    idle("forward_learner_requests_to_commit_processor_disabled", Property, ONE_THREAD),
     idle("messageTracker.*", Property, NO_TRACKER),
     // Administration.
     property("admin.enableServer", "true", "The administrator's HTTP server."),
@@ -374,12 +379,12 @@ pub const KEYS: &[Key] = &[
     property("admin.commandURL", "/commands", "Its path."),
     property("admin.idleTimeout", "30000", "Time in ms that a connection to it may be silent."),
     idle("admin.httpVersion", Property, "it speaks HTTP/1.1 and 1.0"),
-    missing(property(
+    property(
         "admin.portUnification",
         "false",
-        "TLS and plain text for the administrator.",
-    )),
-    missing(property("admin.forceHttps", "false", "Only TLS for the administrator.")),
+        "TLS, with the keys of ssl.quorum.*, and plain text for the administrator.",
+    ),
+    property("admin.forceHttps", "false", "Only TLS for the administrator."),
     file("metricsProvider.className", "", "Prometheus's, to serve metrics over HTTP."),
     file("metricsProvider.httpHost", "0.0.0.0", "Address of the metrics."),
     file("metricsProvider.httpPort", "7000", "Port of the metrics."),
@@ -414,6 +419,8 @@ pub const KEYS: &[Key] = &[
     misnamed("maxConcurrentSnapSyncs", "leader.maxConcurrentSnapSyncs"),
     misnamed("maxConcurrentDiffSyncs", "leader.maxConcurrentDiffSyncs"),
     misnamed("advancedFlowControlEnabled", "netty.advancedFlowControl.enabled"),
+    misnamed("throttledOpWaitTime", "throttled_op_wait_time"),
+    misnamed("outstandingHandshake.limit", "netty.server.outstandingHandshake.limit"),
     misnamed("maxTimeToWaitForEpoch", "leader.maxTimeToWaitForEpoch"),
 ];
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::services::{Admin, Https};
 use super::{ConfigError, Values, listen_address};
 use crate::auth::{Auth, DigestAlgorithm};
 use crate::quorum::security as quorum;
@@ -28,6 +29,8 @@ pub struct Security {
     pub auth: Auth,
     /// What protects the connections between members.
     pub quorum: quorum::Settings,
+    /// TLS with administrators, where it is spoken.
+    pub admin_tls: Option<tls::Settings>,
 }
 
 impl Security {
@@ -41,9 +44,10 @@ impl Security {
         let jaas = reader.jaas()?;
         let auth = reader.auth(wants_tls, jaas.as_ref())?;
         let quorum = reader.quorum(jaas.as_ref())?;
+        let admin_tls = reader.admin_tls()?;
         let warnings = reader.warnings;
         values.notices.extend(warnings);
-        Ok(Self { secure_address, tls, unifies_ports, auth, quorum })
+        Ok(Self { secure_address, tls, unifies_ports, auth, quorum, admin_tls })
     }
 }
 
@@ -307,6 +311,23 @@ impl Reader<'_> {
             return Err(self.values.error(key, reason));
         }
         Ok(Some(schemes))
+    }
+
+    /// Administrators are shown the certificate for members, and asked for none (`JettyAdminServer`).
+    fn admin_tls(&mut self) -> Result<Option<tls::Settings>, ConfigError> {
+        let speaks = Admin::read(self.values)?.is_some_and(|admin| admin.https != Https::Off);
+        if !speaks {
+            return Ok(None);
+        }
+        let members = self.tls(Side::Members)?;
+        Ok(Some(tls::Settings {
+            client_auth: ClientAuth::None,
+            versions: vec![Version::Tls12, Version::Tls13],
+            suites: Vec::new(),
+            checks_clients: false,
+            checks_revocation: false,
+            ..members
+        }))
     }
 
     fn quorum(&mut self, jaas: Option<&Jaas>) -> Result<quorum::Settings, ConfigError> {

@@ -24,6 +24,20 @@ pub struct Admin {
     pub idle: Duration,
     /// Whether nobody asked for it.
     pub is_default: bool,
+    /// Whether it speaks TLS.
+    pub https: Https,
+}
+
+/// Whether administrators speak TLS, with the keys of `ssl.quorum.*`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Https {
+    /// No.
+    #[default]
+    Off,
+    /// If they want to (`admin.portUnification`).
+    Taken,
+    /// Only such are served (`admin.forceHttps`).
+    Forced,
 }
 
 /// Where metrics are shown (`PrometheusMetricsProvider`).
@@ -46,7 +60,13 @@ impl Admin {
         let idle_ms: u32 = values.number("admin.idleTimeout", 30_000)?;
         let idle = Duration::from_millis(u64::from(idle_ms));
         let is_default = !values.keys().any(|key| key.starts_with("admin."));
-        Ok(is_enabled.then(|| Self { address, url: url.to_owned(), idle, is_default }))
+        let is_unified = values.boolean("admin.portUnification")?;
+        let https = match values.boolean("admin.forceHttps")? {
+            true => Https::Forced,
+            false if is_unified => Https::Taken,
+            false => Https::Off,
+        };
+        Ok(is_enabled.then(|| Self { address, url: url.to_owned(), idle, is_default, https }))
     }
 }
 

@@ -177,11 +177,9 @@ fn of_line(name: &str) -> Verdict {
         return Verdict::Noticed(format!("no server of 3.8 knows this key: ignored{hint}"));
     };
     match key.effect {
-        Effect::Acts(_) => Verdict::Taken,
+        // What is not built is refused where it is read, if it is asked for.
+        Effect::Acts(_) | Effect::NotBuilt(_) => Verdict::Taken,
         Effect::None(reason) => Verdict::Noticed(format!("it has no effect here: {reason}")),
-        Effect::NotBuilt(_) => {
-            Verdict::Noticed("it is not supported by this server yet: ignored".to_owned())
-        }
         Effect::Misnamed(real) => {
             Verdict::Noticed(format!("the guide calls it so, but servers read {real}: ignored"))
         }

@@ -109,6 +109,24 @@ impl<R: Read> Input<R> {
         self.array().map(i64::from_be_bytes)
     }
 
+    /// Whether nothing but zeros follows: room that is reserved is tens of MiB of them. What is passed is not summed.
+    pub(super) fn rest_is_zeros(&mut self) -> io::Result<bool> {
+        static ZEROS: [u8; BUFFER] = [0; BUFFER];
+        loop {
+            if self.buffer[self.begin..self.end] != ZEROS[..self.end - self.begin] {
+                return Ok(false);
+            }
+            self.passed += self.end as u64;
+            (self.begin, self.summed) = (0, 0);
+            self.end = match self.source.read(&mut self.buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error),
+            };
+        }
+    }
+
     /// Exactly `length` bytes into `into`, which is emptied first.
     pub(super) fn bytes(&mut self, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();

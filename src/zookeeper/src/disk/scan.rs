@@ -303,19 +303,6 @@ impl<R: Read> Input<R> {
         }
         Ok(())
     }
-
-    /// Whether nothing but zeros follows.
-    fn rest_is_zeros(&mut self) -> io::Result<bool> {
-        loop {
-            let bytes = self.some(usize::MAX)?;
-            if bytes.is_empty() {
-                return Ok(true);
-            }
-            if bytes.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -130,6 +130,16 @@ impl Election {
             return Some(self.decide(self.vote));
         }
         if now_ms >= self.resend_ms {
+            // The other one has had its time to answer, whatever the oracle knows of it.
+            let is_alone = self.received.len() == 1 && self.vote == self.own;
+            if is_alone
+                && self.pause_ms >= self.tuning.votes_max_ms
+                && self.members.may_stand_alone()
+                && self.own.zxid != -1
+            {
+                tracing::info!("the oracle lets this server lead alone");
+                return Some(self.decide(self.own));
+            }
             self.pause_ms = (self.pause_ms * 2).min(self.tuning.votes_max_ms);
             self.broadcast(now_ms);
         }
@@ -250,7 +260,8 @@ impl Election {
             .settled
             .get(&leader)
             .is_some_and(|other| other.state == State::Leading && other.vote.leader == leader);
-        let is_quorum = self.members.current().is_quorum(agreeing.chain(proposing));
+        let is_quorum = self.members.current().is_quorum(agreeing.chain(proposing))
+            || self.members.must_follow();
         if leader != own && says_so && is_quorum {
             self.round = self.round.max(round);
             return Some(self.decide(vote));
@@ -320,6 +331,19 @@ mod tests {
             let decided = run(&mut elections(&states), |_, _| false);
             assert_eq!(decided, vec![Some(leader); states.len()], "{states:?}");
         }
+    }
+
+    #[test]
+    fn the_oracle_lets_one_of_two_lead_and_the_other_follow() {
+        let mut two = elections(&[(3, 0), (9, 0)]);
+        assert_eq!(run(&mut two, |_, _| true), [None, None]);
+        for (election, grants) in two.iter_mut().zip([true, false]) {
+            election.members.set_oracle(grants);
+            election.start(0, 3, 0);
+        }
+        assert_eq!(run(&mut two, |_, _| true), [Some(1), None]);
+        two[1].start(0, 9, 0);
+        assert_eq!(run(&mut two, |_, _| false), [None, Some(1)]);
     }
 
     #[test]

@@ -142,14 +142,24 @@ impl Leader {
         learners.map(|(id, _)| *id).chain([self.members.id])
     }
 
+    /// What the oracle says.
+    pub fn set_oracle(&mut self, grants: bool) {
+        self.members.set_oracle(grants);
+    }
+
+    /// Whether no follower is there and none is needed (`QuorumOracleMaj.updateNeedOracle`).
+    fn stands_alone(&self) -> bool {
+        self.members.may_stand_alone() && self.learners.values().all(|learner| learner.observes)
+    }
+
     /// Whether they are a quorum of the configuration in force: what counts for an epoch.
     fn is_quorum_in_force(&self, accept: impl Fn(&Learner) -> bool + Clone) -> bool {
-        self.members.current().is_quorum(self.accepting(accept))
+        self.stands_alone() || self.members.current().is_quorum(self.accepting(accept))
     }
 
     /// Whether they are a quorum of each configuration that counts.
     fn is_quorum_of_all(&self, accept: impl Fn(&Learner) -> bool + Clone) -> bool {
-        self.members.is_quorum(self.accepting(accept))
+        self.stands_alone() || self.members.is_quorum(self.accepting(accept))
     }
 
     fn enter(&mut self, phase: Phase, now_ms: i64) {
@@ -205,6 +215,16 @@ impl Leader {
                 self.learners.remove(&from);
                 self.outputs.push(Output::Drop(from));
             }
+        }
+    }
+
+    /// What waited for the other one's word waits no longer.
+    fn go_on_alone(&mut self, now_ms: i64, history: &History) {
+        match self.phase {
+            Phase::Discovery => self.settle_epoch(now_ms),
+            Phase::Promise => self.count_promises(now_ms),
+            Phase::Synchronisation => self.finish_synchronisation(now_ms),
+            Phase::Broadcast => self.advance(history),
         }
     }
 
@@ -416,6 +436,9 @@ impl Leader {
 
     /// The last zxid that a quorum of a configuration has on disk.
     fn reached(&self, configuration: &Configuration) -> i64 {
+        if self.stands_alone() {
+            return self.logged;
+        }
         let learners = self.learners.iter();
         let mut acknowledged: Vec<(i64, i64)> = learners
             .filter(|(_, learner)| learner.stage == Stage::Synchronised && !learner.observes)
@@ -509,7 +532,10 @@ impl Leader {
     }
 
     /// Time has passed: pings go out, and a leader without a quorum is none.
-    pub fn tick(&mut self, now_ms: i64) {
+    pub fn tick(&mut self, now_ms: i64, history: &History) {
+        if self.stands_alone() {
+            self.go_on_alone(now_ms, history);
+        }
         if self.phase != Phase::Broadcast {
             let waited_ms = now_ms - self.since_ms;
             if waited_ms > self.limits.init_ms {

@@ -83,6 +83,15 @@ impl Member {
         self.look(now_ms);
     }
 
+    /// What the oracle says now: whether this member may go on without the other (`oraclePath`).
+    pub fn set_oracle(&mut self, grants: bool) {
+        self.members.set_oracle(grants);
+        self.election.set_members(self.members.clone());
+        if let Role::Leading(leader) = &mut self.role {
+            leader.set_oracle(grants);
+        }
+    }
+
     /// Its id.
     pub fn id(&self) -> i64 {
         self.members.id
@@ -391,7 +400,7 @@ impl Member {
                     self.election.start(now_ms, self.vote_zxid(), self.epochs.current);
                 }
             }
-            Role::Leading(leader) => leader.tick(now_ms),
+            Role::Leading(leader) => leader.tick(now_ms, &self.history),
             Role::Following(follower) => follower.tick(now_ms),
             Role::Joining(source, since) => {
                 if now_ms - *since > self.limits.tuning.connect_ms.min(self.limits.init_ms) {

@@ -15,6 +15,8 @@ pub struct Membership {
     proposed: Option<Configuration>,
     /// `reconfigEnabled`: whether configurations of others are taken over.
     is_dynamic: bool,
+    /// What the oracle says, where there is one (`oraclePath`): whether this member may go on without the other.
+    oracle: Option<bool>,
 }
 
 impl Membership {
@@ -25,7 +27,7 @@ impl Membership {
         proposed: Option<Configuration>,
         is_dynamic: bool,
     ) -> Self {
-        let mut members = Self { id, current, proposed: None, is_dynamic };
+        let mut members = Self { id, current, proposed: None, is_dynamic, oracle: None };
         if let Some(proposed) = proposed {
             members.propose(proposed);
         }
@@ -68,6 +70,26 @@ impl Membership {
     pub fn is_quorum(&self, ids: impl Iterator<Item = i64> + Clone) -> bool {
         self.current.is_quorum(ids.clone())
             && self.proposed.as_ref().is_none_or(|proposed| proposed.is_quorum(ids))
+    }
+
+    /// What the oracle says now. It is heeded while there are two voters (`QuorumOracleMaj`).
+    pub fn set_oracle(&mut self, grants: bool) {
+        self.oracle = Some(grants);
+    }
+
+    fn heeded_oracle(&self) -> Option<bool> {
+        let is_pair = self.proposed.is_none() && self.current.voters().count() == 2;
+        self.oracle.filter(|_| is_pair)
+    }
+
+    /// Whether this member is a quorum by itself, as the oracle has found the other one to have failed.
+    pub fn may_stand_alone(&self) -> bool {
+        self.heeded_oracle() == Some(true) && self.current.is_voter(self.id)
+    }
+
+    /// Whether the oracle has this member follow whoever says that it leads: no quorum can say so.
+    pub fn must_follow(&self) -> bool {
+        self.heeded_oracle() == Some(false)
     }
 
     /// Takes note of a configuration that is proposed; whether it is news.
@@ -116,6 +138,21 @@ mod tests {
         assert_eq!(members.activate(five), Some(three.clone()));
         assert!(members.proposed().is_none() && members.is_quorum([3, 4, 5].into_iter()));
         assert_eq!(members.activate(three), None, "never back");
+    }
+
+    #[test]
+    fn the_oracle_is_heeded_by_one_of_two_voters() {
+        for (voters, id, is_heeded) in [(2, 1, true), (3, 1, false)] {
+            let configuration = Configuration::for_tests(voters, 0);
+            let mut members = Membership::new(id, configuration, None, true);
+            assert!(!members.may_stand_alone() && !members.must_follow());
+            members.set_oracle(true);
+            assert_eq!((members.may_stand_alone(), members.must_follow()), (is_heeded, false));
+            members.set_oracle(false);
+            assert_eq!((members.may_stand_alone(), members.must_follow()), (false, is_heeded));
+            members.propose(Configuration::for_tests(3, 0).at_version(1));
+            assert!(!members.must_follow(), "a change needs the others");
+        }
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(crate) enum Event {
     Snapshot(i64, u64, Packet, Box<State>),
     /// The connection of this number has ended.
     Closed(i64, u64),
+    /// The oracle says something else than before.
+    Oracle(bool),
 }
 
 /// At which port a learner has connected.

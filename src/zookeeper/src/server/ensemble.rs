@@ -38,6 +38,7 @@ use crate::quorum::member::Member;
 use crate::quorum::membership::Membership;
 use crate::quorum::net::{self, Door, Event, Events, Link};
 use crate::quorum::observers::Relays;
+use crate::quorum::oracle;
 use crate::quorum::packet::{Packet, kind};
 use crate::quorum::security::Security;
 use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
@@ -122,6 +123,11 @@ pub(super) async fn start(
         ending.cancelled().await;
         last.wake().await;
     });
+    if let Some(path) = ensemble.oracle.clone() {
+        let watching = oracle::watch(path, events.clone());
+        let ending = shutdown.clone();
+        tokio::spawn(async move { ending.run_until_cancelled(watching).await });
+    }
     let all = net::Links::default();
     let doors = Doors {
         elections: elections.clone(),
@@ -457,6 +463,7 @@ impl Actor {
                     self.take_over(quorum, zxid, *state)?;
                 }
             }
+            Event::Oracle(grants) => quorum.member.set_oracle(grants),
             Event::Closed(other, number) => {
                 quorum.early.retain(|_, (link, _)| link.number != number);
                 if quorum.is_open(other, number) {

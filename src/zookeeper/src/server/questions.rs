@@ -2,15 +2,17 @@
 //! Prometheus. The core's thread answers all of them between two batches.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Actor, Input, ServerError, wall_ms};
-use crate::config::Config;
+use super::{Actor, Door, Input, ServerError, wall_ms};
+use crate::config::{Config, Https};
 use crate::status::{self, Member, View};
+use crate::tls::Tls;
 use crate::{admin, metrics, words};
 
 /// What somebody wants to know of the server.
@@ -58,7 +60,7 @@ impl Actor {
 
 /// The ports for administrators, open before anything else begins.
 pub(super) struct Administrators {
-    commands: Option<TcpListener>,
+    commands: Option<(TcpListener, Door)>,
     metrics: Option<TcpListener>,
 }
 
@@ -73,7 +75,7 @@ impl Administrators {
         if let Some(admin) = &config.admin {
             let keys = "admin.serverPort, or admin.enableServer=false,";
             match bind(admin.address, "administrators", keys).await {
-                Ok(listener) => ports.commands = Some(listener),
+                Ok(listener) => ports.commands = Some((listener, door(config, admin.https)?)),
                 Err(error) if admin.is_default => tracing::warn!("no commands over HTTP: {error}"),
                 Err(error) => return Err(error),
             }
@@ -93,10 +95,10 @@ impl Administrators {
         shutdown: &CancellationToken,
     ) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();
-        if let (Some(listener), Some(options)) = (self.commands, config.admin.clone()) {
+        if let (Some((listener, door)), Some(options)) = (self.commands, config.admin.clone()) {
             tracing::info!("commands over HTTP on {}{}", options.address, options.url);
             let (inputs, shutdown) = (inputs.clone(), shutdown.clone());
-            tasks.push(tokio::spawn(admin::serve(listener, options, inputs, shutdown)));
+            tasks.push(tokio::spawn(admin::serve(listener, door, options, inputs, shutdown)));
         }
         if let (Some(listener), Some(options)) = (self.metrics, config.metrics.clone()) {
             tracing::info!("metrics over HTTP on {}/metrics", options.address);
@@ -105,6 +107,16 @@ impl Administrators {
         }
         tasks
     }
+}
+
+/// How administrators connect.
+fn door(config: &Config, https: Https) -> Result<Door, ServerError> {
+    let tls = config.security.admin_tls.clone().map(Tls::new).transpose()?.map(Arc::new);
+    Ok(match (https, tls) {
+        (Https::Taken, Some(tls)) => Door::Either(tls),
+        (Https::Forced, Some(tls)) => Door::Tls(tls),
+        _ => Door::Plain,
+    })
 }
 
 async fn bind(

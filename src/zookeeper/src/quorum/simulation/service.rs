@@ -272,7 +272,9 @@ impl Simulation {
         let source = node.member.as_ref().and_then(Member::leader);
         if !leads && source != Some(from) {
             if packet.kind == kind::PING {
-                touched.iter().for_each(|(session, _)| core.heard_elsewhere(*session));
+                for (session, _) in touched {
+                    core.heard_elsewhere(session);
+                }
             } else if let Some(leader) = source {
                 let connection = self.network.link(from, id);
                 service.relays.sent(&packet, connection.map(|number| (from, number)));
