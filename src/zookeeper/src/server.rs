@@ -15,7 +15,7 @@ mod questions;
 mod replies;
 mod snapshots;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hashbrown::HashMap;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -201,6 +202,7 @@ impl Server {
             config: config.clone(),
             began: Instant::now(),
             base_ms: wall_ms(),
+            batch_ms: (0, 0),
             permits: Vec::new(),
             answered: Vec::new(),
             touched: Vec::new(),
@@ -373,6 +375,8 @@ struct Actor {
     config: Config,
     began: Instant,
     base_ms: i64,
+    /// When this batch began, on the server's clock and on the wall's.
+    batch_ms: (i64, i64),
     /// Of the requests of this batch: given back when their replies are on their way.
     permits: Vec<(ConnectionId, Permit)>,
     /// Of those that wait for no transaction.
@@ -390,7 +394,7 @@ struct Actor {
 }
 
 impl Actor {
-    /// A clock that begins at the wall's and never goes back.
+    /// A clock that begins at the wall's and never goes back; it stands still while a disk makes everybody wait.
     fn now_ms(&self) -> i64 {
         self.base_ms + self.began.elapsed().as_millis() as i64
     }
@@ -407,6 +411,7 @@ impl Actor {
             if is_over {
                 break;
             }
+            self.batch_ms = (self.now_ms(), wall_ms());
             match self.quorum.take() {
                 None => {
                     while let Some(report) = self.log.report() {
@@ -416,7 +421,6 @@ impl Actor {
                         self.input(input, queue.len());
                     }
                     self.carry_out();
-                    self.flush_clients();
                     self.snapshot_when_due()?;
                     self.resume_when_possible()?;
                     self.flush_clients();
@@ -447,9 +451,9 @@ impl Actor {
                 self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
             }
             Input::Frame(id, frame, permit) => {
-                let now_ms = self.now_ms();
+                let (now_ms, wall_ms) = self.batch_ms;
                 if !(permit.is_throttled() && self.core.throttled_frame(now_ms, id, &frame)) {
-                    self.core.frame(now_ms, wall_ms(), id, &frame);
+                    self.core.frame(now_ms, wall_ms, id, &frame);
                 }
                 self.under_way(id, permit);
             }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listeners::{Doors, Listeners, Manner, ObserverPort};
 use self::turns::Turns;
+use super::appender::Sync;
 use super::outbox::Permit;
 use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
@@ -340,16 +341,17 @@ impl Actor {
         frame: Bytes,
         permit: Permit,
     ) {
+        let (now_ms, wall_ms) = self.batch_ms;
         let throttled = permit.is_throttled() && quorum.member.serves();
-        if throttled && self.core.throttled_frame(self.now_ms(), id, &frame) {
+        if throttled && self.core.throttled_frame(now_ms, id, &frame) {
             // It is answered.
         } else if quorum.leads() {
             self.note_synchronised(quorum, frame.get(4..8));
-            self.core.frame(self.now_ms(), wall_ms(), id, &frame);
+            self.core.frame(now_ms, wall_ms, id, &frame);
         } else if quorum.member.serves() {
-            self.core.follower_frame(self.now_ms(), id, &frame);
+            self.core.follower_frame(now_ms, id, &frame);
         } else if self.core.is_read_only() {
-            self.core.read_only_frame(self.now_ms(), id, &frame);
+            self.core.read_only_frame(now_ms, id, &frame);
         }
         self.under_way(id, permit);
     }
@@ -574,7 +576,7 @@ impl Actor {
             if !is_idle {
                 continue;
             }
-            self.log.append(std::mem::take(&mut quorum.unlogged));
+            self.log.append(std::mem::take(&mut quorum.unlogged), Sync::Elsewhere);
             // A leader under load is never without proposals: new ones wait until the tree is as what is committed.
             quorum.wants_snapshot = self.taking.is_due();
             if quorum.wants_snapshot && quorum.proposed == quorum.committed {
@@ -608,7 +610,7 @@ impl Actor {
     /// Waits until everything is on disk. The member is not told: its role is about to change, and what it has on disk
     /// then goes without saying.
     fn flush(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
-        self.log.append(std::mem::take(&mut quorum.unlogged));
+        self.log.append(std::mem::take(&mut quorum.unlogged), Sync::Elsewhere);
         self.log.wait();
         while let Some(report) = self.log.report() {
             let logged = report?;

@@ -1,14 +1,17 @@
 //! What leaves for clients, and what is held until the transactions before it are on disk or committed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Actor;
-use super::appender::Logged;
+use super::appender::{Encoded, Logged, Sync};
 use super::outbox::Permit;
 use crate::core::{ConnectionId, Effect};
 use crate::disk::DiskError;
 use crate::metrics::Counter;
 use crate::quorum::packet::Packet;
+
+/// Syncs that take longer are not counted as time that has passed.
+const STALL: Duration = Duration::from_millis(100);
 
 /// What may leave only when the transactions before it are on disk, or committed.
 pub(super) enum Held {
@@ -34,6 +37,7 @@ impl Actor {
                 effect => self.perform(effect),
             }
         }
+        let sync = if self.answered.is_empty() { Sync::Anywhere } else { Sync::Elsewhere };
         self.answered_at_once();
         let answered = std::mem::take(&mut self.permits);
         if self.appended == self.logged {
@@ -41,7 +45,20 @@ impl Actor {
         } else if !answered.is_empty() {
             self.held.push_back((self.appended, Held::Answered(answered)));
         }
-        self.log.append(entries);
+        // What waits for nothing leaves before the sync.
+        self.flush_clients();
+        self.append(entries, sync);
+    }
+
+    /// Appends to the log. Where the disk keeps the server waiting, its clock stands still: clients that have sent what
+    /// keeps their sessions alive must not lose them because nobody could look.
+    fn append(&mut self, entries: Vec<Encoded>, sync: Sync) {
+        let begin = Instant::now();
+        self.log.append(entries, sync);
+        let took = begin.elapsed();
+        if took > STALL {
+            self.base_ms -= took.as_millis() as i64;
+        }
     }
 
     /// Transactions are on disk, or were refused for want of room.
@@ -108,6 +125,9 @@ impl Actor {
     }
 
     fn note_answered(&mut self, permits: &mut Vec<(ConnectionId, Permit)>) {
+        if permits.is_empty() {
+            return;
+        }
         let now = Instant::now();
         for (id, permit) in permits.drain(..) {
             self.core.note_latency(id, permit.age(now), permit.is_write());
