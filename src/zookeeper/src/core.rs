@@ -427,13 +427,15 @@ impl Core {
     /// A reply's bytes.
     fn framed(&mut self, xid: i32, zxid: i64, result: Result<Writer, Code>) -> Vec<u8> {
         self.auth_failed += u64::from(matches!(result, Err(Code::AuthFailed)));
-        let bytes = result.as_ref().map_or(0, |body| body.as_bytes().len());
-        let mut frame = Writer::with_capacity(HEADER + bytes);
-        frame.int(xid).long(zxid).int(result.as_ref().map_or_else(|code| code.number(), |_| 0));
-        if let Ok(body) = result {
-            frame.raw(body.as_bytes());
-        }
-        frame.into_bytes()
+        let error = result.as_ref().map_or_else(|code| code.number(), |_| 0);
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&xid.to_be_bytes());
+        header[4..12].copy_from_slice(&zxid.to_be_bytes());
+        header[12..].copy_from_slice(&error.to_be_bytes());
+        // Most bodies have room for it.
+        let mut frame = result.map(Writer::into_bytes).unwrap_or_default();
+        drop(frame.splice(..0, header));
+        frame
     }
 
     /// A frame of a client that waited for too long to be carried out: it is answered with an error, in its turn.
@@ -466,7 +468,7 @@ impl Core {
             self.close(from);
             return;
         };
-        self.touch(session, now_ms);
+        let is_known = self.touch(session, now_ms);
         let (xid, opcode) = (framed.xid, framed.opcode);
         if !self.admit(from, xid, &framed.request) || self.refuses(from, xid, opcode) {
             return;
@@ -491,7 +493,7 @@ impl Core {
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.last = Some((opcode, xid, self.zxid, now_ms));
         }
-        if !self.sessions.contains_key(&session) {
+        if !is_known {
             self.reply(from, xid, self.zxid, Err(Code::SessionExpired));
             return;
         }
@@ -558,11 +560,12 @@ impl Core {
         self.commit(session, cxid, time, Txn::Error { code: code.number() });
     }
 
-    fn touch(&mut self, id: i64, now_ms: i64) {
+    /// A session is heard of; false if it is not known.
+    fn touch(&mut self, id: i64, now_ms: i64) -> bool {
         let tick = self.settings.tick_ms;
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.expires_ms = ((now_ms + i64::from(session.timeout_ms)) / tick + 1) * tick;
-        }
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        session.expires_ms = ((now_ms + i64::from(session.timeout_ms)) / tick + 1) * tick;
+        true
     }
 
     /// Ends sessions that have been silent for too long, and znodes that have outlived their use.

@@ -64,6 +64,11 @@ impl<'a> Node<'a> {
         self.acls.get(self.slot.acl)
     }
 
+    /// Whether everybody may do everything.
+    pub fn is_open(&self) -> bool {
+        self.slot.acl == acls::AclId::OPEN
+    }
+
     /// The rest, as it is kept.
     pub fn persisted(&self) -> &'a StatPersisted {
         &self.slot.stat

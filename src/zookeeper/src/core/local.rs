@@ -94,15 +94,17 @@ impl Core {
 
     /// What must become of a session before a request of it is carried out.
     pub(super) fn upgrade(&self, session: i64, request: &Request) -> Upgrade {
-        let known = self.sessions.get(&session).filter(|known| known.scope == Scope::Local);
-        match known {
-            Some(known) if wants_ephemeral(request) => match self.settings.local_sessions {
-                LocalSessions::Upgraded => Upgrade::Needed(known.timeout_ms),
-                // The operation in it is refused, and the others with it.
-                _ if matches!(request, Request::Multi(_)) => Upgrade::Unneeded,
-                _ => Upgrade::Refused,
-            },
-            _ => Upgrade::Unneeded,
+        if !wants_ephemeral(request) {
+            return Upgrade::Unneeded;
+        }
+        match self.sessions.get(&session).filter(|known| known.scope == Scope::Local) {
+            Some(known) if self.settings.local_sessions == LocalSessions::Upgraded => {
+                Upgrade::Needed(known.timeout_ms)
+            }
+            // The operation in it is refused, and the others with it.
+            Some(_) if matches!(request, Request::Multi(_)) => Upgrade::Unneeded,
+            Some(_) => Upgrade::Refused,
+            None => Upgrade::Unneeded,
         }
     }
 

@@ -20,7 +20,8 @@ impl Core {
 
     /// Whether what was last sent to a connection waits for a transaction that is not settled.
     pub fn waits(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_some_and(|connection| connection.told > self.settled)
+        let is_held = |connection: &super::Connection| connection.told > self.settled;
+        self.zxid > self.settled && self.connections.get(&id).is_some_and(is_held)
     }
 
     /// The last transaction that the reply to a read shows; it may be an earlier one.
@@ -51,7 +52,7 @@ impl Core {
         shown: i64,
         result: Result<Writer, Code>,
     ) {
-        if shown > self.settled || self.waits(to) || self.zxid == self.settled {
+        if self.zxid == self.settled || shown > self.settled || self.waits(to) {
             self.reply(to, xid, self.zxid, result);
         } else {
             let body = self.framed(xid, self.settled, result);

@@ -46,13 +46,7 @@ impl Core {
         node: Node<'_>,
         wanted: i32,
     ) -> Result<(), Code> {
-        if self.settings.skip_acl
-            || acl::is_allowed(&self.settings.auth, node.acl(), wanted, self.ids(from))
-        {
-            Ok(())
-        } else {
-            Err(Code::NoAuth)
-        }
+        if self.may(from, node, wanted) { Ok(()) } else { Err(Code::NoAuth) }
     }
 
     fn check_quota(&self, path: &str, count: i64, bytes: i64) -> Result<(), Code> {

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, Bytes, BytesMut};
 use jute::request::opcode;
 use nix::sys::socket::sockopt;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -278,17 +279,52 @@ fn sessionless<T>(
     read.inspect_err(|_| gate.metrics().count(Counter::SessionlessConnectionsExpired))?
 }
 
-/// Waits for bytes, and puts them behind those in `buffer`; how many came.
-async fn receive(reader: &mut ReadHalf, buffer: &mut BytesMut) -> io::Result<usize> {
+/// What has come.
+enum Arrived {
+    /// The end.
+    Nothing,
+    /// One whole frame, which needs no buffer.
+    Frame(Bytes),
+    /// Something else: it is in the buffer.
+    Buffered,
+}
+
+/// Waits for bytes, and puts them behind those in `buffer` if need be.
+async fn receive(reader: &mut ReadHalf, buffer: &mut BytesMut) -> io::Result<Arrived> {
     poll_fn(|context| {
         ARRIVED.with_borrow_mut(|arrived| {
             let mut arrived = ReadBuf::new(arrived);
             ready!(Pin::new(&mut *reader).poll_read(context, &mut arrived))?;
-            buffer.extend_from_slice(arrived.filled());
-            Poll::Ready(Ok(arrived.filled().len()))
+            let arrived = arrived.filled();
+            if let (true, Some((header, frame))) = (buffer.is_empty(), arrived.split_first_chunk())
+                && frame.len() == u32::from_be_bytes(*header) as usize
+            {
+                return Poll::Ready(Ok(Arrived::Frame(Bytes::copy_from_slice(frame))));
+            }
+            buffer.extend_from_slice(arrived);
+            let what = if arrived.is_empty() { Arrived::Nothing } else { Arrived::Buffered };
+            Poll::Ready(Ok(what))
         })
     })
     .await
+}
+
+/// The next frame in the buffer, if it is whole.
+///
+/// # Errors
+/// Its length, when it is too long.
+fn next_frame(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Bytes>, usize> {
+    let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*header) as usize;
+    if length > frame_max {
+        return Err(length);
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    let mut frame = buffer.split_to(4 + length).freeze();
+    frame.advance(4);
+    Ok(Some(frame))
 }
 
 async fn read(
@@ -305,17 +341,24 @@ async fn read(
     let mut is_first = true;
     let mut buffer = BytesMut::from(&first[..]);
     let mut began = Instant::now();
+    let mut alone: Option<Bytes> = None;
     loop {
-        while let Some(header) = buffer.first_chunk::<4>() {
-            let length = u32::from_be_bytes(*header) as usize;
-            if length > config.frame_max {
-                tracing::warn!("closing a connection of {peer}: unreasonable length = {length}");
-                return Ok(());
-            }
-            if buffer.len() < 4 + length {
-                break;
-            }
-            let frame = buffer.split_to(4 + length).freeze().slice(4..);
+        loop {
+            let next = match alone.take() {
+                Some(frame) if frame.len() > config.frame_max => Err(frame.len()),
+                Some(frame) => Ok(Some(frame)),
+                None => next_frame(&mut buffer, config.frame_max),
+            };
+            let frame = match next {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(length) => {
+                    tracing::warn!(
+                        "closing a connection of {peer}: unreasonable length = {length}"
+                    );
+                    return Ok(());
+                }
+            };
             gate.metrics().add(Counter::BytesReceivedCount, frame.len() as u64);
             if is_first && let Err(error) = gate.admit_session(&frame) {
                 tracing::warn!("closing a connection of {peer}: {error}");
@@ -331,7 +374,14 @@ async fn read(
             };
             let permit = Permit::new(outbox, ticket, began, is_write(is_first, &frame));
             is_first = false;
-            if inputs.send(Input::Frame(id, frame, permit)).await.is_err() {
+            let input = Input::Frame(id, frame, permit);
+            // Most of the time there is room in the queue.
+            let is_over = match inputs.try_send(input) {
+                Ok(()) => false,
+                Err(TrySendError::Full(input)) => inputs.send(input).await.is_err(),
+                Err(TrySendError::Closed(_)) => true,
+            };
+            if is_over {
                 return Ok(());
             }
         }
@@ -345,9 +395,11 @@ async fn read(
         } else {
             receive(&mut reader, &mut buffer).await?
         };
-        if received == 0 {
-            return Ok(());
-        }
         began = Instant::now();
+        match received {
+            Arrived::Nothing => return Ok(()),
+            Arrived::Frame(frame) => alone = Some(frame),
+            Arrived::Buffered => {}
+        }
     }
 }
