@@ -198,6 +198,8 @@ pub struct Agent {
     pub deactivated: bool,
     /// How far it has drained, if it was told to.
     pub drain: Option<v1::DrainInfo>,
+    /// When it began to drain, as far as this master knows (wall).
+    pub drain_since: Option<f64>,
     /// When it first registered (wall).
     pub registered: f64,
     /// When it registered again (wall), 0 if never.

@@ -107,7 +107,7 @@ impl Master {
     ///
     /// # Errors
     /// When there is no such agent.
-    pub fn drain_agent(&mut self, drain: &DrainAgent) -> Result<(), Refusal> {
+    pub fn drain_agent(&mut self, now: Now, drain: &DrainAgent) -> Result<(), Refusal> {
         let id = &drain.agent_id.value;
         let grace = drain.max_grace_period.as_ref().map(|grace| v1::DurationInfo {
             nanoseconds: grace
@@ -125,7 +125,9 @@ impl Master {
         slave.drain_info = Some(v1::DrainInfo { state: v1::DrainState::Draining as i32, config });
         self.store();
         self.apply_deactivation(id);
-        if let Some(agent) = self.agents.get(id).map(|agent| agent.pid.clone()) {
+        if let Some(agent) = self.agents.get_mut(id) {
+            agent.drain_since = Some(now.wall);
+            let agent = agent.pid.clone();
             self.send(&agent, &internal::DrainSlaveMessage { config });
         }
         Ok(())
@@ -148,6 +150,7 @@ impl Master {
         if let Some(agent) = self.agents.get_mut(id) {
             agent.deactivated = false;
             agent.drain = None;
+            agent.drain_since = None;
             self.allocator.activate_agent(id, agent.connected);
         }
         self.allocation_wanted = true;
@@ -161,6 +164,7 @@ impl Master {
         let Some(agent) = self.agents.get_mut(id) else { return };
         agent.deactivated = deactivated;
         agent.drain = drain;
+        agent.drain_since = drain.and(agent.drain_since);
         if deactivated {
             self.allocator.activate_agent(id, false);
             self.rescind_offers_of_agent(id);

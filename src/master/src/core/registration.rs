@@ -147,6 +147,7 @@ impl Master {
             unavailable: before.as_ref().and_then(|agent| agent.unavailable.clone()),
             deactivated: false,
             drain: None,
+            drain_since: before.as_ref().and_then(|agent| agent.drain_since),
             registered: before.as_ref().map_or(now.wall, |agent| agent.registered),
             reregistered,
             // The first ping goes out with the answer to the registration.
@@ -284,6 +285,7 @@ impl Master {
         );
         self.apply_deactivation(&id);
         if let Some(agent) = self.agents.get_mut(&id) {
+            agent.drain_since = agent.drain.map(|_| agent.drain_since.unwrap_or(now.wall));
             agent.tasks = tasks;
         }
         tracing::info!(agent = id, %from, "agent registered again");

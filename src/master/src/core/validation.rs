@@ -3,9 +3,14 @@
 pub(super) mod operations;
 
 use mesos::resources::Resources;
+use mesos::units::Bytes;
 use mesos::v1::{self, health_check::Type as Check};
 
 use super::model::Framework;
+
+/// Least that an executor of groups takes itself.
+const EXECUTOR_CPUS_MIN: f64 = 0.01;
+const EXECUTOR_MEM_MIN: Bytes = Bytes(32 << 20);
 
 /// Where a task is to run.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,29 @@ pub(super) fn task(place: Place<'_>, task: &v1::TaskInfo) -> Result<Resources, S
     Ok(needed)
 }
 
+/// Whether an executor of groups has what it needs itself.
+fn has_enough(info: &v1::ExecutorInfo) -> Result<(), String> {
+    let (id, own) = (&info.executor_id.value, Resources::from_protos(&info.resources));
+    let (cpus, mem) = (own.cpus(), Bytes((own.mem() * 1024.0 * 1024.0) as u64));
+    let shown = |text: String, is_there: bool| if is_there { text } else { "None".to_owned() };
+    if cpus < EXECUTOR_CPUS_MIN {
+        let cpus = shown(cpus.to_string(), cpus > 0.0);
+        return Err(format!(
+            "Executor '{id}' uses less CPUs ({cpus}) than the minimum required ({EXECUTOR_CPUS_MIN})"
+        ));
+    }
+    if mem < EXECUTOR_MEM_MIN {
+        let mem = shown(mem.to_string(), mem > Bytes(0));
+        return Err(format!(
+            "Executor '{id}' uses less memory ({mem}) than the minimum required ({EXECUTOR_MEM_MIN})"
+        ));
+    }
+    if own.disk() <= 0.0 {
+        return Err(format!("Executor '{id}' uses no disk"));
+    }
+    Ok(())
+}
+
 /// Checks a LAUNCH_GROUP: nothing of it runs unless all may; what it and a new executor need.
 pub(super) fn group(
     place: Place<'_>,
@@ -59,6 +87,7 @@ pub(super) fn group(
         }
         needed.add(&Resources::from_protos(&task.resources));
     }
+    has_enough(info)?;
     let mut ids: Vec<&str> = tasks.iter().map(|task| task.task_id.value.as_str()).collect();
     ids.sort_unstable();
     if let Some([id, _]) = ids.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -142,14 +142,11 @@ pub(super) async fn shown(
             return jsonp(app, shown.await, query);
         }
         "/maintenance/schedule" => {
-            let shown =
-                app.handle.look(|master, _| json::to_value(&master.schedule(), Dialect::V0));
+            let shown = app.handle.look(|master, _| sorted(&master.schedule()));
             return jsonp(app, shown.await, query);
         }
         "/maintenance/status" => {
-            let shown = app
-                .handle
-                .look(|master, _| json::to_value(&master.maintenance_status(), Dialect::V0));
+            let shown = app.handle.look(|master, _| sorted(&master.maintenance_status()));
             return jsonp(app, shown.await, query);
         }
         "/allocator/offer_constraints_debug" => {
@@ -167,14 +164,7 @@ pub(super) async fn shown(
             };
             shown_outside(app, move |scene| summary::tasks(scene, &tasks)).await
         }
-        _ => {
-            let sorted = |master: &mut crate::core::Master, _| {
-                let mut value = json::to_value(&master.registry, Dialect::V0);
-                value.sort_all_objects();
-                value
-            };
-            app.handle.look(sorted).await
-        }
+        _ => app.handle.look(|master, _| sorted(&master.registry)).await,
     };
     let Some(mut value) = shown else { return app.not_recovered() };
     if let Some(visible) = Visible::of(caller, &app.handle).await {
@@ -223,6 +213,13 @@ fn is_quota(local: &str) -> bool {
 }
 
 /// What is written whole, not as a stream.
+/// As the original writes what it keeps in a map first: members by name.
+fn sorted<M: json::Json>(message: &M) -> serde_json::Value {
+    let mut value = json::to_value(message, Dialect::V0);
+    value.sort_all_objects();
+    value
+}
+
 fn jsonp(app: &App, shown: Option<serde_json::Value>, query: Option<&str>) -> Response {
     match shown {
         Some(value) => respond::jsonp(value.to_string(), query),

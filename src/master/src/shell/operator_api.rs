@@ -189,7 +189,7 @@ pub(super) async fn handle(
         }
         T::DrainAgent => {
             let drain = call.drain_agent.unwrap_or_default();
-            app.change(move |master, _| master.drain_agent(&drain)).await
+            app.change(move |master, now| master.drain_agent(now, &drain)).await
         }
         T::MarkAgentGone => {
             let id = call.mark_agent_gone.unwrap_or_default().agent_id.value;

@@ -23,6 +23,7 @@ fn agent(master: &Master, agent: &Agent, used: &Used) -> response::get_agents::A
         active: agent.is_active(),
         deactivated: Some(agent.deactivated),
         drain_info: agent.drain,
+        estimated_drain_start_time: agent.drain_since.and_then(time),
         version: agent.version.clone(),
         pid: Some(agent.pid.to_string()),
         registered_time: time(agent.registered),

@@ -98,6 +98,9 @@ pub fn slave(scene: &Scene, agent: &Agent, used: &Used) -> Value {
     if let Some(drain) = &agent.drain {
         put("drain_info", json::to_value(drain, Dialect::V0));
     }
+    if let Some(since) = agent.drain_since {
+        put("estimated_drain_start_time_seconds", json!(since));
+    }
     Value::Object(object)
 }
 
@@ -115,9 +118,7 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
     put("executor_id", json!(executor.executor_id.value));
     put("name", json!(executor.name()));
     put("framework_id", json!(executor.framework_id.as_ref().map_or("", |id| id.value.as_str())));
-    if let Some(command) = &executor.command {
-        put("command", model::command(command));
-    }
+    put("command", model::command(&executor.command.clone().unwrap_or_default()));
     put("resources", model::resources(&executor.resources));
     if let Some(role) = model::role(&executor.resources) {
         put("role", json!(role));

@@ -100,21 +100,26 @@ fn tasks_that_may_not_run_are_refused_in_the_originals_words() {
 #[test]
 fn of_a_group_with_one_wrong_task_none_runs() {
     let mut test = Test::new();
-    test.register();
+    let slave = v1::AgentInfo { resources: resources("cpus:4;mem:1024;disk:100"), ..agent_info() };
+    test.message(&agent_pid(), &internal::RegisterSlaveMessage { slave, ..Default::default() });
     let stream = test.subscribe(framework_info());
-    let executor = v1::ExecutorInfo {
+    let executor = |own: &str| v1::ExecutorInfo {
         r#type: Some(v1::executor_info::Type::Default as i32),
         executor_id: v1::ExecutorId { value: "pod".to_owned() },
         framework_id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
-        resources: resources("cpus:0.1;mem:32"),
+        resources: resources(own),
         ..Default::default()
     };
-    for (tasks, expected) in [
-        (vec![task("a"), task("..")], TaskState::TaskError),
-        (vec![task("a"), task("b")], TaskState::TaskStaging),
+    let enough = "cpus:0.1;mem:32;disk:1";
+    for (own, tasks, expected) in [
+        (enough, vec![task("a"), task("..")], TaskState::TaskError),
+        ("cpus:0.1;mem:32", vec![task("a"), task("b")], TaskState::TaskError),
+        ("cpus:0.1;mem:16;disk:1", vec![task("a"), task("b")], TaskState::TaskError),
+        ("mem:32;disk:1", vec![task("a"), task("b")], TaskState::TaskError),
+        (enough, vec![task("a"), task("b")], TaskState::TaskStaging),
     ] {
         let group = v1::offer::operation::LaunchGroup {
-            executor: executor.clone(),
+            executor: executor(own),
             task_group: v1::TaskGroupInfo { tasks },
         };
         let operation = v1::offer::Operation {

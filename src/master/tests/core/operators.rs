@@ -10,11 +10,12 @@ fn an_agent_drains_and_is_gone_when_its_tasks_have_ended() {
     test.launch(stream, vec![task("t1")]);
     test.after(6.0);
     assert_eq!(
-        test.master.drain_agent(&DrainAgent { agent_id: id("other"), ..Default::default() }),
+        test.master
+            .drain_agent(test.now, &DrainAgent { agent_id: id("other"), ..Default::default() }),
         Err(Refusal::BadRequest("Unknown agent".to_owned()))
     );
     let drain = DrainAgent { agent_id: id("M-S0"), mark_gone: Some(true), ..Default::default() };
-    test.master.drain_agent(&drain).unwrap();
+    test.master.drain_agent(test.now, &drain).unwrap();
     test.settle();
     assert_eq!(test.sent::<internal::DrainSlaveMessage>(&agent_pid()).len(), 1);
     assert_eq!(test.events(event::Type::Rescind).len(), 1, "nothing of it is offered any more");

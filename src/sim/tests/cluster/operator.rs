@@ -49,7 +49,7 @@ impl World {
             }
             (50..65, Some(id)) => {
                 let agent_id = v1::AgentId { value: id };
-                ("drained", master.drain_agent(&DrainAgent { agent_id, ..Default::default() }))
+                ("drained", master.drain_agent(now, &DrainAgent { agent_id, ..Default::default() }))
             }
             (65..70, Some(id)) => ("deactivated", master.deactivate_agent(&id)),
             (70..95, Some(id)) => ("activated", master.reactivate_agent(&id)),
