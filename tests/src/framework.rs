@@ -70,13 +70,18 @@ impl Framework {
 
     /// Makes a call, which the master must accept.
     pub fn call(&self, call: &Value) {
+        self.call_for(call, "202 Accepted");
+    }
+
+    /// Makes a call, which must be answered so.
+    pub fn call_for(&self, call: &Value, status: &str) {
         let mut call = call.clone();
         call["framework_id"] = json!({"value": self.id});
         let headers = [("Mesos-Stream-Id", self.stream.as_str())];
         Exchange::call("/api/v1/scheduler", &headers, &call).expect(
             self.port,
             &Names::default(),
-            "202 Accepted",
+            status,
         );
     }
 
@@ -85,6 +90,10 @@ impl Framework {
     /// # Panics
     /// When none comes in time.
     pub fn next(&self, kind: &str) -> Value {
+        self.next_in_time(kind).unwrap_or_else(|| panic!("no {kind} in time"))
+    }
+
+    fn next_in_time(&self, kind: &str) -> Option<Value> {
         let until = Instant::now() + LIMIT;
         let mut earlier = self.earlier.borrow_mut();
         for event in self.events.try_iter() {
@@ -92,10 +101,10 @@ impl Framework {
         }
         loop {
             if let Some(index) = earlier.iter().position(|event| event["type"] == kind) {
-                return earlier.remove(index);
+                return Some(earlier.remove(index));
             }
-            assert!(Instant::now() < until, "no {kind} in time");
-            keep(&mut earlier, self.events.recv_timeout(LIMIT).expect("an event in time"));
+            let left = until.saturating_duration_since(Instant::now());
+            keep(&mut earlier, self.events.recv_timeout(left).ok()?);
         }
     }
 
@@ -143,6 +152,35 @@ impl Framework {
         }}));
     }
 
+    /// The next status of a task, which is acknowledged.
+    fn next_status(&self, problem: &dyn Fn() -> String) -> Value {
+        let update = self.next_in_time("UPDATE").unwrap_or_else(|| panic!("{}", problem()));
+        let status = update["update"]["status"].clone();
+        if !status["uuid"].is_null() {
+            self.call(&json!({"type": "ACKNOWLEDGE", "acknowledge": {
+                "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"],
+            }}));
+        }
+        status
+    }
+
+    /// Waits until each of these tasks came to its state; all statuses until then.
+    ///
+    /// # Panics
+    /// When one does not in time.
+    pub fn wait_for_all(&self, wanted: &[(&str, &str)]) -> Vec<Value> {
+        let mut open = wanted.to_vec();
+        let mut statuses = Vec::new();
+        while !open.is_empty() {
+            let status = self.next_status(&|| format!("what is waited for: {open:?}"));
+            open.retain(|(task, state)| {
+                status["task_id"]["value"] != *task || status["state"] != *state
+            });
+            statuses.push(status);
+        }
+        statuses
+    }
+
     /// Waits for a task's state; the statuses of that task until then. What is said again of others, since an
     /// acknowledgement was lost with the agent, is acknowledged once more.
     ///
@@ -151,12 +189,7 @@ impl Framework {
     pub fn wait_for(&self, task: &str, state: &str) -> Vec<Value> {
         let mut statuses = Vec::new();
         loop {
-            let status = self.next("UPDATE")["update"]["status"].clone();
-            if !status["uuid"].is_null() {
-                self.call(&json!({"type": "ACKNOWLEDGE", "acknowledge": {
-                    "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"],
-                }}));
-            }
+            let status = self.next_status(&|| format!("{task} never comes to {state}"));
             if status["task_id"]["value"] != task {
                 continue;
             }

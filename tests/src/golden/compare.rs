@@ -23,6 +23,7 @@ pub const VOLATILE: &[&str] = &[
     "reregistered_time",
     "unregistered_time",
     "timestamp",
+    "estimated_drain_start_time_seconds",
     "nanoseconds",
     "build_user",
     "avg_load_1min",

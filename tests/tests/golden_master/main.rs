@@ -7,6 +7,7 @@
 mod framework;
 mod not_yet;
 mod partition;
+mod tasks;
 
 use std::process::Command;
 use std::time::Duration;
@@ -41,12 +42,16 @@ impl Site {
             .arg(format!("--work_dir={}", site.directory.path().join("master").display()));
         site.running.push(Daemon::start("master", site.directory.path(), &mut master));
         for (index, agent_port) in site.agent_ports.into_iter().enumerate() {
-            site.start_agent(index + 1, agent_port);
+            let number = index + 1;
+            let attributes = format!("--attributes=rack:r{number};zone:z1");
+            let resources = "--resources=cpus:4;mem:2048;disk:4096;ports:[31000-32000]";
+            site.start_agent(number, agent_port, &[&attributes, resources]);
         }
         site
     }
 
-    fn start_agent(&mut self, number: usize, port: u16) {
+    /// One agent more, with further flags.
+    fn start_agent(&mut self, number: usize, port: u16, flags: &[&str]) {
         let original = original_mesos().expect("checked before");
         let directory = self.directory.path();
         let mut agent = Command::new(original.join("bin/mesos-agent"));
@@ -54,13 +59,12 @@ impl Site {
             .arg(format!("--master=127.0.0.1:{}", self.port))
             .arg(format!("--port={port}"))
             .arg(format!("--hostname=agent{number}.example"))
-            .arg(format!("--attributes=rack:r{number};zone:z1"))
             .arg(format!("--work_dir={}", directory.join(format!("agent{number}")).display()))
             .arg(format!("--runtime_dir={}", directory.join(format!("runtime{number}")).display()))
             .arg(format!("--launcher_dir={}", original.join("bin").display()))
             .args(["--ip=127.0.0.1", "--launcher=posix", "--isolation=posix/cpu,posix/mem"])
             .args(["--containerizers=mesos", "--no-systemd_enable_support"])
-            .arg("--resources=cpus:4;mem:2048;disk:4096;ports:[31000-32000]");
+            .args(flags);
         self.running.push(Daemon::start(&format!("agent{number}"), directory, &mut agent));
         let url = format!("http://127.0.0.1:{}/slaves", self.port);
         wait::until("an agent more", LIMIT, || {

@@ -38,7 +38,7 @@ fn run(framework: &Framework, id: &str, command: &str, last: &str) -> Vec<Value>
 }
 
 /// Wants no more offers, and gives those back that it has.
-fn withdraw(site: &Site, framework: &Framework) {
+pub(super) fn withdraw(site: &Site, framework: &Framework) {
     framework.call(&json!({"type": "SUPPRESS"}));
     wait::until("no offer", LIMIT, || {
         framework.decline_all();
