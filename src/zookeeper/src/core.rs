@@ -362,9 +362,11 @@ impl Core {
     /// A number for a session. It is none that is known, should the clock have gone back. (Beyond those that are known
     /// would be where some have ended: what is asked under their numbers may still be on its way.)
     fn number_session(&mut self) -> i64 {
-        let first = self.next_session;
-        let free = (first..).find(|session| !self.sessions.contains_key(session)).unwrap_or(first);
-        self.next_session = free + 1;
+        let mut free = self.next_session;
+        while self.sessions.contains_key(&free) {
+            free = free.wrapping_add(1);
+        }
+        self.next_session = free.wrapping_add(1);
         free
     }
 
