@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    CrlDistributionPoint, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyPair, RevokedCertParams,
-    SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    SanType, date_time_ymd,
 };
 
 /// One who issues certificates.
@@ -39,55 +38,15 @@ impl Authority {
 
     /// A key and a certificate for `CN=<name>,O=Meso` and these hosts, in one file.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> PathBuf {
-        self.sign(name, hosts, |_| {})
-    }
-
-    /// One with a serial number, which says where the list is of those that were taken back.
-    pub fn issue_listed(&self, name: &str, serial: u64, place: &str) -> PathBuf {
-        self.sign(name, &[], |params| {
-            params.serial_number = Some(SerialNumber::from(serial));
-            params.crl_distribution_points =
-                vec![CrlDistributionPoint { uris: vec![place.to_owned()] }];
-        })
-    }
-
-    /// The list, with this serial number on it, in DER.
-    ///
-    /// # Panics
-    /// When it can't be made.
-    #[must_use]
-    pub fn revoke(&self, serial: u64) -> Vec<u8> {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
-            revocation_time: date_time_ymd(2020, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(3000, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(&self.issuer).expect("a list").der().to_vec()
+        self.sign(name, hosts, false)
     }
 
     /// One whose time is over.
     pub fn issue_expired(&self, name: &str, hosts: &[&str]) -> PathBuf {
-        self.sign(name, hosts, |params| {
-            (params.not_before, params.not_after) =
-                (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
-        })
+        self.sign(name, hosts, true)
     }
 
-    fn sign(
-        &self,
-        name: &str,
-        hosts: &[&str],
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> PathBuf {
+    fn sign(&self, name: &str, hosts: &[&str], is_expired: bool) -> PathBuf {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Meso");
@@ -98,7 +57,10 @@ impl Authority {
                 Err(_) => SanType::DnsName((*host).try_into().expect("a host's name")),
             });
         }
-        change(&mut params);
+        if is_expired {
+            (params.not_before, params.not_after) =
+                (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        }
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let path = self.path(name);

@@ -447,36 +447,3 @@ fn administrators_speak_tls_where_the_originals_do() {
         }
     }
 }
-
-#[test]
-fn certificates_that_were_taken_back_are_refused_as_by_the_original() {
-    need!(python().is_some(), "{NO_VENV}");
-    need!(has_original_zookeeper(), "{NO_ORIGINAL}");
-    for kind in [Kind::Original, Kind::Ours] {
-        let secured = Secured::start(kind, "ssl.crl=true\n");
-        let directory = secured.server.directory.path();
-        let [port] = ports::free();
-        let port = port.to_string();
-        let authority = &secured.authority;
-        let place = format!("http://127.0.0.1:{port}/list.crl");
-        let (kept, revoked) = (
-            authority.issue_listed("kept", 7, &place),
-            authority.issue_listed("revoked", 66, &place),
-        );
-        std::fs::write(directory.join("list.crl"), authority.revoke(66)).expect("a list");
-        let mut lists = Command::new(python().expect("checked before"));
-        lists.args(["-m", "http.server", &port, "--bind", "127.0.0.1"]).current_dir(directory);
-        let _lists = Daemon::start("lists", directory, &mut lists);
-        wait::until_true("the list", LIMIT, || {
-            TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()
-        });
-        let seen = secured.tls(&kept, &["whoami"]);
-        assert!(seen.contains("CN=kept"), "{kind:?}: {seen}");
-        // Of the last one nothing can be told.
-        let untold = authority.issue_listed("untold", 8, "http://127.0.0.1:1/list.crl");
-        for refused in [revoked, untold] {
-            let seen = secured.tls_within("2", &refused, &["whoami"]);
-            assert!(seen.starts_with("start: "), "{kind:?} {}: {seen}", refused.display());
-        }
-    }
-}
