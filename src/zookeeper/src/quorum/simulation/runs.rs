@@ -198,7 +198,7 @@ fn ensembles_agree_whatever_happens() {
             (|totals| &totals.lost, 2),
             (|totals| &totals.survived, 10),
             (|totals| &totals.torn, 10),
-            (|totals| &totals.pauses, 2),
+            (|totals| &totals.pauses, 4),
             (|totals| &totals.jumps, 1),
             (|totals| &totals.partitions, 1),
             (|totals| &totals.dropped, 1),
