@@ -118,11 +118,25 @@ pub(crate) fn run(
                     apache: None,
                     limit: None,
                 };
+                let mut has_failed = false;
                 for group in (0..plan.rounds).flat_map(|_| &groups) {
-                    let found =
-                        group.measure(plan, *mix, *connections, *outstanding, run).with_context(
-                            || format!("{count} {}: {}", group.kind.name(), mix.name()),
-                        )?;
+                    let is_apache = group.kind == Kind::Apache;
+                    if is_apache && has_failed {
+                        continue;
+                    }
+                    let measured = group
+                        .measure(plan, *mix, *connections, *outstanding, run)
+                        .with_context(|| format!("{count} {}: {}", group.kind.name(), mix.name()));
+                    let found = match measured {
+                        Ok(found) => found,
+                        // What it can't do must not cost the figures of the others.
+                        Err(error) if is_apache => {
+                            writeln!(out, "{error:#}")?;
+                            (has_failed, cell.apache) = (true, None);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     let place = match group.kind {
                         Kind::Ours => &mut cell.ours,
                         Kind::Apache => &mut cell.apache,
