@@ -76,6 +76,13 @@ fn wait_for_agents(site: &Site, what: &str, is_so: impl Fn(&[Value]) -> bool) {
     });
 }
 
+fn run(framework: &Framework, task: &str, host: &str) {
+    let offer = framework.offer(|offer| offer["hostname"] == host);
+    let task_info = command_task(task, &offer["agent_id"], "sleep 600");
+    framework.accept(&offer, &[launch(&[task_info])]);
+    framework.wait_for(task, "TASK_RUNNING");
+}
+
 /// The frameworks as they come and go, and what else happened between the exchanges.
 struct Story {
     site: Site,
@@ -186,27 +193,20 @@ impl Story {
         let flags = ["--resources=cpus:1;mem:256;disk:256;ports:[]"];
         self.site.start_agent(3, self.third, &flags);
         let drain = Framework::start(self.site.port, &info("drain", &["drain"]));
-        self.run(&drain, "d-1", "agent3.example");
+        run(&drain, "d-1", "agent3.example");
         self.schedule();
         self.drain = Some(drain);
     }
 
-    fn run(&self, framework: &Framework, task: &str, host: &str) {
-        let offer = framework.offer(|offer| offer["hostname"] == host);
-        let task_info = command_task(task, &offer["agent_id"], "sleep 600");
-        framework.accept(&offer, &[launch(&[task_info])]);
-        framework.wait_for(task, "TASK_RUNNING");
-    }
-
     fn schedule(&self) {
         let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let start = start.expect("a time").as_nanos() as i64 + 60_000_000_000;
+        let start = start.expect("a time").as_nanos() + 60_000_000_000;
         self.operate(&json!({
             "type": "UPDATE_MAINTENANCE_SCHEDULE",
             "update_maintenance_schedule": {"schedule": {"windows": [{
                 "machine_ids": [{"hostname": "agent3.example", "ip": "127.0.0.1"}],
                 "unavailability": {
-                    "start": {"nanoseconds": start}, "duration": {"nanoseconds": 600_000_000_000_i64},
+                    "start": {"nanoseconds": i64::try_from(start).expect("a time")}, "duration": {"nanoseconds": 600_000_000_000_i64},
                 },
             }]}},
         }));
@@ -277,7 +277,7 @@ impl Story {
             "op/MARK_AGENT_GONE" => {
                 let Some(drain) = &self.drain else { return };
                 drain.call(&json!({"type": "REVIVE"}));
-                self.run(drain, "x-1", "agent2.example");
+                run(drain, "x-1", "agent2.example");
                 let agent_id = self.id(1);
                 self.operate(&json!({
                     "type": "DRAIN_AGENT", "drain_agent": {"agent_id": agent_id, "mark_gone": true},
