@@ -18,7 +18,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn observers_of(ensemble: &Ensemble, id: usize) -> Result<usize, String> {
     let text = four_letter_word(ensemble.servers[id - 1].client, "mntr")?;
     let said = text.lines().find_map(|line| line.strip_prefix("zk_synced_observers\t"));
-    Ok(said.and_then(|count| count.trim().parse::<f64>().ok()).map_or(0, |count| count as usize))
+    // Some of the original's numbers have a fraction.
+    let whole = said.and_then(|count| count.trim().split('.').next());
+    Ok(whole.and_then(|count| count.parse().ok()).unwrap_or(0))
 }
 
 #[test]
