@@ -42,8 +42,8 @@ pub struct Member {
     is_blank: bool,
     /// Who is to lead next, if it was named.
     named: Option<i64>,
-    /// Which follower an observer tries next.
-    next_master: usize,
+    /// How often an observer has asked for someone to learn from.
+    attempts: usize,
     outputs: Vec<Output>,
 }
 
@@ -56,7 +56,6 @@ impl Member {
         history: History,
         now_ms: i64,
     ) -> Self {
-        let members_id = members.id;
         let election = Election::new(members.clone(), limits.tuning);
         let mut member = Self {
             members,
@@ -69,8 +68,7 @@ impl Member {
             wants_tree: false,
             is_blank: false,
             named: None,
-            // Not all of them at the same one.
-            next_master: usize::try_from(members_id).unwrap_or_default(),
+            attempts: 0,
             outputs: Vec::new(),
         };
         member.look(now_ms);
@@ -237,17 +235,22 @@ impl Member {
         };
     }
 
-    /// Whom to learn from: an observer's is any follower, if followers serve observers (`QuorumPeer.findLearnerMaster`).
-    /// The original tries the leader too, which does not listen for them.
+    /// Whom to learn from: an observer's is any follower, if followers serve observers (`QuorumPeer.findLearnerMaster`),
+    /// and the leader itself once all have been tried. The original tries the leader only at the port for observers,
+    /// which it has none of; but who is to vote by a change that is proposed must be able to, and no follower serves before
+    /// the change is agreed on.
     fn source(&mut self, leader: i64) -> Source {
         let mut from = leader;
         if self.limits.tuning.observer_masters && self.members.observes() {
             let masters: Vec<i64> =
                 self.members.current().voters().filter(|id| *id != leader).collect();
-            if let Some(index) = self.next_master.checked_rem(masters.len()) {
-                from = masters[index];
+            let turn = self.attempts % (masters.len() + 1);
+            self.attempts = self.attempts.wrapping_add(1);
+            // Not all observers begin with the same one.
+            let first = usize::try_from(self.members.id).unwrap_or_default();
+            if turn < masters.len() {
+                from = masters[(first + turn) % masters.len()];
             }
-            self.next_master = self.next_master.wrapping_add(1);
         }
         Source { leader, from }
     }

@@ -211,7 +211,7 @@ fn ensembles_agree_whatever_happens() {
             (|totals| &totals.truncations, 100),
             (|totals| &totals.changes, 4),
             (|totals| &totals.lent, 50),
-            (|totals| &totals.observed, 4),
+            (|totals| &totals.observed, 8),
         ],
     );
 }
@@ -229,7 +229,7 @@ fn clients_are_told_one_history_whatever_happens() {
             (|totals| &totals.moves, 1),
             (|totals| &totals.expired, 10),
             (|totals| &totals.deferred, 10),
-            (|totals| &totals.observed, 4),
+            (|totals| &totals.observed, 8),
         ],
     );
 }
