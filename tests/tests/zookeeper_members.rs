@@ -10,7 +10,7 @@ use end_to_end::ports;
 use end_to_end::programs::{has_original_zookeeper, python};
 use end_to_end::wait;
 use end_to_end::zookeeper::Kind::{Original as Apache, Ours};
-use end_to_end::zookeeper::members::Ensemble;
+use end_to_end::zookeeper::members::{Ensemble, MIXED_WITH_OBSERVERS};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,15 +27,9 @@ fn observers_of(ensemble: &Ensemble, id: usize) -> Result<usize, String> {
 fn followers_of_both_kinds_serve_observers_of_both_kinds() {
     need!(python().is_some(), "target/venv has no kazoo; make test makes it");
     need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
-    let kinds = [
-        (Ours, "participant"),
-        (Apache, "participant"),
-        (Ours, "participant"),
-        (Ours, "observer"),
-        (Apache, "observer"),
-    ];
     let [port] = ports::free();
-    let mut ensemble = Ensemble::start(&kinds, &format!("observerMasterPort={port}"));
+    let mut ensemble =
+        Ensemble::start(&MIXED_WITH_OBSERVERS, &format!("observerMasterPort={port}"));
     ensemble.wait_for(2, 2);
     let leader = ensemble.leader();
     let followers: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();

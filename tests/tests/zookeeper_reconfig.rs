@@ -8,7 +8,7 @@ use end_to_end::need;
 use end_to_end::programs::{has_original_zookeeper, python};
 use end_to_end::wait;
 use end_to_end::zookeeper::Kind::{self, Original as Apache, Ours};
-use end_to_end::zookeeper::members::Ensemble;
+use end_to_end::zookeeper::members::{Ensemble, MIXED_WITH_OBSERVERS};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -16,14 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn observers_of_both_kinds_follow_leaders_of_both_kinds() {
     need!(python().is_some(), "target/venv has no kazoo; make test makes it");
     need!(has_original_zookeeper(), "Debian's zookeeper package is not installed");
-    let kinds = [
-        (Ours, "participant"),
-        (Apache, "participant"),
-        (Ours, "participant"),
-        (Ours, "observer"),
-        (Apache, "observer"),
-    ];
-    let mut ensemble = Ensemble::start(&kinds, "");
+    let mut ensemble = Ensemble::start(&MIXED_WITH_OBSERVERS, "");
     ensemble.wait_for(2, 2);
     let first = ensemble.leader();
     ensemble.all_agree(&[4, 5], "first");
@@ -39,7 +32,7 @@ fn observers_of_both_kinds_follow_leaders_of_both_kinds() {
     ensemble.wait_for(1, 2);
     ensemble.all_agree(&[4, 5], "third");
     let third = ensemble.leader();
-    let led = [first, second, third].map(|id| kinds[id - 1].0);
+    let led = [first, second, third].map(|id| MIXED_WITH_OBSERVERS[id - 1].0);
     assert!(led.contains(&Ours), "ours never led");
 }
 

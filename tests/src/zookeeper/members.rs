@@ -18,6 +18,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// `super:admin`.
 const SUPER: &str = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
 
+/// Three voters and two observers, of both kinds each.
+pub const MIXED_WITH_OBSERVERS: [(Kind, &str); 5] = [
+    (Ours, "participant"),
+    (Original, "participant"),
+    (Ours, "participant"),
+    (Ours, "observer"),
+    (Original, "observer"),
+];
+
 /// One server.
 pub struct Server {
     /// Whose.
