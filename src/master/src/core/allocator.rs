@@ -251,6 +251,10 @@ impl Allocator {
         };
         let before = framework.update(info, suppressed, constraints);
         let name = framework.name.clone();
+        // It may make use of other resources now.
+        let seats = self.seats(key, None);
+        self.agents.values_mut().for_each(|agent| agent.forget_seats(&seats));
+        let Some(framework) = self.framework(key) else { return Ok(()) };
         let wanted: Vec<(String, bool)> = framework
             .roles
             .iter()
@@ -328,7 +332,23 @@ impl Allocator {
                 self.tree.activate(role, key, false);
             }
         }
-        self.agents.values_mut().for_each(|agent| agent.forget_filters(key, None));
+        self.forget_filters(key, None);
+    }
+
+    /// The seats of a framework, in some of its roles or in all.
+    fn seats(&self, framework: u32, roles: Option<&[u32]>) -> Vec<u32> {
+        let own = self.framework(framework).map(|own| &own.roles);
+        let own = own.into_iter().flatten().filter_map(|role| self.tree.find(role));
+        let named = own.filter(|role| roles.is_none_or(|roles| roles.contains(role)));
+        named.filter_map(|role| self.tree.seat(role, framework)).collect()
+    }
+
+    fn forget_filters(&mut self, framework: u32, roles: Option<&[u32]>) {
+        let seats = self.seats(framework, roles);
+        for agent in self.agents.values_mut() {
+            agent.forget_seats(&seats);
+            agent.forget_filters(framework, roles);
+        }
     }
 
     /// A framework is gone; what it held was given back before.
@@ -359,8 +379,7 @@ impl Allocator {
         self.set_active(id, roles, true);
         let Some(key) = self.keys.get(id).copied() else { return };
         let found: Vec<u32> = roles.iter().filter_map(|role| self.tree.find(role)).collect();
-        let named = (!roles.is_empty()).then_some(found.as_slice());
-        self.agents.values_mut().for_each(|agent| agent.forget_filters(key, named));
+        self.forget_filters(key, (!roles.is_empty()).then_some(found.as_slice()));
     }
 
     /// Resources of an offer or a task are free again; with `refuse_until` the framework is not offered as much on that

@@ -1,6 +1,7 @@
 //! An agent as the allocator sees it: what it has, who holds what, who refused what.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesos::resources::Resources;
@@ -19,10 +20,48 @@ pub(super) type Holder = (u32, u32);
 
 #[derive(Debug)]
 struct Filter {
-    refused: Resources,
+    refused: Arc<Resources>,
     until: Duration,
-    /// For which state of what is free this refusal was found to stand: there it need not be looked at again.
-    stands_at: u64,
+}
+
+/// Seats of whose holders it is known that they refused all that they could have: a round over many agents and
+/// frameworks looks at each pair, and most pairs end here. It stays known while what is free is offered around.
+#[derive(Debug, Default)]
+struct Standing {
+    /// One bit a seat.
+    seats: Vec<u64>,
+    /// When the first of these refusals ends.
+    until: Duration,
+    /// What was free when they were found, and the last version of it that was the same.
+    of: Resources,
+    version: u64,
+}
+
+impl Standing {
+    fn has(&self, seat: u32) -> bool {
+        let word = self.seats.get(seat as usize / 64).copied().unwrap_or_default();
+        word >> (seat % 64) & 1 == 1
+    }
+
+    fn set(&mut self, seat: u32, until: Duration) {
+        let at = seat as usize / 64;
+        if at >= self.seats.len() {
+            self.seats.resize(at + 1, 0);
+        }
+        self.seats[at] |= 1 << (seat % 64);
+        self.until = self.until.min(until);
+    }
+
+    fn unset(&mut self, seat: u32) {
+        if let Some(word) = self.seats.get_mut(seat as usize / 64) {
+            *word &= !(1 << (seat % 64));
+        }
+    }
+
+    fn forget(&mut self) {
+        self.seats.clear();
+        self.until = Duration::MAX;
+    }
 }
 
 /// An agent.
@@ -50,6 +89,9 @@ pub(super) struct Agent {
     version: u64,
     held: HashMap<Holder, Resources>,
     filters: HashMap<Holder, Vec<Filter>>,
+    /// What was refused last: others mostly refuse the same.
+    refused: Arc<Resources>,
+    standing: Standing,
 }
 
 impl Agent {
@@ -78,6 +120,8 @@ impl Agent {
             version: 0,
             held: HashMap::new(),
             filters: HashMap::new(),
+            refused: Arc::default(),
+            standing: Standing::default(),
         };
         agent.set_total(total);
         agent
@@ -131,7 +175,13 @@ impl Agent {
     pub(super) fn hold(&mut self, holder: Holder, resources: &Resources) {
         self.allocated.add(resources);
         self.held.entry(holder).or_default().add(resources);
-        self.find_free();
+        if self.is_plain && self.free.contains(resources) {
+            self.free.subtract(resources);
+            self.free_quantities = Quantities::of(&self.free);
+            self.version += 1;
+        } else {
+            self.find_free();
+        }
     }
 
     /// Takes back what a holder has of some resources; what that was.
@@ -176,19 +226,43 @@ impl Agent {
         if self.filters.len() >= FILTERS_MAX {
             return;
         }
-        let filters = self.filters.entry(holder).or_default();
+        if *self.refused != refused {
+            self.refused = Arc::new(refused);
+        }
+        let filters = self.filters.entry(holder).or_insert_with(|| Vec::with_capacity(1));
         if filters.len() >= FILTERS_OF_ONE_MAX {
             filters.remove(0);
         }
-        filters.push(Filter { refused, until, stands_at: 0 });
+        filters.push(Filter { refused: self.refused.clone(), until });
     }
 
-    /// Whether a holder has refused as much as all that it could have of what is free now.
+    /// Looks whether what is known of refusals still holds.
+    pub(super) fn refresh_refusals(&mut self, now: Duration) {
+        let standing = &mut self.standing;
+        if standing.version != self.version {
+            standing.version = self.version;
+            if standing.of != self.free {
+                standing.of = self.free.clone();
+                standing.forget();
+            }
+        }
+        if now >= standing.until {
+            standing.forget();
+        }
+    }
+
+    /// Whether the holder in this seat is known to have refused all that it could have.
+    pub(super) fn is_known_to_be_refused(&self, seat: u32) -> bool {
+        self.standing.has(seat)
+    }
+
+    /// Whether a holder has refused as much as all that it could have of what is free now; if so, that is known then.
     pub(super) fn is_refused(
         &mut self,
         holder: Holder,
+        seat: u32,
         now: Duration,
-        offered: impl FnOnce() -> Option<Resources>,
+        offered: &Resources,
     ) -> bool {
         let Some(filters) = self.filters.get_mut(&holder) else { return false };
         filters.retain(|filter| filter.until > now);
@@ -196,16 +270,11 @@ impl Agent {
             self.filters.remove(&holder);
             return false;
         }
-        if filters.iter().any(|filter| filter.stands_at == self.version) {
-            return true;
-        }
-        let Some(offered) = offered() else { return false };
-        let found = filters.iter_mut().find(|filter| filter.refused.contains(&offered));
-        if let Some(filter) = found {
-            filter.stands_at = self.version;
-            return true;
-        }
-        false
+        let Some(filter) = filters.iter().find(|filter| filter.refused.contains(offered)) else {
+            return false;
+        };
+        self.standing.set(seat, filter.until);
+        true
     }
 
     /// Whether a holder has refused as much as this.
@@ -215,9 +284,11 @@ impl Agent {
         })
     }
 
-    /// Whether any refusal is kept of a holder.
-    pub(super) fn has_filters(&self, holder: Holder) -> bool {
-        self.filters.contains_key(&holder)
+    /// Whoever sits there is asked again.
+    pub(super) fn forget_seats(&mut self, seats: &[u32]) {
+        for seat in seats {
+            self.standing.unset(*seat);
+        }
     }
 
     pub(super) fn forget_filters(&mut self, framework: u32, roles: Option<&[u32]>) {

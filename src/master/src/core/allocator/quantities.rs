@@ -1,13 +1,26 @@
 //! How much there is of each scalar resource, and what a role may and must have of it (`ResourceQuantities`, `Quota`).
 
+use std::borrow::Cow;
+
 use mesos::resources::{Milli, Resources};
 use mesos::v1;
 
 /// Amounts by name, in thousandths; none is below 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quantities {
-    // Few and short: quicker to go through than a map.
-    amounts: Vec<(String, i64)>,
+    // Few and short: quicker to go through than a map. Sorted by name.
+    amounts: Vec<(Cow<'static, str>, i64)>,
+}
+
+/// The usual names are not copied each time.
+fn own_name(name: &str) -> Cow<'static, str> {
+    match name {
+        "cpus" => Cow::Borrowed("cpus"),
+        "disk" => Cow::Borrowed("disk"),
+        "gpus" => Cow::Borrowed("gpus"),
+        "mem" => Cow::Borrowed("mem"),
+        other => Cow::Owned(other.to_owned()),
+    }
 }
 
 impl Quantities {
@@ -39,7 +52,7 @@ impl Quantities {
         self.amounts
             .iter()
             .filter(|(_, value)| *value > 0)
-            .map(|(name, value)| (name.as_str(), *value))
+            .map(|(name, value)| (name.as_ref(), *value))
     }
 
     /// Whether there is nothing.
@@ -52,8 +65,8 @@ impl Quantities {
         match self.amounts.iter_mut().find(|(own, _)| own == name) {
             Some((_, own)) => *own = own.saturating_add(value).max(0),
             None if value > 0 => {
-                self.amounts.push((name.to_owned(), value));
-                self.amounts.sort();
+                let at = self.amounts.partition_point(|(own, _)| own.as_ref() < name);
+                self.amounts.insert(at, (own_name(name), value));
             }
             None => {}
         }

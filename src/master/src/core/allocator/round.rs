@@ -67,6 +67,10 @@ impl Allocator {
             return Vec::new();
         }
         self.pause = None;
+        let all = &mut self.agents;
+        self.tree.clear_seats(|seats| {
+            all.values_mut().for_each(|agent| agent.forget_seats(seats));
+        });
         let mut agents: Vec<usize> = match only {
             Some(only) => only.iter().filter_map(|id| self.agents.get_index_of(id)).collect(),
             None => (0..self.agents.len()).collect(),
@@ -187,7 +191,7 @@ impl Allocator {
                 continue;
             }
             let clients = self.tree.clients(role, self.options.framework_sorter, &mut self.entropy);
-            for framework in clients.iter().copied() {
+            for (framework, _) in clients.iter().copied() {
                 let consumed = budget.consumed.get(&role).cloned().unwrap_or_default();
                 let unsatisfied = quota.guarantees.without(&consumed);
                 if unsatisfied.is_empty() {
@@ -247,21 +251,30 @@ impl Allocator {
     ) {
         let roles = self.tree.roles(self.options.role_sorter, &mut self.entropy);
         for role in roles.iter().copied() {
-            if self.agents.get_index(at).is_none_or(|(_, agent)| agent.free_ref().is_empty()) {
+            let Some((_, agent)) = self.agents.get_index_mut(at) else { return };
+            if agent.free_ref().is_empty() {
                 return;
             }
+            agent.refresh_refusals(now);
             let top = self.tree.top(role);
             let limits = self.tree.quota(top).limits.clone();
             let is_bounded = !limits.is_empty() || !budget.required.is_empty();
             let clients = self.tree.clients(role, self.options.framework_sorter, &mut self.entropy);
-            for framework in clients.iter().copied() {
+            for (framework, seat) in clients.iter().copied() {
+                let is_known =
+                    |(_, agent): (_, &super::agent::Agent)| agent.is_known_to_be_refused(seat);
+                // Who refused all of it refused any part.
+                if self.agents.get_index(at).is_some_and(is_known) {
+                    continue;
+                }
                 let holder = (framework, role);
-                if !self.is_possible(at, holder)
-                    || (!is_bounded && self.is_refused_whole(now, at, holder, shared))
-                {
+                if !self.is_possible(at, holder) {
                     continue;
                 }
                 let Some(available) = self.available(at, holder, shared) else { continue };
+                if self.is_refused_whole(now, at, (holder, seat), &available, shared) {
+                    continue;
+                }
                 let offered = if is_bounded {
                     let (counted, mut offered) = available.partition(is_counted);
                     let counted = counted.shrunk_to(|name| budget.room(top, &limits, name));
@@ -300,26 +313,21 @@ impl Allocator {
             && !framework.excludes(role, agent)
     }
 
-    /// Whether a framework has refused all that it could have: known without looking, if nothing changed since.
+    /// Whether a framework has refused all that it could have, as is known from now on.
     fn is_refused_whole(
         &mut self,
         now: Duration,
         at: usize,
-        holder: Holder,
+        (holder, seat): (Holder, u32),
+        available: &Resources,
         shared: &HashMap<usize, Resources>,
     ) -> bool {
-        let is_kept = self.agents.get_index(at).is_some_and(|(_, agent)| agent.has_filters(holder));
-        if !is_kept || shared.contains_key(&at) {
-            return false;
-        }
-        let known = |agent: &mut super::agent::Agent| agent.is_refused(holder, now, || None);
-        if self.agents.get_index_mut(at).is_some_and(|(_, agent)| known(agent)) {
-            return true;
-        }
-        let offered = self.available(at, holder, shared);
-        self.agents
-            .get_index_mut(at)
-            .is_some_and(|(_, agent)| agent.is_refused(holder, now, || offered))
+        // What others got of shared volumes in this round says nothing for the next.
+        !shared.contains_key(&at)
+            && self
+                .agents
+                .get_index_mut(at)
+                .is_some_and(|(_, agent)| agent.is_refused(holder, seat, now, available))
     }
 
     fn is_wanted(&mut self, now: Duration, at: usize, holder: Holder, offered: &Resources) -> bool {

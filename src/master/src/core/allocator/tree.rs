@@ -34,6 +34,8 @@ struct Rank {
     count: u64,
     name: Arc<str>,
     of: u32,
+    /// A framework's seat; roles have none.
+    seat: u32,
 }
 
 fn by_rank(a: &Rank, b: &Rank) -> Ordering {
@@ -46,6 +48,8 @@ fn by_rank(a: &Rank, b: &Rank) -> Ordering {
 #[derive(Debug)]
 struct Client {
     name: Arc<str>,
+    /// The number of this framework in this role, for what agents note of it; small, and given to another one later.
+    seat: u32,
     tally: Tally,
     /// Whether it is one of the framework's roles.
     is_subscribed: bool,
@@ -67,7 +71,7 @@ struct Node {
     children: Vec<Rank>,
     clients: HashMap<u32, Client>,
     ranked: Vec<Rank>,
-    order: Option<Arc<[u32]>>,
+    order: Option<Arc<[(u32, u32)]>>,
 }
 
 /// All roles that somebody has, has reserved or has a quota of.
@@ -80,6 +84,26 @@ pub(super) struct Tree {
     excluded: BTreeSet<String>,
     is_stale: bool,
     order: Option<Arc<[u32]>>,
+    seats: Seats,
+}
+
+/// Who sits where.
+#[derive(Debug, Default)]
+struct Seats {
+    next: u32,
+    /// Free ones, of which nothing is noted any more.
+    free: Vec<u32>,
+    /// Left ones, of which agents still have notes.
+    left: Vec<u32>,
+}
+
+impl Seats {
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
 }
 
 const ROOT: u32 = 0;
@@ -121,6 +145,7 @@ impl Tree {
             excluded,
             is_stale: false,
             order: None,
+            seats: Seats::default(),
         }
     }
 
@@ -158,9 +183,10 @@ impl Tree {
             }
         };
         self.by_name.insert(name.to_owned(), role);
-        let rank = Rank { share: 0.0, count: 0, name: name.into(), of: role };
+        let rank = Rank { share: 0.0, count: 0, name: name.into(), of: role, seat: 0 };
         self.at_mut(parent).children.push(rank);
-        let own = Rank { share: 0.0, count: 0, name: format!("{name}/.").into(), of: role };
+        let name = format!("{name}/.").into();
+        let own = Rank { share: 0.0, count: 0, name, of: role, seat: 0 };
         self.at_mut(role).children.push(own);
         self.changed(role);
         role
@@ -271,8 +297,10 @@ impl Tree {
 
     fn client(&mut self, role: u32, framework: u32, name: &Arc<str>) -> &mut Client {
         self.order = None;
-        self.at_mut(role).clients.entry(framework).or_insert_with(|| Client {
+        let clients = &mut self.nodes[role as usize].clients;
+        clients.entry(framework).or_insert_with(|| Client {
             name: name.clone(),
+            seat: self.seats.take(),
             tally: Tally::default(),
             is_subscribed: false,
             is_active: false,
@@ -289,17 +317,31 @@ impl Tree {
 
     /// A framework has a role no more; what it holds there it keeps.
     pub(super) fn unsubscribe(&mut self, role: u32, framework: u32) {
-        let node = self.at_mut(role);
+        let node = &mut self.nodes[role as usize];
         if let Some(client) = node.clients.get_mut(&framework) {
             client.is_subscribed = false;
             client.is_active = false;
             if client.tally.held.is_empty() {
+                self.seats.left.push(client.seat);
                 node.clients.remove(&framework);
             }
         }
         self.rank_clients(role);
         self.order = None;
         self.prune(role);
+    }
+
+    /// A framework's seat in a role, if it is known there.
+    pub(super) fn seat(&self, role: u32, framework: u32) -> Option<u32> {
+        self.at(role).clients.get(&framework).map(|client| client.seat)
+    }
+
+    /// Seats that were left, and can be given to others once nothing is noted of them.
+    pub(super) fn clear_seats(&mut self, forget: impl FnOnce(&[u32])) {
+        if !self.seats.left.is_empty() {
+            forget(&self.seats.left);
+            self.seats.free.append(&mut self.seats.left);
+        }
     }
 
     /// Whether a framework is known in a role.
@@ -340,10 +382,11 @@ impl Tree {
         held: &Quantities,
         unreserved: &Quantities,
     ) {
-        let node = self.at_mut(role);
+        let node = &mut self.nodes[role as usize];
         if let Some(client) = node.clients.get_mut(&framework) {
             client.tally.held.minus(held);
             if client.tally.held.is_empty() && !client.is_subscribed {
+                self.seats.left.push(client.seat);
                 node.clients.remove(&framework);
                 self.order = None;
             }
@@ -422,6 +465,7 @@ impl Tree {
                 count: client.tally.count,
                 name: client.name.clone(),
                 of: *of,
+                seat: client.seat,
             })
             .collect();
         node.ranked.sort_by(by_rank);
@@ -499,24 +543,25 @@ impl Tree {
         }
     }
 
-    /// A role's frameworks that want offers, in whose order it is their turn.
+    /// A role's frameworks that want offers, with their seats, in whose order it is their turn.
     pub(super) fn clients(
         &mut self,
         role: u32,
         sorter: Sorter,
         entropy: &mut Entropy,
-    ) -> Arc<[u32]> {
+    ) -> Arc<[(u32, u32)]> {
         self.refresh();
         let node = self.at_mut(role);
+        let client = |rank: &Rank| (rank.of, rank.seat);
         if sorter == Sorter::Random {
-            let mut drawn: Vec<u32> = node.ranked.iter().map(|rank| rank.of).collect();
+            let mut drawn: Vec<(u32, u32)> = node.ranked.iter().map(client).collect();
             entropy.shuffle(&mut drawn);
             return drawn.into();
         }
         if let Some(order) = &node.order {
             return order.clone();
         }
-        let order: Arc<[u32]> = node.ranked.iter().map(|rank| rank.of).collect();
+        let order: Arc<[(u32, u32)]> = node.ranked.iter().map(client).collect();
         node.order = Some(order.clone());
         order
     }
