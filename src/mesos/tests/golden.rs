@@ -4,28 +4,24 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says when it skips")]
 
-use std::path::{Path, PathBuf};
+#[expect(dead_code, reason = "what is said is compared by those who say it")]
+mod recorded;
+
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mesos::json::{self, Dialect, Json};
-use mesos::libprocess::{Upid, inbound, outbound};
+use mesos::libprocess::{Upid, outbound};
 use mesos::recordio::Decoder;
 use mesos::{internal, scheduler_v0, v1};
 use prost::{Message, Name};
 use serde_json::Value;
 
+use recorded::directory as recordings;
+
 /// Enough for any recorded record.
 const RECORD_MAX: usize = 1 << 24;
-
-fn recordings() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference/mesos-golden");
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("skipped: no recordings at {}", path.display());
-    None
-}
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -86,29 +82,10 @@ fn assert_bytes_survive<M: Message + Default + Json + std::fmt::Debug>(bytes: &[
 
 #[test]
 fn messages_between_daemons_keep_their_bytes() {
-    let Some(recordings) = recordings() else { return };
     let mut count = 0;
-    for file in ["wire/ha.jsonl", "wire/auth.jsonl"] {
-        for line in lines(&recordings.join(file)) {
-            let head: Vec<&str> = line["head"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|line| line.as_str().unwrap())
-                .collect();
-            let body = STANDARD.decode(line["body_base64"].as_str().unwrap()).unwrap();
-            let mut request = head[0].split(' ');
-            let method: http::Method = request.next().unwrap().parse().unwrap();
-            let path = request.next().unwrap();
-            let headers: http::HeaderMap = head[1..]
-                .iter()
-                .filter_map(|line| line.split_once(": "))
-                .map(|(name, value)| {
-                    (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())
-                })
-                .collect();
-            let header = inbound::classify(&method, path, &headers).unwrap();
-
+    for file in ["ha.jsonl", "auth.jsonl"] {
+        let Some(lines) = recorded::wire(file) else { return };
+        for recorded::Line { head, header, body, .. } in lines {
             let frame = outbound::encode(&header.from, &header.to, &header.name, &body);
             let ours = String::from_utf8_lossy(&frame);
             let (ours, _) = ours.split_once("\r\n\r\n").unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use access::cram_md5::Authenticatee;
 use mesos::internal as m;
 use mesos::libprocess::{Upid, inbound::Header};
+use mesos::resources::Resources;
 use mesos::v1;
 use prost::{DecodeError, Message as _, Name as _};
 
@@ -16,6 +17,19 @@ use crate::checkpoint::paths;
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Shortest one: an answer needs some time.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// Brings resources to the form before Mesos 1.4, which any master reads, unless some of them have no such form.
+fn in_the_old_form(mut all: Vec<&mut Vec<v1::Resource>>) {
+    let old = all.iter().map(|own| {
+        let old = Resources::from_protos(own).to_protos_unrefined();
+        (old.len() == own.len()).then_some(old)
+    });
+    if let Some(old) = old.collect::<Option<Vec<_>>>() {
+        for (own, old) in all.iter_mut().zip(old) {
+            **own = old;
+        }
+    }
+}
 
 impl Agent {
     /// There is another leading master, or none.
@@ -140,6 +154,11 @@ impl Agent {
                 );
             }
         }
+        let mut reported: Vec<&mut Vec<v1::Resource>> =
+            tasks.iter_mut().map(|task: &mut v1::Task| &mut task.resources).collect();
+        reported
+            .extend(executors.iter_mut().map(|info: &mut v1::ExecutorInfo| &mut info.resources));
+        in_the_old_form(reported);
         m::ReregisterSlaveMessage {
             slave: self.info.clone(),
             checkpointed_resources: self.total.checkpointed().to_protos(),
@@ -160,7 +179,7 @@ impl Agent {
         task
     }
 
-    /// A task with the update that waits for its acknowledgement, if one does.
+    /// A task with the update that was sent on last: the one that waits for its acknowledgement, else the newest.
     pub fn task_with_head(&self, framework: &str, task: &v1::Task) -> v1::Task {
         let mut task = task.clone();
         if let Some((state, uuid)) =
@@ -168,6 +187,9 @@ impl Agent {
         {
             task.status_update_state = Some(state as i32);
             task.status_update_uuid = Some(uuid);
+        } else if let Some(last) = task.statuses.last() {
+            task.status_update_state = Some(last.state);
+            task.status_update_uuid.clone_from(&last.uuid);
         }
         task
     }

@@ -7,6 +7,7 @@ mod groups;
 mod operations;
 mod recovery;
 mod v0;
+mod wire;
 
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const FRAMEWORK_ID: &str = "m-0000";
 
 struct Conversation {
     agent: Agent,
+    /// What it says of itself before it has an id.
+    info: v1::AgentInfo,
     now: Now,
     disk: tempfile::TempDir,
     seen: Vec<Effect>,
@@ -118,9 +121,16 @@ fn status(task: &str, state: TaskState, uuid: u8) -> v1::TaskStatus {
 
 impl Conversation {
     fn new() -> Self {
+        Self::with(info(), |_| ())
+    }
+
+    fn with(info: v1::AgentInfo, change: impl FnOnce(&mut Settings)) -> Self {
         let disk = tempfile::TempDir::new().unwrap();
-        let agent = Agent::new(settings(disk.path()), info());
-        Self { agent, now: Now { wall: 1e9, mono: Duration::from_secs(1) }, disk, seen: Vec::new() }
+        let mut settings = settings(disk.path());
+        change(&mut settings);
+        let agent = Agent::new(settings, info.clone());
+        let now = Now { wall: 1e9, mono: Duration::from_secs(1) };
+        Self { agent, info, now, disk, seen: Vec::new() }
     }
 
     /// With an id from the master.
@@ -274,12 +284,13 @@ impl Conversation {
         change(&mut settings);
         let reader = found::Reader { work_dir: self.disk.path(), is_strict: true };
         let recovered = reader.read(false).unwrap().unwrap();
-        assert_eq!(incompatibility(Reconfiguration::Equal, &recovered.info, &info()), None);
-        let mut agent = Agent::new(settings, info());
+        assert_eq!(incompatibility(Reconfiguration::Equal, &recovered.info, &self.info), None);
+        let mut agent = Agent::new(settings, self.info.clone());
         let (reserved, operations) = checkpoint::resources::recover(self.disk.path()).unwrap();
         agent.recover_resources(&reserved, operations).unwrap();
         let watched = agent.recover(self.now, recovered);
-        let mut own = Self { agent, now: self.now, disk: self.disk, seen: Vec::new() };
+        let mut own =
+            Self { agent, info: self.info, now: self.now, disk: self.disk, seen: Vec::new() };
         own.settle();
         (own, watched.into_iter().map(|(run, _)| run.container).collect())
     }

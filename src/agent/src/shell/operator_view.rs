@@ -71,11 +71,11 @@ pub fn tasks(agent: &Agent) -> response::GetTasks {
                     .map(|task| crate::core::task_of(task, id, TaskState::TaskStaging)),
             );
             let launched = executor.tasks.values();
-            tasks.launched_tasks.extend(launched.map(|task| with_head(agent, id, task)));
+            tasks.launched_tasks.extend(launched.map(|task| agent.task_with_head(id, task)));
             for task in &executor.completed {
                 let is_pending =
                     agent.updates.has_pending(&(id.to_owned(), task.task_id.value.clone()));
-                let task = with_head(agent, id, task);
+                let task = agent.task_with_head(id, task);
                 if is_pending {
                     tasks.terminated_tasks.push(task);
                 } else {
@@ -85,16 +85,6 @@ pub fn tasks(agent: &Agent) -> response::GetTasks {
         }
     }
     tasks
-}
-
-/// A task with the update that was sent on last.
-fn with_head(agent: &Agent, framework: &str, task: &v1::Task) -> v1::Task {
-    let mut task = agent.task_with_head(framework, task);
-    if let (None, Some(last)) = (task.status_update_state, task.statuses.last()) {
-        task.status_update_state = Some(last.state);
-        task.status_update_uuid.clone_from(&last.uuid);
-    }
-    task
 }
 
 /// `GET_STATE`.

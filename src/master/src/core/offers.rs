@@ -78,7 +78,15 @@ impl Master {
             };
             agent.offers.insert(id.clone());
             framework.offers.insert(id.clone());
-            events.entry(allocation.framework).or_default().push(message.clone());
+            let mut told = message.clone();
+            if !framework.can(Capability::MultiRole) {
+                // It has one role, and knows it.
+                told.allocation_info = None;
+                for resource in &mut told.resources {
+                    resource.allocation_info = None;
+                }
+            }
+            events.entry(allocation.framework).or_default().push(told);
             let offer = Offer { message, resources, role: allocation.role, made: now.mono };
             self.offers.insert(id, Arc::new(offer));
         }

@@ -91,17 +91,13 @@ impl Master {
 
     fn acknowledge_registration(&mut self, id: &str) {
         let Some(agent) = self.agents.get(id) else { return };
-        let (pid, observer) = (agent.pid.clone(), agent.observer);
+        let pid = agent.pid.clone();
         let message = internal::SlaveRegisteredMessage {
             slave_id: v1::AgentId { value: id.to_owned() },
             connection: Some(self.connection()),
         };
         self.send(&pid, &message);
-        self.send_from(
-            &observer_id(observer),
-            &pid,
-            &internal::PingSlaveMessage { connected: true },
-        );
+        self.ping_for_the_first_time(id);
     }
 
     fn connection(&self) -> internal::MasterSlaveConnection {
@@ -150,10 +146,13 @@ impl Master {
             drain_since: before.as_ref().and_then(|agent| agent.drain_since),
             registered: before.as_ref().map_or(now.wall, |agent| agent.registered),
             reregistered,
-            // The first ping goes out with the answer to the registration.
-            missed: 1,
+            // The first ping goes out with the answer to the registration; one that comes back is pinged when it is
+            // its turn.
+            missed: u32::from(before.is_none()),
             removal_due: None,
-            ping_due: now.mono + self.settings.agent_ping_timeout,
+            ping_due: before
+                .as_ref()
+                .map_or(now.mono + self.settings.agent_ping_timeout, |agent| agent.ping_due),
             offers: BTreeSet::new(),
             info,
         };
@@ -296,12 +295,6 @@ impl Master {
             connection: Some(self.connection()),
         };
         self.send(from, &reply);
-        let observer = self.agents[&id].observer;
-        self.send_from(
-            &observer_id(observer),
-            from,
-            &internal::PingSlaveMessage { connected: true },
-        );
         if let Some(drain) = self.agents[&id].drain {
             self.send(from, &internal::DrainSlaveMessage { config: drain.config });
         }
@@ -312,8 +305,21 @@ impl Master {
             .map(|id| id.value.clone())
             .collect::<Vec<_>>()
         {
-            self.tell_agent_of_framework(from, &framework);
+            // Of one that only its tasks tell of, the agent knows as much.
+            let known = self.frameworks.get(&framework);
+            if known.is_some_and(|known| known.connection != Connection::Recovered) {
+                self.tell_agent_of_framework(from, &framework);
+            }
         }
+        if !was_known {
+            self.ping_for_the_first_time(&id);
+        }
+    }
+
+    fn ping_for_the_first_time(&mut self, id: &str) {
+        let Some(agent) = self.agents.get(id) else { return };
+        let (observer, pid) = (observer_id(agent.observer), agent.pid.clone());
+        self.send_from(&observer, &pid, &internal::PingSlaveMessage { connected: true });
     }
 
     /// Tells an agent where updates of a framework's tasks go: for a framework over HTTP, through the master.

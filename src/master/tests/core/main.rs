@@ -8,8 +8,12 @@ mod frameworks;
 mod maintenance;
 mod operators;
 mod quotas;
+#[path = "../../../mesos/tests/recorded/mod.rs"]
+#[allow(dead_code, clippy::print_stdout, reason = "a test says when it skips")]
+mod recorded;
 mod reservations;
 mod security;
+mod wire;
 
 use std::time::Duration;
 
@@ -69,6 +73,10 @@ impl Test {
 
     fn with(settings: Settings, registry: Registry) -> Self {
         let info = v1::MasterInfo { id: "M".to_owned(), ..Default::default() };
+        Self::elected(settings, info, registry)
+    }
+
+    fn elected(settings: Settings, info: v1::MasterInfo, registry: Registry) -> Self {
         let now = Now { wall: 1000.0, mono: Duration::ZERO };
         let master = Master::elected(settings, info, registry, now);
         let mut test = Self { master, now, effects: Vec::new() };
