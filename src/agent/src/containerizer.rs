@@ -9,20 +9,23 @@ pub mod confinement;
 pub mod docker;
 pub mod fetch;
 pub mod helper;
+pub mod images;
 pub mod isolation;
 pub mod launcher;
 mod namespaces;
 pub mod processes;
+pub mod secrets;
 mod shared;
 mod start;
 pub mod supervise;
 pub mod switchboard;
+pub mod view;
 mod volumes;
 
 pub use shared::SharedPath;
 pub use volumes::PersistentVolume;
 
-pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_USER};
+pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_USER};
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 pub mod compatible;
 
-use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Json, Number, Path, Text};
+use mesos::flags::Kind::{Boolean, Bytes, Decimal, Duration, Json, Number, Path, Secret, Text};
 use mesos::flags::{Flag, Table, flag, flag_or};
 
 /// Flags that `mesos-agent` takes.
@@ -125,9 +125,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag(
         "docker_config",
-        Text,
+        Secret,
         None,
-        "JSON of Docker's configuration, for credentials of registries. Not supported yet: refused when given.",
+        "JSON of Docker's configuration, or the path of a file with it: credentials of registries, for images of the mesos containerizer.",
     ),
     flag("docker_kill_orphans", Boolean, Some("true"), "Remove containers that no executor knows."),
     flag(
@@ -136,7 +136,12 @@ const FLAGS: &[Flag] = &[
         None,
         "The image that this agent runs in. Not supported yet: refused when given.",
     ),
-    flag("docker_registry", Text, None, "Registry of images for the mesos containerizer."),
+    flag(
+        "docker_registry",
+        Text,
+        Some("https://registry-1.docker.io"),
+        "Where the mesos containerizer gets images: the URL of a registry, or a directory of archives that `docker save` wrote.",
+    ),
     flag("docker_remove_delay", Duration, Some("6hrs"), "How long an ended container is kept."),
     flag("docker_socket", Text, Some("/var/run/docker.sock"), "Docker's socket."),
     flag(
@@ -252,10 +257,22 @@ const FLAGS: &[Flag] = &[
         "Time between heartbeats on streams.",
     ),
     flag(
+        "image_gc_config",
+        Json,
+        None,
+        "JSON of an ImageGcConfig, or the path of a file with it: when images that no container needs are removed.",
+    ),
+    flag(
         "image_providers",
         Text,
         None,
-        "Image formats of the mesos containerizer. Not supported yet: refused when given.",
+        "Image formats of the mesos containerizer: docker (also OCI's); needs --isolation=filesystem/linux,docker/runtime.",
+    ),
+    flag(
+        "image_provisioner_backend",
+        Text,
+        None,
+        "How a container gets an image's files: copy or overlay; else overlay where the kernel has it.",
     ),
     flag("initialize_driver_logging", Boolean, Some("true"), "Taken for compatibility."),
     flag("ip", Text, None, "Address to listen on; else all."),
@@ -269,7 +286,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, filesystem/posix, linux/{capabilities,nnp}, namespaces/ipc, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/sandbox_path; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, filesystem/{linux,posix}, linux/{capabilities,nnp}, namespaces/ipc, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path}; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(
@@ -402,10 +419,8 @@ pub const REFUSED: &[&str] = &[
     "container_logger",
     "default_container_dns",
     "default_container_info",
-    "docker_config",
     "docker_mesos_image",
     "hooks",
-    "image_providers",
     "modules",
     "modules_dir",
     "network_cni_config_dir",

@@ -6,6 +6,7 @@ mod container_calls;
 pub mod containers;
 pub mod files;
 pub mod http;
+mod images;
 mod media;
 pub mod metrics;
 mod operator_api;

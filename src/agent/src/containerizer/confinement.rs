@@ -12,6 +12,7 @@ use mesos::v1::linux_info::IpcMode;
 use mesos::v1::r_limit_info::r_limit;
 
 use super::isolation::Isolation;
+use super::view::View;
 
 /// Numbers of capabilities in messages are the kernel's and this.
 const CAPABILITY_BASE: i32 = 1000;
@@ -112,6 +113,8 @@ pub struct Confinement {
     bounding: Option<u64>,
     has_no_new_privileges: bool,
     ipc: Option<PrivateIpc>,
+    /// What it sees of files, if not what the agent sees.
+    pub view: Option<View>,
 }
 
 impl Confinement {
@@ -155,6 +158,7 @@ impl Confinement {
         all.extend(self.bounding.map(|bits| format!("--bounding={bits}")));
         all.extend(self.has_no_new_privileges.then(|| "--no-new-privileges".to_owned()));
         all.extend(self.ipc.map(|ipc| format!("--private-ipc={}", ipc.megabytes.unwrap_or(0))));
+        all.extend(self.view.as_ref().map(|view| format!("--view={}", view.to_argument())));
         all
     }
 
@@ -162,8 +166,16 @@ impl Confinement {
     ///
     /// # Errors
     /// When it is, and is wrong.
-    pub fn take(&mut self, argument: &str) -> Result<bool, std::num::ParseIntError> {
+    pub fn take(&mut self, argument: &str) -> Result<bool, String> {
         let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+        if name == "--view" {
+            self.view = Some(View::parse(value)?);
+            return Ok(true);
+        }
+        self.take_number(name, value).map_err(|error| format!("{argument}: {error}"))
+    }
+
+    fn take_number(&mut self, name: &str, value: &str) -> Result<bool, std::num::ParseIntError> {
         match name {
             "--rlimit" => {
                 let mut parts = value.split(':');
@@ -320,6 +332,7 @@ mod tests {
             bounding: Some(1 << 37),
             has_no_new_privileges: true,
             ipc: Some(PrivateIpc { megabytes: Some(64) }),
+            view: None,
         };
         let mut taken = Confinement::default();
         for argument in own.to_arguments() {

@@ -5,13 +5,15 @@
 //! groups of that user, and becomes the program: the process id stays. `mesos-containerizer supervise` is
 //! [`super::supervise`].
 
+use std::ffi::CString;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use nix::unistd::User;
+use nix::unistd::{Gid, User};
 
 use super::confinement::Confinement;
 use super::{namespaces, supervise};
@@ -34,6 +36,8 @@ pub struct Options<'a> {
     pub confinement: &'a [String],
     /// Whether standard input is a terminal that is to be the program's own.
     pub has_terminal: bool,
+    /// Where to begin, as it is seen by the process whose namespaces are shared.
+    pub directory: Option<&'a Path>,
 }
 
 /// A command that starts the helper, which becomes `program`, told that its name is `argv[0]`.
@@ -52,6 +56,9 @@ pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command
     }
     if options.has_terminal {
         command.arg("--terminal");
+    }
+    if let Some(directory) = options.directory {
+        command.arg(format!("--directory={}", directory.display()));
     }
     command.args(options.confinement);
     command.arg("--").arg(program).args(argv);
@@ -87,15 +94,11 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     let (options, program) = arguments[1..].split_at(end - 1);
     let [_, program, argv @ ..] = program else { bail!("the program is missing") };
     let user = options.iter().find_map(|option| option.strip_prefix("--user="));
-    let user = match user {
-        Some(name) => {
-            Some(User::from_name(name)?.with_context(|| format!("no user '{name}' on this host"))?)
-        }
-        None => None,
-    };
+    // Before anything else: what another root says of users is nobody's business.
+    let user = user.map(Account::of_host).transpose()?;
     let mut confinement = Confinement::default();
     for option in options {
-        confinement.take(option).with_context(|| option.clone())?;
+        confinement.take(option).map_err(anyhow::Error::msg)?;
     }
     let waits = options.iter().any(|option| option == "--wait");
     if waits {
@@ -110,6 +113,12 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let Some(pid) = options.iter().find_map(|option| option.strip_prefix("--beside=")) {
         namespaces::share_the_rest(pid.parse()?)?;
     }
+    if let Some(path) = options.iter().find_map(|option| option.strip_prefix("--directory=")) {
+        nix::unistd::chdir(path).with_context(|| path.to_owned())?;
+    }
+    if let Some(view) = &confinement.view {
+        view.enter().context("Failed to prepare what the container sees")?;
+    }
     let mut command = Command::new(program);
     if let [name, rest @ ..] = argv {
         command.arg0(OsString::from(name)).args(rest);
@@ -119,16 +128,31 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     confinement.before_user()?;
     if let Some(user) = user {
-        become_user(&user).with_context(|| format!("cannot become '{}'", user.name))?;
+        let Account { user, groups } = user;
+        become_user(&user, &groups).with_context(|| format!("cannot become '{}'", user.name))?;
         command.env("HOME", &user.dir).env("USER", &user.name);
     }
     confinement.after_user()?;
     Err(anyhow::Error::new(command.exec()).context(format!("Failed to start '{program}'")))
 }
 
-fn become_user(user: &User) -> anyhow::Result<()> {
-    let name = std::ffi::CString::new(user.name.as_str())?;
-    nix::unistd::initgroups(&name, user.gid)?;
+/// A user of this host, with all groups.
+struct Account {
+    user: User,
+    groups: Vec<Gid>,
+}
+
+impl Account {
+    fn of_host(name: &str) -> anyhow::Result<Self> {
+        let user =
+            User::from_name(name)?.with_context(|| format!("no user '{name}' on this host"))?;
+        let groups = nix::unistd::getgrouplist(&CString::new(name)?, user.gid)?;
+        Ok(Self { user, groups })
+    }
+}
+
+fn become_user(user: &User, groups: &[Gid]) -> anyhow::Result<()> {
+    nix::unistd::setgroups(groups)?;
     nix::unistd::setgid(user.gid)?;
     nix::unistd::setuid(user.uid)?;
     Ok(())

@@ -20,6 +20,7 @@ use super::cgroups::Cgroups;
 use super::confinement::Policy;
 use super::docker::Orphan;
 use super::fetch::Fetching;
+use super::images::{self, Provisioner};
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
 use super::{Launch, docker, start};
 
@@ -66,6 +67,10 @@ pub struct Config {
     pub policy: Policy,
     /// How files are fetched.
     pub fetching: Arc<Fetching>,
+    /// What makes images ready; `None` without `--image_providers`.
+    pub provisioner: Option<Provisioner>,
+    /// `--sandbox_directory`.
+    pub sandbox_directory: PathBuf,
     /// Where containers' cgroups are made; `None` with `--launcher=posix`.
     pub cgroups: Option<Cgroups>,
 }
@@ -196,6 +201,10 @@ impl Launcher {
             let _ = tokio::task::spawn_blocking(move || kill_stray(&id)).await;
         }
         // A nested one's id has a point: Docker has none of these.
+        if let Some(provisioner) = self.config.provisioner.clone() {
+            let id = container.to_owned();
+            let _ = tokio::task::spawn_blocking(move || provisioner.destroy(&id)).await;
+        }
         if self.uses_docker() && !container.contains('.') {
             let name = docker::name(container);
             docker::end(&self.config.docker_socket, &name).await;
@@ -238,8 +247,11 @@ impl Launcher {
     /// Ends what an agent with the same work directory left behind and nobody knows any more.
     pub fn end_orphans(&self) {
         let launcher = self.clone();
+        let known: BTreeSet<String> = launcher.running().keys().cloned().collect();
+        // Before the first new container comes to be.
+        let provisioner = self.config.provisioner.as_ref();
+        let strays = provisioner.map(|own| own.strays(&known)).unwrap_or_default();
         tokio::spawn(async move {
-            let known: BTreeSet<String> = launcher.running().keys().cloned().collect();
             if let Some(cgroups) = launcher.config.cgroups.clone() {
                 let known = known.clone();
                 let work_dir = launcher.config.work_dir.to_string_lossy().into_owned();
@@ -256,6 +268,8 @@ impl Launcher {
                 })
                 .await;
             }
+            let _ =
+                tokio::task::spawn_blocking(move || strays.iter().for_each(images::remove)).await;
             if !launcher.config.docker_kill_orphans || !launcher.uses_docker() {
                 return;
             }

@@ -21,6 +21,14 @@ fn join(pid: i32, name: &str, kind: CloneFlags) -> io::Result<()> {
     setns(&file, kind).map_err(|error| named(error.into()))
 }
 
+/// The process to look into where a container is looked into: an executor of ours stays with the host's files when its
+/// task has others.
+pub(super) fn of_task(first: i32) -> i32 {
+    let of = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = of(first);
+    super::processes::descendants(first).into_iter().find(|pid| of(*pid) != own).unwrap_or(first)
+}
+
 /// What this process starts from then on sees the processes that `pid` sees.
 ///
 /// # Errors

@@ -83,8 +83,10 @@ pub fn kill_stray(container: &str) {
 
 fn is_in_sandbox(pid: i32, container: &str) -> bool {
     let variables = environment(pid);
-    let sandbox = variables.iter().find(|(name, _)| name == "MESOS_SANDBOX");
-    sandbox.is_some_and(|(_, path)| {
+    // Who has a root of its own knows only from the second where the sandbox is on the host.
+    let mut sandboxes =
+        variables.iter().filter(|(name, _)| name == "MESOS_SANDBOX" || name == "MESOS_DIRECTORY");
+    sandboxes.any(|(_, path)| {
         std::path::Path::new(path).components().any(|part| part.as_os_str() == container)
     }) && start_time(pid).is_some()
 }
@@ -152,7 +154,7 @@ pub fn usage(root: i32) -> Option<Usage> {
 }
 
 /// A process and all that descend from it.
-fn descendants(root: i32) -> Vec<i32> {
+pub(super) fn descendants(root: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = all().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut tree = vec![root];
     let mut index = 0;

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::unistd::User;
 
-use super::PersistentVolume;
-use super::volumes;
+use super::view::{Mount, Tree};
+use super::{PersistentVolume, volumes};
 
 /// A directory that is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,19 +32,43 @@ pub(super) fn link(
     user: Option<&User>,
 ) -> Result<(), String> {
     for own in shared {
-        let path = Path::new(&own.path);
-        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(format!("The path '{}' is not below the sandbox", own.path));
-        }
-        let source = own.sandbox.join(path);
-        if path.components().count() == 1 {
-            make(&source, user).map_err(|error| format!("{}: {error}", source.display()))?;
-        }
+        let source = source(&own.sandbox, &own.path, user)?;
         let volume = PersistentVolume { source, container_path: own.container_path.clone() };
         // What a task has put there is not given to another's user.
         volumes::link(sandbox, &[volume], None)?;
     }
     Ok(())
+}
+
+/// Shared directories as mounts, for a container with a root of its own.
+///
+/// # Errors
+/// As of [`link`].
+pub(super) fn mounts(shared: &[SharedPath], user: Option<&User>) -> Result<Vec<Mount>, String> {
+    let each = shared.iter().map(|own| {
+        Ok(Mount {
+            source: Tree::Directory(source(&own.sandbox, &own.path, user)?),
+            target: volumes::target(&own.container_path)?,
+            is_read_only: false,
+        })
+    });
+    each.collect()
+}
+
+/// A directory in a sandbox. One directly below it is made if it is not there.
+///
+/// # Errors
+/// When the path leads out of the sandbox, or the system refuses.
+pub(super) fn source(sandbox: &Path, path: &str, user: Option<&User>) -> Result<PathBuf, String> {
+    let below = Path::new(path);
+    if !below.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(format!("The path '{path}' is not below the sandbox"));
+    }
+    let source = sandbox.join(below);
+    if below.components().count() == 1 {
+        make(&source, user).map_err(|error| format!("{}: {error}", source.display()))?;
+    }
+    Ok(source)
 }
 
 /// Makes a directory for a user; one that is there is left as it is.

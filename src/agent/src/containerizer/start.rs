@@ -12,9 +12,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::confinement::Confinement;
+use super::images::Provisioned;
+use super::images::spec::Runtime;
 use super::launcher::Config;
+use super::view::{Root, View};
 use super::{
-    Launch, Program, Supervision, docker, fetch, helper, processes, shared, supervise, volumes,
+    Launch, Program, Supervision, docker, fetch, helper, namespaces, processes, shared, supervise,
+    volumes,
 };
 use crate::checkpoint::{self, found};
 use crate::executor::client::TOKEN;
@@ -23,6 +27,8 @@ use crate::executor::client::TOKEN;
 pub const TASK_USER: &str = "MESOS_TASK_USER";
 /// What the task's process gives up, a line each.
 pub const TASK_CONFINEMENT: &str = "MESOS_TASK_CONFINEMENT";
+/// What the image of the task's container says of what runs in it, as JSON.
+pub const TASK_IMAGE: &str = "MESOS_TASK_IMAGE";
 /// Where the kernel counts kills for memory in the container's cgroup.
 pub const MEMORY_EVENTS: &str = "MESOS_MEMORY_EVENTS";
 /// Where the container's limit of memory is.
@@ -40,12 +46,8 @@ fn at(path: &Path) -> impl Fn(io::Error) -> String {
 pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, String> {
     check(config, launch)?;
     let user = user(launch)?;
-    let confinement = Confinement::of(&config.policy, launch.container.as_ref())?.to_arguments();
+    let mut confinement = Confinement::of(&config.policy, launch.container.as_ref())?;
     prepare_sandbox(launch, user.as_ref())?;
-    volumes::link(&launch.sandbox, &launch.volumes, user.as_ref())?;
-    if let Some(supervision) = &launch.supervision {
-        shared::link(&launch.sandbox, &supervision.shared_paths, user.as_ref())?;
-    }
     let name = user.as_ref().map(|user| user.name.as_str());
     let fetcher = fetch::Fetcher { shared: &config.fetching, sandbox: &launch.sandbox, user: name };
     if let Err(reason) = fetcher.fetch_all(&launch.uris).await {
@@ -60,6 +62,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     if let (Program::DockerExecutor, Some(docker)) = (&launch.program, docker) {
         docker::pull(&config.docker_socket, docker).await?;
     }
+    let image = image(config, launch).await?;
+    confinement.view = view(config, launch, image.as_ref(), user.as_ref()).await?;
+    let confinement = confinement.to_arguments();
+    let runtime = image.map(|image| image.runtime);
     let cgroups = config.cgroups.as_ref().filter(|_| is_for_mesos(&launch.program));
     let shared = launch.supervision.as_ref().and_then(|supervision| supervision.shares.as_ref());
     if let (Some(cgroups), None) = (cgroups, shared) {
@@ -71,16 +77,16 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     }
     // Who looks into a container sees what that sees.
     let session = launch.supervision.as_ref().filter(|supervision| supervision.is_session);
-    let beside = session.and_then(|supervision| supervision.beside);
-    let directory = beside.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok());
-    let mut command = command(config, launch, user.as_ref(), &confinement);
+    let beside = session.and_then(|supervision| supervision.beside).map(namespaces::of_task);
+    let mut command =
+        command(config, launch, user.as_ref(), &confinement, beside, runtime.as_ref())?;
     command
         .env_clear()
         .envs(beside.map(processes::environment).unwrap_or_default())
         // The executor's own: not for those who look into its container.
         .env_remove(TOKEN)
-        .envs(launch.environment.iter().cloned())
-        .current_dir(directory.as_ref().unwrap_or(&launch.sandbox))
+        .envs(environment(config, launch, runtime.as_ref()))
+        .current_dir(&launch.sandbox)
         .stdin(Stdio::piped())
         .stdout(output(launch, "stdout")?)
         .stderr(output(launch, "stderr")?)
@@ -91,6 +97,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         }
         if let Some(user) = &user {
             command.env(TASK_USER, &user.name);
+        }
+        if let Some(runtime) = &runtime {
+            let text = serde_json::to_string(runtime).map_err(|error| error.to_string())?;
+            command.env(TASK_IMAGE, text);
         }
         if let Some((events, limit)) =
             cgroups.and_then(|cgroups| cgroups.memory_files(&launch.run.container))
@@ -136,17 +146,75 @@ fn check(config: &Config, launch: &Launch) -> Result<(), String> {
             "custom executors in Docker containers are not supported by this agent yet".to_owned()
         );
     }
-    let mesos = container.and_then(|container| container.mesos.as_ref());
-    if !wants_docker && mesos.is_some_and(|mesos| mesos.image.is_some()) {
-        return Err(
-            "container images without Docker are not supported by this agent yet".to_owned()
-        );
-    }
-    let has_volumes = container.is_some_and(|container| !container.volumes.is_empty());
-    if !wants_docker && has_volumes {
-        return Err("volumes without Docker are not supported by this agent yet".to_owned());
-    }
     Ok(())
+}
+
+/// The image that a container asks for, made ready.
+async fn image(config: &Config, launch: &Launch) -> Result<Option<Provisioned>, String> {
+    let container = launch.container.as_ref().filter(|_| is_for_mesos(&launch.program));
+    let Some(image) = container.and_then(|container| container.mesos.as_ref()?.image.as_ref())
+    else {
+        return Ok(None);
+    };
+    let provisioner = config.provisioner.as_ref().ok_or(
+        "Unsupported container image: this agent was started without --image_providers=docker",
+    )?;
+    let provisioned = provisioner.provision(&launch.run.container, image).await;
+    provisioned.map(Some).map_err(|reason| format!("Failed to provision the image: {reason}"))
+}
+
+/// What the container's process sees, if not what the agent sees. Without a root and mounts of its own, what is shared
+/// is linked into the sandbox.
+async fn view(
+    config: &Config,
+    launch: &Launch,
+    image: Option<&Provisioned>,
+    user: Option<&User>,
+) -> Result<Option<View>, String> {
+    let shared = launch.supervision.as_ref().map(|own| &own.shared_paths[..]).unwrap_or_default();
+    let mut mounts = Vec::new();
+    if image.is_some() {
+        mounts.extend(volumes::mounts(&launch.volumes, user)?);
+        mounts.extend(shared::mounts(shared, user)?);
+    } else {
+        volumes::link(&launch.sandbox, &launch.volumes, user)?;
+        shared::link(&launch.sandbox, shared, user)?;
+    }
+    if is_for_mesos(&launch.program) {
+        mounts.extend(volumes::asked_for(config, launch, image.is_some(), user).await?);
+    }
+    let root = image.map(|image| Root {
+        tree: image.tree.clone(),
+        sandbox_directory: config.sandbox_directory.clone(),
+        directory: image
+            .runtime
+            .directory()
+            .map_or_else(|| config.sandbox_directory.clone(), |path| Path::new("/").join(path)),
+    });
+    let is_host = root.is_none() && mounts.is_empty();
+    Ok((!is_host).then(|| View { root, sandbox: launch.sandbox.clone(), mounts }))
+}
+
+/// What the container's first process finds in its environment. What the image says comes before what the agent says, and
+/// after what the command says.
+fn environment(
+    config: &Config,
+    launch: &Launch,
+    runtime: Option<&Runtime>,
+) -> Vec<(String, String)> {
+    let mut all = launch.environment.clone();
+    // An executor of ours is not in the root: what is said of that concerns its task.
+    let Program::Custom(info) = &launch.program else { return all };
+    let Some(runtime) = runtime else { return all };
+    let mut own = runtime.environment();
+    for variable in info.environment.iter().flat_map(|environment| &environment.variables) {
+        own.remove(&variable.name);
+    }
+    own.retain(|name, _| !name.starts_with("MESOS_") && !name.starts_with("LIBPROCESS_"));
+    own.insert("MESOS_SANDBOX".to_owned(), config.sandbox_directory.display().to_string());
+    all.retain(|(name, _)| !own.contains_key(name));
+    all.extend(own);
+    all
 }
 
 /// What the next agent is to find of a container without executor.
@@ -189,7 +257,9 @@ fn command(
     launch: &Launch,
     user: Option<&User>,
     confinement: &[String],
-) -> Command {
+    beside: Option<i32>,
+    runtime: Option<&Runtime>,
+) -> Result<Command, String> {
     let own = |name: &str, more: Vec<String>| {
         let program = config.launcher_dir.join(name).to_string_lossy().into_owned();
         let flag = format!("--launcher_dir={}", config.launcher_dir.display());
@@ -204,10 +274,14 @@ fn command(
                 format!("--docker_socket={}", config.docker_socket.display()),
             ],
         ),
-        Program::Custom(info) if info.shell() => {
-            ("/bin/sh".to_owned(), vec!["sh".to_owned(), "-c".to_owned(), info.value().to_owned()])
-        }
-        Program::Custom(info) => (info.value().to_owned(), info.arguments.clone()),
+        Program::Custom(info) => match runtime {
+            Some(runtime) => runtime.program(info)?,
+            None if info.shell() => {
+                let argv = ["sh", "-c", info.value()].map(str::to_owned);
+                ("/bin/sh".to_owned(), argv.to_vec())
+            }
+            None => (info.value().to_owned(), info.arguments.clone()),
+        },
     };
     // Executors of ours speak for a task of another user: they stay who they are, and change over for the task.
     let is_custom = matches!(launch.program, Program::Custom(_));
@@ -221,14 +295,15 @@ fn command(
             serves: supervision.has_io,
             is_session: supervision.is_session,
             window: supervision.window,
-            beside: supervision.beside,
+            beside: beside.or(supervision.beside),
+            directory: beside.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok()),
             user: user.map(str::to_owned),
             confinement: confinement.to_vec(),
         };
-        return helper::supervisor(&options, &program, &argv).into();
+        return Ok(helper::supervisor(&options, &program, &argv).into());
     }
     let options = helper::Options { waits: true, user, confinement, ..helper::Options::default() };
-    helper::command(&options, &program, &argv).into()
+    Ok(helper::command(&options, &program, &argv).into())
 }
 
 fn user(launch: &Launch) -> Result<Option<User>, String> {

@@ -41,6 +41,8 @@ pub struct Options {
     pub window: Option<(u16, u16)>,
     /// The process whose namespaces the container shares.
     pub beside: Option<i32>,
+    /// Where to begin, as that process sees it.
+    pub directory: Option<PathBuf>,
     /// The user to become.
     pub user: Option<String>,
     /// What the program's process gives up: [`Confinement::to_arguments`].
@@ -59,6 +61,8 @@ impl Options {
         let window = self.window.map(|(rows, columns)| format!("--window={rows}x{columns}"));
         arguments.extend(window);
         arguments.extend(self.beside.map(|pid| format!("--beside={pid}")));
+        let directory = self.directory.as_ref();
+        arguments.extend(directory.map(|path| format!("--directory={}", path.display())));
         arguments.extend(self.user.as_ref().map(|user| format!("--user={user}")));
         arguments.extend(self.confinement.iter().cloned());
         arguments
@@ -78,8 +82,9 @@ impl Options {
                     options.window = Some((rows.parse()?, columns.parse()?));
                 }
                 "--beside" => options.beside = Some(value.parse()?),
+                "--directory" => options.directory = Some(PathBuf::from(value)),
                 "--user" => options.user = Some(value.to_owned()),
-                _ if Confinement::default().take(argument)? => {
+                _ if Confinement::default().take(argument).map_err(anyhow::Error::msg)? => {
                     options.confinement.push(argument.clone());
                 }
                 other => bail!("unknown option {other}"),
@@ -128,6 +133,7 @@ fn spawn(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<(C
         beside: options.beside,
         confinement: &options.confinement,
         has_terminal: options.window.is_some(),
+        directory: options.directory.as_deref(),
     };
     let mut command: Command = helper::command(&helper, program, argv).into();
     let ours = match (options.window, options.serves) {
@@ -218,6 +224,7 @@ mod tests {
             is_session: true,
             window: Some((24, 80)),
             beside: Some(7),
+            directory: Some("/mnt".into()),
             user: Some("nobody".to_owned()),
             confinement: vec!["--no-new-privileges".to_owned()],
         };

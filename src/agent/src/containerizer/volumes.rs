@@ -1,10 +1,18 @@
-//! Persistent volumes in a sandbox: symbolic links to where they are (Mesos' `filesystem/posix` isolator).
+//! Volumes: persistent ones, as symbolic links in the sandbox to where they are (Mesos' `filesystem/posix` isolator) or
+//! mounted in a container's own root; and those that a container asks for (`volume/host_path`, `volume/sandbox_path`,
+//! `volume/image`), which are mounted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
+use mesos::v1;
+use mesos::v1::volume::{Mode, source};
 use nix::unistd::{User, chown};
+
+use super::launcher::Config;
+use super::view::{Mount, Tree};
+use super::{Launch, shared};
 
 /// A persistent volume of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +21,145 @@ pub struct PersistentVolume {
     pub source: PathBuf,
     /// Where its tasks look for it, below their sandbox.
     pub container_path: String,
+}
+
+/// Where a volume is seen: never where a path goes up.
+///
+/// # Errors
+/// What is wrong with the path.
+pub(super) fn target(container_path: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(container_path);
+    let goes_up = path.components().any(|part| matches!(part, Component::ParentDir));
+    if goes_up || path.file_name().is_none() {
+        return Err(format!("The path '{container_path}' of a volume is not valid"));
+    }
+    Ok(path)
+}
+
+/// Persistent volumes as mounts, for a container with a root of its own; they are given to its user.
+///
+/// # Errors
+/// When a volume is not there, or is to be where it can't.
+pub(super) fn mounts(
+    volumes: &[PersistentVolume],
+    user: Option<&User>,
+) -> Result<Vec<Mount>, String> {
+    let each = volumes.iter().map(|volume| {
+        check_and_give(volume, user)?;
+        Ok(Mount {
+            source: Tree::Directory(volume.source.clone()),
+            target: target(&volume.container_path)?,
+            is_read_only: false,
+        })
+    });
+    each.collect()
+}
+
+fn check_and_give(volume: &PersistentVolume, user: Option<&User>) -> Result<(), String> {
+    let source = &volume.source;
+    if !source.is_dir() {
+        return Err(format!("The persistent volume at '{}' is gone", source.display()));
+    }
+    let Some(user) = user else { return Ok(()) };
+    chown(source, Some(user.uid), Some(user.gid))
+        .map_err(|error| format!("{}: {error}", source.display()))
+}
+
+/// What of a volume is asked for.
+enum Source<'a> {
+    Image(&'a v1::Image),
+    Host(&'a str),
+    Sandbox(&'a str),
+}
+
+fn source_of(volume: &v1::Volume) -> Result<Source<'_>, String> {
+    let wrong = |what: &str| Err(format!("Invalid volume: '{}': {what}", volume.container_path));
+    if let Some(image) = &volume.image {
+        return Ok(Source::Image(image));
+    }
+    let Some(source) = &volume.source else {
+        return match volume.host_path.as_deref() {
+            Some(path) if Path::new(path).is_absolute() => Ok(Source::Host(path)),
+            Some(path) => Ok(Source::Sandbox(path)),
+            None => wrong("'host_path' or 'source' or 'image' must be set"),
+        };
+    };
+    match (source.r#type(), &source.host_path, &source.sandbox_path) {
+        (source::Type::HostPath, Some(own), _) if !Path::new(&own.path).is_absolute() => {
+            Err(format!("Path '{}' in HOST_PATH volume is not absolute", own.path))
+        }
+        (source::Type::HostPath, Some(own), _) => {
+            let propagation = own.mount_propagation.unwrap_or_default().mode();
+            if propagation == v1::mount_propagation::Mode::Bidirectional {
+                return wrong("bidirectional mount propagation is not supported by this agent");
+            }
+            Ok(Source::Host(&own.path))
+        }
+        (source::Type::SandboxPath, _, Some(own)) => match own.r#type() {
+            source::sandbox_path::Type::Parent => {
+                wrong("PARENT type SANDBOX_PATH volume only works for nested containers")
+            }
+            _ => Ok(Source::Sandbox(&own.path)),
+        },
+        (source::Type::HostPath | source::Type::SandboxPath, _, _) => {
+            wrong("what its 'source' is of is not set")
+        }
+        (kind, _, _) => Err(format!(
+            "{} volumes without Docker are not supported by this agent",
+            kind.as_str_name()
+        )),
+    }
+}
+
+/// The volumes that a container asks for. Who shares the host's files can't have any where the host has nothing.
+///
+/// # Errors
+/// What is wrong with one, or which isolator is missing for it.
+pub(super) async fn asked_for(
+    config: &Config,
+    launch: &Launch,
+    has_root: bool,
+    user: Option<&User>,
+) -> Result<Vec<Mount>, String> {
+    let mut mounts = Vec::new();
+    for volume in launch.container.iter().flat_map(|container| &container.volumes) {
+        let source = source_of(volume)?;
+        let isolator = match source {
+            Source::Image(_) => "volume/image",
+            Source::Host(_) => "volume/host_path",
+            Source::Sandbox(_) => "volume/sandbox_path",
+        };
+        if !config.policy.isolation.has(isolator) {
+            return Err(format!(
+                "The volume '{}' needs an agent with --isolation={isolator}",
+                volume.container_path
+            ));
+        }
+        let source = match source {
+            Source::Image(image) => {
+                let provisioner = config.provisioner.as_ref().ok_or(
+                    "Unsupported container image: this agent was started without --image_providers=docker",
+                )?;
+                let provisioned = provisioner.provision(&launch.run.container, image).await;
+                provisioned
+                    .map_err(|reason| format!("Failed to provision an image volume: {reason}"))?
+                    .tree
+            }
+            Source::Host(path) if !Path::new(path).exists() => {
+                return Err(format!("Path '{path}' in HOST_PATH volume does not exist"));
+            }
+            Source::Host(path) => Tree::Directory(path.into()),
+            Source::Sandbox(path) => Tree::Directory(shared::source(&launch.sandbox, path, user)?),
+        };
+        let target = target(&volume.container_path)?;
+        // The same place, seen as what it is.
+        let is_there = !has_root && source == Tree::Directory(target.clone());
+        let is_read_only = volume.mode() == Mode::Ro;
+        if !is_there || is_read_only {
+            mounts.push(Mount { source, target, is_read_only });
+        }
+    }
+    Ok(mounts)
 }
 
 /// Links volumes into a sandbox, and gives them to the container's user.
@@ -33,14 +180,8 @@ pub(super) fn link(
                 volume.container_path
             ));
         }
-        if !volume.source.is_dir() {
-            return Err(format!("The persistent volume at '{}' is gone", volume.source.display()));
-        }
+        check_and_give(volume, user)?;
         let at = |error: std::io::Error| format!("{}: {error}", path.display());
-        if let Some(user) = user {
-            chown(&volume.source, Some(user.uid), Some(user.gid))
-                .map_err(|error| format!("{}: {error}", volume.source.display()))?;
-        }
         let link = sandbox.join(path);
         if let Some(parent) = link.parent() {
             fs::create_dir_all(parent).map_err(at)?;

@@ -19,9 +19,11 @@ use tokio::time::Instant;
 use super::client::{Client, Heard, TOKEN};
 use super::health::{self, Commands, Found, Place};
 use super::pod::{Action, Ended, Pod};
+use crate::containerizer::confinement::Confinement;
+use crate::containerizer::images::spec::Runtime;
 use crate::containerizer::processes::kill_tree;
 use crate::containerizer::{
-    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_USER, cgroups, helper,
+    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_USER, cgroups, helper,
 };
 
 const SIGKILL: i32 = 9;
@@ -57,11 +59,16 @@ pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Durati
 
 fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     let command = info.command.clone().unwrap_or_default();
-    let (program, argv) = if command.shell() {
-        let argv = ["sh", "-c", command.value()].map(str::to_owned).to_vec();
-        ("/bin/sh".to_owned(), argv)
-    } else {
-        (command.value().to_owned(), command.arguments.clone())
+    let image = std::env::var(TASK_IMAGE).ok();
+    let image = image.map(|text| serde_json::from_str::<Runtime>(&text)).transpose();
+    let image = image.map_err(|error| format!("{TASK_IMAGE}: {error}"))?;
+    let (program, argv) = match &image {
+        Some(image) => image.program(&command)?,
+        None if command.shell() => {
+            let argv = ["sh", "-c", command.value()].map(str::to_owned).to_vec();
+            ("/bin/sh".to_owned(), argv)
+        }
+        None => (command.value().to_owned(), command.arguments.clone()),
     };
     let user = std::env::var(TASK_USER).ok();
     let confinement = std::env::var(TASK_CONFINEMENT).unwrap_or_default();
@@ -77,14 +84,28 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
         }
         words
     };
+    words.envs(image.iter().flat_map(Runtime::environment));
+    if let Some(directory) = sandbox_directory(&confinement) {
+        words.env("MESOS_SANDBOX", directory);
+    }
     for (name, value) in environment(&command) {
         words.env(name, value);
     }
-    for own in [TASK_USER, TASK_CONFINEMENT, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN] {
+    for own in [TASK_USER, TASK_CONFINEMENT, TASK_IMAGE, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN] {
         words.env_remove(own);
     }
     words.stdin(Stdio::null()).process_group(0);
     words.spawn().map_err(|error| format!("Failed to start '{program}': {error}"))
+}
+
+/// Where the task's sandbox is, if the task has a root of its own.
+fn sandbox_directory(confinement: &[String]) -> Option<PathBuf> {
+    let mut own = Confinement::default();
+    for argument in confinement {
+        // The helper says what is wrong with it.
+        let _ = own.take(argument);
+    }
+    own.view?.root.map(|root| root.sandbox_directory)
 }
 
 /// What is to be said if the container has run out of memory.

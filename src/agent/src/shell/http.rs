@@ -19,6 +19,7 @@ use http_body_util::{BodyExt as _, Limited};
 use mesos::content::ContentType;
 use mesos::flags::Values;
 use mesos::libprocess::inbound;
+use mesos::v1;
 use mesos::v1::executor::{Call, call};
 use serde_json::json;
 use tokio_stream::StreamExt as _;
@@ -28,6 +29,7 @@ use web::respond;
 use super::actor::{Handle, Input};
 use super::{containers, files, metrics, operator_api, origin, view};
 use crate::containerizer::fetch::Fetching;
+use crate::containerizer::images::Provisioner;
 use crate::core::CallError;
 
 pub(super) const BODY_MAX: usize = 64 << 20;
@@ -43,6 +45,10 @@ pub(super) const EXECUTOR: &str = "mesos-agent-executor";
 #[derive(Clone)]
 pub(super) struct App {
     pub(super) fetching: Arc<Fetching>,
+    /// What makes images ready, where that is wanted.
+    pub(super) provisioner: Option<Provisioner>,
+    /// Images that are never removed.
+    pub(super) kept_images: Arc<[v1::Image]>,
     pub(super) handle: Handle,
     pub(super) flags: Arc<Values>,
     /// `--http_heartbeat_interval`.

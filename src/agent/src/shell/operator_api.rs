@@ -97,8 +97,7 @@ async fn one(app: &App, caller: &Caller, accept: ContentType, call: Call) -> Res
             logging::set_verbosity(set.level, duration);
             return respond::empty(StatusCode::OK);
         }
-        // Nothing is kept of an image that a container doesn't need.
-        T::PruneImages => return respond::empty(StatusCode::OK),
+        T::PruneImages => return prune_images(app, call).await,
         T::ListFiles | T::ReadFile => match file(app, caller, call).await {
             Ok(answer) => Some(answer),
             Err(error) => return error.into_response(),
@@ -122,6 +121,17 @@ async fn one(app: &App, caller: &Caller, accept: ContentType, call: Call) -> Res
     match answer {
         Some(answer) => reply(accept, &answer),
         None => app.ending(),
+    }
+}
+
+/// Removes images that nobody needs. Without images there is nothing to do.
+async fn prune_images(app: &App, call: Call) -> Response {
+    let Some(provisioner) = &app.provisioner else { return respond::empty(StatusCode::OK) };
+    let asked = call.prune_images.map(|prune| prune.excluded_images).unwrap_or_default();
+    let kept = [asked, app.kept_images.to_vec()].concat();
+    match provisioner.prune(&kept).await {
+        Ok(()) => respond::empty(StatusCode::OK),
+        Err(reason) => respond::text(StatusCode::INTERNAL_SERVER_ERROR, reason),
     }
 }
 

@@ -14,7 +14,8 @@ use mesos::flags::Values;
 use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
 
-use super::http;
+use super::images::Images;
+use super::{http, images};
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
 use crate::containerizer::confinement::{Capabilities, Policy};
@@ -40,6 +41,7 @@ pub(super) struct Plan {
     pub(super) docker_socket: PathBuf,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) policy: Policy,
+    pub(super) images: Option<Images>,
     /// Whether the sizes of sandboxes are looked at.
     pub(super) watches_sandboxes: bool,
 }
@@ -108,6 +110,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         docker_socket,
         cgroups: cgroups(values, &isolation)?,
         watches_sandboxes: isolation.has("disk/du"),
+        images: images::check(values, &isolation)?,
         policy: policy(values, isolation)?,
         work_dir,
     })
@@ -396,6 +399,11 @@ mod tests {
             ("--recover=maybe", "--recover must be"),
             ("--reconfiguration_policy=any", "--reconfiguration_policy must be"),
             ("--modules=x", "--modules is not supported"),
+            ("--image_providers=docker", "needs --isolation=filesystem/linux"),
+            (
+                "--image_gc_config={\"image_disk_watch_interval\": {\"nanoseconds\": 1}}",
+                "needs --image_providers",
+            ),
             ("--ip6=::1", "--ip6 is not supported"),
             ("--authenticate_http_executors", "--jwt_secret_key must be specified"),
             ("--jwt_secret_key=/no/such/file", "--jwt_secret_key: /no/such/file: No such"),

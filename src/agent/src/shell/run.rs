@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
-use super::quota;
+use super::{images, quota};
 use crate::checkpoint::{self, found, paths};
 use crate::containerizer::fetch::{Cache, Fetching};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
@@ -52,6 +52,11 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let plan = check(&options.flags)?;
     let values = access::flags::shown(options.flags, plan.guard.acls());
+    // It holds passwords.
+    let values = match values.text("docker_config") {
+        Some(own) if !own.starts_with('/') => values.showing("docker_config", "***"),
+        _ => values,
+    };
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
@@ -93,6 +98,11 @@ pub async fn run(
     let _claim = claim_work_dir(&plan.work_dir)?;
     let (tell_end, ends) = mpsc::channel(1024);
     let fetching = Arc::new(fetching(&values)?);
+    let (provisioner, kept_images) = plan
+        .images
+        .map(|own| images::open(own, &plan.work_dir, shutdown.clone()))
+        .transpose()?
+        .unzip();
     let config = Config {
         fetching: fetching.clone(),
         launcher_dir: settings.launcher_dir.clone(),
@@ -103,6 +113,8 @@ pub async fn run(
         docker_kill_orphans: values.boolean("docker_kill_orphans"),
         cgroups: plan.cgroups,
         policy: plan.policy,
+        provisioner: provisioner.clone(),
+        sandbox_directory: values.text("sandbox_directory").unwrap_or("/mnt/mesos/sandbox").into(),
     };
     if let Err(problem) = check_programs(&config) {
         tracing::warn!("{problem}: tasks that need it will fail");
@@ -168,6 +180,8 @@ pub async fn run(
     let start_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let app = App {
         fetching,
+        provisioner,
+        kept_images: kept_images.unwrap_or_default().into(),
         handle,
         flags: Arc::new(values),
         guard: Arc::new(plan.guard),
