@@ -234,7 +234,7 @@ impl Election {
         self.consider(now_ms);
     }
 
-    /// Joins a leader that a quorum follows and that says itself that it leads.
+    /// Joins a leader that a quorum follows, maybe together with this member, and that says itself that it leads.
     fn settled(&mut self, from: i64, notification: Notification) -> Option<i64> {
         let (leader, epoch) = (notification.vote.leader, notification.vote.epoch);
         let (vote, round) = (notification.vote, notification.round);
@@ -260,7 +260,11 @@ impl Election {
             .settled
             .get(&leader)
             .is_some_and(|other| other.state == State::Leading && other.vote.leader == leader);
-        let is_quorum = self.members.current().is_quorum(agreeing.chain(proposing))
+        // Two that lead by turns with this one's vote would else wait for it by turns: where a change is proposed that it
+        // alone knows of, it decides for neither by its own count.
+        let would_be_led = (vote.epoch, vote.zxid) >= (self.vote.epoch, self.vote.zxid);
+        let joining = would_be_led.then_some(own);
+        let is_quorum = self.members.current().is_quorum(agreeing.chain(proposing).chain(joining))
             || self.members.must_follow();
         if leader != own && says_so && is_quorum {
             self.round = self.round.max(round);
@@ -421,6 +425,29 @@ mod tests {
             })
             .collect();
         assert_eq!(run(&mut elections, |_, to| to == 4), [Some(2); 3]);
+    }
+
+    #[test]
+    fn one_that_a_quorum_lacks_joins_who_leads_whatever_it_votes_for_itself() {
+        let three = Configuration::for_tests(3, 0);
+        let mut servers = three.servers().clone();
+        servers.remove(&3);
+        // A change that it proposed as the leader, and nobody heard of: by that one it needs the votes of both others.
+        let proposed = Configuration::of(servers, 1);
+        for (zxid, joins) in [(5, Some(1)), (4, None)] {
+            let members = Membership::new(3, three.clone(), Some(proposed.clone()), true);
+            let mut election = Election::new(members, Tuning::DEFAULT);
+            election.start(0, 0, 0);
+            let told = |leader, zxid, state| {
+                let vote = Vote { leader, zxid, epoch: 1 };
+                Notification { state, vote, round: 1 }
+            };
+            assert_eq!(election.notification_from(0, 2, told(2, 5, State::Looking)), None);
+            assert_eq!(election.tick(SETTLE_MS), None);
+            // It has turned to another; one that leads and has all of that will do, one that lacks something will not.
+            let leading = told(1, zxid, State::Leading);
+            assert_eq!(election.notification_from(SETTLE_MS, 1, leading), joins);
+        }
     }
 
     proptest! {

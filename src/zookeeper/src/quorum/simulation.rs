@@ -2,8 +2,9 @@
 //! lose, delay, reorder, duplicate, partition, pause, jump in time, fill up and crash, while servers come, go and change
 //! their parts.
 //!
-//! [`network`] and [`disk`] do to members what networks and disks do. [`checks`] say what must hold of the members' logs. In a part of the simulations servers hold real trees
-//! ([`service`]) for [`clients`], and [`promises`] say what must hold of what those are told. [`runs`] go through seeds.
+//! [`network`] and [`disk`] do to members what networks and disks do, [`writes`] make them write and change. [`checks`] say
+//! what must hold of the members' logs. In a part of the simulations servers hold real trees ([`service`]) for [`clients`],
+//! and [`promises`] say what must hold of what those are told. [`runs`] go through seeds.
 
 mod checks;
 mod clients;
@@ -12,17 +13,15 @@ mod network;
 mod promises;
 mod runs;
 mod service;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use jute::txn::{Entry, Txn};
 
 use self::checks::Checks;
 use self::clients::Client;
 use self::network::Network;
 use self::service::Service;
-use super::configuration::{Configuration, Role};
+use super::configuration::Configuration;
 use super::member::Member;
 use super::membership::Membership;
 use super::packet::{Notification, Packet, kind};
@@ -159,6 +158,8 @@ struct Simulation {
     /// Whether everything that happens is printed.
     is_traced: bool,
     is_dynamic: bool,
+    /// Whether the network breaks just when the ensemble is to change.
+    is_stormy: bool,
     limits: Limits,
     checks: Checks,
     clients: Vec<Client>,
@@ -170,6 +171,8 @@ struct Simulation {
     values: u64,
     snapshots: u64,
     truncations: u64,
+    /// Times at which the network broke as the ensemble was to change.
+    storms: u64,
     lent: u64,
     /// Connections of observers with followers.
     observed: u64,
@@ -181,7 +184,7 @@ impl Simulation {
         // What clients see of a change is another matter.
         let is_dynamic = random.percent(40) && clients == 0;
         let configuration = match random.below(4) {
-            0 if !is_dynamic => weighted(),
+            0 if !is_dynamic => writes::weighted(),
             1 => Configuration::for_tests(5, 0),
             2 => Configuration::for_tests(3, 1 + random.below(2) as i64),
             _ => Configuration::for_tests(3, 0),
@@ -203,6 +206,7 @@ impl Simulation {
             calm: false,
             is_traced: false,
             is_dynamic,
+            is_stormy: is_dynamic && seed.is_multiple_of(2),
             limits,
             checks: Checks::default(),
             clients: (0..clients).map(Client::new).collect(),
@@ -212,6 +216,7 @@ impl Simulation {
             values: 0,
             snapshots: 0,
             truncations: 0,
+            storms: 0,
             lent: 0,
             observed: 0,
         };
@@ -386,9 +391,7 @@ impl Simulation {
             }
             Output::Commit(zxid) => {
                 let end = node.tree.partition_point(|proposal| proposal.zxid <= zxid);
-                let begin = node.committed.min(end);
                 self.check(id, end);
-                self.checks.acknowledged(self.sequence, &self.nodes[&id].tree[begin..end]);
                 self.release(id, zxid);
             }
             Output::Serve(zxid) => {
@@ -589,36 +592,6 @@ impl Simulation {
         self.carry_out(id);
     }
 
-    fn propose(&mut self, id: i64) {
-        let count = self.nodes.len() as i64;
-        let node = self.nodes.get_mut(&id).unwrap();
-        let Some(member) = node.member.as_mut() else { return };
-        let Some(leader) = member.leading().filter(|leader| leader.serves()) else { return };
-        if leader.wants_quiet() || !self.random.percent(40) {
-            return;
-        }
-        let epoch = leader.epoch() << 32;
-        for _ in 0..=self.random.below(3) {
-            self.values += 1;
-            let last = node.tree.last().map_or(0, |last| last.zxid).max(epoch);
-            let change = if self.is_dynamic && self.random.percent(4) {
-                change(&mut self.random, count, member)
-            } else {
-                None
-            };
-            let data: Arc<[u8]> = match change {
-                Some(next) => reconfig(&next.at_version(last + 1), self.values).into(),
-                None => value(self.values, last + 1).into(),
-            };
-            let proposal = Proposal { zxid: last + 1, data };
-            self.checks.begun(self.sequence, &proposal);
-            self.sequence += 1;
-            node.tree.push(proposal.clone());
-            member.propose(proposal);
-        }
-        self.carry_out(id);
-    }
-
     /// Whether all are one ensemble again, with the same tree.
     fn is_settled(&self) -> bool {
         let trees: BTreeSet<usize> = self.nodes.values().map(|node| node.committed).collect();
@@ -631,48 +604,6 @@ impl Simulation {
             && trees.len() == 1
             && self.checks.agreed.len() == *trees.first().unwrap()
     }
-}
-
-/// Two groups of five voters, one of whom weighs nothing.
-fn weighted() -> Configuration {
-    let plain = Configuration::for_tests(5, 0).to_string();
-    let text = format!("{plain}\ngroup.1=1:2:3\ngroup.2=4:5\nweight.1=2\nweight.5=0");
-    Configuration::parse(&text).unwrap()
-}
-
-/// Another ensemble, as a client may ask for one; `None` while the leader would refuse it.
-fn change(random: &mut Random, count: i64, member: &Member) -> Option<Configuration> {
-    let leader = member.leading()?;
-    if member.members().proposed().is_some() {
-        return None;
-    }
-    let mut servers = member.members().current().servers().clone();
-    for _ in 0..=random.below(2) {
-        let id = 1 + random.below(count as u64) as i64;
-        let mut server = Configuration::for_tests(count, 0).servers()[&id].clone();
-        match random.below(3) {
-            0 => drop(servers.remove(&id)),
-            1 => drop(servers.insert(id, server)),
-            _ => {
-                server.role = Role::Observer;
-                servers.insert(id, server);
-            }
-        }
-    }
-    let next = Configuration::of(servers, 0);
-    (next.voters().count() >= 2 && next.is_quorum(leader.synchronised())).then_some(next)
-}
-
-fn reconfig(next: &Configuration, value: u64) -> Vec<u8> {
-    let txn = Txn::Reconfig { data: Some(next.to_string().into_bytes()) };
-    let session = value as i64;
-    Entry { session, cxid: 0, zxid: next.version, time: 0, txn, digest: None }.encode()
-}
-
-/// A transaction that changes nothing, and is like no other.
-fn value(value: u64, zxid: i64) -> Vec<u8> {
-    let txn = Txn::Error { code: 0 };
-    Entry { session: value as i64, cxid: 0, zxid, time: 0, txn, digest: None }.encode()
 }
 
 /// What a log on disk has between two zxids, if it has both.

@@ -6,6 +6,8 @@
 //! numbers never fall within a session. A watch that fires once does so at the first change, before any reply shows it;
 //! one that stays fires at each. A session ends when it was closed, or was silent for its timeout.
 
+mod broken;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use jute::request::opcode;

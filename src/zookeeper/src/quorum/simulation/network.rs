@@ -43,6 +43,11 @@ impl Network {
             self.blocked.insert((a.min(b), a.max(b)));
             return;
         }
+        self.part(random, ids);
+    }
+
+    /// Blocks each way between two parts of the ensemble.
+    pub(super) fn part(&mut self, random: &mut Random, ids: &[i64]) {
         let part = random.next();
         for a in ids {
             for b in ids.iter().filter(|b| a < b && part >> *a & 1 != part >> **b & 1) {

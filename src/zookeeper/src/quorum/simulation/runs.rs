@@ -61,7 +61,7 @@ fn run(seed: u64, clients: usize) -> Simulation {
 /// What has happened in many simulations.
 #[derive(Debug, Default)]
 struct Totals {
-    acknowledged: AtomicU64,
+    agreed: AtomicU64,
     crashes: AtomicU64,
     full_disks: AtomicU64,
     blackouts: AtomicU64,
@@ -80,6 +80,7 @@ struct Totals {
     snapshots: AtomicU64,
     truncations: AtomicU64,
     changes: AtomicU64,
+    storms: AtomicU64,
     lent: AtomicU64,
     observed: AtomicU64,
     writes: AtomicU64,
@@ -95,7 +96,7 @@ impl Totals {
         let (checks, faults) = (&simulation.checks, simulation.faults);
         let told = simulation.told_clients();
         for (total, more) in [
-            (&self.acknowledged, checks.acknowledged as u64),
+            (&self.agreed, checks.agreed.len() as u64),
             (&self.crashes, faults.crashes),
             (&self.full_disks, faults.full_disks),
             (&self.blackouts, faults.blackouts),
@@ -114,6 +115,7 @@ impl Totals {
             (&self.snapshots, simulation.snapshots),
             (&self.truncations, simulation.truncations),
             (&self.changes, checks.changes as u64),
+            (&self.storms, simulation.storms),
             (&self.lent, simulation.lent),
             (&self.observed, simulation.observed),
             (&self.writes, told.writes),
@@ -191,7 +193,7 @@ fn ensembles_agree_whatever_happens() {
         Duration::from_secs(90),
         0,
         &[
-            (|totals| &totals.acknowledged, 1),
+            (|totals| &totals.agreed, 1),
             (|totals| &totals.crashes, 1),
             (|totals| &totals.full_disks, 20),
             (|totals| &totals.blackouts, 10),
@@ -210,8 +212,9 @@ fn ensembles_agree_whatever_happens() {
             (|totals| &totals.snapshots, 20),
             (|totals| &totals.truncations, 100),
             (|totals| &totals.changes, 4),
+            (|totals| &totals.storms, 5),
             (|totals| &totals.lent, 50),
-            (|totals| &totals.observed, 8),
+            (|totals| &totals.observed, 20),
         ],
     );
 }
@@ -229,7 +232,7 @@ fn clients_are_told_one_history_whatever_happens() {
             (|totals| &totals.moves, 1),
             (|totals| &totals.expired, 10),
             (|totals| &totals.deferred, 10),
-            (|totals| &totals.observed, 8),
+            (|totals| &totals.observed, 20),
         ],
     );
 }

@@ -171,8 +171,7 @@ impl Simulation {
                         self.checks.model.doomed.insert(entry.session);
                     }
                     let proposal = Proposal { zxid: entry.zxid, data: entry.encode().into() };
-                    self.checks.begun(self.sequence, &proposal);
-                    self.sequence += 1;
+                    self.checks.written(&proposal);
                     service.proposed = entry.zxid;
                     node.tree.push(proposal.clone());
                     node.member.as_mut().unwrap().propose(proposal);
