@@ -1,4 +1,5 @@
-//! What others publish to talk to ZooKeeper, against our servers: kazoo's own tests on an ensemble, the C client's shell.
+//! What others publish to talk to ZooKeeper, against our servers: kazoo's own tests on an ensemble, aiozk's on one server, the
+//! C client's shell.
 
 use std::fs::{File, Permissions};
 use std::io::Write as _;
@@ -66,6 +67,32 @@ fn kazoos_own_tests_pass_on_three_servers() {
         .env("ZOOKEEPER_VERSION", "3.8.4")
         .env("ZOOKEEPER_CLASSPATH", "/")
         .env("ZOOKEEPER_PORT_OFFSET", "21300");
+    let said = run(&mut command).unwrap_or_else(|error| panic!("{error}"));
+    let last = said.lines().last().unwrap_or_default().to_owned();
+    assert!(last.contains(" passed") && !last.contains("failed"), "{last}");
+}
+
+#[test]
+fn aiozks_own_tests_pass() {
+    need!(python().is_some(), "target/venv is missing (tests/python-clients.sh)");
+    let python = python().expect("checked before");
+    let has_suite = run(Command::new(&python)
+        .args(["-c", "import pytest, pytest_asyncio, pytest_mock, aiozk.test"]));
+    need!(has_suite.is_ok(), "target/venv lacks what aiozk's tests need (tests/python-clients.sh)");
+    let server = Server::started(Kind::Ours);
+    let mut command = Command::new(python);
+    command.args(["-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider"]);
+    command.args(["-o", "asyncio_mode=auto", "--pyargs", "aiozk.test"]);
+    if std::env::var("MESO_AIOZK").is_ok_and(|which| which == "all") {
+        command.arg("--durations=5");
+    } else {
+        // These two wait for 20 seconds of 45.
+        command.args(["-k", "not multi_watcher and not duplicated_heartbeat_task"]);
+    }
+    command
+        .current_dir(server.directory.path())
+        .env("ZK_HOST", "127.0.0.1")
+        .env("ZK_PORT", server.port.to_string());
     let said = run(&mut command).unwrap_or_else(|error| panic!("{error}"));
     let last = said.lines().last().unwrap_or_default().to_owned();
     assert!(last.contains(" passed") && !last.contains("failed"), "{last}");

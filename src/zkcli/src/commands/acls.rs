@@ -26,8 +26,10 @@ pub(super) async fn set(context: &Context) -> Outcome {
     let list = acl::parse(given, |line| context.output.remark(&line));
     let version = context.parsed.version()?;
     path::validate(at_path)?;
+    // The client refuses an empty list before it knows the path.
+    let named = if list.is_empty() { "null" } else { at_path };
     if !context.parsed.has("R") {
-        let stat = context.client.set_acl(at_path, &list, version).await.map_err(at(at_path))?;
+        let stat = context.client.set_acl(at_path, &list, version).await.map_err(at(named))?;
         let mut value = json!({ "path": at_path });
         context.with_stat(&stat, &mut value);
         return Ok(value);
