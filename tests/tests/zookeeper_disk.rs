@@ -110,6 +110,34 @@ fn a_leader_with_a_full_disk_gives_way_and_comes_back() {
     drop(servers);
 }
 
+#[test]
+fn what_is_no_longer_needed_is_purged_while_the_server_runs() {
+    need!(python().is_some(), "{NO_VENV}");
+    let mut server = Server::new("snapCount=20\n");
+    let version = server.directory.path().join("data/version-2");
+    let count = |prefix: &str| {
+        let files = fs::read_dir(&version).expect("a data directory").flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with(prefix)).count()
+    };
+    server.start(Kind::Ours);
+    run(&mut server.kazoo(&["fill"])).expect("a tree");
+    wait::until_true("more snapshots than are kept", LIMIT, || count("snapshot.") > 4);
+    let written = server.dump();
+    server.daemon().kill();
+    let logs = count("log.");
+    let mut config = fs::read_to_string(server.config()).expect("zoo.cfg");
+    config.push_str("autopurge.purgeInterval=1\nautopurge.snapRetainCount=3\n");
+    fs::write(server.config(), config).expect("zoo.cfg");
+    server.start(Kind::Ours);
+    // It takes one as it starts, maybe behind those that are looked at.
+    wait::until_true("a purge", LIMIT, || (3..=4).contains(&count("snapshot.")));
+    wait::until_true("a purge of logs", LIMIT, || count("log.") < logs);
+    assert_eq!(server.dump(), written);
+    server.daemon().kill();
+    server.start(Kind::Ours);
+    assert_eq!(server.dump(), written, "what is left holds everything");
+}
+
 /// Leaves only what the newest snapshot needs, so that nothing else can stand in for it.
 fn keep_newest(data: &Path) -> PathBuf {
     let version = data.join("version-2");

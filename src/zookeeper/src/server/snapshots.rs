@@ -183,6 +183,7 @@ impl Actor {
         }
     }
 
+    /// Begins to remove old files, every so many hours (`DatadirCleanupManager`).
     pub(super) fn purge_when_due(&mut self) {
         let hours = self.config.purge_interval_hours;
         let every = Duration::from_secs(hours.saturating_mul(3600));
@@ -190,13 +191,21 @@ impl Actor {
             return;
         }
         self.taking.purged = Some(Instant::now());
-        let (retain, mut count) = (self.config.snap_retain_count, 0);
-        let purged = purge::purge(&self.snapshots, &self.logs, retain, |_| count += 1);
-        if count > 0 {
-            tracing::info!("{count} old snapshots and logs were purged");
-        }
-        if let Err(error) = purged {
-            tracing::warn!("not all was purged: {error}");
+        let (snapshots, logs) = (self.snapshots.clone(), self.logs.clone());
+        let retain = self.config.snap_retain_count;
+        // Large files take a while to go.
+        let purge = move || {
+            let mut count = 0;
+            let purged = purge::purge(&snapshots, &logs, retain, |_| count += 1);
+            if count > 0 {
+                tracing::info!("{count} old snapshots and logs were purged");
+            }
+            if let Err(error) = purged {
+                tracing::warn!("not all was purged: {error}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("purge".to_owned()).spawn(purge) {
+            tracing::warn!("nothing is purged: {error}");
         }
     }
 }
