@@ -346,3 +346,83 @@ fn a_container_keeps_no_more_than_it_asks_for() {
         "{message}"
     );
 }
+
+/// What a process sees of others, and what it may do to a file.
+const ALONE: &str = "ls /proc | grep -c '^[0-9]*$'; readlink /proc/self/ns/pid; touch f; chmod 600 f 2>&1; sleep 86391.44";
+
+#[test]
+fn a_container_has_processes_of_its_own_and_may_not_make_every_system_call() {
+    need!(skip::is_root(), "namespaces need root");
+    let profiles = tempfile::TempDir::new().expect("a directory");
+    let calls = json!(["chmod", "fchmod", "fchmodat", "fchmodat2", "no_such_call"]);
+    let deny = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": calls, "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]});
+    fs::write(profiles.path().join("deny.json"), deny.to_string()).expect("a profile");
+    // A test's flags live as long as the test.
+    let directory = format!("--seccomp_config_dir={}", profiles.path().display()).leak();
+    let mut host = Host::start(&[
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem,filesystem/linux,namespaces/pid,linux/seccomp",
+        "--disallow_sharing_agent_pid_namespace",
+        directory,
+        "--seccomp_profile_name=deny.json",
+    ]);
+    let site = host.0.as_mut().expect("until dropped");
+    let container = |linux: Value| json!({"type": "MESOS", "mesos": {}, "linux_info": linux});
+    let mut as_user = json!({"command": {"value": ALONE, "user": "nobody"}});
+    site.run("task", &as_user);
+    as_user["container"] = container(json!({"seccomp": {"unconfined": true}}));
+    site.run("free", &as_user);
+    site.run_group("pod", &[("member", json!({"command": {"value": ALONE}}))]);
+    let own = fs::read_link("/proc/self/ns/pid").expect("this namespace").display().to_string();
+    let mut namespaces = std::collections::BTreeSet::from([own]);
+    for (task, executor) in [("task", "task"), ("free", "free"), ("member", "pod")] {
+        site.wait_for(task, "TASK_RUNNING");
+        let (_, sandbox) = site.executor(executor);
+        let nested = fs::read_dir(sandbox.join("containers")).into_iter().flatten().flatten();
+        let sandbox = nested.map(|entry| entry.path()).next().unwrap_or(sandbox);
+        let lines = wait::until(&format!("what {task} says"), LIMIT, || {
+            let text = fs::read_to_string(sandbox.join("stdout")).unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let is_whole = lines.len() >= if task == "free" { 2 } else { 3 };
+            if is_whole { Ok(lines) } else { Err(text) }
+        });
+        let processes: usize = lines[0].parse().expect("a number");
+        assert!(processes <= 6, "{task}: {lines:?}");
+        assert!(namespaces.insert(lines[1].clone()), "{task}: {lines:?}");
+        if task == "free" {
+            let free = sandbox.join("f");
+            wait::until_true("a changed mode", LIMIT, || {
+                use std::os::unix::fs::PermissionsExt as _;
+                free.metadata().is_ok_and(|found| found.permissions().mode() & 0o777 == 0o600)
+            });
+        } else {
+            assert!(lines[2].contains("Function not implemented"), "{task}: {lines:?}");
+        }
+    }
+    // Who looks into one sees its processes.
+    let (parent, _) = site.executor("task");
+    let look = json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session": {
+        "container_id": {"value": "look", "parent": {"value": parent}},
+        "command": {"value": "grep -l 86391.44 /proc/[0-9]*/cmdline | wc -l | grep -q '^[1-9]$' && test $(ls /proc | grep -c '^[0-9]*$') -lt 12"},
+    }});
+    assert_eq!(site.call(&look).status, 200);
+    let waited = site.call(&json!({"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id": {"value": "look", "parent": {"value": parent}}}}));
+    assert_eq!(waited.json()["wait_nested_container"]["exit_status"], 0, "{}", waited.body);
+    site.restart_agent();
+    for task in ["task", "member"] {
+        assert_eq!(site.states(task), ["TASK_STARTING", "TASK_RUNNING"], "{task}");
+        site.order(&json!({"kill": task, "grace": 1}));
+        site.wait_for(task, "TASK_KILLED");
+    }
+    site.order(&json!({"kill": "free", "grace": 1}));
+    site.wait_for("free", "TASK_KILLED");
+    let shares = container(json!({"share_pid_namespace": true}));
+    site.run("shares", &json!({"command": {"value": "true"}, "container": shares}));
+    let refused = site.wait_for("shares", "TASK_FAILED");
+    let expected = "Sharing agent pid namespace with top-level container is not allowed";
+    assert!(refused["message"].as_str().unwrap_or_default().contains(expected), "{refused}");
+    wait::until("nothing of the containers to be left", LIMIT, || {
+        let living = living("86391.44");
+        if living.is_empty() { Ok(()) } else { Err(format!("{living:?}")) }
+    });
+}

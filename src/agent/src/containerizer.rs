@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod confinement;
 pub mod docker;
 pub mod fetch;
+mod first;
 pub mod helper;
 pub mod images;
 pub mod isolation;
@@ -60,6 +61,8 @@ pub struct Supervision {
     pub window: Option<(u16, u16)>,
     /// The process whose namespaces it shares.
     pub beside: Option<i32>,
+    /// The first process of the container that it is nested in.
+    pub nested_in: Option<i32>,
     /// What it shares of the sandbox of the container that it is nested in.
     pub shared_paths: Vec<SharedPath>,
 }

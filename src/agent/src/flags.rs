@@ -116,6 +116,12 @@ const FLAGS: &[Flag] = &[
         "JSON of a ContainerInfo for tasks without one. Not supported yet: refused when given.",
     ),
     flag("default_role", Text, Some("*"), "Role of resources whose text names none."),
+    flag(
+        "disallow_sharing_agent_pid_namespace",
+        Boolean,
+        Some("false"),
+        "Refuse containers that ask for the host's process namespace, with namespaces/pid.",
+    ),
     flag("disk_watch_interval", Duration, Some("1mins"), "Time between looks at the disk."),
     flag(
         "docker",
@@ -286,7 +292,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, filesystem/{linux,posix}, linux/{capabilities,nnp}, namespaces/ipc, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path}; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path}; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(
@@ -388,6 +394,18 @@ const FLAGS: &[Flag] = &[
         Text,
         Some("/mnt/mesos/sandbox"),
         "Where the sandbox is in a container.",
+    ),
+    flag(
+        "seccomp_config_dir",
+        Text,
+        None,
+        "Directory of Seccomp profiles in Docker's format, with linux/seccomp.",
+    ),
+    flag(
+        "seccomp_profile_name",
+        Text,
+        None,
+        "The Seccomp profile of containers that ask for none; without it these may make all system calls.",
     ),
     flag(
         "strict",

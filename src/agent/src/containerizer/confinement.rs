@@ -3,8 +3,10 @@
 //! `linux/nnp`, `posix/rlimits` and `namespaces/ipc` of the original do (`slave/containerizer/mesos/isolators`).
 
 mod kernel;
+mod seccomp;
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use mesos::v1;
 use mesos::v1::capability_info::Capability;
@@ -66,6 +68,12 @@ pub struct Policy {
     pub effective: Option<Capabilities>,
     /// `--bounding_capabilities`: no container has more.
     pub bounding: Option<Capabilities>,
+    /// `--seccomp_config_dir`: where profiles are.
+    pub profiles: Option<PathBuf>,
+    /// `--seccomp_profile_name`: of containers that ask for none.
+    pub profile: Option<String>,
+    /// `--disallow_sharing_agent_pid_namespace`.
+    pub keeps_processes_apart: bool,
 }
 
 impl Policy {
@@ -78,6 +86,26 @@ impl Policy {
         if has_any && !self.isolation.has("linux/capabilities") {
             return Err("--effective_capabilities and --bounding_capabilities need --isolation=linux/capabilities".to_owned());
         }
+        if self.isolation.has("linux/seccomp") {
+            if self.profiles.is_none() {
+                return Err("Missing required `--seccomp_config_dir` flag".to_owned());
+            }
+            if let Some(path) = self.profile.as_ref().map(|name| self.profile_path(name)) {
+                seccomp::load(&path?, 0)?;
+            }
+        } else if self.profiles.is_some() || self.profile.is_some() {
+            return Err(
+                "--seccomp_config_dir and --seccomp_profile_name need --isolation=linux/seccomp"
+                    .to_owned(),
+            );
+        }
+        if self.isolation.has("namespaces/pid") && !self.isolation.has("filesystem/linux") {
+            return Err("'filesystem/linux' must be used to enable pid namespace".to_owned());
+        }
+        if self.keeps_processes_apart && !self.isolation.has("namespaces/pid") {
+            return Err("--disallow_sharing_agent_pid_namespace needs --isolation=namespaces/pid"
+                .to_owned());
+        }
         if let (Some(effective), Some(bounding)) = (&self.effective, &self.bounding)
             && !bounding.has_all(effective)
         {
@@ -86,6 +114,57 @@ impl Policy {
             );
         }
         Ok(self)
+    }
+
+    /// The file of a profile; its name leads nowhere else.
+    fn profile_path(&self, name: &str) -> Result<PathBuf, String> {
+        let is_below =
+            Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        let directory = self.profiles.as_ref().filter(|_| is_below && !name.is_empty());
+        let found = directory.map(|directory| directory.join(name));
+        found.ok_or_else(|| format!("'{name}' is no name of a Seccomp profile"))
+    }
+
+    /// The profile that a container has, if it has one.
+    fn profile_of(&self, linux: Option<&v1::LinuxInfo>) -> Result<Option<PathBuf>, String> {
+        let asked = linux.and_then(|linux| linux.seccomp.as_ref());
+        let name = match asked.map(|asked| (asked.unconfined(), asked.profile_name.as_ref())) {
+            None => self.profile.as_ref(),
+            Some((true, None)) => None,
+            Some((true, Some(_))) => {
+                return Err("Invalid Seccomp configuration: 'profile_name' given even though 'unconfined' Seccomp setting is enabled".to_owned());
+            }
+            Some((false, None)) => return Err("Missing Seccomp profile name".to_owned()),
+            Some((false, name)) => name,
+        };
+        let path = name.map(|name| self.profile_path(name)).transpose()?;
+        if let Some(path) = &path {
+            // What is wrong with it is told now rather than by the process.
+            seccomp::load(path, 0)?;
+        }
+        Ok(path)
+    }
+
+    /// Whether a container has a process namespace of its own.
+    ///
+    /// # Errors
+    /// When it asks for the host's, and may not.
+    pub fn has_own_processes(
+        &self,
+        container: Option<&v1::ContainerInfo>,
+        is_nested: bool,
+    ) -> Result<bool, String> {
+        if !self.isolation.has("namespaces/pid") {
+            return Ok(false);
+        }
+        let linux = container.and_then(|container| container.linux_info.as_ref());
+        let shares = linux.is_some_and(v1::LinuxInfo::share_pid_namespace);
+        if shares && !is_nested && self.keeps_processes_apart {
+            return Err(
+                "Sharing agent pid namespace with top-level container is not allowed".to_owned()
+            );
+        }
+        Ok(!shares)
     }
 }
 
@@ -113,6 +192,8 @@ pub struct Confinement {
     bounding: Option<u64>,
     has_no_new_privileges: bool,
     ipc: Option<PrivateIpc>,
+    /// The file of the system calls that it may make.
+    profile: Option<PathBuf>,
     /// What it sees of files, if not what the agent sees.
     pub view: Option<View>,
 }
@@ -128,6 +209,9 @@ impl Confinement {
             Self { has_no_new_privileges: policy.isolation.has("linux/nnp"), ..Self::default() };
         if policy.isolation.has("linux/capabilities") {
             (own.effective, own.bounding) = capabilities(policy, linux)?;
+        }
+        if policy.isolation.has("linux/seccomp") {
+            own.profile = policy.profile_of(linux)?;
         }
         if policy.isolation.has("posix/rlimits") {
             let given = container.and_then(|container| container.rlimit_info.as_ref());
@@ -158,6 +242,7 @@ impl Confinement {
         all.extend(self.bounding.map(|bits| format!("--bounding={bits}")));
         all.extend(self.has_no_new_privileges.then(|| "--no-new-privileges".to_owned()));
         all.extend(self.ipc.map(|ipc| format!("--private-ipc={}", ipc.megabytes.unwrap_or(0))));
+        all.extend(self.profile.as_ref().map(|path| format!("--seccomp={}", path.display())));
         all.extend(self.view.as_ref().map(|view| format!("--view={}", view.to_argument())));
         all
     }
@@ -170,6 +255,10 @@ impl Confinement {
         let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
         if name == "--view" {
             self.view = Some(View::parse(value)?);
+            return Ok(true);
+        }
+        if name == "--seccomp" {
+            self.profile = Some(PathBuf::from(value));
             return Ok(true);
         }
         self.take_number(name, value).map_err(|error| format!("{argument}: {error}"))
@@ -332,6 +421,7 @@ mod tests {
             bounding: Some(1 << 37),
             has_no_new_privileges: true,
             ipc: Some(PrivateIpc { megabytes: Some(64) }),
+            profile: Some("/p/a=b.json".into()),
             view: None,
         };
         let mut taken = Confinement::default();
@@ -341,6 +431,50 @@ mod tests {
         assert_eq!(taken, own);
         assert!(!taken.take("--other").unwrap());
         assert!(taken.take("--effective=x").is_err());
+    }
+
+    #[test]
+    fn a_container_has_the_profile_that_it_asks_for_or_the_operators() {
+        let directory = tempfile::TempDir::new().unwrap();
+        for name in ["own.json", "other.json"] {
+            std::fs::write(directory.path().join(name), r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)
+                .unwrap();
+        }
+        let policy = Policy {
+            profiles: Some(directory.path().into()),
+            profile: Some("own.json".into()),
+            ..policy("linux/seccomp")
+        };
+        let policy = policy.check().unwrap();
+        let of = |name: Option<&str>, unconfined| {
+            let seccomp = v1::SeccompInfo { profile_name: name.map(str::to_owned), unconfined };
+            let linux = v1::LinuxInfo { seccomp: Some(seccomp), ..Default::default() };
+            Confinement::of(&policy, Some(&container(linux))).map(|own| own.profile)
+        };
+        let path = |name: &str| Some(directory.path().join(name));
+        assert_eq!(Confinement::of(&policy, None).unwrap().profile, path("own.json"));
+        assert_eq!(of(Some("other.json"), None), Ok(path("other.json")));
+        assert_eq!(of(None, Some(true)), Ok(None));
+        assert_eq!(of(None, None).unwrap_err(), "Missing Seccomp profile name");
+        assert!(of(Some("own.json"), Some(true)).unwrap_err().contains("even though 'unconfined'"));
+        for name in ["../own.json", "/etc/passwd", "", "none.json"] {
+            assert!(of(Some(name), None).is_err(), "{name}");
+        }
+        let missing = Policy { profile: Some("none.json".into()), ..policy.clone() };
+        assert!(missing.check().unwrap_err().contains("none.json"));
+    }
+
+    #[test]
+    fn who_shares_the_hosts_processes_must_be_let() {
+        let policy =
+            Policy { keeps_processes_apart: true, ..policy("namespaces/pid,filesystem/linux") };
+        let shares = v1::LinuxInfo { share_pid_namespace: Some(true), ..Default::default() };
+        let shares = container(shares);
+        assert_eq!(policy.has_own_processes(None, false), Ok(true));
+        assert_eq!(policy.has_own_processes(Some(&shares), true), Ok(false));
+        assert!(
+            policy.has_own_processes(Some(&shares), false).unwrap_err().contains("not allowed")
+        );
     }
 
     #[test]

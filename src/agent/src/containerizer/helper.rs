@@ -16,12 +16,16 @@ use anyhow::{Context as _, bail, ensure};
 use nix::unistd::{Gid, User};
 
 use super::confinement::Confinement;
-use super::{namespaces, supervise};
+use super::{first, namespaces, supervise, view};
 
 /// The name that the helper is started under.
 pub const NAME: &str = "mesos-containerizer";
 /// What the agent says on standard input when the container is ready.
 pub const GO: u8 = b'1';
+
+const WAIT: &str = "--wait";
+const OWN_PROCESSES: &str = "--own-processes";
+const FIRST: &str = "--first=";
 
 /// How the helper is started. It is this very program.
 #[derive(Debug, Default)]
@@ -34,6 +38,10 @@ pub struct Options<'a> {
     pub beside: Option<i32>,
     /// What it gives up: [`Confinement::to_arguments`].
     pub confinement: &'a [String],
+    /// Whether the program is the first process of a process namespace of its own.
+    pub own_processes: bool,
+    /// Whether this process is that, and stays it, with the program as its child; where it notes how that ended.
+    pub is_first: Option<&'a Path>,
     /// Whether standard input is a terminal that is to be the program's own.
     pub has_terminal: bool,
     /// Where to begin, as it is seen by the process whose namespaces are shared.
@@ -46,7 +54,7 @@ pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).arg("launch");
     if options.waits {
-        command.arg("--wait");
+        command.arg(WAIT);
     }
     if let Some(user) = options.user {
         command.arg(format!("--user={user}"));
@@ -57,11 +65,31 @@ pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command
     if options.has_terminal {
         command.arg("--terminal");
     }
+    if options.own_processes {
+        command.arg(OWN_PROCESSES);
+    }
+    if let Some(status) = options.is_first {
+        command.arg(format!("{FIRST}{}", status.display()));
+    }
     if let Some(directory) = options.directory {
         command.arg(format!("--directory={}", directory.display()));
     }
     command.args(options.confinement);
     command.arg("--").arg(program).args(argv);
+    command
+}
+
+/// The helper once more, with what is left to do of `options`, where `program` begins with `--`.
+pub(super) fn again(options: &[String], program: &[String], is_first: bool) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    let is_done =
+        |option: &str| matches!(option, WAIT | OWN_PROCESSES) || option.starts_with(FIRST);
+    let others = options.iter().filter(|option| !is_done(option));
+    command.arg0(NAME).arg("launch").args(others);
+    if is_first {
+        command.arg(FIRST);
+    }
+    command.args(program);
     command
 }
 
@@ -100,12 +128,21 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     for option in options {
         confinement.take(option).map_err(anyhow::Error::msg)?;
     }
-    let waits = options.iter().any(|option| option == "--wait");
+    let waits = options.iter().any(|option| option == WAIT);
     if waits {
         let mut told = [0];
         let count = std::io::stdin().read(&mut told)?;
         ensure!(count == 1 && told[0] == GO, "the agent is gone: not started");
     }
+    if options.iter().any(|option| option == OWN_PROCESSES) {
+        return supervise::stand_in(options, &arguments[end..]);
+    }
+    if let Some(status) = options.iter().find_map(|option| option.strip_prefix(FIRST)) {
+        view::kernel::unshare_mounts()?;
+        view::kernel::mount_proc()?;
+        return first::run(options, &arguments[end..], Path::new(status));
+    }
+    let filters = confinement.filters().map_err(anyhow::Error::msg)?;
     if options.iter().any(|option| option == "--terminal") {
         nix::unistd::setsid()?;
         rustix::process::ioctl_tiocsctty(std::io::stdin()).context("no terminal")?;
@@ -126,13 +163,13 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     if waits {
         command.stdin(Stdio::null());
     }
-    confinement.before_user()?;
+    confinement.before_user(&filters)?;
     if let Some(user) = user {
         let Account { user, groups } = user;
         become_user(&user, &groups).with_context(|| format!("cannot become '{}'", user.name))?;
         command.env("HOME", &user.dir).env("USER", &user.name);
     }
-    confinement.after_user()?;
+    confinement.after_user(&filters)?;
     Err(anyhow::Error::new(command.exec()).context(format!("Failed to start '{program}'")))
 }
 

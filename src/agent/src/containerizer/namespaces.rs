@@ -22,11 +22,25 @@ fn join(pid: i32, name: &str, kind: CloneFlags) -> io::Result<()> {
 }
 
 /// The process to look into where a container is looked into: an executor of ours stays with the host's files when its
-/// task has others.
+/// task has others, and what stands in for a program stays with the host's processes.
 pub(super) fn of_task(first: i32) -> i32 {
+    const OURS: &[&str] = &["mesos-executor", "mesos-containerizer"];
     let of = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    let own = of(first);
-    super::processes::descendants(first).into_iter().find(|pid| of(*pid) != own).unwrap_or(first)
+    let is_ours = |pid: i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let name = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        OURS.iter().any(|own| own.as_bytes() == name)
+    };
+    let mut found = first;
+    while is_ours(found) {
+        let own = of(found);
+        let mut below = super::processes::descendants(found).into_iter();
+        match below.find(|pid| of(*pid) != own) {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    found
 }
 
 /// What this process starts from then on sees the processes that `pid` sees.

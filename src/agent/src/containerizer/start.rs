@@ -46,6 +46,9 @@ fn at(path: &Path) -> impl Fn(io::Error) -> String {
 pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, String> {
     check(config, launch)?;
     let user = user(launch)?;
+    let is_nested = launch.run.container.contains('.');
+    let own_processes = is_for_mesos(&launch.program)
+        && config.policy.has_own_processes(launch.container.as_ref(), is_nested)?;
     let mut confinement = Confinement::of(&config.policy, launch.container.as_ref())?;
     prepare_sandbox(launch, user.as_ref())?;
     let name = user.as_ref().map(|user| user.name.as_str());
@@ -78,8 +81,14 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     // Who looks into a container sees what that sees.
     let session = launch.supervision.as_ref().filter(|supervision| supervision.is_session);
     let beside = session.and_then(|supervision| supervision.beside).map(namespaces::of_task);
-    let mut command =
-        command(config, launch, user.as_ref(), &confinement, beside, runtime.as_ref())?;
+    let mut command = command(
+        config,
+        launch,
+        user.as_ref(),
+        &confinement,
+        (beside, own_processes),
+        runtime.as_ref(),
+    )?;
     command
         .env_clear()
         .envs(beside.map(processes::environment).unwrap_or_default())
@@ -224,6 +233,7 @@ fn prepare_runtime(supervision: &Supervision, is_nested: bool) -> Result<(), Str
     builder.recursive(true).mode(0o755).create(runtime).map_err(at(runtime))?;
     // Of a container of the same name before, or not there.
     let _ = fs::remove_file(runtime.join("status"));
+    let _ = fs::remove_file(runtime.join(supervise::INNER_STATUS));
     let markers = [(found::SESSION, supervision.is_session), (found::STANDALONE, !is_nested)];
     for (name, _) in markers.into_iter().filter(|(_, is_so)| *is_so) {
         let path = runtime.join(name);
@@ -257,7 +267,7 @@ fn command(
     launch: &Launch,
     user: Option<&User>,
     confinement: &[String],
-    beside: Option<i32>,
+    (beside, own_processes): (Option<i32>, bool),
     runtime: Option<&Runtime>,
 ) -> Result<Command, String> {
     let own = |name: &str, more: Vec<String>| {
@@ -297,12 +307,23 @@ fn command(
             window: supervision.window,
             beside: beside.or(supervision.beside),
             directory: beside.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok()),
+            processes_of: supervision
+                .nested_in
+                .filter(|_| !own_processes && config.policy.isolation.has("namespaces/pid"))
+                .map(namespaces::of_task),
+            own_processes: own_processes && !supervision.is_session,
             user: user.map(str::to_owned),
             confinement: confinement.to_vec(),
         };
         return Ok(helper::supervisor(&options, &program, &argv).into());
     }
-    let options = helper::Options { waits: true, user, confinement, ..helper::Options::default() };
+    let options = helper::Options {
+        waits: true,
+        own_processes,
+        user,
+        confinement,
+        ..helper::Options::default()
+    };
     Ok(helper::command(&options, &program, &argv).into())
 }
 

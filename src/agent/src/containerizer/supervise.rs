@@ -11,7 +11,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,9 @@ use crate::checkpoint;
 
 /// How long output may still flow when the process and all that it started are gone.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Where the first process of a namespace notes how the program ended.
+pub(super) const INNER_STATUS: &str = "status.inner";
 
 /// How the supervisor is started.
 #[derive(Debug, Default)]
@@ -43,6 +47,10 @@ pub struct Options {
     pub beside: Option<i32>,
     /// Where to begin, as that process sees it.
     pub directory: Option<PathBuf>,
+    /// The process whose process namespace it is in, if it has none of its own.
+    pub processes_of: Option<i32>,
+    /// Whether it has a process namespace of its own.
+    pub own_processes: bool,
     /// The user to become.
     pub user: Option<String>,
     /// What the program's process gives up: [`Confinement::to_arguments`].
@@ -63,6 +71,9 @@ impl Options {
         arguments.extend(self.beside.map(|pid| format!("--beside={pid}")));
         let directory = self.directory.as_ref();
         arguments.extend(directory.map(|path| format!("--directory={}", path.display())));
+        let processes_of = self.processes_of.map(|pid| format!("--processes-of={pid}"));
+        arguments.extend(processes_of);
+        arguments.extend(self.own_processes.then(|| "--own-processes".to_owned()));
         arguments.extend(self.user.as_ref().map(|user| format!("--user={user}")));
         arguments.extend(self.confinement.iter().cloned());
         arguments
@@ -82,6 +93,8 @@ impl Options {
                     options.window = Some((rows.parse()?, columns.parse()?));
                 }
                 "--beside" => options.beside = Some(value.parse()?),
+                "--processes-of" => options.processes_of = Some(value.parse()?),
+                "--own-processes" => options.own_processes = true,
                 "--directory" => options.directory = Some(PathBuf::from(value)),
                 "--user" => options.user = Some(value.to_owned()),
                 _ if Confinement::default().take(argument).map_err(anyhow::Error::msg)? => {
@@ -109,8 +122,11 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     ensure!(count == 1 && told[0] == helper::GO, "the agent is gone: not started");
     // What the program leaves behind becomes a child of this process, which can end it then.
     nix::sys::prctl::set_child_subreaper(true)?;
-    if let Some(pid) = options.beside {
+    if let Some(pid) = options.beside.or(options.processes_of) {
         namespaces::share_processes(pid)?;
+    }
+    if options.own_processes {
+        unshare(CloneFlags::CLONE_NEWPID).context("a process namespace")?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(supervise(&options, program, argv));
@@ -127,12 +143,15 @@ enum Ours {
 }
 
 fn spawn(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<(Child, Ours)> {
+    let inner = Some(options.runtime.join(INNER_STATUS));
     let helper = helper::Options {
         waits: false,
         user: options.user.as_deref(),
         beside: options.beside,
         confinement: &options.confinement,
         has_terminal: options.window.is_some(),
+        own_processes: false,
+        is_first: inner.as_deref().filter(|_| options.own_processes),
         directory: options.directory.as_deref(),
     };
     let mut command: Command = helper::command(&helper, program, argv).into();
@@ -166,24 +185,63 @@ async fn supervise(options: &Options, program: &str, argv: &[String]) -> anyhow:
         Ours::Pipes => Some(Switchboard::of_pipes(options, &mut child)?),
         Ours::Terminal(ours) => Some(Switchboard::of_terminal(options, ours)?),
     };
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status?,
-            Some(signal) = signals.recv() => {
-                // It has just ended: fine.
-                let _ = kill(Pid::from_raw(pid), signal);
-            }
-        }
-    };
+    let status = wait(&mut child, &mut signals).await?;
+    // Within a namespace of its own the program is not a child of this process.
+    let inner = std::fs::read_to_string(options.runtime.join(INNER_STATUS)).ok();
+    let inner = inner.filter(|_| options.own_processes).and_then(|text| text.parse().ok());
+    let status = inner.unwrap_or(status.into_raw());
     kill_children();
     let path = options.runtime.join("status");
-    checkpoint::replace(&path, status.into_raw().to_string().as_bytes())?;
+    checkpoint::replace(&path, status.to_string().as_bytes())?;
     if let Some(board) = board {
         // Somebody may not read: the container has ended all the same.
         let _ = tokio::time::timeout(DRAIN, board.finish()).await;
     }
     Ok(())
+}
+
+/// Waits for a process's end, and passes on what it is told meanwhile.
+async fn wait(
+    child: &mut Child,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> std::io::Result<std::process::ExitStatus> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            Some(signal) = signals.recv() => {
+                // It has just ended: fine.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    }
+}
+
+/// Stands in the host's process namespace for a program that has one of its own: is told what it is told, and ends as
+/// it ends. `program` begins with `--`.
+pub(super) fn stand_in(options: &[String], program: &[String]) -> anyhow::Result<()> {
+    use std::os::unix::process::ExitStatusExt as _;
+    unshare(CloneFlags::CLONE_NEWPID).context("a process namespace")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(async {
+        let mut signals = passed_on()?;
+        let mut command: Command = helper::again(options, program, true).into();
+        let mut child = command.stdin(Stdio::null()).spawn()?;
+        anyhow::Ok(wait(&mut child, &mut signals).await?)
+    })?;
+    if let Some(signal) = status.signal().and_then(|number| Signal::try_from(number).ok()) {
+        end_by(signal);
+    }
+    #[expect(clippy::exit, reason = "the program's status is this process's")]
+    std::process::exit(status.code().unwrap_or(1))
+}
+
+/// Ends this process by a signal, also one that is caught.
+#[expect(unsafe_code, reason = "handlers of signals have no safe form")]
+fn end_by(signal: Signal) {
+    // SAFETY: the default handler is no code of this process.
+    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    let _ = nix::sys::signal::raise(signal);
 }
 
 /// The signals that are the container's rather than this process's.
@@ -225,6 +283,8 @@ mod tests {
             window: Some((24, 80)),
             beside: Some(7),
             directory: Some("/mnt".into()),
+            processes_of: Some(8),
+            own_processes: true,
             user: Some("nobody".to_owned()),
             confinement: vec!["--no-new-privileges".to_owned()],
         };

@@ -234,6 +234,7 @@ impl Agent {
             has_io,
             window: window.map(|(rows, columns)| (rows.max(1), columns.max(1))),
             beside: beside.and_then(|parent| self.first_process(&parent)),
+            nested_in: id.parent().and_then(|parent| self.first_process(&parent)),
             shared_paths,
         };
         let launch = Launch {

@@ -223,7 +223,15 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
             .map_err(|error| anyhow::anyhow!("--{name}: {error}"))
     };
     let (effective, bounding) = (set("effective_capabilities")?, set("bounding_capabilities")?);
-    Policy { isolation, effective, bounding }.check().map_err(anyhow::Error::msg)
+    let policy = Policy {
+        isolation,
+        effective,
+        bounding,
+        profiles: values.text("seccomp_config_dir").map(PathBuf::from),
+        profile: values.text("seccomp_profile_name").map(str::to_owned),
+        keeps_processes_apart: values.boolean("disallow_sharing_agent_pid_namespace"),
+    };
+    policy.check().map_err(anyhow::Error::msg)
 }
 
 /// Cgroups, where the launcher is to use them.

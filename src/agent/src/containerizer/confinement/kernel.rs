@@ -14,7 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{Confinement, Limit};
+use super::{Confinement, Limit, seccomp};
 
 /// The version of `capset` with 64 bits.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
@@ -93,12 +93,49 @@ fn resource(kind: Type) -> Option<Resource> {
     })
 }
 
+/// Programs that the kernel asks of each system call.
+pub struct Filters(Vec<seccompiler::BpfProgram>);
+
+impl Filters {
+    /// Loads them: from now on they count.
+    fn load(&self) -> io::Result<()> {
+        for program in &self.0 {
+            let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+            let program =
+                libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+            // SAFETY: the program outlives the call, is as long as it is said to be, and is only read.
+            checked(unsafe {
+                libc::syscall(
+                    libc::SYS_prctl,
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER as libc::c_ulong,
+                    &raw const program,
+                    0,
+                    0,
+                )
+            })
+            .map_err(|error| io::Error::new(error.kind(), format!("seccomp: {error}")))?;
+        }
+        Ok(())
+    }
+}
+
 impl Confinement {
+    /// Reads the profile of system calls, which may not be there any more when the rest is given up.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn filters(&self) -> Result<Filters, String> {
+        let capabilities = self.bounding.or(self.effective).unwrap_or(u64::MAX) & known();
+        let filters = self.profile.as_ref().map(|path| seccomp::load(path, capabilities));
+        Ok(Filters(filters.transpose()?.unwrap_or_default()))
+    }
+
     /// What only root may do, before the process becomes another user.
     ///
     /// # Errors
     /// What the kernel says, and of what.
-    pub fn before_user(&self) -> io::Result<()> {
+    pub fn before_user(&self, filters: &Filters) -> io::Result<()> {
         let of = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
@@ -120,6 +157,10 @@ impl Confinement {
         if self.effective.is_some() {
             nix::sys::prctl::set_keepcaps(true)?;
         }
+        if !self.has_no_new_privileges {
+            // Later it might not be let.
+            filters.load()?;
+        }
         Ok(())
     }
 
@@ -127,7 +168,7 @@ impl Confinement {
     ///
     /// # Errors
     /// What the kernel says, and of what.
-    pub fn after_user(&self) -> io::Result<()> {
+    pub fn after_user(&self, filters: &Filters) -> io::Result<()> {
         let of = |error: io::Error| io::Error::new(error.kind(), format!("capabilities: {error}"));
         if let Some(bits) = self.effective.map(|bits| bits & known()) {
             let half = |bits: u64| {
@@ -157,6 +198,7 @@ impl Confinement {
         }
         if self.has_no_new_privileges {
             nix::sys::prctl::set_no_new_privs()?;
+            filters.load()?;
         }
         Ok(())
     }
