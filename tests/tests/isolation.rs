@@ -426,3 +426,73 @@ fn a_container_has_processes_of_its_own_and_may_not_make_every_system_call() {
         if living.is_empty() { Ok(()) } else { Err(format!("{living:?}")) }
     });
 }
+
+#[test]
+fn secrets_come_to_their_task_and_to_nobody_else() {
+    need!(skip::is_root(), "mounts need root");
+    let host = Host::start(&[
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem,filesystem/linux,environment_secret,volume/secret",
+    ]);
+    let site = host.site();
+    // s3cr3t-8841
+    let secret = json!({"type": "VALUE", "value": {"data": "czNjcjN0LTg4NDE="}});
+    let task = json!({
+        "command": {
+            "user": "nobody",
+            "value": "echo $WORD; cat keys/own; stat -c '%a %U' keys/own; id -un; env | grep -c MESOS_TASK; sleep 1000",
+            "environment": {"variables": [{"name": "WORD", "type": "SECRET", "secret": secret}]},
+        },
+        "container": {"type": "MESOS", "mesos": {}, "volumes": [
+            {"container_path": "keys/own", "mode": "RW", "source": {"type": "SECRET", "secret": secret}},
+        ]},
+    });
+    let mut checked = task.clone();
+    checked["health_check"] = json!({
+        "type": "COMMAND", "delay_seconds": 0, "interval_seconds": 1, "grace_period_seconds": 60,
+        "command": {"value": "(id -un; echo $WORD; cat keys/own) > seen"},
+    });
+    site.run("task", &checked);
+    site.run_group("pod", &[("member", task)]);
+    let expected = "s3cr3t-8841\ns3cr3t-8841600 nobody\nnobody\n0\n";
+    for (task, executor) in [("task", "task"), ("member", "pod")] {
+        site.wait_for(task, "TASK_RUNNING");
+        let (_, sandbox) = site.executor(executor);
+        let nested = fs::read_dir(sandbox.join("containers")).into_iter().flatten().flatten();
+        let sandbox = nested.map(|entry| entry.path()).next().unwrap_or(sandbox);
+        wait::until(&format!("what {task} says"), LIMIT, || {
+            let text = fs::read_to_string(sandbox.join("stdout")).unwrap_or_default();
+            if text == expected { Ok(()) } else { Err(text) }
+        });
+        // Where it is mounted on there is a file, without content.
+        assert_eq!(fs::read_to_string(sandbox.join("keys/own")).expect("a file"), "");
+        if task == "task" {
+            // What looks at a task looks as the task.
+            wait::until("a look at the task", LIMIT, || {
+                let text = fs::read_to_string(sandbox.join("seen")).unwrap_or_default();
+                if text == "nobody\ns3cr3t-8841\ns3cr3t-8841" { Ok(()) } else { Err(text) }
+            });
+        }
+    }
+    let files = |directory: PathBuf| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let below = entries.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten());
+        below.flatten().count()
+    };
+    assert_eq!(files(site.path("runtime1/.secret")), 0, "taken over");
+    let log = fs::read_to_string(site.path("agent1.log")).expect("the agent's log");
+    assert!(!log.contains("s3cr3t-8841") && !log.contains("czNjcjN0LTg4NDE="));
+    let lines = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = lines.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let has = |line: Vec<u8>| String::from_utf8_lossy(&line).contains("czNjcjN0LTg4NDE=");
+    assert_eq!(lines.map(has).filter(|has| *has).count(), 0);
+    for task in ["task", "member"] {
+        site.order(&json!({"kill": task, "grace": 1}));
+        site.wait_for(task, "TASK_KILLED");
+    }
+    let reference = json!({"type": "REFERENCE", "reference": {"name": "r"}});
+    site.run("unknown", &json!({"command": {"value": "true", "environment": {"variables": [{"name": "R", "type": "SECRET", "secret": reference}]}}}));
+    let failed = site.wait_for("unknown", "TASK_FAILED");
+    let message = failed["message"].as_str().unwrap_or_default();
+    assert!(message.contains("Default secret resolver cannot resolve references"), "{failed}");
+}

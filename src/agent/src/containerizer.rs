@@ -26,7 +26,9 @@ mod volumes;
 pub use shared::SharedPath;
 pub use volumes::PersistentVolume;
 
-pub use start::{MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_USER};
+pub use start::{
+    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER,
+};
 
 use std::path::PathBuf;
 
@@ -82,6 +84,8 @@ pub struct Launch {
     pub user: Option<String>,
     /// Its whole environment.
     pub environment: Vec<(String, String)>,
+    /// Variables of the command whose values are secrets.
+    pub secrets: Vec<v1::environment::Variable>,
     /// What to fetch into the sandbox first.
     pub uris: Vec<v1::command_info::Uri>,
     /// The kind of container that was asked for.

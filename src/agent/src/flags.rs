@@ -292,7 +292,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path}; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(

@@ -30,7 +30,7 @@ const SIGNALLED: i32 = 128;
 /// # Errors
 /// When the program can't be started.
 pub(super) fn run(options: &[String], program: &[String], status: &Path) -> anyhow::Result<()> {
-    let mut heard = SigSet::from_iter(SIGNALS.iter().copied());
+    let mut heard = SIGNALS.iter().copied().collect::<SigSet>();
     heard.add(Signal::SIGCHLD);
     // The program begins with none of them blocked: the library sees to that.
     heard.thread_block()?;

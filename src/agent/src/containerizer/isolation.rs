@@ -41,7 +41,7 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("disk/xfs", Missing(NOT_YET)),
     ("docker/runtime", Root),
     ("docker/volume", Missing(NOT_YET)),
-    ("environment_secret", Missing("there is no secret resolver")),
+    ("environment_secret", Built),
     ("filesystem/linux", Root),
     ("filesystem/posix", Built),
     ("filesystem/shared", Missing("'filesystem/linux' takes its place")),
@@ -62,7 +62,7 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("volume/host_path", Root),
     ("volume/image", Root),
     ("volume/sandbox_path", Built),
-    ("volume/secret", Missing("there is no secret resolver")),
+    ("volume/secret", Root),
 ];
 
 /// Names of before 0.28, which 1.11 still takes.

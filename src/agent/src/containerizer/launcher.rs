@@ -22,7 +22,7 @@ use super::docker::Orphan;
 use super::fetch::Fetching;
 use super::images::{self, Provisioner};
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
-use super::{Launch, docker, start};
+use super::{Launch, docker, secrets, start};
 
 /// Time between looks at what was adopted and at who ran out of memory.
 const LOOK: Duration = Duration::from_millis(250);
@@ -69,6 +69,8 @@ pub struct Config {
     pub fetching: Arc<Fetching>,
     /// What makes images ready; `None` without `--image_providers`.
     pub provisioner: Option<Provisioner>,
+    /// `--runtime_dir`.
+    pub runtime_dir: PathBuf,
     /// `--sandbox_directory`.
     pub sandbox_directory: PathBuf,
     /// Where containers' cgroups are made; `None` with `--launcher=posix`.
@@ -201,6 +203,7 @@ impl Launcher {
             let _ = tokio::task::spawn_blocking(move || kill_stray(&id)).await;
         }
         // A nested one's id has a point: Docker has none of these.
+        secrets::forget(&secrets::directory(&self.config.runtime_dir, container));
         if let Some(provisioner) = self.config.provisioner.clone() {
             let id = container.to_owned();
             let _ = tokio::task::spawn_blocking(move || provisioner.destroy(&id)).await;

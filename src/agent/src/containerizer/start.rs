@@ -1,5 +1,6 @@
 //! One container's start: its sandbox, its files, its image, its cgroups, its first process.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -17,8 +18,8 @@ use super::images::spec::Runtime;
 use super::launcher::Config;
 use super::view::{Root, View};
 use super::{
-    Launch, Program, Supervision, docker, fetch, helper, namespaces, processes, shared, supervise,
-    volumes,
+    Launch, Program, Supervision, docker, fetch, helper, namespaces, processes, secrets, shared,
+    supervise, volumes,
 };
 use crate::checkpoint::{self, found};
 use crate::executor::client::TOKEN;
@@ -29,6 +30,8 @@ pub const TASK_USER: &str = "MESOS_TASK_USER";
 pub const TASK_CONFINEMENT: &str = "MESOS_TASK_CONFINEMENT";
 /// What the image of the task's container says of what runs in it, as JSON.
 pub const TASK_IMAGE: &str = "MESOS_TASK_IMAGE";
+/// The task's variables whose values are secrets, as JSON.
+pub const TASK_SECRETS: &str = "MESOS_TASK_SECRETS";
 /// Where the kernel counts kills for memory in the container's cgroup.
 pub const MEMORY_EVENTS: &str = "MESOS_MEMORY_EVENTS";
 /// Where the container's limit of memory is.
@@ -49,6 +52,7 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     let is_nested = launch.run.container.contains('.');
     let own_processes = is_for_mesos(&launch.program)
         && config.policy.has_own_processes(launch.container.as_ref(), is_nested)?;
+    let hidden = hidden(config, launch)?;
     let mut confinement = Confinement::of(&config.policy, launch.container.as_ref())?;
     prepare_sandbox(launch, user.as_ref())?;
     let name = user.as_ref().map(|user| user.name.as_str());
@@ -94,13 +98,21 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         .envs(beside.map(processes::environment).unwrap_or_default())
         // The executor's own: not for those who look into its container.
         .env_remove(TOKEN)
+        .env_remove(TASK_SECRETS)
         .envs(environment(config, launch, runtime.as_ref()))
         .current_dir(&launch.sandbox)
         .stdin(Stdio::piped())
         .stdout(output(launch, "stdout")?)
         .stderr(output(launch, "stderr")?)
         .process_group(0);
-    if !matches!(launch.program, Program::Custom(_)) {
+    if matches!(launch.program, Program::Custom(_)) {
+        command.envs(&hidden);
+    } else {
+        if !hidden.is_empty() {
+            // Not as they are: an executor of ours is not to be told by a task what to load.
+            let text = serde_json::to_string(&hidden).map_err(|error| error.to_string())?;
+            command.env(TASK_SECRETS, text);
+        }
         if !confinement.is_empty() {
             command.env(TASK_CONFINEMENT, confinement.join("\n"));
         }
@@ -156,6 +168,20 @@ fn check(config: &Config, launch: &Launch) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// The variables of the command that are secrets.
+fn hidden(config: &Config, launch: &Launch) -> Result<BTreeMap<String, String>, String> {
+    if let Some(first) = launch.secrets.first()
+        && is_for_mesos(&launch.program)
+        && !config.policy.isolation.has("environment_secret")
+    {
+        return Err(format!(
+            "Environment variable '{}' of type 'SECRET' needs an agent with --isolation=environment_secret",
+            first.name
+        ));
+    }
+    secrets::values(&launch.secrets)
 }
 
 /// The image that a container asks for, made ready.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Tree {
     /// That is there.
     Directory(PathBuf),
+    /// A file with a secret, which is taken over and is not there afterwards.
+    Secret(PathBuf),
     /// That overlayfs makes.
     Layers {
         /// What is below, lowest first.

@@ -1,6 +1,7 @@
 //! Volumes: persistent ones, as symbolic links in the sandbox to where they are (Mesos' `filesystem/posix` isolator) or
 //! mounted in a container's own root; and those that a container asks for (`volume/host_path`, `volume/sandbox_path`,
-//! `volume/image`), which are mounted.
+//! `volume/image`, `volume/secret`), which are
+//! mounted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +13,7 @@ use nix::unistd::{User, chown};
 
 use super::launcher::Config;
 use super::view::{Mount, Tree};
-use super::{Launch, shared};
+use super::{Launch, secrets, shared};
 
 /// A persistent volume of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,7 @@ enum Source<'a> {
     Image(&'a v1::Image),
     Host(&'a str),
     Sandbox(&'a str),
+    Secret(&'a v1::Secret),
 }
 
 fn source_of(volume: &v1::Volume) -> Result<Source<'_>, String> {
@@ -101,6 +103,10 @@ fn source_of(volume: &v1::Volume) -> Result<Source<'_>, String> {
             }
             _ => Ok(Source::Sandbox(&own.path)),
         },
+        (source::Type::Secret, _, _) => match &source.secret {
+            Some(own) => Ok(Source::Secret(own)),
+            None => wrong("what its 'source' is of is not set"),
+        },
         (source::Type::HostPath | source::Type::SandboxPath, _, _) => {
             wrong("what its 'source' is of is not set")
         }
@@ -128,6 +134,7 @@ pub(super) async fn asked_for(
             Source::Image(_) => "volume/image",
             Source::Host(_) => "volume/host_path",
             Source::Sandbox(_) => "volume/sandbox_path",
+            Source::Secret(_) => "volume/secret",
         };
         if !config.policy.isolation.has(isolator) {
             return Err(format!(
@@ -149,6 +156,10 @@ pub(super) async fn asked_for(
                 return Err(format!("Path '{path}' in HOST_PATH volume does not exist"));
             }
             Source::Host(path) => Tree::Directory(path.into()),
+            Source::Secret(own) => {
+                let directory = secrets::directory(&config.runtime_dir, &launch.run.container);
+                Tree::Secret(secrets::put(&directory, own, user)?)
+            }
             Source::Sandbox(path) => Tree::Directory(shared::source(&launch.sandbox, path, user)?),
         };
         let target = target(&volume.container_path)?;

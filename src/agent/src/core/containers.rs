@@ -14,7 +14,7 @@ use mesos::v1::task_status::Reason;
 use super::container_id::ContainerId;
 use super::{Agent, Effect};
 use crate::checkpoint::paths::Run;
-use crate::containerizer::{Launch, Program, SharedPath, Supervision};
+use crate::containerizer::{Launch, Program, SharedPath, Supervision, secrets};
 
 /// Ends that are remembered of the containers nested in one other, newest last.
 const ENDED_MAX: usize = 1000;
@@ -239,6 +239,7 @@ impl Agent {
         };
         let launch = Launch {
             environment: environment(&command, class, &sandbox),
+            secrets: secrets::variables(Some(&command)),
             uris: command.uris.clone(),
             run,
             pid_file: Some(supervision.runtime.join("pid")),

@@ -9,7 +9,7 @@ use mesos::v1::{self, TaskState};
 use super::{Agent, Effect, Executor, ExecutorState, Now};
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
-use crate::containerizer::{Launch, PersistentVolume, Program};
+use crate::containerizer::{Launch, PersistentVolume, Program, secrets};
 
 /// What a command executor takes beside its task.
 const EXECUTOR_CPUS: f64 = 0.1;
@@ -144,6 +144,7 @@ impl Agent {
                 is_checkpointing,
                 &framework.info,
             ),
+            secrets: secrets::variables(command),
             uris: command.map(|command| command.uris.clone()).unwrap_or_default(),
             container,
             supervision: None,

@@ -1,5 +1,6 @@
 //! `mesos-executor`: runs one command (Mesos' `launcher/executor.cpp`).
 
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -23,9 +24,13 @@ use crate::containerizer::confinement::Confinement;
 use crate::containerizer::images::spec::Runtime;
 use crate::containerizer::processes::kill_tree;
 use crate::containerizer::{
-    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_USER, cgroups, helper,
+    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER, cgroups,
+    helper,
 };
 
+/// Variables that concern the executor, never its task.
+pub(super) const OWN: [&str; 7] =
+    [TASK_USER, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN];
 const SIGKILL: i32 = 9;
 /// How long to wait for the last acknowledgement.
 const FAREWELL: Duration = Duration::from_secs(60);
@@ -59,9 +64,7 @@ pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Durati
 
 fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     let command = info.command.clone().unwrap_or_default();
-    let image = std::env::var(TASK_IMAGE).ok();
-    let image = image.map(|text| serde_json::from_str::<Runtime>(&text)).transpose();
-    let image = image.map_err(|error| format!("{TASK_IMAGE}: {error}"))?;
+    let image = image()?;
     let (program, argv) = match &image {
         Some(image) => image.program(&command)?,
         None if command.shell() => {
@@ -71,8 +74,7 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
         None => (command.value().to_owned(), command.arguments.clone()),
     };
     let user = std::env::var(TASK_USER).ok();
-    let confinement = std::env::var(TASK_CONFINEMENT).unwrap_or_default();
-    let confinement: Vec<String> = confinement.lines().map(str::to_owned).collect();
+    let confinement = confinement();
     let mut words: Command = if user.is_some() || !confinement.is_empty() {
         let (user, confinement) = (user.as_deref(), &confinement[..]);
         let options = helper::Options { user, confinement, ..helper::Options::default() };
@@ -84,18 +86,43 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
         }
         words
     };
-    words.envs(image.iter().flat_map(Runtime::environment));
-    if let Some(directory) = sandbox_directory(&confinement) {
-        words.env("MESOS_SANDBOX", directory);
-    }
-    for (name, value) in environment(&command) {
-        words.env(name, value);
-    }
-    for own in [TASK_USER, TASK_CONFINEMENT, TASK_IMAGE, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN] {
+    secrets()?;
+    words.envs(given(&command));
+    for own in OWN {
         words.env_remove(own);
     }
     words.stdin(Stdio::null()).process_group(0);
     words.spawn().map_err(|error| format!("Failed to start '{program}': {error}"))
+}
+
+fn confinement() -> Vec<String> {
+    let text = std::env::var(TASK_CONFINEMENT).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What the image of the task's container says.
+fn image() -> Result<Option<Runtime>, String> {
+    let text = std::env::var(TASK_IMAGE).ok();
+    let image = text.map(|text| serde_json::from_str(&text)).transpose();
+    image.map_err(|error| format!("{TASK_IMAGE}: {error}"))
+}
+
+/// What the task finds in its environment beside what the executor finds: of its image, its command, its secrets.
+fn given(command: &v1::CommandInfo) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> =
+        image().ok().flatten().iter().flat_map(Runtime::environment).collect();
+    let directory = sandbox_directory(&confinement());
+    all.extend(directory.map(|path| ("MESOS_SANDBOX".to_owned(), path.display().to_string())));
+    all.extend(environment(command));
+    all.extend(secrets().unwrap_or_default());
+    all
+}
+
+/// The task's variables that are secrets.
+pub(super) fn secrets() -> Result<BTreeMap<String, String>, String> {
+    let Ok(text) = std::env::var(TASK_SECRETS) else { return Ok(BTreeMap::new()) };
+    // What is wrong with it is not told: that would tell of it.
+    serde_json::from_str(&text).map_err(|_| format!("{TASK_SECRETS} can't be read"))
 }
 
 /// Where the task's sandbox is, if the task has a root of its own.
@@ -267,8 +294,11 @@ impl Session {
             },
             Action::Check(_, task) => {
                 let command = task.command.clone().unwrap_or_default();
-                let commands =
-                    Commands::Here { prefix: Vec::new(), environment: environment(&command) };
+                let commands = Commands::InTask {
+                    pid: self.pid,
+                    user: std::env::var(TASK_USER).ok(),
+                    environment: given(&command),
+                };
                 let place = Place { ip: [127, 0, 0, 1].into(), commands };
                 self.checks = health::watch_all(&task, &place, &self.found);
             }

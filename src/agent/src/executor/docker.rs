@@ -311,6 +311,7 @@ async fn start(
     if let Ok(role) = std::env::var("MESOS_ALLOCATION_ROLE") {
         variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
     }
+    variables.extend(super::command::secrets()?);
     let body = create::container(task, sandbox, name, variables)?;
     let text = |error: bollard::errors::Error| error.to_string();
     let options = CreateContainerOptionsBuilder::default().name(name).build();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::containerizer::helper;
 use mesos::v1::check_status_info;
 use mesos::v1::{self, CheckInfo, CheckStatusInfo, HealthCheck, check_info, health_check};
 use tokio::net::TcpStream;
@@ -68,6 +69,15 @@ pub enum Commands {
         /// What runs the command; nothing for a process.
         prefix: Vec<String>,
         /// The task's variables.
+        environment: Vec<(String, String)>,
+    },
+    /// As the task's process runs: as its user, and seeing what it sees.
+    InTask {
+        /// That process.
+        pid: i32,
+        /// Its user, if it is not this process's.
+        user: Option<String>,
+        /// What it finds in its environment.
         environment: Vec<(String, String)>,
     },
     /// In a container beside the task's, which the agent starts.
@@ -289,17 +299,39 @@ async fn run(command: &v1::CommandInfo, commands: &Commands) -> Probed {
                 Ok(None) | Err(_) => Probed::Failed,
             }
         }
-        Commands::Here { prefix, environment } => {
-            let mut words = prefix.clone();
-            if command.shell() {
-                words.extend(["/bin/sh".to_owned(), "-c".to_owned(), command.value().to_owned()]);
+        Commands::Here { .. } | Commands::InTask { .. } => {
+            let words = if command.shell() {
+                vec!["/bin/sh".to_owned(), "-c".to_owned(), command.value().to_owned()]
             } else {
-                words.push(command.value().to_owned());
-                words.extend(command.arguments.iter().skip(1).cloned());
+                let arguments = command.arguments.iter().skip(1).cloned();
+                std::iter::once(command.value().to_owned()).chain(arguments).collect()
+            };
+            let (mut started, environment) = match commands {
+                Commands::InTask { pid, user, environment } => {
+                    let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+                    let options = helper::Options {
+                        user: user.as_deref(),
+                        beside: Some(*pid),
+                        directory: directory.as_deref(),
+                        ..helper::Options::default()
+                    };
+                    (Command::from(helper::command(&options, &words[0], &words)), environment)
+                }
+                Commands::Here { prefix, environment } => {
+                    let words = [&prefix[..], &words].concat();
+                    let Some((program, arguments)) = words.split_first() else {
+                        return Probed::Failed;
+                    };
+                    let mut started = Command::new(program);
+                    started.args(arguments);
+                    (started, environment)
+                }
+                Commands::Beside(..) => return Probed::Failed,
+            };
+            for own in super::command::OWN {
+                started.env_remove(own);
             }
-            let Some((program, arguments)) = words.split_first() else { return Probed::Failed };
-            let status = Command::new(program)
-                .args(arguments)
+            let status = started
                 .envs(environment.iter().cloned())
                 .envs(super::command::environment(command))
                 .stdin(Stdio::null())

@@ -114,6 +114,7 @@ pub async fn run(
         cgroups: plan.cgroups,
         policy: plan.policy,
         provisioner: provisioner.clone(),
+        runtime_dir: settings.runtime_dir.clone(),
         sandbox_directory: values.text("sandbox_directory").unwrap_or("/mnt/mesos/sandbox").into(),
     };
     if let Err(problem) = check_programs(&config) {

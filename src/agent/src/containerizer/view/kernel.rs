@@ -4,9 +4,9 @@
 //! mounted from inside, where no path leads out. What is mounted is opened before.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -62,7 +62,7 @@ impl Tree {
     /// Mounts it if need be; where it is then.
     fn make(&self) -> io::Result<&Path> {
         let (lower, scratch, root) = match self {
-            Self::Directory(path) => return Ok(path),
+            Self::Directory(path) | Self::Secret(path) => return Ok(path),
             Self::Layers { lower, scratch, root } => (lower, scratch, root),
         };
         // Paths of many layers are longer than the kernel's page: they are named from where short links to them are.
@@ -171,6 +171,29 @@ fn make_below(sandbox: &Path, path: &Path, is_directory: bool) -> io::Result<Pat
     Ok(at)
 }
 
+/// Takes secrets from their files into memory that only this namespace sees, under the same paths.
+fn take_secrets<'a>(paths: impl Iterator<Item = &'a Path>) -> io::Result<()> {
+    let mut taken = Vec::new();
+    for path in paths {
+        let content = fs::read(path).map_err(named(path.display()))?;
+        taken.push((path, content, fs::metadata(path)?));
+        fs::remove_file(path).map_err(named(path.display()))?;
+    }
+    let Some(directory) = taken.first().and_then(|(path, _, _)| path.parent()) else {
+        return Ok(());
+    };
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // It is never swapped, which tmpfs might be.
+    mount(Some("ramfs"), directory, Some("ramfs"), flags, Some("mode=0700"))
+        .map_err(named(directory.display()))?;
+    for (path, content, was) in taken {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(&content)?;
+        fchown(&file, Some(was.uid()), Some(was.gid()))?;
+    }
+    Ok(())
+}
+
 impl View {
     /// Has this process see it. It begins in the right directory then.
     ///
@@ -178,6 +201,10 @@ impl View {
     /// What the kernel says, and of what.
     pub fn enter(&self) -> io::Result<()> {
         unshare_mounts()?;
+        take_secrets(self.mounts.iter().filter_map(|own| match &own.source {
+            Tree::Secret(path) => Some(path.as_path()),
+            _ => None,
+        }))?;
         match &self.root {
             Some(root) => self.enter_root(root),
             None => self.mount_on_host(),
