@@ -1,15 +1,15 @@
-//! The shell: the one task that owns the core and the log, fed by [`connection`]s.
+//! The shell: the one task that owns the core, the log and the clients that [`connection`]s have brought.
 //!
-//! Requests of all connections, and ticks of the clock, go through one bounded queue. The core takes what waits as one
-//! batch. Transactions go to the log's thread ([`appender`]), and what follows them is held until they are on disk; the
-//! next batch is answered meanwhile.
+//! It reads the [`clients`]' sockets itself: what has come on many of them is one batch for the core. What else it is told,
+//! by other members, administrators and the clock, goes through one bounded queue. Transactions go to the log's thread
+//! ([`appender`]), and what follows them is held until they are on disk; the next batch is answered meanwhile.
 
 mod appender;
+mod clients;
 pub mod connection;
 mod door;
 pub(crate) mod ensemble;
 mod full;
-mod outbox;
 pub mod peer;
 mod questions;
 mod replies;
@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hashbrown::HashMap;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,25 +35,27 @@ use crate::quorum::net::{Event, Events};
 use crate::status::Standing;
 use crate::throttle::Gate;
 use crate::tls::{Tls, TlsError};
-use appender::Appender;
+use appender::{Appender, Encoded};
+use clients::{Arrival, Clients, Permit};
 use connection::Ports;
 pub(crate) use door::{Door, Opened};
-use outbox::{Outgoing, Permit, Spare};
 use peer::Peer;
 use questions::Administrators;
 pub(crate) use questions::Question;
 use replies::Held;
 
-/// Requests that may wait for the core; connections are not read beyond that.
+/// What may wait for the server's task beside clients' requests.
 const QUEUE_MAX: usize = 4096;
 /// Connections that may wait to be accepted when nothing is said; the system lowers it to what it allows.
 const BACKLOG: u32 = 65_535;
-/// Requests taken as one batch.
+/// What is taken out of the queue at once.
 const BATCH_MAX: usize = 1024;
+/// Requests of clients that are carried out as one batch: those that are answered first can go on while the others are.
+const REQUESTS_AT_ONCE: usize = 32;
 
 /// What the server's task is told.
 pub(crate) enum Input {
-    Opened(ConnectionId, Peer, Outgoing),
+    Opened(ConnectionId, Peer, Box<Arrival>),
     Frame(ConnectionId, bytes::Bytes, Permit),
     Closed(ConnectionId),
     Question(Question),
@@ -188,9 +189,12 @@ impl Server {
         let (client_port, moves) = watch::channel(None);
         let mut log = Log::new(logs.clone(), config.log.clone());
         log.metrics = core.metrics.clone();
+        let seed = wall_ms().cast_unsigned() ^ u64::from(std::process::id());
+        let gate = Gate::new(config.limits.clone(), core.metrics.clone(), seed);
         let mut actor = Actor {
             core,
-            outgoing: HashMap::new(),
+            clients: Clients::new(gate.clone(), config.frame_max),
+            entries: Vec::new(),
             log: Appender::start(log).map_err(ServerError::Thread)?,
             appended: zxid,
             logged: zxid,
@@ -205,8 +209,6 @@ impl Server {
             batch_ms: (0, 0),
             permits: Vec::new(),
             answered: Vec::new(),
-            touched: Vec::new(),
-            spare: Spare::default(),
             quorum: None,
             standing: Standing::default(),
             is_blank,
@@ -223,8 +225,6 @@ impl Server {
             if config.ensemble.is_some() { CancellationToken::new() } else { shutdown.clone() };
         let mut tasks = administrators.serve(&config, &inputs, &closing);
         let ticks = tokio::spawn(tick(tick_every, inputs.clone(), closing.clone()));
-        let seed = wall_ms().cast_unsigned() ^ u64::from(std::process::id());
-        let gate = Gate::new(config.limits.clone(), actor.core.metrics.clone(), seed);
         let ports = Ports::new(inputs, config, gate, closing.clone());
         let acceptors = doors.into_iter().map(|(listener, door)| {
             // Where the port for TLS is, no configuration says.
@@ -234,12 +234,13 @@ impl Server {
         tasks.extend(std::iter::once(ticks).chain(acceptors));
         drop(ports);
         let (result, ended) = oneshot::channel();
-        tokio::spawn(async move {
+        // It does a bounded amount before it lets others run, whatever the runtime thinks of that.
+        tokio::spawn(tokio::task::unconstrained(async move {
             let outcome = actor.run(queue).await;
             shutdown.cancel();
             closing.cancel();
             drop(result.send(outcome));
-        });
+        }));
         Ok(Self { address, ended, tasks })
     }
 
@@ -361,7 +362,9 @@ fn wall_ms() -> i64 {
 
 struct Actor {
     core: Core,
-    outgoing: HashMap<ConnectionId, Outgoing>,
+    clients: Clients,
+    /// Transactions that go to the log when all requests that have come are carried out.
+    entries: Vec<Encoded>,
     log: Appender,
     /// Of a server that is alone: the last zxid that the log's thread has, and that is on disk.
     appended: i64,
@@ -381,9 +384,6 @@ struct Actor {
     permits: Vec<(ConnectionId, Permit)>,
     /// Of those that wait for no transaction.
     answered: Vec<(ConnectionId, Permit)>,
-    /// Connections with something to be written at the end of this batch.
-    touched: Vec<ConnectionId>,
-    spare: Spare,
     quorum: Option<Box<ensemble::Quorum>>,
     standing: Standing,
     /// Its data is missing, and it may not begin without.
@@ -399,37 +399,46 @@ impl Actor {
         self.base_ms + self.began.elapsed().as_millis() as i64
     }
 
-    /// Until every connection, and the clock, have let go of the queue.
+    /// Until everybody else, the clock among them, has let go of the queue.
     async fn run(&mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), DiskError> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
+            if self.clients.have_rung() {
+                // The sockets are looked at, and other tasks have their turn.
+                tokio::task::yield_now().await;
+            }
             let is_over = tokio::select! {
                 biased;
                 () = self.log.reported() => false,
                 count = queue.recv_many(&mut batch, BATCH_MAX) => count == 0,
+                () = self.clients.rung() => false,
             };
             if is_over {
                 break;
             }
-            self.batch_ms = (self.now_ms(), wall_ms());
-            match self.quorum.take() {
+            let mut quorum = self.quorum.take();
+            loop {
+                self.clients.receive(&mut batch, REQUESTS_AT_ONCE);
+                self.batch_ms = (self.now_ms(), wall_ms());
+                match &mut quorum {
+                    None => self.batch(&mut batch, queue.len())?,
+                    Some(quorum) => self.member_batch(quorum, &mut batch, queue.len())?,
+                }
+                self.clients.flush();
+                if !self.clients.are_due() {
+                    break;
+                }
+            }
+            match quorum {
                 None => {
-                    while let Some(report) = self.log.report() {
-                        self.reported(report)?;
-                    }
-                    for input in batch.drain(..) {
-                        self.input(input, queue.len());
-                    }
-                    self.carry_out();
+                    self.append();
                     self.snapshot_when_due()?;
                     self.resume_when_possible()?;
-                    self.flush_clients();
+                    self.clients.flush();
                 }
                 Some(mut quorum) => {
-                    self.member_batch(&mut quorum, &mut batch, queue.len())?;
-                    self.flush_clients();
                     if self.may_end(&mut quorum) {
-                        self.outgoing.clear();
+                        self.clients.clear();
                         Self::farewell(*quorum).await;
                         break;
                     }
@@ -444,10 +453,22 @@ impl Actor {
         Ok(())
     }
 
+    /// What came in, and what follows from it.
+    fn batch(&mut self, batch: &mut Vec<Input>, waiting: usize) -> Result<(), DiskError> {
+        while let Some(report) = self.log.report() {
+            self.reported(report)?;
+        }
+        for input in batch.drain(..) {
+            self.input(input, waiting);
+        }
+        self.carry_out();
+        Ok(())
+    }
+
     fn input(&mut self, input: Input, waiting: usize) {
         match input {
-            Input::Opened(id, peer, outgoing) => {
-                self.outgoing.insert(id, outgoing);
+            Input::Opened(id, peer, arrival) => {
+                self.clients.open(id, *arrival);
                 self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
             }
             Input::Frame(id, frame, permit) => {
@@ -459,15 +480,13 @@ impl Actor {
             }
             Input::Tick => {
                 self.core.tick(self.now_ms(), wall_ms());
+                self.cut_stalled();
                 self.purge_when_due();
             }
             Input::Snapshot(number, written) => self.snapshot_written(number, written),
             // Only members are told of members.
             Input::Member(_) => {}
-            Input::Closed(id) => {
-                self.outgoing.remove(&id);
-                self.core.closed(id);
-            }
+            Input::Closed(id) => self.core.closed(id),
             Input::Question(question) => self.question(question, waiting, None),
         }
     }

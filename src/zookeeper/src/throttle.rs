@@ -2,7 +2,8 @@
 //! (`ZooKeeperServer.shouldThrottle`, `RequestThrottler`, `BlueThrottle`).
 //!
 //! All connections share one [`Gate`]. A request enters before it goes to the core and leaves when its reply is on its
-//! way; while there is no room its connection is not read, so that nothing piles up.
+//! way; while there is no room its connection is not read, so that nothing piles up. Those that wait take turns:
+//! `server::clients` sees to it.
 
 mod bucket;
 
@@ -11,15 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jute::request::opcode;
-use tokio::sync::Notify;
 
 pub use bucket::Bucket;
 
 use crate::config::Limits;
 use crate::metrics::{Counter, Metrics, Summary};
-
-/// Whoever waits for room looks again after this time: it may have been told too early.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a request is not taken: its connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,40 +38,21 @@ pub struct Gate {
     large_bytes: AtomicUsize,
     /// Bytes that all clients together have still to read.
     pub(crate) unread: AtomicUsize,
-    less: Notify,
     sessions: Option<Mutex<Bucket>>,
     began: Instant,
 }
 
-/// A request that has entered; it leaves when this is dropped.
+/// What a request holds of the [`Gate`] that it has entered, until it leaves.
 #[derive(Debug)]
-pub struct Ticket {
-    gate: Arc<Gate>,
+pub struct Entered {
     large_bytes: usize,
     is_throttled: bool,
 }
 
-impl Ticket {
+impl Entered {
     /// Whether it waited for so long that it is answered with an error in place of being carried out.
     pub fn is_throttled(&self) -> bool {
         self.is_throttled
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.gate.large_bytes.fetch_sub(self.large_bytes, Ordering::Relaxed);
-        let before = self.gate.under_way.fetch_sub(1, Ordering::Relaxed);
-        if self.gate.limits.is_at_limit(before) {
-            self.gate.less.notify_waiters();
-        }
-    }
-}
-
-impl Limits {
-    /// Whether so many requests are at, or a little above, a limit.
-    fn is_at_limit(&self, count: usize) -> bool {
-        count > self.outstanding_max || (self.requests_max > 0 && count >= self.requests_max)
     }
 }
 
@@ -88,7 +66,6 @@ impl Gate {
             under_way: AtomicUsize::new(0),
             large_bytes: AtomicUsize::new(0),
             unread: AtomicUsize::new(0),
-            less: Notify::new(),
             sessions,
             began: Instant::now(),
         })
@@ -125,13 +102,24 @@ impl Gate {
         Err(Refused::Sessions)
     }
 
-    /// Lets a request in when there is room. `own` are those of its connection that are under way: a connection without
-    /// any gets in whatever `globalOutstandingLimit` says, so that each makes progress.
+    /// Whether there is room for a request of a connection that has `own` under way. A connection without any gets in
+    /// whatever `globalOutstandingLimit` says, so that each makes progress.
+    pub fn has_room(&self, own: usize) -> bool {
+        let under_way = self.under_way();
+        let Limits { requests_max, outstanding_max, .. } = self.limits;
+        (own == 0 || under_way <= outstanding_max)
+            && (requests_max == 0 || under_way < requests_max)
+    }
+
+    /// Lets a request in, for which there is room; it may have `waited` for that.
     ///
     /// # Errors
     /// When it is large, and too much of that is under way.
-    pub async fn enter(self: &Arc<Self>, own: usize, frame: &[u8]) -> Result<Ticket, Refused> {
-        let waited_ms = self.wait_for_room(own).await;
+    pub fn enter(&self, frame: &[u8], waited: Option<Duration>) -> Result<Entered, Refused> {
+        let waited_ms = waited.map_or(0, |waited| waited.as_millis() as u64);
+        if waited.is_some() {
+            self.metrics.note(Summary::RequestThrottleQueueTimeMs, waited_ms);
+        }
         let large_bytes = self.enter_large(frame.len())?;
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let limit_ms = self.limits.throttled_after_ms;
@@ -139,33 +127,15 @@ impl Gate {
         if is_throttled {
             self.metrics.count(Counter::ThrottledOps);
         }
-        Ok(Ticket { gate: self.clone(), large_bytes, is_throttled })
+        Ok(Entered { large_bytes, is_throttled })
     }
 
-    /// How long it took, in ms.
-    async fn wait_for_room(&self, own: usize) -> u64 {
-        if self.has_room(own) {
-            return 0;
+    /// A request's reply is on its way.
+    pub fn leave(&self, entered: &Entered) {
+        if entered.large_bytes > 0 {
+            self.large_bytes.fetch_sub(entered.large_bytes, Ordering::Relaxed);
         }
-        let began = Instant::now();
-        loop {
-            let less = self.less.notified();
-            if self.has_room(own) {
-                break;
-            }
-            self.metrics.count(Counter::RequestThrottleWaitCount);
-            let _ = tokio::time::timeout(LOOK, less).await;
-        }
-        let waited_ms = began.elapsed().as_millis() as u64;
-        self.metrics.note(Summary::RequestThrottleQueueTimeMs, waited_ms);
-        waited_ms
-    }
-
-    fn has_room(&self, own: usize) -> bool {
-        let under_way = self.under_way();
-        let Limits { requests_max, outstanding_max, .. } = self.limits;
-        (own == 0 || under_way <= outstanding_max)
-            && (requests_max == 0 || under_way < requests_max)
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn enter_large(&self, length: usize) -> Result<usize, Refused> {
@@ -213,53 +183,43 @@ mod tests {
         [1i32.to_be_bytes(), code.to_be_bytes()].concat()
     }
 
-    #[tokio::test]
-    async fn beyond_the_limit_only_idle_connections_get_in() {
+    #[test]
+    fn beyond_the_limit_only_idle_connections_have_room() {
         let gate = gate("globalOutstandingLimit=1");
-        let first = gate.enter(0, &frame(4)).await.unwrap();
-        let _second = gate.enter(1, &frame(4)).await.unwrap();
-        let idle = gate.enter(0, &frame(4)).await.unwrap();
-        assert_eq!(gate.under_way(), 3);
-        let waiting = {
-            let gate = gate.clone();
-            tokio::spawn(async move { gate.enter(2, &frame(4)).await.unwrap().is_throttled() })
-        };
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop((first, idle));
-        assert!(!waiting.await.unwrap());
+        let first = gate.enter(&frame(4), None).unwrap();
+        assert!(gate.has_room(1));
+        let _second = gate.enter(&frame(4), None).unwrap();
+        assert!(!gate.has_room(1) && gate.has_room(0));
+        gate.leave(&first);
+        assert!(gate.has_room(1));
         assert_eq!(gate.metrics.get(Counter::ThrottledOps), 0);
     }
 
-    #[tokio::test]
-    async fn what_waited_for_too_long_is_refused_but_pings_are_not() {
-        for (code, is_refused) in [(opcode::GET_DATA, true), (opcode::PING, false)] {
+    #[test]
+    fn what_waited_for_too_long_is_refused_but_pings_are_not() {
+        for (code, waited_ms, is_refused) in
+            [(opcode::GET_DATA, 2, true), (opcode::GET_DATA, 1, false), (opcode::PING, 2, false)]
+        {
             let gate = gate("request_throttle_max_requests=1\nthrottled_op_wait_time=1");
-            let first = gate.enter(0, &frame(code)).await.unwrap();
-            let waiting = {
-                let gate = gate.clone();
-                tokio::spawn(
-                    async move { gate.enter(0, &frame(code)).await.unwrap().is_throttled() },
-                )
-            };
-            while gate.metrics.get(Counter::RequestThrottleWaitCount) < 2 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            drop(first);
-            assert_eq!(waiting.await.unwrap(), is_refused, "{code}");
+            let first = gate.enter(&frame(code), None).unwrap();
+            assert!(!first.is_throttled() && !gate.has_room(0));
+            gate.leave(&first);
+            let waited = Some(Duration::from_millis(waited_ms));
+            let second = gate.enter(&frame(code), waited).unwrap();
+            assert_eq!(second.is_throttled(), is_refused, "{code} {waited_ms}");
             assert_eq!(gate.metrics.get(Counter::ThrottledOps), u64::from(is_refused));
         }
     }
 
-    #[tokio::test]
-    async fn large_requests_have_a_budget() {
+    #[test]
+    fn large_requests_have_a_budget() {
         let gate = gate("largeRequestThreshold=10\nlargeRequestMaxBytes=30");
-        let first = gate.enter(0, &[0; 20]).await.unwrap();
-        let _small = gate.enter(0, &[0; 10]).await.unwrap();
-        assert_eq!(gate.enter(0, &[0; 11]).await.unwrap_err(), Refused::Large(30));
+        let first = gate.enter(&[0; 20], None).unwrap();
+        let _small = gate.enter(&[0; 10], None).unwrap();
+        assert_eq!(gate.enter(&[0; 11], None).unwrap_err(), Refused::Large(30));
         assert_eq!(gate.under_way(), 2, "what is refused is not under way");
-        drop(first);
-        assert!(gate.enter(0, &[0; 11]).await.is_ok());
+        gate.leave(&first);
+        assert!(gate.enter(&[0; 11], None).is_ok());
         assert_eq!(gate.metrics.get(Counter::LargeRequestsRejected), 1);
     }
 

@@ -1,14 +1,12 @@
-//! The log: a thread of its own writes and syncs while the server's task goes on. Where the disk is quick, and the
-//! server has nothing else to do meanwhile, its task does it itself: that takes less time than to wake a thread and be
-//! woken by it.
+//! The log's thread: it writes and syncs while the server's task goes on.
 //!
-//! What has come while one sync went on is written together and has the next one in common; and the thread's next one
-//! waits a little for those that will have heard of the last ([`Pace`]). Reports come in the order of the transactions.
-//! When the disk has refused some, those behind them are dropped until [`Appender::resume`]: a log has no gaps.
+//! What has come while one sync went on is written together and has the next one in common; and the next one waits a
+//! little for those that will have heard of the last ([`Pace`]). Reports come in the order of the transactions. When the
+//! disk has refused some, those behind them are dropped until [`Appender::resume`]: a log has no gaps.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -22,20 +20,8 @@ const WAITING_MAX: usize = 64 << 20;
 /// Transactions that are written together.
 const BATCH_MAX: usize = 16 * 1024;
 
-/// So many batches of nothing but writes, and the thread gives its work back.
-const ROW: u32 = 8;
-
 /// A transaction's number and bytes.
 pub(crate) type Encoded = (i64, Arc<[u8]>);
-
-/// Where a sync may be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sync {
-    /// In the log's thread: others would wait for it here.
-    Elsewhere,
-    /// Here too.
-    Anywhere,
-}
 
 enum Command {
     Append(Vec<Encoded>),
@@ -76,8 +62,6 @@ struct Waiting {
     others: usize,
     /// The thread wants to be woken when so many transactions wait.
     wanted: usize,
-    /// The thread is at a command.
-    is_busy: bool,
     is_closed: bool,
     /// The thread has ended.
     is_over: bool,
@@ -121,16 +105,9 @@ impl Queue {
         self.is_due.notify_one();
     }
 
-    /// Whether the thread has nothing to do.
-    fn is_idle(&self) -> bool {
-        let waiting = self.lock();
-        !waiting.is_busy && waiting.commands.is_empty()
-    }
-
     /// The next command, with all transactions that wait behind its own; `None` at the end.
-    fn next(&self, pace: Pace) -> Option<Command> {
+    fn next(&self, pace: &Pace) -> Option<Command> {
         let mut waiting = self.lock();
-        waiting.is_busy = false;
         waiting.wanted = 1;
         while waiting.commands.is_empty() {
             if waiting.is_closed {
@@ -155,7 +132,6 @@ impl Queue {
             }
         }
         waiting.wanted = usize::MAX;
-        waiting.is_busy = true;
         let Some(Command::Append(mut entries)) =
             waiting.commands.pop_front_if(|command| matches!(command, Command::Append(_)))
         else {
@@ -179,12 +155,10 @@ impl Queue {
 /// those who waited meanwhile, and the others would have to wait for the one behind it: every sync would be half as
 /// useful as it could be. So it waits until as many transactions are there as were outstanding at the last one, but
 /// not for longer than a part of what a sync takes, and not if none comes.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Pace {
     /// What a sync takes, of late.
     sync: Duration,
-    /// Which of the last ones were not quick, a bit for each.
-    slow: u8,
     /// Transactions that were outstanding behind the last one.
     outstanding: usize,
 }
@@ -192,93 +166,28 @@ struct Pace {
 impl Pace {
     /// Syncs that take less are not worth waiting for.
     const SYNC_MIN: Duration = Duration::from_micros(400);
-    /// Syncs that take less are not worth a thread.
-    const QUICK: Duration = Duration::from_millis(1);
-    /// So many of the last eight must take longer: one that does for once says little of the next.
-    const SLOW_MIN: u32 = 4;
     /// Slow disks are not made slower than by a part of this.
     const SYNC_MAX: Duration = Duration::from_millis(10);
 
     /// For how long nothing may come, and for how long in all.
-    fn pause(self) -> Option<(Duration, Duration)> {
+    fn pause(&self) -> Option<(Duration, Duration)> {
         let sync = self.sync.min(Self::SYNC_MAX);
         (self.outstanding > 1 && sync >= Self::SYNC_MIN).then_some((sync / 4, sync / 2))
-    }
-
-    /// Whether syncs are so short that others may wait for them.
-    fn is_quick(self) -> bool {
-        self.slow.count_ones() < Self::SLOW_MIN
     }
 
     /// A sync took so long, for `synced` transactions; `waiting` have come meanwhile.
     fn note(&mut self, took: Duration, synced: usize, waiting: usize) {
         self.sync = (self.sync * 3 + took) / 4;
-        self.slow = (self.slow << 1) | u8::from(took > Self::QUICK);
         self.outstanding = synced + waiting;
     }
 }
 
-/// What writes.
-#[derive(Debug)]
-struct Writer {
-    log: Log,
-    /// The disk has refused something.
-    is_refused: bool,
-    pace: Pace,
-}
-
-/// The writer, for the thread while it is at a command, and for whoever has the [`Appender`] while it is not. It is taken
-/// away while it writes: no lock is held meanwhile.
-#[derive(Debug)]
-struct Shared {
-    writer: Mutex<Option<Writer>>,
-    /// Whether syncs are quick: to know that, nobody waits for one.
-    is_quick: AtomicBool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Writer>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does something with the writer; nothing if whoever had it has died meanwhile.
-    fn with(&self, act: impl FnOnce(&mut Writer)) {
-        let writer = self.lock().take();
-        if let Some(mut writer) = writer {
-            act(&mut writer);
-            self.is_quick.store(writer.pace.is_quick(), Ordering::Relaxed);
-            *self.lock() = Some(writer);
-        }
-    }
-
-    fn pace(&self) -> Pace {
-        self.lock().as_ref().map(|writer| writer.pace).unwrap_or_default()
-    }
-
-    /// Writes and syncs, unless the disk has refused what comes before; `waiting` says how many transactions have come
-    /// meanwhile.
-    fn append(&self, entries: &[Encoded], reports: &Reports, waiting: impl FnOnce() -> usize) {
-        self.with(|writer| {
-            let begin = Instant::now();
-            if let Some(report) = append(&mut writer.log, entries, writer.is_refused) {
-                writer.is_refused = report.is_err();
-                writer.pace.note(begin.elapsed(), entries.len(), waiting());
-                reports.lock().push_back(report);
-                reports.is_new.notify_one();
-            }
-        });
-    }
-}
-
-/// The way to the log. Its thread ends, when all is written, after this is dropped.
+/// The way to the thread. It ends, when all is written, after this is dropped.
 #[derive(Debug)]
 pub(crate) struct Appender {
     queue: Arc<Queue>,
-    shared: Arc<Shared>,
     reports: Arc<Reports>,
     waiting: usize,
-    /// Calls in a row that might have synced anywhere.
-    in_a_row: u32,
     slow_syncs: Arc<AtomicU64>,
 }
 
@@ -289,15 +198,11 @@ impl Appender {
     /// When the system gives none.
     pub(crate) fn start(log: Log) -> io::Result<Self> {
         let (queue, reports) = (Arc::<Queue>::default(), Arc::<Reports>::default());
-        let slow_syncs = log.slow_syncs.clone();
-        let writer = Writer { log, is_refused: false, pace: Pace::default() };
-        let (writer, is_quick) = (Mutex::new(Some(writer)), AtomicBool::new(true));
-        let shared = Arc::new(Shared { writer, is_quick });
-        let (commands, writer, told) = (queue.clone(), shared.clone(), reports.clone());
+        let (commands, told, slow_syncs) = (queue.clone(), reports.clone(), log.slow_syncs.clone());
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(&writer, &commands, &told))?;
-        Ok(Self { queue, shared, reports, waiting: 0, in_a_row: 0, slow_syncs })
+            .spawn(move || write(log, &commands, &told))?;
+        Ok(Self { queue, reports, waiting: 0, slow_syncs })
     }
 
     fn command(&self, command: Command) {
@@ -306,23 +211,11 @@ impl Appender {
     }
 
     /// Appends transactions; a report says when they are on disk. Waits while too much is not.
-    pub(crate) fn append(&mut self, entries: Vec<Encoded>, sync: Sync) {
+    pub(crate) fn append(&mut self, entries: Vec<Encoded>) {
         if entries.is_empty() {
             return;
         }
         self.waiting += entries.iter().map(|(_, data)| data.len()).sum::<usize>();
-        self.in_a_row = if sync == Sync::Anywhere { self.in_a_row.saturating_add(1) } else { 0 };
-        if self.in_a_row > 0 && self.shared.is_quick.load(Ordering::Relaxed) {
-            if self.in_a_row > ROW && !self.queue.is_idle() {
-                // Under load the thread is never without work.
-                self.wait();
-            }
-            // A thread that has died in the middle of a command is never idle again.
-            if self.queue.is_idle() {
-                self.shared.append(&entries, &self.reports, || 0);
-                return;
-            }
-        }
         self.command(Command::Append(entries));
         if self.waiting > WAITING_MAX {
             self.wait();
@@ -386,20 +279,24 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn write(shared: &Shared, queue: &Queue, reports: &Reports) {
+fn write(mut log: Log, queue: &Queue, reports: &Reports) {
     let _ended = Ended(queue);
-    while let Some(command) = queue.next(shared.pace()) {
+    let (mut is_refused, mut pace) = (false, Pace::default());
+    while let Some(command) = queue.next(&pace) {
         match command {
             Command::Append(entries) => {
-                shared.append(&entries, reports, || queue.lock().entries);
+                let begin = Instant::now();
+                if let Some(report) = append(&mut log, &entries, is_refused) {
+                    is_refused = report.is_err();
+                    pace.note(begin.elapsed(), entries.len(), queue.lock().entries);
+                    reports.lock().push_back(report);
+                    reports.is_new.notify_one();
+                }
             }
-            Command::Roll => shared.with(|writer| writer.log.roll()),
-            Command::Resume => shared.with(|writer| writer.is_refused = false),
-            Command::Wait(done) => {
-                queue.lock().is_busy = false;
-                // An error means that nobody waits any more.
-                let _ = done.send(());
-            }
+            Command::Roll => log.roll(),
+            Command::Resume => is_refused = false,
+            // An error means that nobody waits any more.
+            Command::Wait(done) => drop(done.send(())),
         }
     }
 }
@@ -444,16 +341,14 @@ mod tests {
         let log = Log::new(directory.path().to_owned(), crate::disk::log::Options::default());
         let mut appender = Appender::start(log).unwrap();
         for zxid in 1..=100 {
-            // Now this one writes, now the thread.
-            let sync = if zxid % 32 < 16 { Sync::Anywhere } else { Sync::Elsewhere };
-            appender.append(vec![entry(zxid)], sync);
+            appender.append(vec![entry(zxid)]);
         }
         assert_eq!(outcomes(&mut appender).last(), Some(&Ok(100)));
         assert_eq!(appender.waiting, 0);
         let zxids = read(&directory.path().join("log.1")).unwrap().entries;
         assert!(zxids.iter().map(|entry| entry.zxid).eq(1..=100));
         appender.roll();
-        appender.append(vec![entry(101), entry(102)], Sync::Anywhere);
+        appender.append(vec![entry(101), entry(102)]);
         assert_eq!(outcomes(&mut appender), [Ok(102)]);
         assert_eq!(read(&directory.path().join("log.65")).unwrap().entries.len(), 2);
     }
@@ -478,17 +373,17 @@ mod tests {
             Some(Command::Append(entries)) => entries.iter().map(|(zxid, _)| *zxid).collect(),
             _ => Vec::new(),
         };
-        assert_eq!(next(pace), [1, 2, 3], "all are there");
+        assert_eq!(next(&pace), [1, 2, 3], "all are there");
         queue.push(Command::Append(vec![entry(4)]));
-        assert_eq!(next(pace), [4], "no more come");
+        assert_eq!(next(&pace), [4], "no more come");
         queue.push(Command::Append(vec![entry(5)]));
         queue.push(Command::Roll);
         queue.push(Command::Append(vec![entry(6)]));
-        assert_eq!(next(pace), [5], "the next file is not theirs");
-        assert!(matches!(queue.next(pace), Some(Command::Roll)));
+        assert_eq!(next(&pace), [5], "the next file is not theirs");
+        assert!(matches!(queue.next(&pace), Some(Command::Roll)));
         queue.close();
-        assert_eq!(next(pace), [6]);
-        assert!(queue.next(pace).is_none());
+        assert_eq!(next(&pace), [6]);
+        assert!(queue.next(&pace).is_none());
     }
 
     #[test]
@@ -497,13 +392,13 @@ mod tests {
         let place = directory.path().join("logs");
         let log = Log::new(place.clone(), crate::disk::log::Options::default());
         let mut appender = Appender::start(log).unwrap();
-        appender.append(vec![entry(1)], Sync::Elsewhere);
+        appender.append(vec![entry(1)]);
         assert_eq!(outcomes(&mut appender), [Err(())], "there is no directory");
         std::fs::create_dir(&place).unwrap();
-        appender.append(vec![entry(2)], Sync::Elsewhere);
+        appender.append(vec![entry(2)]);
         assert_eq!(outcomes(&mut appender), []);
         appender.resume();
-        appender.append(vec![entry(1)], Sync::Elsewhere);
+        appender.append(vec![entry(1)]);
         assert_eq!(outcomes(&mut appender), [Ok(1)]);
         assert_eq!(read(&place.join("log.1")).unwrap().entries.len(), 1);
     }

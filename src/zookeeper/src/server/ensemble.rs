@@ -24,8 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listeners::{Doors, Listeners, Manner, ObserverPort};
 use self::turns::Turns;
-use super::appender::Sync;
-use super::outbox::Permit;
+use super::clients::Permit;
 use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
 use crate::config;
@@ -297,11 +296,11 @@ impl Actor {
         match input {
             // Nothing new is begun at the end.
             Input::Opened(..) | Input::Frame(..) if quorum.ends_ms.is_some() => {}
-            Input::Opened(id, peer, outgoing) => {
-                // Without a leader the connection ends with `outgoing`.
+            Input::Opened(id, peer, arrival) => {
+                // Without a leader the connection ends with `arrival`.
                 let is_open = quorum.ensemble.leader_serves || quorum.member.leading().is_none();
                 if is_open && (quorum.member.serves() || self.core.is_read_only()) {
-                    self.outgoing.insert(id, outgoing);
+                    self.clients.open(id, *arrival);
                     self.core.opened(wall_ms(), id, &peer.name(), peer.ids());
                 }
             }
@@ -374,6 +373,7 @@ impl Actor {
             return;
         }
         quorum.ticked_ms = now_ms;
+        self.cut_stalled();
         if quorum.leads() && !quorum.is_quiet() {
             self.core.tick(now_ms, wall_ms());
         } else if quorum.member.serves() && !quorum.leads() {
@@ -576,7 +576,7 @@ impl Actor {
             if !is_idle {
                 continue;
             }
-            self.log.append(std::mem::take(&mut quorum.unlogged), Sync::Elsewhere);
+            self.log.append(std::mem::take(&mut quorum.unlogged));
             // A leader under load is never without proposals: new ones wait until the tree is as what is committed.
             quorum.wants_snapshot = self.taking.is_due();
             if quorum.wants_snapshot && quorum.proposed == quorum.committed {
@@ -610,7 +610,7 @@ impl Actor {
     /// Waits until everything is on disk. The member is not told: its role is about to change, and what it has on disk
     /// then goes without saying.
     fn flush(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
-        self.log.append(std::mem::take(&mut quorum.unlogged), Sync::Elsewhere);
+        self.log.append(std::mem::take(&mut quorum.unlogged));
         self.log.wait();
         while let Some(report) = self.log.report() {
             let logged = report?;
@@ -695,7 +695,7 @@ impl Actor {
                 quorum.relays.clear();
                 quorum.observer_port.close();
                 // Also those that the core knows no more: that they end may have been held.
-                self.outgoing.clear();
+                self.clients.clear();
                 for proposal in quorum.member.take_kept() {
                     self.deliver(&proposal)?;
                 }

@@ -20,7 +20,7 @@ impl Actor {
         self.taking.cancel();
         for (_, held) in std::mem::take(&mut self.held) {
             if let Held::Effect(Effect::Send(id, _) | Effect::Close(id)) = held {
-                self.outgoing.remove(&id);
+                self.clients.close(id);
                 self.core.closed(id);
             }
         }
@@ -28,7 +28,7 @@ impl Actor {
         let state = self.reload()?;
         (self.appended, self.logged) = (state.zxid, state.zxid);
         for id in self.core.suspend(self.now_ms(), state) {
-            self.outgoing.remove(&id);
+            self.clients.close(id);
         }
         self.looked_for_room = Instant::now();
         Ok(())
@@ -37,6 +37,7 @@ impl Actor {
     /// What is on disk.
     pub(super) fn reload(&mut self) -> Result<crate::core::State, DiskError> {
         // What is on its way to the log behind what was refused is dropped there.
+        self.entries.clear();
         self.log.wait();
         while let Some(report) = self.log.report() {
             match report {

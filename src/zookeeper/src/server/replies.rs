@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::Actor;
-use super::appender::{Encoded, Logged, Sync};
-use super::outbox::Permit;
+use super::appender::Logged;
+use super::clients::Permit;
 use crate::core::{ConnectionId, Effect};
 use crate::disk::DiskError;
 use crate::metrics::Counter;
@@ -21,14 +21,13 @@ pub(super) enum Held {
 }
 
 impl Actor {
-    /// Sends transactions to the log, and what doesn't wait for them to clients.
+    /// Keeps transactions for the log, and sends what doesn't wait for them to clients.
     pub(super) fn carry_out(&mut self) {
-        let mut entries = Vec::new();
         for effect in self.core.take_effects() {
             match effect {
                 Effect::Append(entry) => {
                     self.appended = entry.zxid;
-                    entries.push((entry.zxid, entry.encode().into()));
+                    self.entries.push((entry.zxid, entry.encode().into()));
                 }
                 Effect::SendAtOnce(id, body) => self.send(id, &body),
                 effect if self.appended > self.logged => {
@@ -37,7 +36,6 @@ impl Actor {
                 effect => self.perform(effect),
             }
         }
-        let sync = if self.answered.is_empty() { Sync::Anywhere } else { Sync::Elsewhere };
         self.answered_at_once();
         let answered = std::mem::take(&mut self.permits);
         if self.appended == self.logged {
@@ -45,16 +43,13 @@ impl Actor {
         } else if !answered.is_empty() {
             self.held.push_back((self.appended, Held::Answered(answered)));
         }
-        // What waits for nothing leaves before the sync.
-        self.flush_clients();
-        self.append(entries, sync);
     }
 
-    /// Appends to the log. Where the disk keeps the server waiting, its clock stands still: clients that have sent what
-    /// keeps their sessions alive must not lose them because nobody could look.
-    fn append(&mut self, entries: Vec<Encoded>, sync: Sync) {
+    /// Sends transactions to the log. Where the disk keeps the server waiting, its clock stands still: clients that have
+    /// sent what keeps their sessions alive must not lose them because nobody could look.
+    pub(super) fn append(&mut self) {
         let begin = Instant::now();
-        self.log.append(entries, sync);
+        self.log.append(std::mem::take(&mut self.entries));
         let took = begin.elapsed();
         if took > STALL {
             self.base_ms -= took.as_millis() as i64;
@@ -137,34 +132,23 @@ impl Actor {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send(id, body) | Effect::SendAtOnce(id, body) => self.send(id, &body),
-            Effect::Close(id) => drop(self.outgoing.remove(&id)),
+            Effect::Close(id) => self.clients.close(id),
             Effect::Append(_) => {}
         }
     }
 
     pub(super) fn send(&mut self, id: ConnectionId, frame: &[u8]) {
-        let Some(outgoing) = self.outgoing.get(&id) else { return };
-        if outgoing.push(frame, &mut self.spare) {
-            if self.touched.last() != Some(&id) {
-                self.touched.push(id);
-            }
-            return;
+        if !self.clients.send(id, frame) {
+            tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
+            self.core.metrics.count(Counter::SlowClientsEvicted);
+            self.core.closed(id);
         }
-        tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
-        self.core.metrics.count(Counter::SlowClientsEvicted);
-        self.outgoing.remove(&id);
-        self.core.closed(id);
     }
 
-    /// Writes what was sent in this batch.
-    pub(super) fn flush_clients(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            // One that is gone, or is closing, sees to it itself.
-            if let Some(outgoing) = self.outgoing.get(&id) {
-                outgoing.flush(&mut self.spare);
-            }
+    /// Cuts off clients that take nothing of what they are sent.
+    pub(super) fn cut_stalled(&mut self) {
+        for id in self.clients.cut_stalled() {
+            self.core.closed(id);
         }
-        self.touched = touched;
     }
 }

@@ -46,7 +46,7 @@ impl Actor {
         drop(self.core.take_forwards());
         self.core.without_leader();
         drop(self.core.take_effects());
-        self.outgoing.clear();
+        self.clients.clear();
         let state = self.reload()?;
         self.core.restore(state);
         self.looked_for_room = std::time::Instant::now();

@@ -1,0 +1,403 @@
+//! Clients' connections, all served by the server's own task: it reads what has come on many of them, carries it out as
+//! one batch, and writes the replies. None of them has a task or a queue of its own, and an idle one holds no buffer.
+//!
+//! A socket that can be read or written rings a bell; the connections that have rung get their turns in that order.
+//! Where more requests are under way than may be, connections wait in a row for room, and none overtakes those before.
+
+mod client;
+mod flow;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use hashbrown::HashMap;
+
+use super::Input;
+use super::connection::Counted;
+use crate::core::ConnectionId;
+use crate::metrics::Counter;
+use crate::stream::Stream;
+use crate::throttle::Gate;
+use client::{Client, Turn};
+pub(crate) use flow::Permit;
+use flow::{Due, Flow};
+
+/// A connection with this many bytes still to be read by the client is not read itself.
+const UNREAD_PAUSE: usize = 1 << 20;
+/// A connection with this many bytes still to be read by the client (events, for the most part) is cut off.
+const UNREAD_MAX: usize = 128 << 20;
+/// Bytes that all clients together have still to read, beyond which those that read slowly are cut off.
+const UNREAD_TOTAL: usize = 1 << 30;
+/// A client that takes nothing for this long is cut off.
+pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Where connections are read into, so that none of them holds room for what may come.
+const SCRATCH: usize = 64 * 1024;
+/// Buffers that are kept for replies to come, and the largest of them in bytes.
+const SPARE_MAX: (usize, usize) = (128, 16 * 1024);
+
+/// A connection on which a session is asked for.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// The socket.
+    pub(super) stream: Stream,
+    /// Its first frame, and what came behind.
+    pub(super) input: BytesMut,
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
+    /// It counts among all connections.
+    pub(super) counted: Counted,
+}
+
+/// Empty buffers.
+#[derive(Debug, Default)]
+struct Spare(Vec<BytesMut>);
+
+impl Spare {
+    fn take(&mut self) -> BytesMut {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn keep(&mut self, mut buffer: BytesMut) {
+        if self.0.len() < SPARE_MAX.0 && (1..=SPARE_MAX.1).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+/// All connections that have asked for a session.
+#[derive(Debug)]
+pub(super) struct Clients {
+    all: HashMap<ConnectionId, Client>,
+    due: Arc<Due>,
+    /// Those that have rung, until their turn.
+    turns: VecDeque<ConnectionId>,
+    /// Those whose next request waits for room.
+    waiting: VecDeque<ConnectionId>,
+    /// Those with something to be written at the end of this batch.
+    touched: Vec<ConnectionId>,
+    scratch: Box<[u8]>,
+    spare: Spare,
+    gate: Arc<Gate>,
+    frame_max: usize,
+}
+
+impl Clients {
+    pub(super) fn new(gate: Arc<Gate>, frame_max: usize) -> Self {
+        Self {
+            all: HashMap::new(),
+            due: Arc::default(),
+            turns: VecDeque::new(),
+            waiting: VecDeque::new(),
+            touched: Vec::new(),
+            scratch: vec![0; SCRATCH].into(),
+            spare: Spare::default(),
+            gate,
+            frame_max,
+        }
+    }
+
+    /// Serves a connection from now on.
+    pub(super) fn open(&mut self, id: ConnectionId, arrival: Arrival) {
+        let flow = Flow::new(id, self.due.clone(), self.gate.clone());
+        // Its first frame is there.
+        flow.ring();
+        self.all.insert(id, Client::new(arrival, flow));
+    }
+
+    /// Waits until there may be something to do.
+    pub(super) async fn rung(&self) {
+        self.due.rung().await;
+    }
+
+    /// Whether connections have rung since the last turns were given out.
+    pub(super) fn have_rung(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Whether connections that have rung before still wait for their turn, or such as waited for room have it.
+    pub(super) fn are_due(&self) -> bool {
+        !self.turns.is_empty() || self.waiting.front().is_some_and(|id| self.has_room(*id))
+    }
+
+    /// Whether there is room for what a connection waits with; it may be gone.
+    fn has_room(&self, id: ConnectionId) -> bool {
+        self.all.get(&id).is_none_or(|client| self.gate.has_room(client.flow().under_way()))
+    }
+
+    /// Takes requests, and a little more than `max` at most: those that have waited for room first, then those whose
+    /// turn it is.
+    pub(super) fn receive(&mut self, batch: &mut Vec<Input>, max: usize) {
+        while batch.len() < max
+            && let Some(id) = self.waiting.front().copied().filter(|id| self.has_room(*id))
+        {
+            self.waiting.pop_front();
+            if let Some(client) = self.all.get(&id) {
+                client.flow().is_waiting.store(false, Ordering::Relaxed);
+                let allowance = if self.waiting.is_empty() { usize::MAX } else { 1 };
+                self.turn(id, allowance, batch);
+            }
+        }
+        if self.turns.is_empty() {
+            self.due.take(&mut self.turns);
+        }
+        while batch.len() < max
+            && let Some(id) = self.turns.pop_front()
+        {
+            let allowance = if self.waiting.is_empty() { usize::MAX } else { 0 };
+            self.turn(id, allowance, batch);
+        }
+    }
+
+    fn turn(&mut self, id: ConnectionId, allowance: usize, batch: &mut Vec<Input>) {
+        let Some(client) = self.all.get_mut(&id) else { return };
+        client.flow().answer();
+        let mut turn = match () {
+            () if client.is_broken() => Turn::Over,
+            () if client.is_left() => client.write(&mut self.spare),
+            () => Turn::Done,
+        };
+        if turn == Turn::Done && !client.is_closing() {
+            let take = |frame, permit| batch.push(Input::Frame(id, frame, permit));
+            turn = client.receive(&mut self.scratch, self.frame_max, allowance, take);
+        }
+        match turn {
+            Turn::Done => {}
+            Turn::More => client.flow().ring(),
+            Turn::NoRoom => {
+                if !client.flow().is_waiting.swap(true, Ordering::Relaxed) {
+                    self.waiting.push_back(id);
+                }
+            }
+            Turn::Over => {
+                if self.all.remove(&id).is_some_and(|client| !client.is_closing()) {
+                    batch.push(Input::Closed(id));
+                }
+            }
+        }
+    }
+
+    /// Sends a frame's body with the next [`Clients::flush`]. False if so much waits to be read by the client already
+    /// that it is cut off.
+    pub(super) fn send(&mut self, id: ConnectionId, frame: &[u8]) -> bool {
+        let Some(client) = self.all.get_mut(&id).filter(|client| !client.is_closing()) else {
+            return true;
+        };
+        if !client.push(frame, &mut self.spare) {
+            self.all.remove(&id);
+            return false;
+        }
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+        true
+    }
+
+    /// Writes what was sent.
+    pub(super) fn flush(&mut self) {
+        for id in self.touched.drain(..) {
+            // One whose socket takes no more rings when it does, and when it is broken.
+            if let Some(client) = self.all.get_mut(&id).filter(|client| !client.is_left()) {
+                client.write(&mut self.spare);
+            }
+        }
+    }
+
+    /// Ends a connection after what was sent on it.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        if let Some(client) = self.all.get_mut(&id)
+            && client.close(&mut self.spare) == Turn::Over
+        {
+            self.all.remove(&id);
+        }
+    }
+
+    /// Ends all connections after what was sent on them.
+    pub(super) fn clear(&mut self) {
+        self.all.retain(|_, client| client.close(&mut self.spare) != Turn::Over);
+    }
+
+    /// Cuts off those that take nothing of what they are sent; which of them were not being closed.
+    pub(super) fn cut_stalled(&mut self) -> Vec<ConnectionId> {
+        let now = Instant::now();
+        let stalled = self.all.extract_if(|_, client| client.is_stalled(now));
+        let metrics = self.gate.metrics();
+        stalled
+            .inspect(|_| metrics.count(Counter::SlowClientsEvicted))
+            .filter(|(_, client)| !client.is_closing())
+            .map(|(id, _)| id)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn clients(lines: &str) -> Clients {
+        let text = format!("dataDir=/d\nclientPort=1\n{lines}");
+        let config = crate::Config::parse(Path::new("zoo.cfg"), &text).unwrap();
+        Clients::new(Gate::new(config.limits, Arc::default(), 1), config.frame_max)
+    }
+
+    /// Frames of two bytes.
+    fn frames(count: usize) -> BytesMut {
+        [0, 0, 0, 2, 8, 9].repeat(count).as_slice().into()
+    }
+
+    /// A client that has sent so many frames.
+    async fn connect(clients: &mut Clients, id: u64, count: usize) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let counted = Counted::alone(address.ip());
+        let arrival = Arrival { stream: stream.into(), input: frames(count), address, counted };
+        clients.open(ConnectionId(id), arrival);
+        client
+    }
+
+    fn received(clients: &mut Clients) -> Vec<(u64, Permit)> {
+        let mut batch = Vec::new();
+        clients.receive(&mut batch, usize::MAX);
+        let one = |input| match input {
+            Input::Frame(ConnectionId(id), frame, permit) => {
+                assert_eq!(&frame[..], [8, 9]);
+                (id, permit)
+            }
+            _ => panic!("a connection has ended"),
+        };
+        batch.into_iter().map(one).collect()
+    }
+
+    #[tokio::test]
+    async fn those_that_wait_for_room_take_turns() {
+        let mut clients = clients("globalOutstandingLimit=2");
+        let _clients = [
+            connect(&mut clients, 1, 30).await,
+            connect(&mut clients, 2, 30).await,
+            connect(&mut clients, 3, 30).await,
+        ];
+        let mut counts = BTreeMap::from([(1, 0), (2, 0), (3, 0)]);
+        // The first may begin: nobody waits yet.
+        let mut lead = 3;
+        for _ in 0..90 {
+            for (id, permit) in received(&mut clients) {
+                *counts.get_mut(&id).unwrap() += 1;
+                drop(permit);
+            }
+            let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+            assert!(most - least <= lead || *most == 30, "{counts:?}");
+            lead = lead.max(most - least);
+        }
+        assert!(counts.values().all(|count| *count == 30), "{counts:?}");
+        assert_eq!(clients.gate.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_nothing_under_way_has_room_though_others_hold_it_all() {
+        let mut clients = clients("globalOutstandingLimit=1");
+        let _hog = connect(&mut clients, 1, 5).await;
+        let held = received(&mut clients);
+        assert_eq!(held.len(), 2);
+        let _other = connect(&mut clients, 2, 5).await;
+        for _ in 0..5 {
+            let one = received(&mut clients);
+            assert_eq!(one.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2]);
+            assert!(received(&mut clients).is_empty(), "now it has something under way");
+            drop(one);
+            assert!(clients.have_rung());
+        }
+        assert!(!clients.are_due());
+        drop(held);
+        assert!(clients.are_due());
+        assert_eq!(received(&mut clients).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn one_connection_has_only_so_many_requests_under_way() {
+        let mut clients = clients("");
+        let mut client = connect(&mut clients, 1, 100).await;
+        let held = received(&mut clients);
+        assert_eq!(held.len(), flow::REQUESTS_MAX);
+        assert!(received(&mut clients).is_empty() && !clients.have_rung());
+        drop(held);
+        clients.rung().await;
+        assert_eq!(received(&mut clients).len(), 100 - flow::REQUESTS_MAX);
+        // Both halves of one come one after the other.
+        for (half, count) in [(&[0, 0, 0][..], 0), (&[2, 8, 9], 1)] {
+            client.write_all(half).await.unwrap();
+            clients.rung().await;
+            assert_eq!(received(&mut clients).len(), count);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_follows_when_it_does_in_order_and_then_it_ends() {
+        let mut clients = clients("");
+        let mut client = connect(&mut clients, 1, 0).await;
+        let frames: Vec<Vec<u8>> = (0..64).map(|number: u8| vec![number; 256 * 1024]).collect();
+        let mut sent = Vec::new();
+        for frame in &frames {
+            sent.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+            sent.extend_from_slice(frame);
+        }
+        let send_all = |clients: &mut Clients| {
+            for frame in &frames {
+                assert!(clients.send(ConnectionId(1), frame));
+                clients.flush();
+            }
+            assert!(clients.gate.unread.load(Ordering::Relaxed) > UNREAD_PAUSE);
+        };
+        send_all(&mut clients);
+        client.write_all(&[0, 0, 0, 2, 8, 9]).await.unwrap();
+        assert!(received(&mut clients).is_empty(), "a client that does not read is not read");
+        let mut all = vec![0; sent.len()];
+        let reading = tokio::spawn(async move {
+            client.read_exact(&mut all).await.unwrap();
+            (client, all)
+        });
+        while received(&mut clients).is_empty() {
+            clients.rung().await;
+        }
+        while clients.gate.unread.load(Ordering::Relaxed) > 0 {
+            clients.rung().await;
+            assert!(received(&mut clients).is_empty());
+        }
+        let (mut client, all) = reading.await.unwrap();
+        assert!(all == sent);
+        send_all(&mut clients);
+        clients.close(ConnectionId(1));
+        let reading = tokio::spawn(async move {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        while !clients.all.is_empty() {
+            clients.rung().await;
+            assert!(received(&mut clients).is_empty());
+        }
+        assert!(reading.await.unwrap() == sent);
+        assert_eq!(clients.gate.unread.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_too_little_is_cut_off_and_counts_no_more() {
+        let mut clients = clients("");
+        let _client = connect(&mut clients, 1, 0).await;
+        let frame = vec![0; 16 << 20];
+        let taken = (0..64).take_while(|_| clients.send(ConnectionId(1), &frame)).count();
+        assert_eq!(taken, UNREAD_MAX / frame.len());
+        assert!(clients.all.is_empty());
+        assert_eq!(clients.gate.unread.load(Ordering::Relaxed), 0);
+    }
+}
