@@ -7,7 +7,7 @@ use mesos::resources::Resources;
 use mesos::v1;
 
 use crate::report::{Report, Target};
-use master::core::allocator::{Allocator, Options};
+use master::core::allocator::{Allocation, Allocator, Options};
 
 const FRAMEWORKS: usize = 200;
 const ROLES: usize = 20;
@@ -76,8 +76,17 @@ fn rounds(agents: usize) -> anyhow::Result<Times> {
         let given = allocator.allocate(now, None);
         (began.elapsed().as_secs_f64() * 1e3, given, now)
     };
-    let (free, given, _) = round(&mut allocator);
-    anyhow::ensure!(given.len() == agents, "{} of {agents} agents were given out", given.len());
+    // Others use the machine, too: the quickest of a few rounds is what it takes.
+    let (mut free, mut given) = (f64::MAX, Vec::new());
+    for _ in 0..5 {
+        for one in &given {
+            let one: &Allocation = one;
+            allocator.recover(&one.framework, &one.role, &one.agent, &one.resources, None);
+        }
+        let (took, all, _) = round(&mut allocator);
+        (free, given) = (free.min(took), all);
+        anyhow::ensure!(given.len() == agents, "{} of {agents} agents were given out", given.len());
+    }
     let (full, ..) = round(&mut allocator);
     for one in given.iter().step_by(10) {
         allocator.recover(&one.framework, &one.role, &one.agent, &one.resources, None);

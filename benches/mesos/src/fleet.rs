@@ -347,8 +347,9 @@ impl Shared {
 /// The only update of a task that does nothing.
 fn finished(run: internal::RunTaskMessage, own: &Upid) -> Option<internal::StatusUpdateMessage> {
     static UPDATES: AtomicU64 = AtomicU64::new(1);
-    let mut uuid = vec![0; 8];
-    uuid.extend_from_slice(&UPDATES.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    // The original ignores updates whose UUID says of no version and variant what it is.
+    let mut uuid = vec![0, 0, 0, 0, 0, 0, 0x40, 0];
+    uuid.extend_from_slice(&(1 << 63 | UPDATES.fetch_add(1, Ordering::Relaxed)).to_be_bytes());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     let status = v1::TaskStatus {
         task_id: run.task.task_id,

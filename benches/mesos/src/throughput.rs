@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use mesos::resources::Resources;
 use mesos::v1;
 use tokio::time::Instant;
 
@@ -53,6 +54,15 @@ pub(crate) async fn run(
     )
 }
 
+/// Whether a whole batch has room in an offer.
+fn is_enough(offer: &v1::Offer) -> bool {
+    let mut batch = Resources::new();
+    for _ in 0..BATCH {
+        batch.add(&Resources::from_protos(&small()));
+    }
+    Resources::from_protos(&offer.resources).contains(&batch)
+}
+
 async fn measure(directory: &Path, kind: Kind, measured: Duration) -> anyhow::Result<Found> {
     // The original offers what is left of an offer in its next round only.
     let master = Daemon::master(kind, directory, &["--allocation_interval=100ms"])?;
@@ -61,18 +71,28 @@ async fn measure(directory: &Path, kind: Kind, measured: Duration) -> anyhow::Re
     let mut scheduler = Scheduler::subscribe(master.address, None).await?;
     let mut offers: VecDeque<v1::Offer> = VecDeque::new();
     let mut number = 0_u64;
-    let (mut ended, mut failed) = (0_u64, 0_u64);
+    let mut ended = 0_u64;
     let warm = Instant::now() + Duration::from_secs(2);
     let mut window: Option<(Instant, u64, f64)> = None;
     let cpu = || process::cpu_seconds(&[master.pid()]);
     loop {
         let events = tokio::time::timeout(Duration::from_secs(20), scheduler.events()).await??;
         for event in events {
-            offers.extend(event.offers.into_iter().flat_map(|offers| offers.offers));
+            for offer in event.offers.into_iter().flat_map(|offers| offers.offers) {
+                if is_enough(&offer) {
+                    offers.push_back(offer);
+                } else {
+                    scheduler.accept(&offer, Vec::new());
+                }
+            }
+            if let Some(rescind) = event.rescind {
+                offers.retain(|offer| offer.id != rescind.offer_id);
+            }
             if let Some(update) = event.update {
                 scheduler.acknowledge(&update.status);
                 ended += 1;
-                failed += u64::from(update.status.state() != v1::TaskState::TaskFinished);
+                let is_good = update.status.state() == v1::TaskState::TaskFinished;
+                ensure!(is_good, "a task did not finish: {:?}", update.status);
             }
         }
         while number - ended <= WINDOW
@@ -99,7 +119,6 @@ async fn measure(directory: &Path, kind: Kind, measured: Duration) -> anyhow::Re
             None if now >= warm => window = Some((now, fleet.acknowledged(), cpu()?)),
             Some((since, acknowledged, seconds)) if now >= since + measured => {
                 let tasks = (fleet.acknowledged() - acknowledged) as f64;
-                ensure!(failed == 0, "{failed} tasks did not finish");
                 ensure!(scheduler.refused() == 0, "{} calls were refused", scheduler.refused());
                 return Ok(Found {
                     rate: tasks / now.duration_since(since).as_secs_f64(),

@@ -87,6 +87,10 @@ impl Resources {
 
     /// Adds all of `other`.
     pub fn add(&mut self, other: &Self) {
+        if self.entries.is_empty() {
+            self.entries.clone_from(&other.entries);
+            return;
+        }
         for entry in &other.entries {
             self.add_entry(entry.clone());
         }

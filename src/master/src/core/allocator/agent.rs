@@ -175,7 +175,11 @@ impl Agent {
     pub(super) fn hold(&mut self, holder: Holder, resources: &Resources) {
         self.allocated.add(resources);
         self.held.entry(holder).or_default().add(resources);
-        if self.is_plain && self.free.contains(resources) {
+        if self.is_plain && self.free == *resources {
+            self.free = Resources::new();
+            self.free_quantities = Quantities::default();
+            self.version += 1;
+        } else if self.is_plain && self.free.contains(resources) {
             self.free.subtract(resources);
             self.free_quantities = Quantities::of(&self.free);
             self.version += 1;
@@ -239,6 +243,11 @@ impl Agent {
     /// Looks whether what is known of refusals still holds.
     pub(super) fn refresh_refusals(&mut self, now: Duration) {
         let standing = &mut self.standing;
+        if self.filters.is_empty() {
+            // Nothing to know; most agents of a quiet cluster.
+            standing.forget();
+            return;
+        }
         if standing.version != self.version {
             standing.version = self.version;
             if standing.of != self.free {
