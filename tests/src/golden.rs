@@ -15,6 +15,7 @@ use crate::programs::shared;
 
 mod compare;
 mod tally;
+pub mod tasks;
 
 pub use compare::{Mode, differences, unlike};
 pub use tally::{Allowed, Tally};
@@ -330,7 +331,16 @@ fn receive(stream: TcpStream, without_body: bool) -> std::io::Result<Reply> {
 pub fn records(file: &str) -> Vec<Value> {
     let path = directory().expect("checked before").join(file);
     let stream = std::fs::read(path).expect("the recorded stream");
-    let mut rest = stream.as_slice();
+    parse_records(&stream)
+}
+
+/// The records in JSON of a stream that was read.
+///
+/// # Panics
+/// When a record has no length.
+#[must_use]
+pub fn parse_records(stream: &[u8]) -> Vec<Value> {
+    let mut rest = stream;
     let mut records = Vec::new();
     while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
         let length: usize = String::from_utf8_lossy(&rest[..end]).parse().expect("a length");

@@ -9,6 +9,7 @@ mod containers;
 #[expect(dead_code, reason = "the master's test ends the framework")]
 mod framework;
 mod not_yet;
+mod tasks;
 
 use std::process::Command;
 use std::time::Duration;
@@ -42,28 +43,43 @@ impl Site {
             .args(["--ip=127.0.0.1", "--hostname=localhost"])
             .arg(format!("--port={master_port}"))
             .arg(format!("--work_dir={}", path("master").display()));
+        site.running.push(Daemon::start("master", site.directory.path(), &mut master));
+        std::fs::create_dir(path("launcher")).expect("a directory");
+        for name in ["mesos-executor", "mesos-default-executor"] {
+            let link = path("launcher").join(name);
+            std::os::unix::fs::symlink(binary("mesos-agent"), link).expect("a link");
+        }
+        let resources = "--resources=cpus:4;mem:2048;disk:4096;ports:[31000-32000]";
+        site.start_agent(1, port, &["--attributes=rack:r1;zone:z1", resources]);
+        site
+    }
+
+    /// An agent more, with further flags.
+    fn start_agent(&mut self, number: usize, port: u16, flags: &[&str]) {
+        let path = |name: &str| self.directory.path().join(name);
+        let name = format!("agent{number}");
         let mut agent = Command::new(binary("mesos-agent"));
         agent
-            .arg(format!("--master=127.0.0.1:{master_port}"))
+            .arg(format!("--master=127.0.0.1:{}", self.master_port))
             .arg(format!("--port={port}"))
-            .args(["--hostname=agent1.example", "--attributes=rack:r1;zone:z1"])
-            .arg(format!("--work_dir={}", path("agent1").display()))
-            .arg(format!("--runtime_dir={}", path("runtime1").display()))
+            .arg(format!("--hostname={name}.example"))
+            .arg(format!("--work_dir={}", path(&name).display()))
+            .arg(format!("--runtime_dir={}", path(&format!("runtime{number}")).display()))
             .arg(format!("--launcher_dir={}", path("launcher").display()))
             .args(["--ip=127.0.0.1", "--launcher=posix", "--isolation=posix/cpu,posix/mem"])
             .args(["--containerizers=mesos", "--no-systemd_enable_support"])
-            .arg("--resources=cpus:4;mem:2048;disk:4096;ports:[31000-32000]")
-            .arg("--docker_registry=https://docker-registry.example");
-        std::fs::create_dir(path("launcher")).expect("a directory");
-        let daemons = [("master", &mut master), ("agent1", &mut agent)]
-            .map(|(name, command)| Daemon::start(name, site.directory.path(), command));
-        site.running.extend(daemons);
-        wait::until("an agent", LIMIT, || {
+            .arg("--docker_registry=https://docker-registry.example")
+            .args(flags);
+        let daemon = Daemon::start(&name, self.directory.path(), &mut agent);
+        self.running.push(daemon);
+        let master_port = self.master_port;
+        wait::until("an agent more", LIMIT, || {
             let slaves = http::get_json(&format!("http://127.0.0.1:{master_port}/slaves"))?;
-            let count = slaves["slaves"].as_array().map_or(0, Vec::len);
-            if count == 1 { Ok(()) } else { Err(slaves.to_string()) }
+            let all = slaves["slaves"].as_array().into_iter().flatten();
+            let is_there =
+                all.into_iter().any(|agent| agent["hostname"] == format!("{name}.example"));
+            if is_there { Ok(()) } else { Err(slaves.to_string()) }
         });
-        site
     }
 
     fn names(&self) -> Names {

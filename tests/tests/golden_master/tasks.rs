@@ -3,7 +3,8 @@
 //! original's.
 
 use end_to_end::framework::{Framework, command_task, launch};
-use end_to_end::golden::{self, Allowed, Exchange, Mode, Names, Tally, directory};
+use end_to_end::golden::tasks::{MASTER, info, operations};
+use end_to_end::golden::{self, Allowed, Exchange, Mode, Names, Tally};
 use end_to_end::programs::original_mesos;
 use end_to_end::{http, need, ports, stream, wait};
 use serde_json::{Value, json};
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 use super::partition::withdraw;
 use super::{LIMIT, Site};
 
-const RECORDED_MASTER: &str = "4f876669-8615-48fe-af3c-25a981c6c8ef";
 /// Streams of the frameworks that the recording's calls are of.
 const FILTERS: &str = "f8128b23-e2a1-4a74-a83b-eb5005ae7d72";
 const PBCALLS: &str = "9139188a-b546-40e1-8d18-840340d7889c";
@@ -32,37 +32,6 @@ const ALLOWED: Allowed = Allowed {
     ],
     incomparable: &[],
 };
-
-fn info(name: &str, roles: &[&str]) -> Value {
-    let capabilities = [
-        "MULTI_ROLE",
-        "RESERVATION_REFINEMENT",
-        "PARTITION_AWARE",
-        "TASK_KILLING_STATE",
-        "GPU_RESOURCES",
-        "SHARED_RESOURCES",
-    ];
-    let capabilities = capabilities.map(|kind| json!({"type": kind}));
-    json!({
-        "user": "root", "name": name, "roles": roles, "checkpoint": true, "failover_timeout": 60,
-        "principal": "p", "capabilities": capabilities,
-    })
-}
-
-/// The operations of the recording's first ACCEPT, for an agent of ours.
-fn recorded_operations(agent: &Value, framework: &str) -> Vec<Value> {
-    let path = directory().expect("checked before").join("tasks/scheduler-tasks.timeline.jsonl");
-    let text = std::fs::read_to_string(path).expect("the recorded calls");
-    let calls = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let accept = calls
-        .map(|line| line["call"]["accept"].clone())
-        .find(|accept| !accept.is_null())
-        .expect("an ACCEPT")["operations"]
-        .to_string()
-        .replace(&format!("{RECORDED_MASTER}-S0"), agent["value"].as_str().expect("an id"))
-        .replace(&format!("{RECORDED_MASTER}-0000"), framework);
-    serde_json::from_str(&accept).expect("still JSON")
-}
 
 fn get(site: &Site, path: &str) -> Result<Value, String> {
     http::get_json(&format!("http://127.0.0.1:{}{path}", site.port))
@@ -96,14 +65,14 @@ struct Story {
 impl Story {
     fn begin() -> Self {
         let site = Site::start(&[]);
-        let mut names = site.names(RECORDED_MASTER);
+        let mut names = site.names(MASTER);
         let [third] = ports::free();
         for pattern in ["127.0.0.1:", ".example:", "\"port\":"] {
             names.add(format!("{pattern}5053"), format!("{pattern}{third}"));
         }
         let tasks = Framework::start(site.port, &info("tasks", &["tasks"]));
         let offer = tasks.offer(|offer| offer["hostname"] == "agent1.example");
-        tasks.accept(&offer, &recorded_operations(&offer["agent_id"], &tasks.id));
+        tasks.accept(&offer, &operations(&offer["agent_id"], &tasks.id));
         let mut statuses = tasks.wait_for_all(&[
             ("g-nodisk", "TASK_ERROR"),
             ("c-user", "TASK_DROPPED"),

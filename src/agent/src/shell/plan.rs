@@ -1,6 +1,6 @@
 //! What an agent is to be, from its flags and its host: everything is checked before anything is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,7 +100,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         guard,
         firewall: access::flags::firewall(values)?,
         credential,
-        resources: with_detected(given, &work_dir),
+        resources: with_detected(given, &named_resources(values), &work_dir),
         ip: ip(values)?,
         port: port("port")?.unwrap_or(5051),
         advertise_ip,
@@ -276,10 +276,21 @@ fn cgroups(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Cgro
     }
 }
 
+/// The names in `--resources`: of what is given as nothing (`ports:[]`, `cpus:0`), too, nothing is looked for.
+fn named_resources(values: &Values) -> BTreeSet<String> {
+    let text = values.text("resources").unwrap_or_default();
+    if let Ok(serde_json::Value::Array(all)) = serde_json::from_str(text) {
+        let names = all.iter().filter_map(|one| one["name"].as_str());
+        return names.map(str::to_owned).collect();
+    }
+    let name = |part: &str| part.split([':', '(']).next().unwrap_or_default().trim().to_owned();
+    text.split(';').map(name).collect()
+}
+
 /// What the host has of what isn't given (`slave/containerizer/containerizer.cpp`).
-fn with_detected(given: Resources, work_dir: &Path) -> Resources {
+fn with_detected(given: Resources, named: &BTreeSet<String>, work_dir: &Path) -> Resources {
     let mut missing = Vec::new();
-    let has = |name: &str| given.scalars().contains_key(name);
+    let has = |name: &str| named.contains(name);
     if !has("cpus") {
         missing.push(format!(
             "cpus:{}",
@@ -300,7 +311,7 @@ fn with_detected(given: Resources, work_dir: &Path) -> Resources {
             if total >= 10 * 1024 { total - 5 * 1024 } else { total / 2 }
         ));
     }
-    if given.ports().is_empty() {
+    if !has("ports") {
         missing.push("ports:[31000-32000]".to_owned());
     }
     let mut all = given;
@@ -443,6 +454,19 @@ mod tests {
         let settings =
             settings(&values, &plan.work_dir, "127.0.0.1:5051".parse().unwrap()).unwrap();
         assert_eq!(settings.executor_registration_timeout, Duration::from_secs(900));
+    }
+
+    #[test]
+    fn of_what_is_given_as_nothing_nothing_is_looked_for() {
+        let text = r#"--resources=[{"name": "mem", "type": "SCALAR", "scalar": {"value": 0}}]"#;
+        for (flag, cpus, mem, ports) in
+            [("--resources=cpus:0;ports:[]", false, true, false), (text, true, false, true)]
+        {
+            let plan = check(&load(&[flag]).unwrap()).unwrap();
+            let found = &plan.resources;
+            let has = (found.cpus() > 0.0, found.mem() > 0.0, !found.ports().is_empty());
+            assert_eq!(has, (cpus, mem, ports), "{flag}");
+        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn value(text: &str) -> Result<Parsed, String> {
         };
         let range = inner
             .split(',')
+            .filter(|_| !inner.trim().is_empty())
             .map(|part| {
                 let (begin, end) =
                     part.split_once('-').ok_or("Expecting one or more \"ranges\"")?;
@@ -203,6 +204,12 @@ mod tests {
             joined.unwrap().to_string(),
             "cpus(reservations: [(STATIC,r)]):1; cpus:3; ports:[1-3]"
         );
+    }
+
+    #[test]
+    fn none_of_something_is_nothing() {
+        let none = parse_resources("cpus:1;ports:[]", "*").unwrap();
+        assert_eq!(none.to_string(), "cpus:1");
     }
 
     /// Each asked of the original, as `--resources` of an agent.
