@@ -114,6 +114,10 @@ class Json:
         accept = {"offer_ids": [{"value": offer}], "operations": operations, "filters": {"refuse_seconds": 0.0}}
         return self.call(framework, "ACCEPT", accept=accept)
 
+    def decline(self, framework, offer, seconds):
+        decline = {"offer_ids": [{"value": offer}], "filters": {"refuse_seconds": seconds}}
+        return self.call(framework, "DECLINE", decline=decline)
+
     def acknowledge(self, framework, agent, task, key):
         acknowledge = {"agent_id": {"value": agent}, "task_id": {"value": task}, "uuid": base64.b64encode(key).decode()}
         return self.call(framework, "ACKNOWLEDGE", acknowledge=acknowledge)
@@ -163,6 +167,9 @@ class Protobuf:
         operation = field(1, 1) + field(2, launch)
         accept = named(1, offer) + field(2, operation) + field(3, field(1, 0.0))
         return named(1, framework) + field(2, 3) + field(4, accept)
+
+    def decline(self, framework, offer, seconds):
+        return named(1, framework) + field(2, 4) + field(5, named(1, offer) + field(2, field(1, seconds)))
 
     def acknowledge(self, framework, agent, task, key):
         return named(1, framework) + field(2, 8) + field(8, named(1, agent) + named(2, task) + field(3, key))
@@ -342,8 +349,13 @@ class Framework:
     def offer(self, offer, agent, cpus):
         running = len(self.launched) - len(self.ended)
         done = len(self.ended) - self.lost
-        count = min(BATCH, COUNT - done - running, int((cpus - 0.1) / 0.01 + 0.001))
-        tasks = ["%s-%d" % (KIND, self.next + index) for index in range(max(count, 0))]
+        room = int((cpus - 0.1) / 0.01 + 0.001)
+        count = min(BATCH, COUNT - done - running, room)
+        if count <= 0 or running > 2 * BATCH:
+            # Offers that go to and fro would be all that the master does.
+            self.transport.call(self.encoding.decline(self.framework, offer, 0.5))
+            return
+        tasks = ["%s-%d" % (KIND, self.next + index) for index in range(count)]
         self.next += len(tasks)
         self.launched.update((task, agent) for task in tasks)
         self.transport.call(self.encoding.accept(self.framework, offer, agent, tasks))
@@ -359,8 +371,11 @@ class Framework:
                     self.lost += 1
                 elif state != FINISHED:
                     self.wrong.append("%s ended in state %d: %s" % (task, state, message))
-                if len(self.ended) % 50 == 0:
+                if len(self.ended) % 10 == 0:
                     print("done:", len(self.ended), flush=True)
+            elif before[1] is None and before[0] == state:
+                # Until now it was only known because it was asked for.
+                self.ended[task] = (state, key)
             elif key is not None and before[1] != key:
                 self.wrong.append("%s ended twice: %s, then in state %d: %s" % (task, before, state, message))
         if key is not None:

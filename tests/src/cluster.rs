@@ -45,6 +45,20 @@ impl Cluster {
     /// When there is no temporary directory.
     #[must_use]
     pub fn new() -> Self {
+        Self::in_directory(TempDir::new().expect("a temporary directory"))
+    }
+
+    /// One whose files are in memory, where that can be had: for tests in which much is written and no power is lost.
+    ///
+    /// # Panics
+    /// When there is no temporary directory.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let memory = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
+        Self::in_directory(memory.expect("a temporary directory"))
+    }
+
+    fn in_directory(directory: TempDir) -> Self {
         let [zookeeper_port, master_port, agent_port, marathon_port] = ports::free();
         Self {
             zookeeper_port,
@@ -56,7 +70,7 @@ impl Cluster {
             agent: None,
             marathon: None,
             environment: Vec::new(),
-            directory: TempDir::new().expect("a temporary directory"),
+            directory,
         }
     }
 
