@@ -5,6 +5,7 @@
 //! container without executor has a process of ours beside it ([`supervise`]), which outlives the agent as well.
 
 pub mod cgroups;
+pub mod cni;
 pub mod confinement;
 pub mod docker;
 pub mod fetch;

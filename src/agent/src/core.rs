@@ -219,6 +219,8 @@ pub struct Executor {
     pub peer: Option<Peer>,
     /// Its first process, once there is one.
     pub pid: Option<i32>,
+    /// Its networks, where these are not the host's.
+    pub networks: Vec<v1::NetworkInfo>,
     /// Tasks that wait for it to subscribe.
     pub queued: IndexMap<String, v1::TaskInfo>,
     /// Which of those are to be handed over together.
@@ -242,6 +244,7 @@ impl Executor {
             state,
             peer: None,
             pid: None,
+            networks: Vec::new(),
             queued: IndexMap::new(),
             groups: Vec::new(),
             tasks: IndexMap::new(),

@@ -292,7 +292,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, network/cni, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(
@@ -334,14 +334,9 @@ const FLAGS: &[Flag] = &[
         "network_cni_config_dir",
         Text,
         None,
-        "Directory of CNI networks. Not supported yet: refused when given.",
+        "Directory of the configurations of CNI networks, with network/cni.",
     ),
-    flag(
-        "network_cni_plugins_dir",
-        Text,
-        None,
-        "Directory of CNI plugins. Not supported yet: refused when given.",
-    ),
+    flag("network_cni_plugins_dir", Text, None, "Directory of CNI plugins, with network/cni."),
     flag("oversubscribed_resources_interval", Duration, Some("15secs"), "Taken for compatibility."),
     flag("port", Number, Some("5051"), "Port to listen on."),
     flag(
@@ -441,8 +436,6 @@ pub const REFUSED: &[&str] = &[
     "hooks",
     "modules",
     "modules_dir",
-    "network_cni_config_dir",
-    "network_cni_plugins_dir",
     "qos_controller",
     "resource_estimator",
 ];

@@ -13,6 +13,7 @@ use mesos::v1::capability_info::Capability;
 use mesos::v1::linux_info::IpcMode;
 use mesos::v1::r_limit_info::r_limit;
 
+use super::cni::Network;
 use super::isolation::Isolation;
 use super::view::View;
 
@@ -194,6 +195,8 @@ pub struct Confinement {
     ipc: Option<PrivateIpc>,
     /// The file of the system calls that it may make.
     profile: Option<PathBuf>,
+    /// Its network, if that is not the host's.
+    pub network: Option<Network>,
     /// What it sees of files, if not what the agent sees.
     pub view: Option<View>,
 }
@@ -243,6 +246,9 @@ impl Confinement {
         all.extend(self.has_no_new_privileges.then(|| "--no-new-privileges".to_owned()));
         all.extend(self.ipc.map(|ipc| format!("--private-ipc={}", ipc.megabytes.unwrap_or(0))));
         all.extend(self.profile.as_ref().map(|path| format!("--seccomp={}", path.display())));
+        // Text only: a message's.
+        let network = self.network.as_ref().and_then(|own| serde_json::to_string(own).ok());
+        all.extend(network.map(|network| format!("--network={network}")));
         all.extend(self.view.as_ref().map(|view| format!("--view={}", view.to_argument())));
         all
     }
@@ -255,6 +261,10 @@ impl Confinement {
         let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
         if name == "--view" {
             self.view = Some(View::parse(value)?);
+            return Ok(true);
+        }
+        if name == "--network" {
+            self.network = Some(serde_json::from_str(value).map_err(|error| error.to_string())?);
             return Ok(true);
         }
         if name == "--seccomp" {
@@ -422,6 +432,7 @@ mod tests {
             has_no_new_privileges: true,
             ipc: Some(PrivateIpc { megabytes: Some(64) }),
             profile: Some("/p/a=b.json".into()),
+            network: Some(Network { namespace: "/n s".into(), hostname: "h".into(), ip: None }),
             view: None,
         };
         let mut taken = Confinement::default();

@@ -79,6 +79,13 @@ pub fn command(options: &Options<'_>, program: &str, argv: &[String]) -> Command
     command
 }
 
+/// A command that makes a network namespace, which stays at a path.
+pub(super) fn namespace(path: &Path) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME).arg("make-network").arg(path);
+    command
+}
+
 /// The helper once more, with what is left to do of `options`, where `program` begins with `--`.
 pub(super) fn again(options: &[String], program: &[String], is_first: bool) -> Command {
     let mut command = Command::new("/proc/self/exe");
@@ -110,6 +117,11 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         && name == "supervise"
     {
         return supervise::run(rest);
+    }
+    if let [name, path] = arguments
+        && name == "make-network"
+    {
+        return Ok(namespaces::make_network(Path::new(path))?);
     }
     ensure!(
         arguments.first().is_some_and(|name| name == "launch"),
@@ -152,6 +164,9 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     if let Some(path) = options.iter().find_map(|option| option.strip_prefix("--directory=")) {
         nix::unistd::chdir(path).with_context(|| path.to_owned())?;
+    }
+    if let Some(network) = &confinement.network {
+        namespaces::join_network(network).context("Failed to join the container's network")?;
     }
     if let Some(view) = &confinement.view {
         view.enter().context("Failed to prepare what the container sees")?;

@@ -52,7 +52,7 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("linux/seccomp", Root),
     ("namespaces/ipc", Root),
     ("namespaces/pid", Root),
-    ("network/cni", Missing(NOT_YET)),
+    ("network/cni", Root),
     ("network/port_mapping", Missing("'network/cni' takes its place")),
     ("network/ports", Missing(NOT_YET)),
     ("posix/cpu", Built),

@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesos::resources::Resources;
+use mesos::v1::NetworkInfo;
 use mesos::v1::task_status::Reason;
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
+use super::cni::Networks;
 use super::confinement::Policy;
 use super::docker::Orphan;
 use super::fetch::Fetching;
@@ -36,6 +38,13 @@ pub enum Notice {
         container: String,
         /// The process.
         pid: i32,
+    },
+    /// It has addresses of its own.
+    Networked {
+        /// The container's id.
+        container: String,
+        /// Its networks.
+        infos: Vec<NetworkInfo>,
     },
     /// It has ended, or never began.
     Ended {
@@ -69,6 +78,8 @@ pub struct Config {
     pub fetching: Arc<Fetching>,
     /// What makes images ready; `None` without `--image_providers`.
     pub provisioner: Option<Provisioner>,
+    /// The networks that containers may join; `None` without CNI.
+    pub networks: Option<Networks>,
     /// `--runtime_dir`.
     pub runtime_dir: PathBuf,
     /// `--sandbox_directory`.
@@ -154,6 +165,7 @@ impl Launcher {
             if is_ending {
                 let _ = tokio::task::spawn_blocking(move || kill_tree(pid)).await;
             }
+            self.tell_networks(&container).await;
             self.tell(Notice::Started { container: container.clone(), pid }).await;
         }
         let status = loop {
@@ -165,6 +177,14 @@ impl Launcher {
         let status = status.ok().map(ExitStatusExt::into_raw);
         let notice = self.clean_up(&container, status).await;
         self.tell(notice).await;
+    }
+
+    async fn tell_networks(&self, container: &str) {
+        let networks = self.config.networks.as_ref();
+        if let Some(joined) = networks.and_then(|networks| networks.joined(container)) {
+            let (container, infos) = (container.to_owned(), joined.infos);
+            self.tell(Notice::Networked { container, infos }).await;
+        }
     }
 
     /// A task whose helpers were killed for memory may hang on for ever: the whole container ends.
@@ -203,6 +223,9 @@ impl Launcher {
             let _ = tokio::task::spawn_blocking(move || kill_stray(&id)).await;
         }
         // A nested one's id has a point: Docker has none of these.
+        if let Some(networks) = self.config.networks.as_ref().filter(|_| !container.contains('.')) {
+            networks.leave(container).await;
+        }
         secrets::forget(&secrets::directory(&self.config.runtime_dir, container));
         if let Some(provisioner) = self.config.provisioner.clone() {
             let id = container.to_owned();
@@ -236,6 +259,7 @@ impl Launcher {
         let entry = Running { pid, runtime, ending: CancellationToken::new(), exceeded: None };
         self.running().insert(container.clone(), entry);
         tokio::spawn(async move {
+            launcher.tell_networks(&container).await;
             let started = pid.and_then(start_time);
             let is_executor = pid.is_some_and(|pid| is_of(pid, &container));
             while is_executor && started.is_some() && pid.and_then(start_time) == started {
@@ -254,6 +278,9 @@ impl Launcher {
         // Before the first new container comes to be.
         let provisioner = self.config.provisioner.as_ref();
         let strays = provisioner.map(|own| own.strays(&known)).unwrap_or_default();
+        let networks = self.config.networks.clone();
+        let mut attached = networks.as_ref().map(Networks::containers).unwrap_or_default();
+        attached.retain(|container| !known.contains(container));
         tokio::spawn(async move {
             if let Some(cgroups) = launcher.config.cgroups.clone() {
                 let known = known.clone();
@@ -270,6 +297,11 @@ impl Launcher {
                     }
                 })
                 .await;
+            }
+            if let Some(networks) = networks {
+                for container in attached {
+                    networks.leave(&container).await;
+                }
             }
             let _ =
                 tokio::task::spawn_blocking(move || strays.iter().for_each(images::remove)).await;

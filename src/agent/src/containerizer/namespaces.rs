@@ -2,8 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::libc;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::cni::Network;
 
 fn differs(pid: i32, name: &str) -> bool {
     let link = |of: &str| fs::read_link(format!("/proc/{of}/ns/{name}")).ok();
@@ -41,6 +46,43 @@ pub(super) fn of_task(first: i32) -> i32 {
         }
     }
     found
+}
+
+/// Makes a network namespace that stays, with its loopback up, and names it by a file.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn make_network(path: &Path) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    loopback_up()?;
+    File::create(path)?;
+    let none = None::<&str>;
+    Ok(mount(Some("/proc/self/ns/net"), path, none, MsFlags::MS_BIND, none)?)
+}
+
+#[expect(unsafe_code, reason = "flags of interfaces have no safe form in the libraries at hand")]
+fn loopback_up() -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zero is a request with an empty name, and a valid one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request outlives the call, and is what this call reads.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Joins a network, under a host's name of its own.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn join_network(network: &Network) -> io::Result<()> {
+    setns(File::open(&network.namespace)?, CloneFlags::CLONE_NEWNET)?;
+    unshare(CloneFlags::CLONE_NEWUTS)?;
+    Ok(nix::unistd::sethostname(&network.hostname)?)
 }
 
 /// What this process starts from then on sees the processes that `pid` sees.

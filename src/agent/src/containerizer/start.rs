@@ -12,11 +12,12 @@ use nix::unistd::{User, chown};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
+use super::cni::Joined;
 use super::confinement::Confinement;
 use super::images::Provisioned;
 use super::images::spec::Runtime;
 use super::launcher::Config;
-use super::view::{Root, View};
+use super::view::{Mount, Root, Tree, View};
 use super::{
     Launch, Program, Supervision, docker, fetch, helper, namespaces, processes, secrets, shared,
     supervise, volumes,
@@ -70,7 +71,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         docker::pull(&config.docker_socket, docker).await?;
     }
     let image = image(config, launch).await?;
-    confinement.view = view(config, launch, image.as_ref(), user.as_ref()).await?;
+    let joined = join(config, launch).await?;
+    confinement.view = view(config, launch, image.as_ref(), joined.as_ref(), user.as_ref()).await?;
+    let has_network = joined.is_some();
+    confinement.network = joined.map(|joined| joined.network);
     let confinement = confinement.to_arguments();
     let runtime = image.map(|image| image.runtime);
     let cgroups = config.cgroups.as_ref().filter(|_| is_for_mesos(&launch.program));
@@ -106,6 +110,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         .stderr(output(launch, "stderr")?)
         .process_group(0);
     if matches!(launch.program, Program::Custom(_)) {
+        if has_network {
+            // The agent's address is not there.
+            command.env("LIBPROCESS_IP", "0.0.0.0");
+        }
         command.envs(&hidden);
     } else {
         if !hidden.is_empty() {
@@ -198,16 +206,56 @@ async fn image(config: &Config, launch: &Launch) -> Result<Option<Provisioned>, 
     provisioned.map(Some).map_err(|reason| format!("Failed to provision the image: {reason}"))
 }
 
+/// The network that a container asks for, or is in with the one that it is nested in.
+async fn join(config: &Config, launch: &Launch) -> Result<Option<Joined>, String> {
+    let is_session = launch.supervision.as_ref().is_some_and(|own| own.is_session);
+    if !is_for_mesos(&launch.program) || is_session {
+        return Ok(None);
+    }
+    let container = launch.container.as_ref();
+    let Some(networks) = &config.networks else {
+        let mut asked = container.iter().flat_map(|container| &container.network_infos);
+        return match asked.find_map(|network| network.name.as_ref()) {
+            Some(name) => Err(format!(
+                "The network '{name}' needs an agent with --isolation=network/cni, --network_cni_plugins_dir and --network_cni_config_dir"
+            )),
+            None => Ok(None),
+        };
+    };
+    networks.join(&launch.run.container, container).await
+}
+
+/// How this host finds others, for a root of its own in the host's network.
+fn hosts_files() -> Vec<Mount> {
+    let paths = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].map(Path::new);
+    let there = paths.into_iter().filter(|path| path.exists());
+    let mount = |path: &Path| Mount {
+        source: Tree::Directory(path.to_owned()),
+        target: path.to_owned(),
+        is_read_only: true,
+    };
+    there.map(mount).collect()
+}
+
 /// What the container's process sees, if not what the agent sees. Without a root and mounts of its own, what is shared
 /// is linked into the sandbox.
 async fn view(
     config: &Config,
     launch: &Launch,
     image: Option<&Provisioned>,
+    joined: Option<&Joined>,
     user: Option<&User>,
 ) -> Result<Option<View>, String> {
     let shared = launch.supervision.as_ref().map(|own| &own.shared_paths[..]).unwrap_or_default();
-    let mut mounts = Vec::new();
+    let mut mounts = match joined {
+        Some(joined) => joined.files.clone(),
+        None if image.is_some() => hosts_files(),
+        None => Vec::new(),
+    };
+    if joined.is_some() && image.is_none() {
+        // What this host has no file for can't be seen in its place.
+        mounts.retain(|own| own.target.exists());
+    }
     if image.is_some() {
         mounts.extend(volumes::mounts(&launch.volumes, user)?);
         mounts.extend(shared::mounts(shared, user)?);

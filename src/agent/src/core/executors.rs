@@ -350,6 +350,14 @@ impl Agent {
         }
     }
 
+    /// An executor's container has addresses of its own.
+    pub fn container_networked(&mut self, container: &str, infos: Vec<v1::NetworkInfo>) {
+        let mut executors = self.frameworks.values_mut().flat_map(|own| own.executors.values_mut());
+        if let Some(executor) = executors.find(|executor| executor.run.container == container) {
+            executor.networks = infos;
+        }
+    }
+
     pub(super) fn message_to_executor(&mut self, message: m::FrameworkToExecutorMessage) {
         self.count("slave/valid_framework_messages");
         let event = Event {

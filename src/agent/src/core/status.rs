@@ -196,6 +196,9 @@ fn describe_container(executor: &Executor, address: std::net::IpAddr, status: &m
         container.executor_pid = executor.pid.and_then(|pid| u32::try_from(pid).ok());
     }
     if container.network_infos.is_empty() {
+        container.network_infos.clone_from(&executor.networks);
+    }
+    if container.network_infos.is_empty() {
         use v1::network_info::{IpAddress, Protocol};
         let protocol = if address.is_ipv4() { Protocol::IPv4 } else { Protocol::IPv6 };
         container.network_infos.push(v1::NetworkInfo {

@@ -111,7 +111,8 @@ fn image() -> Result<Option<Runtime>, String> {
 fn given(command: &v1::CommandInfo) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> =
         image().ok().flatten().iter().flat_map(Runtime::environment).collect();
-    let directory = sandbox_directory(&confinement());
+    let root = confined().view.and_then(|view| view.root);
+    let directory = root.map(|root| root.sandbox_directory);
     all.extend(directory.map(|path| ("MESOS_SANDBOX".to_owned(), path.display().to_string())));
     all.extend(environment(command));
     all.extend(secrets().unwrap_or_default());
@@ -125,14 +126,14 @@ pub(super) fn secrets() -> Result<BTreeMap<String, String>, String> {
     serde_json::from_str(&text).map_err(|_| format!("{TASK_SECRETS} can't be read"))
 }
 
-/// Where the task's sandbox is, if the task has a root of its own.
-fn sandbox_directory(confinement: &[String]) -> Option<PathBuf> {
+/// What the task's process gives up, and sees.
+fn confined() -> Confinement {
     let mut own = Confinement::default();
-    for argument in confinement {
+    for argument in confinement() {
         // The helper says what is wrong with it.
-        let _ = own.take(argument);
+        let _ = own.take(&argument);
     }
-    own.view?.root.map(|root| root.sandbox_directory)
+    own
 }
 
 /// What is to be said if the container has run out of memory.
@@ -299,7 +300,8 @@ impl Session {
                     user: std::env::var(TASK_USER).ok(),
                     environment: given(&command),
                 };
-                let place = Place { ip: [127, 0, 0, 1].into(), commands };
+                let ip = confined().network.and_then(|network| network.ip);
+                let place = Place { ip: ip.unwrap_or([127, 0, 0, 1].into()), commands };
                 self.checks = health::watch_all(&task, &place, &self.found);
             }
             Action::StopChecks(_) => self.checks.drain(..).for_each(|check| check.abort()),

@@ -264,6 +264,9 @@ impl Actor {
 
     fn notice(&mut self, notice: Notice) {
         match notice {
+            Notice::Networked { container, infos } => {
+                self.agent.container_networked(&container, infos);
+            }
             Notice::Started { container, pid } => self.agent.container_started(&container, pid),
             Notice::Ended { container, status, problem } => {
                 self.agent.container_ended(now(self.started), &container, status, problem);

@@ -18,6 +18,7 @@ use super::images::Images;
 use super::{http, images};
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
+use crate::containerizer::cni::Networks;
 use crate::containerizer::confinement::{Capabilities, Policy};
 use crate::containerizer::isolation::Isolation;
 use crate::core::Settings;
@@ -42,6 +43,7 @@ pub(super) struct Plan {
     pub(super) cgroups: Option<Cgroups>,
     pub(super) policy: Policy,
     pub(super) images: Option<Images>,
+    pub(super) networks: Option<Networks>,
     /// Whether the sizes of sandboxes are looked at.
     pub(super) watches_sandboxes: bool,
 }
@@ -111,6 +113,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         cgroups: cgroups(values, &isolation)?,
         watches_sandboxes: isolation.has("disk/du"),
         images: images::check(values, &isolation)?,
+        networks: networks(values, &isolation)?,
         policy: policy(values, isolation)?,
         work_dir,
     })
@@ -232,6 +235,25 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
         keeps_processes_apart: values.boolean("disallow_sharing_agent_pid_namespace"),
     };
     policy.check().map_err(anyhow::Error::msg)
+}
+
+/// The networks of this host.
+fn networks(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Networks>> {
+    let directory = |name: &str| values.text(name).map(Path::new);
+    let (plugins, configs) = ("network_cni_plugins_dir", "network_cni_config_dir");
+    match (isolation.has("network/cni"), directory(plugins), directory(configs)) {
+        (true, Some(plugins), Some(configs)) => {
+            let runtime_dir = Path::new(values.text("runtime_dir").unwrap_or("/var/run/mesos"));
+            let networks = Networks::new(plugins, configs, runtime_dir);
+            networks
+                .map(Some)
+                .map_err(|reason| anyhow::anyhow!("--network_cni_config_dir: {reason}"))
+        }
+        // As the original's: it is there, and there are no networks.
+        (_, None, None) => Ok(None),
+        (false, _, _) => bail!("--{plugins} and --{configs} need --isolation=network/cni"),
+        (true, _, _) => bail!("--{plugins} and --{configs} must be given together"),
+    }
 }
 
 /// Cgroups, where the launcher is to use them.

@@ -114,6 +114,7 @@ pub async fn run(
         cgroups: plan.cgroups,
         policy: plan.policy,
         provisioner: provisioner.clone(),
+        networks: plan.networks,
         runtime_dir: settings.runtime_dir.clone(),
         sandbox_directory: values.text("sandbox_directory").unwrap_or("/mnt/mesos/sandbox").into(),
     };
