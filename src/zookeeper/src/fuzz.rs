@@ -1,14 +1,18 @@
 //! Whatever comes from the network or the disk: no panic, and no more memory than what came can account for.
 //!
 //! Each target takes good input, damages it in many ways and reads it. A run is a seed and a number, which a failure
-//! names. `MESO_FUZZ_SECONDS` makes each target run longer, `MESO_FUZZ_SEED` begins elsewhere.
+//! names. `MESO_FUZZ_SECONDS` makes each target run longer, `MESO_FUZZ_SEED` begins elsewhere. `scripts/fuzz` builds them so
+//! that inputs are kept that reach new parts of the program.
 
+mod coverage;
 mod memory;
 mod security;
 mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
+
+use coverage::Coverage;
 
 /// Numbers that look random (SplitMix64).
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +77,10 @@ fn damaged(numbers: &mut Numbers, corpus: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// What is kept for being new: so many, of so many bytes.
+const KEPT_MAX: usize = 20_000;
+const KEPT_BYTES_MAX: usize = 1 << 16;
+
 /// However slow the machine is.
 const RUNS_MIN: u64 = 50;
 
@@ -81,15 +89,20 @@ fn run(name: &str, corpus: &[Vec<u8>], factor: usize, mut target: impl FnMut(&[u
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let limit = Duration::from_secs_f64(number("MESO_FUZZ_SECONDS").map_or(0.7, |s| s as f64));
     let seed = number("MESO_FUZZ_SEED").unwrap_or(1);
-    for input in corpus {
+    let (mut corpus, mut coverage) = (corpus.to_vec(), Coverage::default());
+    for input in &corpus {
+        Coverage::begin();
         target(input);
+        coverage.is_new();
     }
+    let given = corpus.len();
     let began = Instant::now();
     let mut run = 0_u64;
     while run < RUNS_MIN || began.elapsed() < limit {
         let mut numbers = Numbers(seed.wrapping_mul(1 << 40).wrapping_add(run));
-        let input = damaged(&mut numbers, corpus);
+        let input = damaged(&mut numbers, &corpus);
         let mut peak = 0;
+        Coverage::begin();
         let done = catch_unwind(AssertUnwindSafe(|| peak = memory::peak(|| target(&input))));
         let allowed = input.len() * factor + (1 << 20);
         assert!(done.is_ok(), "{name}: seed {seed}, run {run} panics: {input:02x?}");
@@ -98,6 +111,12 @@ fn run(name: &str, corpus: &[Vec<u8>], factor: usize, mut target: impl FnMut(&[u
             "{name}: seed {seed}, run {run} takes {peak} bytes for {}: {input:02x?}",
             input.len()
         );
+        if coverage.is_new() && corpus.len() < KEPT_MAX && input.len() <= KEPT_BYTES_MAX {
+            corpus.push(input);
+        }
         run += 1;
+    }
+    if corpus.len() > given {
+        println!("{name}: {} of {run} inputs reached something new", corpus.len() - given);
     }
 }
