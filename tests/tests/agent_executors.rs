@@ -186,3 +186,33 @@ fn tasks_that_take_too_long_fail_and_those_of_a_pod_share_files() {
         }
     });
 }
+
+#[test]
+fn what_an_agent_offers_beyond_what_it_has_is_taken_by_who_knows_that_it_may_be_lost() {
+    let modules = json!({"libraries": [{"modules": [{
+        "name": "org_apache_mesos_FixedResourceEstimator",
+        "parameters": [{"key": "resources", "value": "cpus:3"}],
+    }]}]});
+    // A test's flags live as long as the test.
+    let modules = format!("--modules={modules}").leak();
+    let agent_flags = vec![
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem",
+        "--resource_estimator=org_apache_mesos_FixedResourceEstimator",
+        modules,
+    ];
+    let site = Site::start(Parts { agent_flags, ..Parts::default() });
+    let port: u16 = site.master_url("").rsplit(':').next().expect("a port").parse().expect("it");
+    let info = json!({
+        "user": "root", "name": "bold", "roles": ["*"],
+        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "REVOCABLE_RESOURCES"}],
+    });
+    let framework = end_to_end::framework::Framework::start(port, &info);
+    let has_more = |offer: &Value| {
+        let resources = offer["resources"].as_array().into_iter().flatten();
+        resources
+            .filter(|own| own["revocable"].is_object())
+            .any(|own| own["scalar"]["value"] == 3.0)
+    };
+    framework.offer(has_more);
+}

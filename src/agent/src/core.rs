@@ -155,6 +155,8 @@ pub struct Settings {
     pub gc_delay: Duration,
     /// `--gc_disk_headroom`.
     pub gc_disk_headroom: f64,
+    /// What it offers beyond what it has, revocable (`--resource_estimator`).
+    pub oversubscribed: Vec<v1::Resource>,
     /// `--switch_user`.
     pub switch_user: bool,
     /// `--recover=cleanup`: end what runs, then end.

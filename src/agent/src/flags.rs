@@ -323,7 +323,12 @@ const FLAGS: &[Flag] = &[
         "Ended executors to remember of a framework.",
     ),
     flag("memory_profiling", Boolean, Some("false"), "Taken for compatibility."),
-    flag("modules", Text, None, "Modules to load. There are none: refused when given."),
+    flag(
+        "modules",
+        Json,
+        None,
+        "JSON of modules, or the path of a file with it. Of these only the fixed resource estimator is there, which is built in.",
+    ),
     flag(
         "modules_dir",
         Text,
@@ -369,7 +374,7 @@ const FLAGS: &[Flag] = &[
         "resource_estimator",
         Text,
         None,
-        "Resource estimator module. There are none: refused when given.",
+        "org_apache_mesos_FixedResourceEstimator, with its parameter 'resources' in --modules: revocable resources beside the others.",
     ),
     flag(
         "resources",
@@ -434,8 +439,6 @@ pub const REFUSED: &[&str] = &[
     "default_container_info",
     "docker_mesos_image",
     "hooks",
-    "modules",
     "modules_dir",
     "qos_controller",
-    "resource_estimator",
 ];

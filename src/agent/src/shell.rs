@@ -12,6 +12,7 @@ pub mod metrics;
 mod operator_api;
 pub mod operator_view;
 mod origin;
+mod oversubscription;
 mod permissions;
 mod plan;
 mod quota;

@@ -300,9 +300,12 @@ impl Agent {
         self.updates.resume();
         self.resume_operations();
         if let Some(id) = self.info.id.clone() {
+            // A fixed amount is told once: what of it is in use is a part of it.
+            let is_more = !self.settings.oversubscribed.is_empty();
             let message = m::UpdateSlaveMessage {
                 slave_id: id,
-                update_oversubscribed_resources: Some(false),
+                update_oversubscribed_resources: Some(is_more),
+                oversubscribed_resources: self.settings.oversubscribed.clone(),
                 operations: Some(m::update_slave_message::Operations {
                     operations: self.operations().cloned().collect(),
                 }),
@@ -310,7 +313,6 @@ impl Agent {
                     value: self.resource_version.as_bytes().to_vec(),
                 }),
                 resource_providers: Some(m::update_slave_message::ResourceProviders::default()),
-                ..Default::default()
             };
             self.send(&message);
         }

@@ -51,6 +51,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         executor_environment: None,
         tls_environment: Vec::new(),
         executor_key: None,
+        oversubscribed: Vec::new(),
         switch_user: false,
         gc_delay: Duration::from_secs(604_800),
         gc_disk_headroom: 0.1,

@@ -118,6 +118,7 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
     }
     let total = agent.total.clone();
     let used: Resources = executors().map(Executor::resources).collect::<Vec<_>>().iter().sum();
+    let (used, revocable) = (used.non_revocable(), used.revocable());
     for name in ["cpus", "gpus", "mem", "disk"] {
         put(format!("slave/{name}_total"), total.get(name));
         put(format!("slave/{name}_used"), used.get(name));
@@ -126,11 +127,15 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
             if total.get(name) > 0.0 { used.get(name) / total.get(name) } else { 0.0 },
         );
     }
-    // Nothing is oversubscribed.
+    let more = Resources::from_protos(&agent.settings.oversubscribed);
     for name in ["cpus", "gpus", "mem", "disk"] {
-        for what in ["total", "used", "percent"] {
-            put(format!("slave/{name}_revocable_{what}"), 0.0);
-        }
+        let (total, used) = (more.get(name), revocable.get(name));
+        put(format!("slave/{name}_revocable_total"), total);
+        put(format!("slave/{name}_revocable_used"), used);
+        put(
+            format!("slave/{name}_revocable_percent"),
+            if total > 0.0 { used / total } else { 0.0 },
+        );
     }
     for name in COUNTERS {
         put((*name).to_owned(), 0.0);

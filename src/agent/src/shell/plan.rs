@@ -15,7 +15,7 @@ use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
 
 use super::images::Images;
-use super::{http, images};
+use super::{http, images, oversubscription};
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
 use crate::containerizer::cni::Networks;
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) docker_socket: PathBuf,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) policy: Policy,
+    /// What it offers beyond that.
+    pub(super) oversubscribed: Vec<v1::Resource>,
     pub(super) images: Option<Images>,
     pub(super) networks: Option<Networks>,
     /// Whether the sizes of sandboxes are looked at.
@@ -112,6 +114,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         docker_socket,
         cgroups: cgroups(values, &isolation)?,
         watches_sandboxes: isolation.has("disk/du"),
+        oversubscribed: oversubscription::check(values)?,
         images: images::check(values, &isolation)?,
         networks: networks(values, &isolation)?,
         policy: policy(values, isolation)?,
@@ -383,6 +386,7 @@ pub(super) fn settings(
         executor_key: access::flags::key(values)?,
         gc_delay: duration("gc_delay"),
         gc_disk_headroom: headroom(values)?,
+        oversubscribed: Vec::new(),
         switch_user: values.boolean("switch_user"),
         cleans_up: values.text("recover") == Some("cleanup"),
         ip: values.text("ip").map(str::to_owned),
@@ -439,7 +443,7 @@ mod tests {
             ("--ip_discovery_command=echo here", "'here', which is no address"),
             ("--recover=maybe", "--recover must be"),
             ("--reconfiguration_policy=any", "--reconfiguration_policy must be"),
-            ("--modules=x", "--modules is not supported"),
+            ("--modules_dir=x", "--modules_dir is not supported"),
             ("--image_providers=docker", "needs --isolation=filesystem/linux"),
             (
                 "--image_gc_config={\"image_disk_watch_interval\": {\"nanoseconds\": 1}}",

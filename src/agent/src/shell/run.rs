@@ -85,6 +85,7 @@ pub async fn run(
     };
     let settings = Settings {
         credential: plan.credential,
+        oversubscribed: plan.oversubscribed,
         tls_environment: options
             .tls
             .as_ref()

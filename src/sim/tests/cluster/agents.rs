@@ -112,6 +112,7 @@ fn settings(place: Place, directory: &Path, seed: [u8; 32]) -> Settings {
         executor_environment: None,
         tls_environment: Vec::new(),
         executor_key: None,
+        oversubscribed: Vec::new(),
         switch_user: false,
         gc_delay: Duration::from_secs(604_800),
         gc_disk_headroom: 0.1,
