@@ -51,7 +51,7 @@ const BACKLOG: u32 = 65_535;
 /// What is taken out of the queue at once.
 const BATCH_MAX: usize = 1024;
 /// Requests of clients that are carried out as one batch: those that are answered first can go on while the others are.
-const REQUESTS_AT_ONCE: usize = 32;
+const REQUESTS_AT_ONCE: usize = 128;
 
 /// What the server's task is told.
 pub(crate) enum Input {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use jute::request::opcode;
@@ -16,6 +16,9 @@ use super::{Arrival, Spare, UNREAD_MAX, UNREAD_PAUSE, UNREAD_TOTAL, WRITE_STALL}
 use crate::metrics::Counter;
 use crate::server::peer::Peer;
 use crate::stream::Stream;
+
+/// A client with nothing under way does not wait for room for longer, if it has its turn then.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a client's turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,13 +104,14 @@ impl Client {
         self.stalled.is_some()
     }
 
-    /// Takes the frames that have come, as long as there is room for them: `allowance` at most, so that those that wait
-    /// for room are not overtaken, but one if none is under way.
+    /// Takes the frames that have come, as long as there is room for them and nobody is overtaken who waits for it. Where
+    /// that is not so, one is taken all the same if none is under way: of a client that asks for one thing at a time, and
+    /// of one that has waited for long.
     pub(super) fn receive(
         &mut self,
         scratch: &mut [u8],
         frame_max: usize,
-        mut allowance: usize,
+        may_overtake: bool,
         mut take: impl FnMut(Bytes, Permit),
     ) -> Turn {
         // What was read last, where nothing was left of what came before.
@@ -124,9 +128,12 @@ impl Client {
                 }
                 let Some(frame) = rest.get(..length) else { break };
                 let (gate, own) = (self.flow.gate(), self.flow.under_way());
+                let is_favoured = rest.len() == length || self.has_waited();
                 let turn = if own >= REQUESTS_MAX || self.output.len() > UNREAD_PAUSE {
                     Some(Turn::Done)
-                } else if gate.has_room(own) && (allowance > 0 || own == 0) {
+                } else if (may_overtake && gate.has_room(own.max(1)))
+                    || (own == 0 && is_favoured && gate.has_room(0))
+                {
                     None
                 } else {
                     if self.waits.is_none() {
@@ -154,7 +161,6 @@ impl Client {
                 match entered {
                     Ok(entered) => {
                         self.is_first = false;
-                        allowance = allowance.saturating_sub(1);
                         self.flow.gate().metrics().add(Counter::BytesReceivedCount, length as u64);
                         take(frame, Permit::new(&self.flow, entered, self.began, is_write));
                     }
@@ -189,6 +195,17 @@ impl Client {
                 fresh = &[];
             }
         }
+    }
+
+    /// Whether its next request has waited for long.
+    fn has_waited(&self) -> bool {
+        self.waits.is_some_and(|since| since.elapsed() > PATIENCE)
+    }
+
+    /// Whether there is room for a client that is the next in the row of those that wait.
+    pub(super) fn has_room(&self) -> bool {
+        let (gate, own) = (self.flow.gate(), self.flow.under_way());
+        gate.has_room(own.max(1)) || (own == 0 && self.has_waited() && gate.has_room(0))
     }
 
     fn refuse(&self, reason: &dyn std::fmt::Display) {
