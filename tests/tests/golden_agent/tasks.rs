@@ -146,7 +146,7 @@ fn our_agent_tells_of_pods_sessions_and_draining_as_the_original_did() {
     let mut story = Story::begin();
     let mut tally = Tally::new("tasks, the agent", super::not_yet::ALLOWED_OF_TASKS);
     let all = golden::load("tasks");
-    let named = |name: &str| all.iter().find(|exchange| exchange.name == name).expect("recorded");
+    let find = |name: &str| all.iter().find(|exchange| exchange.name == name).expect("recorded");
     for exchange in all.iter().filter(|exchange| REPLAYED.contains(&exchange.name.as_str())) {
         match exchange.name.as_str() {
             "agent/session-wait-plain-json" => story.session("s-plain-json", "true"),
@@ -157,7 +157,7 @@ fn our_agent_tells_of_pods_sessions_and_draining_as_the_original_did() {
         }
         let port = if exchange.name.ends_with("-drained") { story.third } else { story.site.port };
         if exchange.name == "agent/attach-input" {
-            let session = named("streams/attach-session");
+            let session = find("streams/attach-session");
             let names = &story.names;
             let (ours, shown) = std::thread::scope(|scope| {
                 let shown = scope.spawn(move || {

@@ -204,7 +204,8 @@ impl Replay {
             let declined = call.decline.iter_mut().flat_map(|decline| &mut decline.offer_ids);
             for id in accepted.chain(declined) {
                 let at = self.recorded_offers.iter().position(|own| *own == id.value).unwrap();
-                id.value = self.ours_offers.get(at).expect("as many offers as recorded").clone();
+                // There are as many by now: both were waited for.
+                id.value.clone_from(self.ours_offers.get(at).unwrap());
             }
             body = call.encode_to_vec();
         }
