@@ -127,7 +127,7 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
     );
     if let Some(drain) = &agent.draining {
         put("drain_config", json::to_value(&drain.config, Dialect::V0));
-        put("estimated_drain_start_time_seconds", json!(drain.began));
+        put("estimated_drain_start_time_seconds", json!(drain.began as i64));
     }
     put("resources", resources(&total));
     put("reserved_resources", by_role(&resources));
