@@ -4,6 +4,7 @@ pub(super) mod operations;
 
 use mesos::resources::Resources;
 use mesos::units::Bytes;
+use mesos::v1::executor_info::Type;
 use mesos::v1::{self, health_check::Type as Check};
 
 use super::model::Framework;
@@ -35,11 +36,17 @@ pub(super) fn task(place: Place<'_>, task: &v1::TaskInfo) -> Result<Resources, S
     let mut needed = Resources::from_protos(&task.resources);
     if let Some(info) = &task.executor {
         executor(place, info)?;
+        if info.r#type.is_some() && info.r#type() != Type::Custom {
+            return Err("'ExecutorInfo.type' must be 'CUSTOM'".to_owned());
+        }
+        if info.command.is_none() {
+            return Err("'ExecutorInfo.command' must be set".to_owned());
+        }
         if is_new(place, info)? {
             needed.add(&Resources::from_protos(&info.resources));
         }
     }
-    fits(place, &needed)?;
+    fits(place, &needed, "task and its executor is")?;
     Ok(needed)
 }
 
@@ -72,13 +79,25 @@ pub(super) fn group(
     info: &v1::ExecutorInfo,
     tasks: &[v1::TaskInfo],
 ) -> Result<Resources, String> {
-    executor(place, info)?;
     if tasks.is_empty() {
         return Err("Task group cannot be empty".to_owned());
     }
+    for task in tasks {
+        of_group(place, task)
+            .map_err(|reason| format!("Task '{}' is invalid: {reason}", task.task_id.value))?;
+    }
+    executor(place, info)?;
+    if info.r#type.is_none() {
+        return Err("'ExecutorInfo.type' must be set".to_owned());
+    }
+    if info.r#type() == Type::Unknown {
+        return Err("Unknown executor type".to_owned());
+    }
+    if is_of_docker(info.container.as_ref()) {
+        return Err("Docker ContainerInfo is not supported on the executor".to_owned());
+    }
     let mut needed = Resources::new();
     for task in tasks {
-        by_itself(place, task)?;
         if task.executor.as_ref().is_some_and(|own| own != info) {
             return Err(format!(
                 "The `ExecutorInfo` of task '{}' is different from executor '{}'",
@@ -96,8 +115,20 @@ pub(super) fn group(
     if is_new(place, info)? {
         needed.add(&Resources::from_protos(&info.resources));
     }
-    fits(place, &needed)?;
+    fits(place, &needed, "task group and its executor are")?;
     Ok(needed)
+}
+
+fn of_group(place: Place<'_>, task: &v1::TaskInfo) -> Result<(), String> {
+    by_itself(place, task)?;
+    if is_of_docker(task.container.as_ref()) {
+        return Err("Docker ContainerInfo is not supported on the task".to_owned());
+    }
+    Ok(())
+}
+
+fn is_of_docker(container: Option<&v1::ContainerInfo>) -> bool {
+    container.is_some_and(|container| container.r#type() == v1::container_info::Type::Docker)
 }
 
 fn by_itself(place: Place<'_>, task: &v1::TaskInfo) -> Result<(), String> {
@@ -185,7 +216,6 @@ fn command(command: &v1::CommandInfo) -> Result<(), String> {
 }
 
 fn executor(place: Place<'_>, info: &v1::ExecutorInfo) -> Result<(), String> {
-    use v1::executor_info::Type;
     mesos::ids::validate(&info.executor_id.value)?;
     let Some(framework) = &info.framework_id else {
         return Err("'ExecutorInfo.framework_id' must be set".to_owned());
@@ -197,16 +227,11 @@ fn executor(place: Place<'_>, info: &v1::ExecutorInfo) -> Result<(), String> {
         ));
     }
     match info.r#type() {
-        Type::Default if info.command.is_some() => {
-            return Err("'ExecutorInfo.command' must not be set for 'DEFAULT' executor".to_owned());
-        }
+        Type::Default => of_default_executor(info)?,
         Type::Custom if info.command.is_none() => {
             return Err("'ExecutorInfo.command' must be set for 'CUSTOM' executor".to_owned());
         }
-        Type::Unknown if info.command.is_none() => {
-            return Err("'ExecutorInfo.command' must be set for 'CUSTOM' executor".to_owned());
-        }
-        Type::Default | Type::Custom | Type::Unknown => {}
+        Type::Custom | Type::Unknown => {}
     }
     if is_negative(info.shutdown_grace_period.as_ref()) {
         return Err("ExecutorInfo's 'shutdown_grace_period' must be non-negative".to_owned());
@@ -216,6 +241,23 @@ fn executor(place: Place<'_>, info: &v1::ExecutorInfo) -> Result<(), String> {
     }
     Resources::validate(&info.resources)
         .map_err(|reason| format!("Executor uses invalid resources: {reason}"))
+}
+
+fn of_default_executor(info: &v1::ExecutorInfo) -> Result<(), String> {
+    if info.command.is_some() {
+        return Err("'ExecutorInfo.command' must not be set for 'DEFAULT' executor".to_owned());
+    }
+    let Some(container) = &info.container else { return Ok(()) };
+    if container.r#type() != v1::container_info::Type::Mesos {
+        return Err(
+            "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor".to_owned()
+        );
+    }
+    if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
+        return Err("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// Whether an executor does not run yet; one that does must be the same.
@@ -231,12 +273,12 @@ fn is_new(place: Place<'_>, info: &v1::ExecutorInfo) -> Result<bool, String> {
     }
 }
 
-fn fits(place: Place<'_>, needed: &Resources) -> Result<(), String> {
+fn fits(place: Place<'_>, needed: &Resources, what: &str) -> Result<(), String> {
     if place.remaining.contains(needed) {
         return Ok(());
     }
     Err(format!(
-        "Total resources {needed} required by task and its executor is more than available {}",
+        "Total resources {needed} required by {what} more than available {}",
         place.remaining
     ))
 }

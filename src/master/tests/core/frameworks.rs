@@ -149,6 +149,85 @@ fn of_a_group_with_one_wrong_task_none_runs() {
 }
 
 #[test]
+fn the_executor_of_a_group_is_of_a_type_that_is_known_and_in_no_docker_container() {
+    use v1::container_info::Type as Container;
+    use v1::executor_info::Type;
+    let mut test = Test::new();
+    let slave = v1::AgentInfo { resources: resources("cpus:4;mem:1024;disk:100"), ..agent_info() };
+    test.message(&agent_pid(), &internal::RegisterSlaveMessage { slave, ..Default::default() });
+    let stream = test.subscribe(framework_info());
+    let command =
+        || Some(v1::CommandInfo { value: Some("./run".to_owned()), ..Default::default() });
+    let container = |of: Container| v1::ContainerInfo { r#type: of as i32, ..Default::default() };
+    let info = |of: Option<Type>| v1::ExecutorInfo {
+        r#type: of.map(|of| of as i32),
+        executor_id: v1::ExecutorId { value: "pod".to_owned() },
+        framework_id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
+        resources: resources("cpus:0.1;mem:32;disk:1"),
+        ..Default::default()
+    };
+    let default = Some(Type::Default);
+    let in_docker = v1::TaskInfo { container: Some(container(Container::Docker)), ..task("a") };
+    for (executor, task, expected) in [
+        (info(None), task("a"), "'ExecutorInfo.type' must be set"),
+        (info(Some(Type::Unknown)), task("a"), "Unknown executor type"),
+        (
+            info(Some(Type::Custom)),
+            task("a"),
+            "'ExecutorInfo.command' must be set for 'CUSTOM' executor",
+        ),
+        (
+            v1::ExecutorInfo { command: command(), ..info(default) },
+            task("a"),
+            "'ExecutorInfo.command' must not be set for 'DEFAULT' executor",
+        ),
+        (
+            v1::ExecutorInfo { container: Some(container(Container::Docker)), ..info(default) },
+            task("a"),
+            "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor",
+        ),
+        (
+            v1::ExecutorInfo {
+                command: command(),
+                container: Some(container(Container::Docker)),
+                ..info(Some(Type::Custom))
+            },
+            task("a"),
+            "Docker ContainerInfo is not supported on the executor",
+        ),
+        (
+            info(default),
+            in_docker,
+            "Task 'a' is invalid: Docker ContainerInfo is not supported on the task",
+        ),
+    ] {
+        let group = v1::offer::operation::LaunchGroup {
+            executor,
+            task_group: v1::TaskGroupInfo { tasks: vec![task] },
+        };
+        let operation = v1::offer::Operation {
+            r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+            launch_group: Some(group),
+            ..Default::default()
+        };
+        test.after(6.0);
+        let accept = call::Accept {
+            offer_ids: vec![test.offer().id],
+            operations: vec![operation],
+            filters: None,
+        };
+        let kind = Some(call::Type::Accept as i32);
+        test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() })
+            .unwrap();
+        let status = test.events(event::Type::Update)[0].update.clone().unwrap().status;
+        assert_eq!(status.message(), expected);
+        assert_eq!(status.state(), TaskState::TaskError);
+        assert_eq!(status.reason(), v1::task_status::Reason::TaskGroupInvalid);
+        assert!(test.sent::<internal::RunTaskGroupMessage>(&agent_pid()).is_empty());
+    }
+}
+
+#[test]
 fn a_framework_that_stays_away_is_removed_after_its_failover_timeout() {
     let mut test = Test::new();
     test.register();
