@@ -125,6 +125,20 @@ fn settings(place: Place, directory: &Path, seed: [u8; 32]) -> Settings {
     }
 }
 
+/// The update that the leading master's acknowledgement is for, if it is the one that waits: an agent must take that.
+/// Looked at before it does, or one that doesn't would be thought to have refused it.
+fn acknowledged(agent: &Agent, header: &Header, body: &[u8]) -> Option<Vec<u8>> {
+    let is_from_leader =
+        agent.master.as_ref().is_some_and(|master| master.address == header.from.address);
+    if header.name != m::StatusUpdateAcknowledgementMessage::full_name() || !is_from_leader {
+        return None;
+    }
+    let message = m::StatusUpdateAcknowledgementMessage::decode(body).unwrap();
+    let key = (message.framework_id.value, message.task_id.value);
+    let (_, head) = agent.updates.head(&key)?;
+    (head == message.uuid).then_some(message.uuid)
+}
+
 impl World {
     pub(super) fn agent_now(&self, index: usize) -> Now {
         let started = self.agents[index].started;
@@ -207,15 +221,14 @@ impl World {
         let now = self.agent_now(index);
         self.tell(|| format!("agent {index} hears {}", header.name));
         let Some(agent) = &mut self.agents[index].agent else { return };
+        let acknowledged = acknowledged(agent, &header, body);
         agent.message(now, &header, body).expect("a message of our own");
         if header.name == m::StatusUpdateAcknowledgementMessage::full_name() {
-            let message = m::StatusUpdateAcknowledgementMessage::decode(body).unwrap();
-            let key = (message.framework_id.value, message.task_id.value);
-            let is_taken = agent.updates.head(&key).is_none_or(|(_, head)| head != message.uuid);
             let life = self.agents[index].life;
             self.agent_effects(index);
-            if is_taken && self.agents[index].agent.is_some() && self.agents[index].life == life {
-                self.checks.acknowledged(message.uuid);
+            let is_on_disk = self.agents[index].agent.is_some() && self.agents[index].life == life;
+            if let Some(uuid) = acknowledged.filter(|_| is_on_disk) {
+                self.checks.acknowledged(uuid);
             }
             return;
         }
