@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use end_to_end::programs::{original_mesos, root};
 use end_to_end::site::{Maker, Parts, Site};
-use end_to_end::{http, need, wait};
+use end_to_end::{http, need, skip, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -215,4 +215,33 @@ fn what_an_agent_offers_beyond_what_it_has_is_taken_by_who_knows_that_it_may_be_
             .any(|own| own["scalar"]["value"] == 3.0)
     };
     framework.offer(has_more);
+}
+
+/// A task as a user whom the agent's host has not.
+fn a_task_of_an_unknown_user_is_dropped(parts: Parts) {
+    let site = Site::start(parts);
+    site.run("stranger", &json!({"command": {"value": "true", "user": "no-such-user"}}));
+    site.run("own", &json!({"command": {"value": "true", "user": "root"}}));
+    site.wait_for("own", "TASK_FINISHED");
+    let dropped = site.wait_for("stranger", "TASK_DROPPED");
+    let message = dropped["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("Failed to create executor directory '"), "{message}");
+    let reason = "Failed to chown directory to 'no-such-user': No such user 'no-such-user'";
+    assert!(message.ends_with(reason), "{message}");
+    assert_eq!(dropped["reason"], "REASON_EXECUTOR_TERMINATED");
+    assert_eq!(site.states("stranger"), ["TASK_DROPPED"]);
+}
+
+#[test]
+fn a_task_of_an_unknown_user_is_dropped_by_our_agent() {
+    need!(skip::is_root(), "only root's agent switches users");
+    a_task_of_an_unknown_user_is_dropped(Parts::default());
+}
+
+#[test]
+fn a_task_of_an_unknown_user_is_dropped_by_the_originals_agent() {
+    need!(skip::is_root(), "only root's agent switches users");
+    need!(original_mesos().is_some(), "../shared/oracle is missing or can't be built");
+    let (agent, executors) = (Maker::Original, Maker::Original);
+    a_task_of_an_unknown_user_is_dropped(Parts { agent, executors, ..Parts::default() });
 }

@@ -28,7 +28,7 @@ pub use shared::SharedPath;
 pub use volumes::PersistentVolume;
 
 pub use start::{
-    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER,
+    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER, check_user,
 };
 
 use std::path::PathBuf;

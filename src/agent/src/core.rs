@@ -159,6 +159,8 @@ pub struct Settings {
     pub oversubscribed: Vec<v1::Resource>,
     /// `--switch_user`.
     pub switch_user: bool,
+    /// Looks a user of this host up: why there is none of that name, if so.
+    pub check_user: fn(&str) -> Result<(), String>,
     /// `--recover=cleanup`: end what runs, then end.
     pub cleans_up: bool,
     /// `--ip`, as executors get it in `LIBPROCESS_IP`.

@@ -402,17 +402,25 @@ fn command(
 }
 
 fn user(launch: &Launch) -> Result<Option<User>, String> {
-    if !nix::unistd::geteuid().is_root() {
+    launch.user.as_deref().map_or(Ok(None), find_user)
+}
+
+/// Whether this host has a user that sandboxes can belong to.
+///
+/// # Errors
+/// Why it has not, in the original's words (`os::chown`).
+pub fn check_user(name: &str) -> Result<(), String> {
+    find_user(name).map(drop)
+}
+
+/// A user that processes can run as, if that is another than the agent's.
+fn find_user(name: &str) -> Result<Option<User>, String> {
+    if !nix::unistd::geteuid().is_root() || name == "root" {
         return Ok(None);
     }
-    let Some(name) = launch.user.as_ref().filter(|name| name.as_str() != "root") else {
-        return Ok(None);
-    };
     match User::from_name(name) {
         Ok(Some(user)) => Ok(Some(user)),
-        Ok(None) => {
-            Err(format!("Failed to get user information for '{name}': no such user on this host"))
-        }
+        Ok(None) => Err(format!("No such user '{name}'")),
         Err(error) => Err(format!("Failed to get user information for '{name}': {error}")),
     }
 }

@@ -49,7 +49,12 @@ impl Agent {
         }
         let state = self.executor_mut(&framework_id, &executor_id).map(|executor| executor.state);
         let versions = &message.resource_version_uuids;
-        let refusal = self.reason_to_drop(&tasks, versions, state, message.launch_executor);
+        let refusal =
+            self.reason_to_drop(&tasks, versions, state, message.launch_executor).or_else(|| {
+                let (framework, command) = (&message.framework, message.executor.command.as_ref());
+                let none = state.is_none();
+                none.then(|| self.reason_for_no_sandbox(framework, &executor_id, command))?
+            });
         if let Some(refusal) = refusal {
             for id in &ids {
                 self.refuse(now, &message.framework, &framework_id, id, &refusal);

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use access::jwt::Claims;
 use mesos::resources::Resources;
+use mesos::v1::task_status::Reason;
 use mesos::v1::{self, TaskState};
 
-use super::{Agent, Effect, Executor, ExecutorState, Now};
+use super::{Agent, Effect, Executor, ExecutorState, Now, Verdict};
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
 use crate::containerizer::{Launch, PersistentVolume, Program, secrets};
@@ -58,6 +59,33 @@ fn persistent_volumes(work_dir: &std::path::Path, resources: &Resources) -> Vec<
 }
 
 impl Agent {
+    /// Why a new executor can have no sandbox, if so: the host has not the user that it would belong to
+    /// (`Framework::addExecutor`).
+    pub(super) fn reason_for_no_sandbox(
+        &self,
+        framework: &v1::FrameworkInfo,
+        executor_id: &str,
+        command: Option<&v1::CommandInfo>,
+    ) -> Option<Verdict> {
+        if !self.settings.switch_user {
+            return None;
+        }
+        let own = command.and_then(|command| command.user.as_deref());
+        let user = own.unwrap_or(&framework.user);
+        let reason = (self.settings.check_user)(user).err()?;
+        let framework_id = framework.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
+        let directory =
+            paths::executor(&self.settings.work_dir, self.id()?, framework_id, executor_id);
+        Some(Verdict {
+            state: TaskState::TaskDropped,
+            reason: Reason::ExecutorTerminated,
+            message: format!(
+                "Failed to create executor directory '{}': Failed to chown directory to '{user}': {reason}",
+                directory.display()
+            ),
+        })
+    }
+
     /// Starts an executor for its first task, or its first group.
     pub(super) fn start_executor(
         &mut self,

@@ -53,6 +53,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         executor_key: None,
         oversubscribed: Vec::new(),
         switch_user: false,
+        check_user: |_| Ok(()),
         gc_delay: Duration::from_secs(604_800),
         gc_disk_headroom: 0.1,
         cleans_up: false,

@@ -388,6 +388,7 @@ pub(super) fn settings(
         gc_disk_headroom: headroom(values)?,
         oversubscribed: Vec::new(),
         switch_user: values.boolean("switch_user"),
+        check_user: crate::containerizer::check_user,
         cleans_up: values.text("recover") == Some("cleanup"),
         ip: values.text("ip").map(str::to_owned),
         endpoint,

@@ -114,6 +114,7 @@ fn settings(place: Place, directory: &Path, seed: [u8; 32]) -> Settings {
         executor_key: None,
         oversubscribed: Vec::new(),
         switch_user: false,
+        check_user: |_| Ok(()),
         gc_delay: Duration::from_secs(604_800),
         gc_disk_headroom: 0.1,
         cleans_up: false,

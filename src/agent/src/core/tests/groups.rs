@@ -82,3 +82,43 @@ fn a_group_for_an_executor_that_is_gone_is_dropped() {
     assert_eq!(own.states(), [lost, lost]);
     assert_eq!(own.launched(), None);
 }
+
+#[test]
+fn what_would_run_as_a_user_that_the_host_has_not_is_dropped() {
+    let mut own = Conversation::with(info(), |settings| {
+        settings.switch_user = true;
+        settings.check_user =
+            |name| if name == "nobody" { Ok(()) } else { Err(format!("No such user '{name}'")) };
+    });
+    own.leader();
+    own.hear(&m::SlaveRegisteredMessage {
+        slave_id: v1::AgentId { value: AGENT_ID.into() },
+        connection: None,
+    });
+    own.seen.clear();
+    let stranger = || v1::FrameworkInfo { user: "stranger".into(), ..framework() };
+    let with_user = |id: &str, user: &str| {
+        let mut task = task(id);
+        task.command.as_mut().unwrap().user = Some(user.into());
+        task
+    };
+    let launch_executor = Some(true);
+    own.hear(&m::RunTaskGroupMessage { framework: stranger(), ..group(&["a", "b"]) });
+    own.hear(&m::RunTaskMessage { launch_executor, ..run(with_user("c", "stranger")) });
+    let sent = own.sent::<m::StatusUpdateMessage>();
+    assert_eq!(sent.len(), 3);
+    let ended = "Failed to chown directory to 'stranger': No such user 'stranger'";
+    for update in sent.into_iter().map(|message| message.update) {
+        // The framework knows nothing of partitions.
+        assert_eq!(update.status.state(), TaskState::TaskLost);
+        assert_eq!(update.status.reason(), Reason::ExecutorTerminated);
+        let message = update.status.message();
+        assert!(message.starts_with("Failed to create executor directory '"), "{message}");
+        assert!(message.ends_with(ended), "{message}");
+    }
+    assert_eq!(own.sent::<m::ExitedExecutorMessage>().len(), 1, "the master counts it");
+    assert_eq!(own.launched(), None);
+    // A task's own user comes before its framework's.
+    own.hear(&m::RunTaskMessage { framework: stranger(), ..run(with_user("d", "nobody")) });
+    assert!(own.launched().is_some());
+}
