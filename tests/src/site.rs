@@ -34,6 +34,8 @@ pub struct Parts {
     pub executors: Maker,
     /// Further flags of the agent.
     pub agent_flags: Vec<&'static str>,
+    /// What the agent has in its environment beside the tests' own.
+    pub agent_environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Parts {
@@ -43,6 +45,7 @@ impl Default for Parts {
             agent: Maker::Ours,
             executors: Maker::Ours,
             agent_flags: vec!["--launcher=posix", "--isolation=posix/cpu,posix/mem"],
+            agent_environment: Vec::new(),
         }
     }
 }
@@ -160,7 +163,8 @@ impl Site {
             .arg(format!("--work_dir={}", self.path("agent1").display()))
             .arg(format!("--runtime_dir={}", self.path("runtime1").display()))
             .arg(format!("--launcher_dir={}", self.launcher_dir().display()))
-            .args(&self.parts.agent_flags);
+            .args(&self.parts.agent_flags)
+            .envs(self.parts.agent_environment.iter().cloned());
         self.agent = Some(Daemon::start("agent1", self.directory.path(), &mut agent));
         wait::until("a registered agent", LIMIT, || {
             let metrics = http::get_json(&self.agent_url("/metrics/snapshot"))?;
