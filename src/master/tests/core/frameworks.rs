@@ -168,7 +168,7 @@ fn the_executor_of_a_group_is_of_a_type_that_is_known_and_in_no_docker_container
     };
     let default = Some(Type::Default);
     let in_docker = v1::TaskInfo { container: Some(container(Container::Docker)), ..task("a") };
-    for (executor, task, expected) in [
+    for (executor, task, expected) in vec![
         (info(None), task("a"), "'ExecutorInfo.type' must be set"),
         (info(Some(Type::Unknown)), task("a"), "Unknown executor type"),
         (
