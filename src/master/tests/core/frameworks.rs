@@ -156,51 +156,43 @@ fn the_executor_of_a_group_is_of_a_type_that_is_known_and_in_no_docker_container
     let slave = v1::AgentInfo { resources: resources("cpus:4;mem:1024;disk:100"), ..agent_info() };
     test.message(&agent_pid(), &internal::RegisterSlaveMessage { slave, ..Default::default() });
     let stream = test.subscribe(framework_info());
-    let command =
-        || Some(v1::CommandInfo { value: Some("./run".to_owned()), ..Default::default() });
-    let container = |of: Container| v1::ContainerInfo { r#type: of as i32, ..Default::default() };
-    let info = |of: Option<Type>| v1::ExecutorInfo {
-        r#type: of.map(|of| of as i32),
-        executor_id: v1::ExecutorId { value: "pod".to_owned() },
-        framework_id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
-        resources: resources("cpus:0.1;mem:32;disk:1"),
-        ..Default::default()
-    };
+    let in_docker = || v1::ContainerInfo { r#type: Container::Docker as i32, ..Default::default() };
     let default = Some(Type::Default);
-    let in_docker = v1::TaskInfo { container: Some(container(Container::Docker)), ..task("a") };
-    for (executor, task, expected) in vec![
-        (info(None), task("a"), "'ExecutorInfo.type' must be set"),
-        (info(Some(Type::Unknown)), task("a"), "Unknown executor type"),
+    for (of, has_command, is_its_container, expected) in [
+        (None, false, true, "'ExecutorInfo.type' must be set"),
+        (Some(Type::Unknown), false, true, "Unknown executor type"),
         (
-            info(Some(Type::Custom)),
-            task("a"),
+            Some(Type::Custom),
+            false,
+            true,
             "'ExecutorInfo.command' must be set for 'CUSTOM' executor",
         ),
+        (default, true, true, "'ExecutorInfo.command' must not be set for 'DEFAULT' executor"),
+        (Some(Type::Custom), true, true, "Docker ContainerInfo is not supported on the executor"),
         (
-            v1::ExecutorInfo { command: command(), ..info(default) },
-            task("a"),
-            "'ExecutorInfo.command' must not be set for 'DEFAULT' executor",
-        ),
-        (
-            v1::ExecutorInfo { container: Some(container(Container::Docker)), ..info(default) },
-            task("a"),
+            default,
+            false,
+            true,
             "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor",
         ),
         (
-            v1::ExecutorInfo {
-                command: command(),
-                container: Some(container(Container::Docker)),
-                ..info(Some(Type::Custom))
-            },
-            task("a"),
-            "Docker ContainerInfo is not supported on the executor",
-        ),
-        (
-            info(default),
-            in_docker,
+            default,
+            false,
+            false,
             "Task 'a' is invalid: Docker ContainerInfo is not supported on the task",
         ),
     ] {
+        let executor = v1::ExecutorInfo {
+            r#type: of.map(|of| of as i32),
+            executor_id: v1::ExecutorId { value: "pod".to_owned() },
+            framework_id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
+            resources: resources("cpus:0.1;mem:32;disk:1"),
+            command: has_command.then(v1::CommandInfo::default),
+            container: is_its_container.then(in_docker),
+            ..Default::default()
+        };
+        let container = (!is_its_container).then(in_docker);
+        let task = v1::TaskInfo { container, ..task("a") };
         let group = v1::offer::operation::LaunchGroup {
             executor,
             task_group: v1::TaskGroupInfo { tasks: vec![task] },
