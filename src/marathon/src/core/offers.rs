@@ -109,12 +109,9 @@ impl Marathon {
             let list: Vec<String> = ports.iter().map(|port| format!("{port}-{port}")).collect();
             needed.add(&Resources::parse(&format!("ports:[{}]", list.join(",")), "*").ok()?);
         }
-        let role = offer
-            .allocation_info
-            .as_ref()
-            .and_then(|info| info.role.clone())
-            .unwrap_or_else(|| self.settings.role.clone());
-        let needed = needed.allocate(&role);
+        // Masters say whom they offer to only to those that may have more roles than one.
+        let role = offer.allocation_info.as_ref().and_then(|info| info.role.as_deref());
+        let needed = role.map_or_else(|| needed.clone(), |role| needed.allocate(role));
         if !left.contains(&needed) {
             return None;
         }

@@ -305,6 +305,22 @@ fn nothing_is_launched_where_it_does_not_fit() {
 }
 
 #[test]
+fn offers_are_taken_as_masters_make_them_with_a_role_or_without() {
+    for role in [None, Some("*"), Some("other")] {
+        let mut world = World::new();
+        world.create(&json!({"id": "/a", "cmd": "x", "cpus": 1, "mem": 32}));
+        world.offer_to(role, "cpus:1;mem:32;ports:[31000-31009]");
+        let task = world.staged.values().next().expect("it fits");
+        let roles: BTreeSet<Option<&str>> = task
+            .resources
+            .iter()
+            .map(|own| own.allocation_info.as_ref().and_then(|info| info.role.as_deref()))
+            .collect();
+        assert_eq!(roles, BTreeSet::from([role]), "what was offered is taken as it was offered");
+    }
+}
+
+#[test]
 fn groups_are_made_of_the_apps_below_them() {
     let mut world = World::new();
     for id in ["/a", "/b/c", "/b/d/e", "/bb"] {

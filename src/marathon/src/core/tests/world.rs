@@ -113,11 +113,19 @@ impl World {
     }
 
     pub(super) fn offer(&mut self, resources: &str) {
+        self.offer_to(None, resources);
+    }
+
+    /// Masters name the role only to those that may have more than one.
+    pub(super) fn offer_to(&mut self, role: Option<&str>, resources: &str) {
+        let resources = Resources::parse(resources, "*").unwrap();
         let offer = v1::Offer {
             id: v1::OfferId { value: "o".to_owned() },
             agent_id: v1::AgentId { value: "s".to_owned() },
             hostname: "h".to_owned(),
-            resources: Resources::parse(resources, "*").unwrap().allocate("*").to_protos(),
+            allocation_info: role
+                .map(|role| v1::resource::AllocationInfo { role: Some(role.to_owned()) }),
+            resources: role.map_or(resources.clone(), |role| resources.allocate(role)).to_protos(),
             ..Default::default()
         };
         self.tell(Event {
