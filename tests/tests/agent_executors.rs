@@ -34,7 +34,10 @@ fn an_executor_with_a_v0_driver_outlives_the_agent(parts: Parts) {
     });
     std::fs::write(sandbox.join("go"), "").expect("a file");
     site.wait_for("t", "TASK_FINISHED");
-    assert_eq!(site.states("t"), ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]);
+    let mut states = site.states("t");
+    // An update whose acknowledgement the agent had not written down when it was killed is sent again.
+    states.dedup();
+    assert_eq!(states, ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]);
 }
 
 #[test]

@@ -13,10 +13,6 @@ pub const ALLOWED: Allowed = Allowed {
             "an original agent names the role * of its resources, and claims more; here it is one of ours",
             &["master/viewer/registrar(1)/registry", "master/admin/registrar(1)/registry"],
         ),
-        (
-            "some flags of the original's agent are not known to ours",
-            &["agent/admin/state", "agent/admin/flags"],
-        ),
     ],
     differences: &[],
     incomparable: &[],

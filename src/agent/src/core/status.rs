@@ -127,9 +127,17 @@ impl Agent {
         }
         self.count("slave/valid_status_updates");
         let state = status.state();
-        if is_terminal(state) {
-            let name = state.as_str_name().trim_start_matches("TASK_").to_ascii_lowercase();
-            self.count(&format!("slave/tasks_{name}"));
+        // The original counts no other ends.
+        let counter = match state {
+            TaskState::TaskFailed => Some("slave/tasks_failed"),
+            TaskState::TaskFinished => Some("slave/tasks_finished"),
+            TaskState::TaskGone => Some("slave/tasks_gone"),
+            TaskState::TaskKilled => Some("slave/tasks_killed"),
+            TaskState::TaskLost => Some("slave/tasks_lost"),
+            _ => None,
+        };
+        if let Some(counter) = counter {
+            self.count(counter);
         }
         if let Some(executor) = executor_id.and_then(|id| self.executor_mut(framework_id, id)) {
             record(executor, status);
