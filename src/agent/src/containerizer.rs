@@ -31,12 +31,19 @@ pub use start::{
     MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER, check_user,
 };
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use mesos::resources::Resources;
 use mesos::v1;
 
 use crate::checkpoint::paths::Run;
+
+/// An error of the system, with its place.
+fn at(path: &Path) -> impl Fn(io::Error) -> String {
+    let path = path.display().to_string();
+    move |error| format!("{path}: {error}")
+}
 
 /// What runs as the executor.
 #[derive(Debug, Clone)]

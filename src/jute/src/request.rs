@@ -37,6 +37,24 @@ pub mod opcode {
     pub const CREATE_SESSION: i32 = -10;
     pub const CLOSE_SESSION: i32 = -11;
     pub const ERROR: i32 = -1;
+
+    /// Whether a request asks for a transaction of its own. (`CHECK` does only within others.)
+    #[must_use]
+    pub fn is_write(code: i32) -> bool {
+        matches!(
+            code,
+            CREATE
+                | CREATE2
+                | CREATE_CONTAINER
+                | CREATE_TTL
+                | DELETE
+                | SET_DATA
+                | SET_ACL
+                | MULTI
+                | RECONFIG
+                | CLOSE_SESSION
+        )
+    }
 }
 
 /// A request to create a znode.

@@ -24,8 +24,8 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::helper;
 use super::view::{Mount, Tree};
+use super::{at, helper};
 use result::Attached;
 
 /// How long a plugin may take.
@@ -63,11 +63,6 @@ pub struct Joined {
     pub files: Vec<Mount>,
     /// Its addresses, as updates tell them.
     pub infos: Vec<v1::NetworkInfo>,
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> String {
-    let path = path.display().to_string();
-    move |error| format!("{path}: {error}")
 }
 
 fn read_config(path: &Path) -> Result<Value, String> {

@@ -250,18 +250,7 @@ impl Fetcher<'_> {
     }
 
     async fn open(self, url: &str) -> Result<reqwest::Response, String> {
-        let error = |reason: reqwest::Error| {
-            // The innermost says why.
-            let mut inner: &dyn std::error::Error = &reason;
-            while let Some(source) = inner.source() {
-                inner = source;
-            }
-            if inner.to_string() == reason.to_string() {
-                format!("'{url}': {reason}")
-            } else {
-                format!("'{url}': {reason}: {inner}")
-            }
-        };
+        let error = |reason: reqwest::Error| format!("'{url}': {}", cause(&reason));
         let client = tls::client::builder(None)
             .connect_timeout(Duration::from_secs(30))
             .read_timeout(self.shared.stall_timeout)
@@ -316,6 +305,19 @@ fn target(uri: &Uri) -> Result<PathBuf, String> {
         Ok(path)
     } else {
         Err(format!("'{}' has no file name inside the sandbox", uri.value))
+    }
+}
+
+/// The innermost reason says why.
+pub(super) fn cause(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    if inner.to_string() == error.to_string() {
+        error.to_string()
+    } else {
+        format!("{error}: {inner}")
     }
 }
 

@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 use super::helper;
 use crate::checkpoint;
 
-/// What is passed on.
-const SIGNALS: &[Signal] = &[
+/// What is passed on to a container's program.
+pub(super) const SIGNALS: &[Signal] = &[
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
@@ -15,12 +15,12 @@ use tokio::process::{Child, Command};
 use super::cni::Joined;
 use super::confinement::Confinement;
 use super::images::Provisioned;
-use super::images::spec::Runtime;
+use super::images::spec::{self, Runtime};
 use super::launcher::Config;
 use super::view::{Mount, Root, Tree, View};
 use super::{
-    Launch, Program, Supervision, docker, fetch, helper, namespaces, processes, secrets, shared,
-    supervise, volumes,
+    Launch, Program, Supervision, at, docker, fetch, helper, namespaces, processes, secrets,
+    shared, supervise, volumes,
 };
 use crate::checkpoint::{self, found};
 use crate::executor::client::TOKEN;
@@ -37,11 +37,6 @@ pub const TASK_SECRETS: &str = "MESOS_TASK_SECRETS";
 pub const MEMORY_EVENTS: &str = "MESOS_MEMORY_EVENTS";
 /// Where the container's limit of memory is.
 pub const MEMORY_LIMIT: &str = "MESOS_MEMORY_LIMIT";
-
-fn at(path: &Path) -> impl Fn(io::Error) -> String {
-    let path = path.display().to_string();
-    move |error| format!("{path}: {error}")
-}
 
 /// Starts a container. May be dropped at any time: then there is no process.
 ///
@@ -358,14 +353,7 @@ fn command(
                 format!("--docker_socket={}", config.docker_socket.display()),
             ],
         ),
-        Program::Custom(info) => match runtime {
-            Some(runtime) => runtime.program(info)?,
-            None if info.shell() => {
-                let argv = ["sh", "-c", info.value()].map(str::to_owned);
-                ("/bin/sh".to_owned(), argv.to_vec())
-            }
-            None => (info.value().to_owned(), info.arguments.clone()),
-        },
+        Program::Custom(info) => spec::program(runtime, info)?,
     };
     // Executors of ours speak for a task of another user: they stay who they are, and change over for the task.
     let is_custom = matches!(launch.program, Program::Custom(_));

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::confinement::Confinement;
 use super::processes::kill_children;
 use super::switchboard::{Switchboard, Terminal};
-use super::{helper, namespaces};
+use super::{first, helper, namespaces};
 use crate::checkpoint;
 
 /// How long output may still flow when the process and all that it started are gone.
@@ -247,15 +247,7 @@ fn end_by(signal: Signal) {
 /// The signals that are the container's rather than this process's.
 fn passed_on() -> anyhow::Result<mpsc::Receiver<Signal>> {
     let (tell, told) = mpsc::channel(16);
-    let all = [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-    ];
-    for own in all {
+    for own in first::SIGNALS.iter().copied() {
         let mut stream = signal(SignalKind::from_raw(own as i32))?;
         let tell = tell.clone();
         tokio::spawn(async move {

@@ -21,7 +21,7 @@ use super::client::{Client, Heard, TOKEN};
 use super::health::{self, Commands, Found, Place};
 use super::pod::{Action, Ended, Pod};
 use crate::containerizer::confinement::Confinement;
-use crate::containerizer::images::spec::Runtime;
+use crate::containerizer::images::spec::{self, Runtime};
 use crate::containerizer::processes::kill_tree;
 use crate::containerizer::{
     MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER, cgroups,
@@ -65,14 +65,7 @@ pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Durati
 fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     let command = info.command.clone().unwrap_or_default();
     let image = image()?;
-    let (program, argv) = match &image {
-        Some(image) => image.program(&command)?,
-        None if command.shell() => {
-            let argv = ["sh", "-c", command.value()].map(str::to_owned).to_vec();
-            ("/bin/sh".to_owned(), argv)
-        }
-        None => (command.value().to_owned(), command.arguments.clone()),
-    };
+    let (program, argv) = spec::program(image.as_ref(), &command)?;
     let user = std::env::var(TASK_USER).ok();
     let confinement = confinement();
     let mut words: Command = if user.is_some() || !confinement.is_empty() {

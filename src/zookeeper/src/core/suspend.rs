@@ -59,20 +59,7 @@ impl Core {
 
     /// Answers what would be a transaction, if those are refused.
     pub(super) fn refuses(&mut self, from: ConnectionId, xid: i32, kind: i32) -> bool {
-        let is_write = matches!(
-            kind,
-            opcode::CREATE
-                | opcode::CREATE2
-                | opcode::CREATE_CONTAINER
-                | opcode::CREATE_TTL
-                | opcode::DELETE
-                | opcode::SET_DATA
-                | opcode::SET_ACL
-                | opcode::CHECK
-                | opcode::MULTI
-                | opcode::RECONFIG
-                | opcode::CLOSE_SESSION
-        );
+        let is_write = kind == opcode::CHECK || opcode::is_write(kind);
         if !self.is_suspended || !is_write {
             return false;
         }

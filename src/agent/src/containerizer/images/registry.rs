@@ -11,6 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
+use super::super::fetch::cause;
 use super::archive::{DOCUMENT_MAX, Pulled, with_digests};
 use super::reference::Reference;
 use super::spec::{Config, Descriptor, Digest, Kind, Manifest};
@@ -287,19 +288,6 @@ impl Session {
         } else {
             Err(format!("what the registry gave as {digest} is something else"))
         }
-    }
-}
-
-/// The innermost reason says why.
-fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    if inner.to_string() == error.to_string() {
-        error.to_string()
-    } else {
-        format!("{error}: {inner}")
     }
 }
 

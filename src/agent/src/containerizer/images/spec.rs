@@ -177,6 +177,25 @@ impl Config {
     }
 }
 
+/// What to run of a command, in an image or without one: the program, and its arguments from its name on.
+///
+/// # Errors
+/// When neither the command nor the image says.
+pub fn program(
+    image: Option<&Runtime>,
+    command: &v1::CommandInfo,
+) -> Result<(String, Vec<String>), String> {
+    match image {
+        Some(image) => image.program(command),
+        None if command.shell() => Ok(by_shell(command.value())),
+        None => Ok((command.value().to_owned(), command.arguments.clone())),
+    }
+}
+
+fn by_shell(line: &str) -> (String, Vec<String>) {
+    ("/bin/sh".to_owned(), ["sh", "-c", line].map(str::to_owned).to_vec())
+}
+
 /// What an image says of the processes that run in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -188,19 +207,13 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// What to run: the command where it says, else what the image says. The program, and its arguments from its name on.
-    ///
-    /// # Errors
-    /// When neither says.
-    pub fn program(&self, command: &v1::CommandInfo) -> Result<(String, Vec<String>), String> {
+    /// What to run: the command where it says, else what the image says.
+    fn program(&self, command: &v1::CommandInfo) -> Result<(String, Vec<String>), String> {
         if command.shell() {
             let Some(value) = &command.value else {
                 return Err("Shell specified but no command value provided".to_owned());
             };
-            return Ok((
-                "/bin/sh".to_owned(),
-                vec!["sh".to_owned(), "-c".to_owned(), value.clone()],
-            ));
+            return Ok(by_shell(value));
         }
         if let Some(value) = &command.value {
             return Ok((value.clone(), command.arguments.clone()));

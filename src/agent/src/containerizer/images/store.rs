@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::at;
 use super::archive::{self, Brought, Pulled};
 use super::backend::Backend;
 use super::layer;
@@ -58,11 +59,6 @@ impl Drop for Staging {
             tracing::warn!(path = %self.0.display(), %error, "not removed");
         }
     }
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> String {
-    let path = path.display().to_string();
-    move |error| format!("{path}: {error}")
 }
 
 impl Store {

@@ -293,20 +293,5 @@ impl Drop for Client {
 /// Whether a frame asks for a transaction: as every connection's first does, which asks for a session.
 fn is_write(is_first: bool, frame: &[u8]) -> bool {
     let code = frame.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-    is_first
-        || matches!(
-            code,
-            Some(
-                opcode::CREATE
-                    | opcode::CREATE2
-                    | opcode::CREATE_CONTAINER
-                    | opcode::CREATE_TTL
-                    | opcode::DELETE
-                    | opcode::SET_DATA
-                    | opcode::SET_ACL
-                    | opcode::MULTI
-                    | opcode::RECONFIG
-                    | opcode::CLOSE_SESSION
-            )
-        )
+    is_first || code.is_some_and(opcode::is_write)
 }
