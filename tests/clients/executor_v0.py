@@ -6,11 +6,13 @@ with an agent that comes back.
 """
 import http.server
 import os
-import struct
 import threading
 import time
 import urllib.request
 import uuid
+
+import libprocess
+from libprocess import field, name_in, read
 
 AGENT = os.environ["MESOS_SLAVE_PID"]
 NAME, ADDRESS = AGENT.split("@")
@@ -19,84 +21,25 @@ SLAVE = os.environ["MESOS_SLAVE_ID"]
 STARTING, RUNNING, FINISHED, KILLED = 0, 1, 2, 4
 
 
-def varint(value):
-    out = b""
-    while value > 0x7F:
-        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
-    return out + bytes([value])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    if isinstance(value, float):
-        return varint(number << 3 | 1) + struct.pack("<d", value)
-    value = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
 def named(value):
     return field(1, value)
 
 
-def read(body):
-    """The fields of a message: number to the last value."""
-    fields, at = {}, 0
-
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = body[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(body):
-        key = number()
-        if key & 7 == 0:
-            fields[key >> 3] = number()
-        else:
-            length = {1: 8, 5: 4}.get(key & 7) or number()
-            fields[key >> 3] = body[at:at + length]
-            at += length
-    return fields
-
-
-class Executor(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Executor(libprocess.Inbox):
     tasks, updates = {}, {}
 
-    def do_POST(self):
-        body = b""
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while True:
-                size = int(self.rfile.readline(), 16)
-                body += self.rfile.read(size)
-                self.rfile.readline()
-                if size == 0:
-                    break
-        else:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(202)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-        self.heard(self.path.rsplit(".", 1)[1], read(body))
-
-    def heard(self, name, message):
+    def heard(self, _sender, name, message):
         print(name, flush=True)
         if name == "RunTaskMessage":
-            task = message[4]
-            task_id = read(read(task)[2])[1].decode()
+            task = message[4][0]
+            task_id = name_in(read(task)[2][0])
             self.tasks[task_id] = task
             threading.Thread(target=run, args=(task_id,), daemon=True).start()
         elif name == "KillTaskMessage":
-            update(read(message[2])[1].decode(), KILLED)
+            update(name_in(message[2][0]), KILLED)
         elif name == "StatusUpdateAcknowledgementMessage":
-            self.updates.pop(message[4], None)
-            self.tasks.pop(read(message[3])[1].decode(), None)
+            self.updates.pop(message[4][0], None)
+            self.tasks.pop(name_in(message[3][0]), None)
         elif name == "ReconnectExecutorMessage":
             again = field(1, named(EXECUTOR)) + field(2, named(FRAMEWORK))
             again += b"".join(field(3, task) for task in self.tasks.values())
@@ -104,9 +47,6 @@ class Executor(http.server.BaseHTTPRequestHandler):
             send("ReregisterExecutorMessage", again)
         elif name == "ShutdownExecutorMessage":
             os._exit(0)
-
-    def log_message(self, *_):
-        pass
 
 
 def send(name, body):

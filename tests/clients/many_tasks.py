@@ -18,6 +18,9 @@ import threading
 import time
 import uuid
 
+import libprocess
+from libprocess import field, name_in, read
+
 KIND, COUNT, EXECUTOR, MASTERS = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
 BATCH = 100
 FINISHED = 2
@@ -31,55 +34,8 @@ STATES = {
 events = queue.Queue()
 
 
-def varint(value):
-    out = b""
-    while value > 0x7F:
-        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
-    return out + bytes([value])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    if isinstance(value, float):
-        return varint(number << 3 | 1) + struct.pack("<d", value)
-    value = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
 def named(number, value):
     return field(number, field(1, value))
-
-
-def read(body):
-    """The fields of a message: number to the list of values."""
-    fields, at = {}, 0
-
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = body[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(body):
-        key = number()
-        if key & 7 == 0:
-            value = number()
-        else:
-            length = {1: 8, 5: 4}.get(key & 7) or number()
-            value = body[at:at + length]
-            at += length
-        fields.setdefault(key >> 3, []).append(value)
-    return fields
-
-
-def name_in(message):
-    return read(message)[1][0].decode()
 
 
 class Json:
@@ -253,29 +209,11 @@ class Libprocess:
         self.encoding, self.generation = encoding, 0
         transport = self
 
-        class Inbox(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = b""
-                if self.headers.get("Transfer-Encoding") == "chunked":
-                    while True:
-                        size = int(self.rfile.readline(), 16)
-                        body += self.rfile.read(size)
-                        self.rfile.readline()
-                        if size == 0:
-                            break
-                else:
-                    body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.send_response(202)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                if self.headers.get("Libprocess-From", self.headers.get("User-Agent", "")).endswith(transport.master):
-                    for event in transport.heard(self.path.rsplit(".", 1)[1], read(body)):
+        class Inbox(libprocess.Inbox):
+            def heard(self, sender, name, message):
+                if sender.endswith(transport.master):
+                    for event in transport.heard(name, message):
                         events.put((transport.generation, event))
-
-            def log_message(self, *_):
-                pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
         self.own = "scheduler-%s@127.0.0.1:%d" % (uuid.uuid4(), self.server.server_port)

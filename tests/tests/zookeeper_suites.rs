@@ -33,6 +33,19 @@ fn java_that_is_ours(directory: &Path) {
     std::fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("a script to run");
 }
 
+fn pytest(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider"]);
+    command
+}
+
+/// All tests that were chosen pass.
+fn passes(command: &mut Command) {
+    let said = run(command).unwrap_or_else(|error| panic!("{error}"));
+    let last = said.lines().last().unwrap_or_default().to_owned();
+    assert!(last.contains(" passed") && !last.contains("failed"), "{last}");
+}
+
 #[test]
 fn kazoos_own_tests_pass_on_three_servers() {
     need!(python().is_some(), "target/venv is missing (tests/python-clients.sh)");
@@ -43,18 +56,8 @@ fn kazoos_own_tests_pass_on_three_servers() {
     let directory = TempDir::new().expect("a directory");
     java_that_is_ours(directory.path());
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "ignore",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "kazoo_suite",
-    ]);
+    let mut command = pytest(&python);
+    command.args(["-p", "kazoo_suite"]);
     if std::env::var("MESO_KAZOO").is_ok_and(|which| which == "all") {
         command.args(["--pyargs", "kazoo.tests"]);
     } else {
@@ -67,9 +70,7 @@ fn kazoos_own_tests_pass_on_three_servers() {
         .env("ZOOKEEPER_VERSION", "3.8.4")
         .env("ZOOKEEPER_CLASSPATH", "/")
         .env("ZOOKEEPER_PORT_OFFSET", "21300");
-    let said = run(&mut command).unwrap_or_else(|error| panic!("{error}"));
-    let last = said.lines().last().unwrap_or_default().to_owned();
-    assert!(last.contains(" passed") && !last.contains("failed"), "{last}");
+    passes(&mut command);
 }
 
 #[test]
@@ -80,8 +81,7 @@ fn aiozks_own_tests_pass() {
         .args(["-c", "import pytest, pytest_asyncio, pytest_mock, aiozk.test"]));
     need!(has_suite.is_ok(), "target/venv lacks what aiozk's tests need (tests/python-clients.sh)");
     let server = Server::started(Kind::Ours);
-    let mut command = Command::new(python);
-    command.args(["-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider"]);
+    let mut command = pytest(&python);
     command.args(["-o", "asyncio_mode=auto", "--pyargs", "aiozk.test"]);
     if std::env::var("MESO_AIOZK").is_ok_and(|which| which == "all") {
         command.arg("--durations=5");
@@ -93,9 +93,7 @@ fn aiozks_own_tests_pass() {
         .current_dir(server.directory.path())
         .env("ZK_HOST", "127.0.0.1")
         .env("ZK_PORT", server.port.to_string());
-    let said = run(&mut command).unwrap_or_else(|error| panic!("{error}"));
-    let last = said.lines().last().unwrap_or_default().to_owned();
-    assert!(last.contains(" passed") && !last.contains("failed"), "{last}");
+    passes(&mut command);
 }
 
 /// What the C client's shell prints of each command in turn, on one kind of server, without times and sessions.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says when it skips")]
 
 #[expect(dead_code, reason = "what is said is compared by those who say it")]
+#[macro_use]
 mod recorded;
 
 use std::path::Path;
@@ -106,7 +107,6 @@ fn check_named(name: &str, body: &[u8]) {
         )*};
     }
     named!(
-        scheduler_v0::Call,
         internal::log::RecoverRequest,
         internal::log::RecoverResponse,
         internal::log::WriteRequest,
@@ -114,27 +114,8 @@ fn check_named(name: &str, body: &[u8]) {
         internal::log::LearnedMessage,
         internal::log::PromiseRequest,
         internal::log::PromiseResponse,
-        internal::StatusUpdateMessage,
-        internal::ResourceOffersMessage,
-        internal::StatusUpdateAcknowledgementMessage,
-        internal::PingSlaveMessage,
-        internal::PongSlaveMessage,
-        internal::ShutdownFrameworkMessage,
-        internal::RegisterSlaveMessage,
-        internal::UpdateSlaveMessage,
-        internal::UpdateFrameworkMessage,
-        internal::AuthenticationStepMessage,
-        internal::FrameworkRegisteredMessage,
-        internal::RunTaskMessage,
-        internal::SlaveRegisteredMessage,
-        internal::ReregisterSlaveMessage,
-        internal::SlaveReregisteredMessage,
-        internal::AuthenticateMessage,
-        internal::AuthenticationMechanismsMessage,
-        internal::AuthenticationStartMessage,
-        internal::AuthenticationCompletedMessage,
-        internal::UnregisterSlaveMessage,
     );
+    messages!(named);
     panic!("no type for {name}");
 }
 

@@ -7,6 +7,17 @@ use super::directory;
 /// The recording's master.
 pub const MASTER: &str = "4f876669-8615-48fe-af3c-25a981c6c8ef";
 
+/// Where those of its tasks go that agents run.
+pub const STATES: [(&str, &str); 7] = [
+    ("c-ok", "TASK_FINISHED"),
+    ("c-fail", "TASK_FAILED"),
+    ("c-argv", "TASK_FINISHED"),
+    ("c-hold", "TASK_RUNNING"),
+    ("c-kill", "TASK_RUNNING"),
+    ("g-1", "TASK_RUNNING"),
+    ("g-2", "TASK_RUNNING"),
+];
+
 /// A framework as the recorded ones describe themselves.
 #[must_use]
 pub fn info(name: &str, roles: &[&str]) -> Value {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use end_to_end::framework::{Framework, command_task, launch};
-use end_to_end::golden::tasks::{MASTER, info, operations};
+use end_to_end::golden::tasks::{MASTER, STATES, info, operations};
 use end_to_end::golden::{self, Exchange, Mode, Names, Reply, Tally};
 use end_to_end::{http, need, ports, wait};
 use serde_json::{Value, json};
@@ -52,15 +52,7 @@ impl Story {
         let tasks = Framework::start(site.master_port, &info("tasks", &["tasks"]));
         let offer = tasks.offer(|_| true);
         tasks.accept(&offer, &operations(&offer["agent_id"], &tasks.id));
-        let statuses = tasks.wait_for_all(&[
-            ("c-ok", "TASK_FINISHED"),
-            ("c-fail", "TASK_FAILED"),
-            ("c-argv", "TASK_FINISHED"),
-            ("c-hold", "TASK_RUNNING"),
-            ("c-kill", "TASK_RUNNING"),
-            ("g-1", "TASK_RUNNING"),
-            ("g-2", "TASK_RUNNING"),
-        ]);
+        let statuses = tasks.wait_for_all(&STATES);
         // The recording's stand-in of a default executor outlived the end of one of its tasks.
         let kill = json!({"task_id": {"value": "c-kill"}, "agent_id": offer["agent_id"]});
         tasks.call(&json!({"type": "KILL", "kill": kill}));

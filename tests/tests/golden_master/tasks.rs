@@ -3,7 +3,7 @@
 //! original's.
 
 use end_to_end::framework::{Framework, command_task, launch};
-use end_to_end::golden::tasks::{MASTER, info, operations};
+use end_to_end::golden::tasks::{MASTER, STATES, info, operations};
 use end_to_end::golden::{self, Allowed, Exchange, Mode, Names, Tally};
 use end_to_end::programs::original_mesos;
 use end_to_end::{http, need, ports, stream, wait};
@@ -73,18 +73,9 @@ impl Story {
         let tasks = Framework::start(site.port, &info("tasks", &["tasks"]));
         let offer = tasks.offer(|offer| offer["hostname"] == "agent1.example");
         tasks.accept(&offer, &operations(&offer["agent_id"], &tasks.id));
-        let mut statuses = tasks.wait_for_all(&[
-            ("g-nodisk", "TASK_ERROR"),
-            ("c-user", "TASK_DROPPED"),
-            ("c-uri", "TASK_FAILED"),
-            ("c-ok", "TASK_FINISHED"),
-            ("c-fail", "TASK_FAILED"),
-            ("c-argv", "TASK_FINISHED"),
-            ("c-hold", "TASK_RUNNING"),
-            ("c-kill", "TASK_RUNNING"),
-            ("g-1", "TASK_RUNNING"),
-            ("g-2", "TASK_RUNNING"),
-        ]);
+        let refused =
+            [("g-nodisk", "TASK_ERROR"), ("c-user", "TASK_DROPPED"), ("c-uri", "TASK_FAILED")];
+        let mut statuses = tasks.wait_for_all(&[&refused[..], &STATES].concat());
         for task in ["c-kill", "g-2"] {
             let kill = json!({"task_id": {"value": task}, "agent_id": offer["agent_id"]});
             tasks.call(&json!({"type": "KILL", "kill": kill}));

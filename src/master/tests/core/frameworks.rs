@@ -97,6 +97,30 @@ fn tasks_that_may_not_run_are_refused_in_the_originals_words() {
     }
 }
 
+/// Has a group launched on the next offer.
+fn launch_group(
+    test: &mut Test,
+    stream: StreamId,
+    executor: v1::ExecutorInfo,
+    tasks: Vec<v1::TaskInfo>,
+) {
+    let group =
+        v1::offer::operation::LaunchGroup { executor, task_group: v1::TaskGroupInfo { tasks } };
+    let operation = v1::offer::Operation {
+        r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+        launch_group: Some(group),
+        ..Default::default()
+    };
+    test.after(6.0);
+    let accept = call::Accept {
+        offer_ids: vec![test.offer().id],
+        operations: vec![operation],
+        filters: None,
+    };
+    let kind = Some(call::Type::Accept as i32);
+    test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() }).unwrap();
+}
+
 #[test]
 fn of_a_group_with_one_wrong_task_none_runs() {
     let mut test = Test::new();
@@ -118,24 +142,7 @@ fn of_a_group_with_one_wrong_task_none_runs() {
         ("mem:32;disk:1", vec![task("a"), task("b")], TaskState::TaskError),
         (enough, vec![task("a"), task("b")], TaskState::TaskStaging),
     ] {
-        let group = v1::offer::operation::LaunchGroup {
-            executor: executor(own),
-            task_group: v1::TaskGroupInfo { tasks },
-        };
-        let operation = v1::offer::Operation {
-            r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-            launch_group: Some(group),
-            ..Default::default()
-        };
-        test.after(6.0);
-        let accept = call::Accept {
-            offer_ids: vec![test.offer().id],
-            operations: vec![operation],
-            filters: None,
-        };
-        let kind = Some(call::Type::Accept as i32);
-        test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() })
-            .unwrap();
+        launch_group(&mut test, stream, executor(own), tasks);
         if expected == TaskState::TaskError {
             assert_eq!(test.states().len(), 2);
             assert!(test.sent::<internal::RunTaskGroupMessage>(&agent_pid()).is_empty());
@@ -193,24 +200,7 @@ fn the_executor_of_a_group_is_of_a_type_that_is_known_and_in_no_docker_container
         };
         let container = (!is_its_container).then(in_docker);
         let task = v1::TaskInfo { container, ..task("a") };
-        let group = v1::offer::operation::LaunchGroup {
-            executor,
-            task_group: v1::TaskGroupInfo { tasks: vec![task] },
-        };
-        let operation = v1::offer::Operation {
-            r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-            launch_group: Some(group),
-            ..Default::default()
-        };
-        test.after(6.0);
-        let accept = call::Accept {
-            offer_ids: vec![test.offer().id],
-            operations: vec![operation],
-            filters: None,
-        };
-        let kind = Some(call::Type::Accept as i32);
-        test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() })
-            .unwrap();
+        launch_group(&mut test, stream, executor, vec![task]);
         let status = test.events(event::Type::Update)[0].update.clone().unwrap().status;
         assert_eq!(status.message(), expected);
         assert_eq!(status.state(), TaskState::TaskError);

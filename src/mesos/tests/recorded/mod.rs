@@ -61,6 +61,35 @@ fn line(line: &str) -> Line {
     }
 }
 
+/// Calls a macro with the types of all messages between agents, masters and drivers that were recorded.
+macro_rules! messages {
+    ($called:ident) => {
+        $called!(
+            scheduler_v0::Call,
+            internal::StatusUpdateMessage,
+            internal::ResourceOffersMessage,
+            internal::StatusUpdateAcknowledgementMessage,
+            internal::PingSlaveMessage,
+            internal::PongSlaveMessage,
+            internal::ShutdownFrameworkMessage,
+            internal::RegisterSlaveMessage,
+            internal::UpdateSlaveMessage,
+            internal::UpdateFrameworkMessage,
+            internal::AuthenticationStepMessage,
+            internal::FrameworkRegisteredMessage,
+            internal::RunTaskMessage,
+            internal::SlaveRegisteredMessage,
+            internal::ReregisterSlaveMessage,
+            internal::SlaveReregisteredMessage,
+            internal::AuthenticateMessage,
+            internal::AuthenticationMechanismsMessage,
+            internal::AuthenticationStartMessage,
+            internal::AuthenticationCompletedMessage,
+            internal::UnregisterSlaveMessage,
+        );
+    };
+}
+
 /// What a message between agents, masters and drivers says, as JSON. Repeated fields that the original takes out of
 /// hash tables are sorted.
 pub(super) fn told(name: &str, body: &[u8]) -> Value {
@@ -73,29 +102,7 @@ pub(super) fn told(name: &str, body: &[u8]) -> Value {
             }
         )*};
     }
-    named!(
-        scheduler_v0::Call,
-        internal::StatusUpdateMessage,
-        internal::ResourceOffersMessage,
-        internal::StatusUpdateAcknowledgementMessage,
-        internal::PingSlaveMessage,
-        internal::PongSlaveMessage,
-        internal::ShutdownFrameworkMessage,
-        internal::RegisterSlaveMessage,
-        internal::UpdateSlaveMessage,
-        internal::UpdateFrameworkMessage,
-        internal::AuthenticationStepMessage,
-        internal::FrameworkRegisteredMessage,
-        internal::RunTaskMessage,
-        internal::SlaveRegisteredMessage,
-        internal::ReregisterSlaveMessage,
-        internal::SlaveReregisteredMessage,
-        internal::AuthenticateMessage,
-        internal::AuthenticationMechanismsMessage,
-        internal::AuthenticationStartMessage,
-        internal::AuthenticationCompletedMessage,
-        internal::UnregisterSlaveMessage,
-    );
+    messages!(named);
     panic!("no type for {name}");
 }
 

@@ -2,6 +2,7 @@
 //! many, `SEEDS=m..n` those. Without either, the first some thousands, or as many as a minute or so gives. A failure names
 //! its seed.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -146,6 +147,12 @@ fn seeds() -> Option<Range<u64>> {
     })
 }
 
+/// What a panic says.
+pub(super) fn said(cause: &(dyn Any + Send)) -> String {
+    let fixed = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    cause.downcast_ref::<String>().cloned().or(fixed).unwrap_or_default()
+}
+
 /// Runs the first seeds on all processors, but for so long only, unless some were asked for. Of each total there must be one in so many
 /// seeds: a simulation in which nothing happens would prove nothing.
 fn explore(count: u64, limit: Duration, clients: usize, least: &[Least]) {
@@ -166,9 +173,7 @@ fn explore(count: u64, limit: Duration, clients: usize, least: &[Least]) {
                     Ok(simulation) => totals.add(&simulation),
                     Err(cause) => {
                         next.store(seeds.end, Ordering::Relaxed);
-                        let text = cause.downcast_ref::<String>().cloned();
-                        let fixed = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                        panic!("SEED={seed} fails: {}", text.or(fixed).unwrap_or_default());
+                        panic!("SEED={seed} fails: {}", said(&*cause));
                     }
                 }
                 done.fetch_add(1, Ordering::Relaxed);

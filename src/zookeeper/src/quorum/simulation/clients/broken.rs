@@ -8,6 +8,7 @@ use jute::txn::{Entry, Txn};
 use super::*;
 use crate::quorum::configuration::Configuration;
 use crate::quorum::simulation::checks::Checks;
+use crate::quorum::simulation::runs::said;
 use crate::quorum::zab::Proposal;
 
 const SESSION: i64 = 7;
@@ -19,8 +20,7 @@ type Breach = (&'static str, fn());
 fn all_are_noticed(breaches: &[Breach]) {
     for (expected, breach) in breaches {
         let cause = catch_unwind(AssertUnwindSafe(breach)).expect_err(expected);
-        let fixed = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let said = cause.downcast_ref::<String>().cloned().or(fixed).unwrap_or_default();
+        let said = said(&*cause);
         assert!(said.contains(expected), "expected {expected:?}, not {said:?}");
     }
 }
