@@ -41,6 +41,9 @@ impl Host {
         }
         let zoo = "tickTime=2000\ndataDir=/var/lib/zookeeper\nclientPort=2181\n";
         fs::write(programs.join("zoo.cfg"), zoo).expect("a file");
+        for name in ["executor_v0.py", "finishing_executor.py", "libprocess.py"] {
+            fs::copy(root().join("tests/clients").join(name), programs.join(name)).expect("a copy");
+        }
         lab.copy("h1", &programs, "/opt/meso");
         lab.ssh("h1", "mkdir -p /usr/libexec/mesos /var/lib/zookeeper && for name in mesos-executor mesos-docker-executor; do ln -sf /opt/meso/mesos-agent /usr/libexec/mesos/$name; done");
         lab.import_busybox("h1");
@@ -212,6 +215,81 @@ fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
     // An executor that dies takes its container with it.
     host.lab.ssh("h1", &format!("pkill -9 -f 'mesos-docker-executor.*{web}'"));
     assert_eq!(host.wait_for("web", "TASK_FAILED")["reason"], "REASON_EXECUTOR_TERMINATED");
+    wait::until("no running container", LIMIT, || {
+        let running = host.lab.ssh("h1", "docker ps -q");
+        if running.trim().is_empty() { Ok(()) } else { Err(running) }
+    });
+}
+
+/// An executor of a framework's that Docker runs, with the host's Python in the one image that the host has.
+fn executor_in_docker(id: &str, program: &str) -> Value {
+    let mount = |path: &str| json!({"host_path": path, "container_path": path, "mode": "RO"});
+    let volumes = ["/usr", "/lib", "/lib64", "/opt/meso"].map(mount);
+    json!({"executor": {
+        "type": "CUSTOM", "executor_id": {"value": id}, "name": id,
+        "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}}],
+        "command": {
+            "value": format!("cd $MESOS_SANDBOX && echo for $NAME >&2 && exec python3 /opt/meso/{program}"),
+            "environment": {"variables": [{"name": "NAME", "value": id}]},
+        },
+        "container": {"type": "DOCKER", "volumes": volumes, "docker": {"image": "busybox"}},
+    }})
+}
+
+#[test]
+fn docker_runs_executors_of_frameworks() {
+    need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
+    let host = Host::up("containers-executors", "");
+    host.run("at once", &executor_in_docker("v1", "finishing_executor.py"));
+    host.wait_for("at once", "TASK_FINISHED");
+    let (v0, victim) = ("executor_v0.py", executor_in_docker("victim", "executor_v0.py"));
+    host.run("first", &executor_in_docker("v0", v0));
+    host.run("lost", &victim);
+    for task in ["first", "lost"] {
+        host.wait_for(task, "TASK_RUNNING");
+    }
+    let (container, sandbox) = host.container("v0");
+    host.wait_for_content(&format!("{sandbox}/stderr"), "for v0\n");
+    let inspect = |format: &str| {
+        host.lab.ssh("h1", &format!("docker inspect -f '{format}' mesos-{container}"))
+    };
+    let limits = || inspect("{{.HostConfig.CpuShares}} {{.HostConfig.Memory}}").trim().to_owned();
+    // The executor's and its task's.
+    assert_eq!(limits(), format!("307 {}", 64 << 20));
+    host.run("second", &executor_in_docker("v0", v0));
+    host.wait_for("second", "TASK_RUNNING");
+    wait::until("limits for both tasks", LIMIT, || {
+        let limits = limits();
+        if limits == format!("512 {}", 128 << 20) { Ok(()) } else { Err(limits) }
+    });
+
+    let started = inspect("{{.State.StartedAt}}");
+    host.restart_agent();
+    wait::until("the executor to be back", LIMIT, || {
+        let output = host.file(&format!("{sandbox}/stdout"));
+        if output.contains("ExecutorReregisteredMessage") { Ok(()) } else { Err(output) }
+    });
+    assert_eq!(inspect("{{.State.StartedAt}}"), started, "the same container");
+    host.lab.ssh("h1", &format!("touch {sandbox}/go"));
+    for task in ["first", "second"] {
+        host.wait_for(task, "TASK_FINISHED");
+    }
+
+    let (lost, _) = host.container("victim");
+    host.lab.ssh("h1", &format!("docker kill mesos-{lost}"));
+    let failed = host.wait_for("lost", "TASK_FAILED");
+    assert_eq!(
+        (&failed["reason"], &failed["message"]),
+        (&json!("REASON_EXECUTOR_TERMINATED"), &json!("Container terminated"))
+    );
+    let mut unknown = executor_in_docker("unknown", v0);
+    unknown["executor"]["container"]["docker"]["parameters"] =
+        json!([{"key": "frobnicate", "value": "x"}]);
+    host.run("refused", &unknown);
+    let refused = host.wait_for("refused", "TASK_FAILED");
+    assert_eq!(refused["reason"], "REASON_CONTAINER_LAUNCH_FAILED", "{refused}");
+
+    host.order(&json!({"stop": true}));
     wait::until("no running container", LIMIT, || {
         let running = host.lab.ssh("h1", "docker ps -q");
         if running.trim().is_empty() { Ok(()) } else { Err(running) }

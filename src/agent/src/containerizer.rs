@@ -54,6 +54,8 @@ pub enum Program {
     DockerExecutor,
     /// A framework's own.
     Custom(v1::CommandInfo),
+    /// A framework's own, which is a container of Docker's.
+    CustomInDocker(v1::CommandInfo),
 }
 
 /// What is different for a container without executor: a process stays beside it.

@@ -94,7 +94,14 @@ pub enum Effect {
     /// Start a container; its end is told by [`Agent::container_ended`].
     Launch(Box<Launch>),
     /// A container's tasks take other resources now.
-    Resize(String, Resources),
+    Resize {
+        /// The container.
+        container: String,
+        /// What they take.
+        resources: Resources,
+        /// Whether Docker runs it.
+        in_docker: bool,
+    },
     /// End a container and all that runs in it.
     Destroy(String),
     /// Send a signal to a container's first process.
@@ -268,6 +275,12 @@ impl Executor {
             all.add(&Resources::from_protos(&task.resources));
         }
         all
+    }
+
+    /// Whether Docker runs it: it, or the task that it was made up for.
+    pub fn is_in_docker(&self) -> bool {
+        let container = self.info.container.as_ref();
+        container.is_some_and(|own| own.r#type() == v1::container_info::Type::Docker)
     }
 
     /// Whether a task waits for it, was handed to it, or is over.

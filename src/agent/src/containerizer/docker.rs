@@ -1,16 +1,21 @@
 //! Docker's Engine API, as agent and executor use it: connecting, pulling, ending, removing, finding orphans.
 
+pub mod create;
+mod parameters;
+pub mod run;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::ContainerSummaryStateEnum;
+use bollard::models::{ContainerSummaryStateEnum, ContainerUpdateBody};
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    CreateImageOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use futures::StreamExt as _;
+use mesos::resources::Resources;
 use mesos::v1;
 
 const TIMEOUT_SECONDS: u64 = 120;
@@ -61,6 +66,31 @@ pub async fn end(socket: &Path, name: &str) {
     let options = KillContainerOptionsBuilder::default().signal("KILL").build();
     // An error means that there is none, or that it has ended.
     let _ = tokio::time::timeout(ORDER, docker.kill_container(name, Some(options))).await;
+}
+
+/// Gives a container other limits: CPUs as they are, memory only more than it has, since what is in use can't be taken
+/// back (`DockerContainerizerProcess::__update`).
+///
+/// # Errors
+/// What the daemon says.
+pub async fn update(socket: &Path, name: &str, resources: &Resources) -> Result<(), String> {
+    let text = |error: bollard::errors::Error| error.to_string();
+    let docker = connect(socket).await?;
+    let inspected =
+        docker.inspect_container(name, None::<InspectContainerOptions>).await.map_err(text)?;
+    let had = inspected.host_config.and_then(|host| host.memory).unwrap_or_default();
+    let memory = create::memory(resources);
+    // No limit is more than any.
+    let is_more = had != 0 && memory > had;
+    let body = ContainerUpdateBody {
+        cpu_shares: Some(create::cpu_shares(resources)),
+        memory_reservation: Some(memory),
+        memory: is_more.then_some(memory),
+        // As much again, as Docker does where nothing is said.
+        memory_swap: is_more.then_some(memory * 2),
+        ..Default::default()
+    };
+    docker.update_container(name, body).await.map_err(text)
 }
 
 /// Removes a container, running or not, if there is one of that name.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 use nix::unistd::{Gid, User};
 
 use super::confinement::Confinement;
-use super::{first, namespaces, supervise, view};
+use super::{docker, first, namespaces, supervise, view};
 
 /// The name that the helper is started under.
 pub const NAME: &str = "mesos-containerizer";
@@ -108,6 +108,13 @@ pub fn supervisor(options: &supervise::Options, program: &str, argv: &[String]) 
     command
 }
 
+/// A command that starts the helper, which stays beside a container of Docker's.
+pub(super) fn follower(socket: &Path, name: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME).arg(docker::run::FOLLOW).args(docker::run::follower(socket, name));
+    command
+}
+
 /// Becomes the program, or stays beside it.
 ///
 /// # Errors
@@ -117,6 +124,13 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         && name == "supervise"
     {
         return supervise::run(rest);
+    }
+    if let [name, rest @ ..] = arguments
+        && name == docker::run::FOLLOW
+    {
+        let code = docker::run::follow(rest)?;
+        #[expect(clippy::exit, reason = "the container's status is this process's")]
+        std::process::exit(i32::from(code));
     }
     if let [name, path] = arguments
         && name == "make-network"

@@ -340,6 +340,20 @@ impl Launcher {
         }
     }
 
+    /// Gives a container of Docker's other limits.
+    pub fn resize_in_docker(&self, container: String, resources: Resources) {
+        if self.running().get(&container).is_none_or(|entry| entry.pid.is_none()) {
+            return; // As above.
+        }
+        let socket = self.config.docker_socket.clone();
+        tokio::spawn(async move {
+            let name = docker::name(&container);
+            if let Err(error) = docker::update(&socket, &name, &resources).await {
+                tracing::warn!(container, %error, "limits not changed");
+            }
+        });
+    }
+
     /// Sends a signal to a container's first process, which may have ended just now.
     pub fn signal(&self, container: &str, signal: i32) {
         let pid = self.running().get(container).and_then(|entry| entry.pid);

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 
-use mesos::v1::container_info;
+use mesos::v1::{self, container_info};
 use nix::unistd::{User, chown};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
@@ -62,7 +62,7 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         return Err(format!("Failed to fetch all URIs for container '{container}': {reason}"));
     }
     let docker = launch.container.as_ref().and_then(|container| container.docker.as_ref());
-    if let (Program::DockerExecutor, Some(docker)) = (&launch.program, docker) {
+    if let (Some(docker), false) = (docker, is_for_mesos(&launch.program)) {
         docker::pull(&config.docker_socket, docker).await?;
     }
     let image = image(config, launch).await?;
@@ -104,7 +104,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         .stdout(output(launch, "stdout")?)
         .stderr(output(launch, "stderr")?)
         .process_group(0);
-    if matches!(launch.program, Program::Custom(_)) {
+    if let Program::CustomInDocker(_) = launch.program {
+        // It has the environment; what stays beside it needs nothing of that, but is recognised by the sandbox.
+        command.env_clear().env("MESOS_SANDBOX", &launch.sandbox);
+    } else if matches!(launch.program, Program::Custom(_)) {
         if has_network {
             // The agent's address is not there.
             command.env("LIBPROCESS_IP", "0.0.0.0");
@@ -132,6 +135,9 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
             command.env(MEMORY_EVENTS, events).env(MEMORY_LIMIT, limit);
         }
     }
+    if let Program::CustomInDocker(info) = &launch.program {
+        start_in_docker(config, launch, info, hidden).await?;
+    }
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     if let Some(cgroups) = cgroups {
@@ -150,7 +156,29 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
 }
 
 fn is_for_mesos(program: &Program) -> bool {
-    !matches!(program, Program::DockerExecutor)
+    !matches!(program, Program::DockerExecutor | Program::CustomInDocker(_))
+}
+
+/// Starts an executor that is a container of Docker's (`launchExecutorContainer`).
+async fn start_in_docker(
+    config: &Config,
+    launch: &Launch,
+    command: &v1::CommandInfo,
+    hidden: BTreeMap<String, String>,
+) -> Result<(), String> {
+    let name = docker::name(&launch.run.container);
+    let mut variables = launch.environment.clone();
+    variables.extend(hidden);
+    let body = docker::create::container(docker::create::Asked {
+        name: &name,
+        container: &launch.container.clone().unwrap_or_default(),
+        command,
+        resources: &launch.resources,
+        sandbox: &launch.sandbox.to_string_lossy(),
+        variables,
+    })?;
+    let docker = docker::connect(&config.docker_socket).await?;
+    docker::run::start(&docker, &name, body).await.map(drop)
 }
 
 /// Refuses what none of the containerizers can run.
@@ -165,10 +193,8 @@ fn check(config: &Config, launch: &Launch) -> Result<(), String> {
             config.containerizers.join(",")
         ));
     }
-    if wants_docker && !matches!(launch.program, Program::DockerExecutor) {
-        return Err(
-            "custom executors in Docker containers are not supported by this agent yet".to_owned()
-        );
+    if wants_docker && is_for_mesos(&launch.program) {
+        return Err("Nested containers are not supported by the Docker containerizer".to_owned());
     }
     Ok(())
 }
@@ -353,6 +379,10 @@ fn command(
                 format!("--docker_socket={}", config.docker_socket.display()),
             ],
         ),
+        Program::CustomInDocker(_) => {
+            let name = docker::name(&launch.run.container);
+            return Ok(helper::follower(&config.docker_socket, &name).into());
+        }
         Program::Custom(info) => spec::program(runtime, info)?,
     };
     // Executors of ours speak for a task of another user: they stay who they are, and change over for the task.

@@ -493,10 +493,22 @@ impl Agent {
         self.effects.push(Effect::Ended(root.clone(), termination));
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
         let failed = |reason, message| Verdict { state: TaskState::TaskFailed, reason, message };
-        let verdict = match (executor.verdict.take(), problem) {
-            (Some(verdict), _) => verdict,
-            (None, Some((reason, message))) => failed(reason, message),
-            (None, None) => failed(Reason::ExecutorTerminated, "Executor terminated".to_owned()),
+        // The docker containerizer says how it ended.
+        let how = match executor.state {
+            _ if !executor.is_in_docker() => None,
+            ExecutorState::Terminating(None) => Some("Container killed"),
+            _ => Some("Container terminated"),
+        };
+        let verdict = match (executor.verdict.take(), problem, how) {
+            (Some(verdict), _, None) => verdict,
+            (Some(verdict), _, Some(how)) => {
+                let message = format!("{}; {how}", verdict.message);
+                Verdict { message, ..verdict }
+            }
+            (None, Some((reason, message)), _) => failed(reason, message),
+            (None, None, how) => {
+                failed(Reason::ExecutorTerminated, how.unwrap_or("Executor terminated").to_owned())
+            }
         };
         // Tasks that it never got become known, so that their end is recorded like others'.
         for (id, task) in executor.queued.drain(..).collect::<Vec<_>>() {

@@ -147,16 +147,15 @@ impl Agent {
         } else {
             (info.command.as_ref(), info.container.clone())
         };
-        let is_docker = container
-            .as_ref()
-            .is_some_and(|container| container.r#type() == v1::container_info::Type::Docker);
+        let is_docker = executor.is_in_docker();
         let program = match (executor.is_generated, is_docker) {
             (true, false) => Program::CommandExecutor,
             (true, true) => Program::DockerExecutor,
             (false, _) if info.r#type() == v1::executor_info::Type::Default => {
                 Program::Custom(self.default_executor())
             }
-            (false, _) => Program::Custom(info.command.clone().unwrap_or_default()),
+            (false, true) => Program::CustomInDocker(info.command.clone().unwrap_or_default()),
+            (false, false) => Program::Custom(info.command.clone().unwrap_or_default()),
         };
         let framework_user = framework.info.user.clone();
         let user =
@@ -332,12 +331,13 @@ impl Agent {
 
     /// Gives a custom executor's container the resources of the tasks that it has now.
     pub(super) fn resize(&mut self, framework: &str, executor: &str) {
-        let resized: Option<(String, Resources)> = self
+        let resized = self
             .executor_mut(framework, executor)
             .filter(|executor| !executor.is_generated)
-            .map(|executor| (executor.run.container.clone(), executor.resources()));
-        if let Some((container, resources)) = resized {
-            self.effects.push(Effect::Resize(container, resources));
-        }
+            .map(|executor| {
+                let (container, resources) = (executor.run.container.clone(), executor.resources());
+                Effect::Resize { container, resources, in_docker: executor.is_in_docker() }
+            });
+        self.effects.extend(resized);
     }
 }

@@ -136,7 +136,7 @@ fn out_of_memory() -> Option<String> {
 }
 
 /// A command's own variables.
-pub(super) fn environment(command: &v1::CommandInfo) -> Vec<(String, String)> {
+pub(crate) fn environment(command: &v1::CommandInfo) -> Vec<(String, String)> {
     command
         .environment
         .iter()

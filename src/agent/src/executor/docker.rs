@@ -1,23 +1,14 @@
 //! `mesos-docker-executor`: runs one task in a Docker container (Mesos' `docker/executor.cpp`), through the Engine's
 //! API. Whatever Docker does takes its time in tasks of its own: the agent is heard meanwhile.
 
-mod create;
-mod parameters;
-
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bollard::Docker;
-use bollard::container::LogOutput;
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, LogsOptionsBuilder,
-    StartContainerOptions, StopContainerOptionsBuilder, WaitContainerOptions,
-};
-use futures::StreamExt as _;
+use bollard::query_parameters::StopContainerOptionsBuilder;
+use mesos::resources::Resources;
 use mesos::v1::executor::{Event, event};
 use mesos::v1::{self, TaskState};
 use tokio::sync::mpsc;
@@ -26,6 +17,8 @@ use tokio::time::Instant;
 use super::client::{Client, Heard};
 use super::command::{at, grace};
 use super::health::{self, Commands, Found, Health, Place};
+use crate::containerizer::docker::create::{Asked, container};
+use crate::containerizer::docker::run::{self as running, Running};
 use crate::containerizer::docker::{connect, end};
 
 const FAREWELL: Duration = Duration::from_secs(60);
@@ -38,11 +31,6 @@ enum Step {
     Started(Result<Running, String>),
     Ended(Result<i64, String>),
     Health(Health),
-}
-
-struct Running {
-    data: Vec<u8>,
-    ip: Option<String>,
 }
 
 struct Session {
@@ -150,9 +138,9 @@ impl Session {
             };
             match started {
                 Ok((docker, running)) => {
-                    tokio::spawn(copy_output(docker.clone(), name.clone()));
+                    tokio::spawn(running::copy_output(docker.clone(), name.clone()));
                     let _ = steps.send(Step::Started(Ok(running))).await;
-                    let _ = steps.send(Step::Ended(wait(docker, name).await)).await;
+                    let _ = steps.send(Step::Ended(running::wait(docker, name).await)).await;
                 }
                 Err(error) => {
                     let _ = steps.send(Step::Started(Err(error))).await;
@@ -312,60 +300,13 @@ async fn start(
         variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
     }
     variables.extend(super::command::secrets()?);
-    let body = create::container(task, sandbox, name, variables)?;
-    let text = |error: bollard::errors::Error| error.to_string();
-    let options = CreateContainerOptionsBuilder::default().name(name).build();
-    docker.create_container(Some(options), body).await.map_err(text)?;
-    docker.start_container(name, None::<StartContainerOptions>).await.map_err(text)?;
-    let inspected =
-        docker.inspect_container(name, None::<InspectContainerOptions>).await.map_err(text)?;
-    let networks =
-        inspected.network_settings.as_ref().and_then(|network| network.networks.as_ref());
-    let ip = networks.and_then(|networks| {
-        networks.values().find_map(|network| network.ip_address.clone().filter(|ip| !ip.is_empty()))
-    });
-    Ok(Running { data: serde_json::to_vec(&[&inspected]).unwrap_or_default(), ip })
-}
-
-/// Copies the container's output to the sandbox.
-async fn copy_output(docker: Docker, name: String) {
-    let options = LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).build();
-    let mut logs = docker.logs(&name, Some(options));
-    let open = |name: &str| OpenOptions::new().append(true).create(true).open(name);
-    let (Ok(mut stdout), Ok(mut stderr)) = (open("stdout"), open("stderr")) else { return };
-    while let Some(Ok(output)) = logs.next().await {
-        // A full disk loses output, not the task.
-        let _ = match output {
-            LogOutput::StdErr { message } => stderr.write_all(&message),
-            LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                stdout.write_all(&message)
-            }
-            LogOutput::StdIn { .. } => Ok(()),
-        };
-    }
-}
-
-async fn wait(docker: Docker, name: String) -> Result<i64, String> {
-    loop {
-        let mut ends = docker.wait_container(&name, None::<WaitContainerOptions>);
-        match ends.next().await {
-            Some(Ok(end)) => return Ok(end.status_code),
-            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
-                return Ok(code);
-            }
-            // A daemon that is restarted (with live-restore) keeps the container: ask again.
-            Some(Err(error)) => {
-                match docker.inspect_container(&name, None::<InspectContainerOptions>).await {
-                    Err(bollard::errors::Error::DockerResponseServerError {
-                        status_code: 404,
-                        ..
-                    }) => {
-                        return Err(error.to_string());
-                    }
-                    Ok(_) | Err(_) => tokio::time::sleep(RETRY).await,
-                }
-            }
-            None => tokio::time::sleep(RETRY).await,
-        }
-    }
+    let body = container(Asked {
+        name,
+        container: &task.container.clone().unwrap_or_default(),
+        command: &task.command.clone().unwrap_or_default(),
+        resources: &Resources::from_protos(&task.resources),
+        sandbox,
+        variables,
+    })?;
+    running::start(docker, name, body).await
 }

@@ -304,7 +304,7 @@ impl World {
                         self.executor_disconnected(index, &container);
                     }
                 }
-                Effect::Resize(..)
+                Effect::Resize { .. }
                 | Effect::Signal(..)
                 | Effect::Launched(..)
                 | Effect::Ended(..)

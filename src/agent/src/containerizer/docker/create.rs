@@ -1,5 +1,5 @@
-//! What a task asks of Docker: the body of the call that makes its container, equivalent to what the original's
-//! `docker run` line would make (Mesos' `docker/docker.cpp`).
+//! What a task or an executor asks of Docker: the body of the call that makes its container, equivalent to what the
+//! original's `docker run` line would make (Mesos' `docker/docker.cpp`).
 
 use std::collections::HashMap;
 
@@ -13,44 +13,68 @@ use super::parameters::{self, Filled};
 
 use crate::executor::command::environment;
 
-/// Where the sandbox is in a container.
-const SANDBOX: &str = "/mnt/mesos/sandbox";
+/// Where the sandbox is in a container, if an operator says nothing else.
+pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 const MEMORY_MIN: f64 = 32.0;
 
-/// What a task asks of Docker, as the Engine's API takes it.
+/// What is asked of Docker.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The container's name.
+    pub name: &'a str,
+    /// What it is.
+    pub container: &'a v1::ContainerInfo,
+    /// What runs in it.
+    pub command: &'a v1::CommandInfo,
+    /// What it may use.
+    pub resources: &'a Resources,
+    /// Where its sandbox is on this host.
+    pub sandbox: &'a str,
+    /// Variables of its environment that come before the command's own.
+    pub variables: Vec<(String, String)>,
+}
+
+/// CPUs as weight among containers.
+pub(super) fn cpu_shares(resources: &Resources) -> i64 {
+    ((resources.cpus() * 1024.0) as i64).max(2)
+}
+
+/// Memory in bytes.
+pub(super) fn memory(resources: &Resources) -> i64 {
+    (resources.mem().max(MEMORY_MIN) * 1_048_576.0) as i64
+}
+
+/// What is asked of Docker, as the Engine's API takes it.
 ///
 /// # Errors
-/// What the original refuses, and parameters that this executor doesn't know.
-pub(super) fn container(
-    task: &v1::TaskInfo,
-    sandbox: &str,
-    name: &str,
-    variables: Vec<(String, String)>,
-) -> Result<ContainerCreateBody, String> {
-    let info = task.container.clone().unwrap_or_default();
+/// What the original refuses, and parameters that this agent doesn't know.
+pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
+    let Asked { name, container: info, command, resources, sandbox, variables } = asked;
     let docker = info.docker.clone().ok_or("No DockerInfo found in ContainerInfo")?;
-    let command = task.command.clone().unwrap_or_default();
-    let resources = Resources::from_protos(&task.resources);
     if docker.network() == Network::Host && info.hostname.is_some() {
         return Err("Unable to set hostname with host network mode".to_owned());
     }
-    let mut env: Vec<String> = variables
-        .into_iter()
-        .chain(environment(&command))
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    env.push(format!("MESOS_SANDBOX={SANDBOX}"));
-    env.push(format!("MESOS_CONTAINER_NAME={name}"));
+    let mut all = variables;
+    for variable in environment(command) {
+        if !all.iter().any(|(name, _)| *name == variable.0) {
+            all.push(variable);
+        }
+    }
+    for (name, value) in [("MESOS_SANDBOX", SANDBOX), ("MESOS_CONTAINER_NAME", name)] {
+        all.retain(|(own, _)| own != name);
+        all.push((name.to_owned(), value.to_owned()));
+    }
+    let env = all.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     let (mut binds, volume_driver) = volumes(&info.volumes, sandbox)?;
-    binds.extend(persistent_volumes(&resources, sandbox));
-    let bindings = port_bindings(&docker, &resources)?;
+    binds.extend(persistent_volumes(resources, sandbox));
+    let bindings = port_bindings(&docker, resources)?;
     let host = HostConfig {
         binds: Some(binds),
         volume_driver,
         privileged: Some(docker.privileged()),
-        cpu_shares: Some(((resources.cpus() * 1024.0) as i64).max(2)),
-        memory: Some((resources.mem().max(MEMORY_MIN) * 1_048_576.0) as i64),
-        network_mode: Some(network(&info, &docker)?),
+        cpu_shares: Some(cpu_shares(resources)),
+        memory: Some(memory(resources)),
+        network_mode: Some(network(info, &docker)?),
         port_bindings: Some(bindings.clone()),
         ..Default::default()
     };
@@ -175,6 +199,18 @@ mod tests {
         mesos::json::from_slice(text.as_bytes(), mesos::json::Dialect::V1).unwrap()
     }
 
+    fn of(task: &v1::TaskInfo, variables: &[(&str, &str)]) -> Result<ContainerCreateBody, String> {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        container(Asked {
+            name: "mesos-x",
+            container: &task.container.clone().unwrap_or_default(),
+            command: &task.command.clone().unwrap_or_default(),
+            resources: &Resources::from_protos(&task.resources),
+            sandbox: "/s",
+            variables: variables.iter().map(pair).collect(),
+        })
+    }
+
     #[test]
     fn a_bridged_app_becomes_what_docker_run_would_make() {
         let info = task(
@@ -183,7 +219,8 @@ mod tests {
             "command":{"shell":true,"value":"httpd -f","environment":{"variables":[{"name":"PORT0","value":"31000"}]}},
             "container":{"type":"DOCKER","docker":{"image":"busybox","network":"BRIDGE","port_mappings":[{"host_port":31000,"container_port":80,"protocol":"tcp"}],"parameters":[{"key":"label","value":"a=b"}]}}}"#,
         );
-        let body = container(&info, "/s", "mesos-x", Vec::new()).unwrap();
+        let given = [("PORT0", "1"), ("MESOS_SANDBOX", "/s"), ("A", "b")];
+        let body = of(&info, &given).unwrap();
         let host = body.host_config.unwrap();
         assert_eq!(
             (host.cpu_shares, host.memory, host.network_mode.as_deref()),
@@ -197,7 +234,9 @@ mod tests {
             (body.entrypoint, body.cmd),
             (Some(vec!["/bin/sh".into()]), Some(vec!["-c".into(), "httpd -f".into()]))
         );
-        assert!(body.env.unwrap().contains(&"PORT0=31000".to_owned()));
+        let expected =
+            ["PORT0=1", "A=b", "MESOS_SANDBOX=/mnt/mesos/sandbox", "MESOS_CONTAINER_NAME=mesos-x"];
+        assert_eq!(body.env.unwrap(), expected, "each once, what the agent says first");
         assert_eq!(body.labels.unwrap()["a"], "b");
     }
 
@@ -208,7 +247,7 @@ mod tests {
                 r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","docker":{docker}}}}}"#
             ))
         };
-        let refused = |docker: &str| container(&with(docker), "/s", "n", Vec::new()).unwrap_err();
+        let refused = |docker: &str| of(&with(docker), &[]).unwrap_err();
         assert_eq!(
             refused(
                 r#"{"image":"i","network":"BRIDGE","port_mappings":[{"host_port":1,"container_port":2}]}"#
@@ -223,19 +262,19 @@ mod tests {
 
     #[test]
     fn volumes_are_where_the_original_puts_them() {
-        let of = |text: &str| {
+        let host = |text: &str| {
             let info = task(&format!(
                 r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","volumes":{text},"docker":{{"image":"i"}}}}}}"#
             ));
-            container(&info, "/s", "n", Vec::new()).map(|body| body.host_config.unwrap())
+            of(&info, &[]).map(|body| body.host_config.unwrap())
         };
-        let host = of(r#"[{"container_path":"data","host_path":"/h","mode":"RO"},{"container_path":"/c","host_path":"sub","mode":"RW"},{"container_path":"/v","mode":"RW","source":{"type":"DOCKER_VOLUME","docker_volume":{"name":"vol","driver":"rexray"}}}]"#).unwrap();
+        let given = host(r#"[{"container_path":"data","host_path":"/h","mode":"RO"},{"container_path":"/c","host_path":"sub","mode":"RW"},{"container_path":"/v","mode":"RW","source":{"type":"DOCKER_VOLUME","docker_volume":{"name":"vol","driver":"rexray"}}}]"#).unwrap();
         let expected =
             ["/s:/mnt/mesos/sandbox", "/h:/mnt/mesos/sandbox/data:ro", "/s/sub:/c:rw", "vol:/v:rw"];
-        assert_eq!(host.binds.unwrap(), expected);
-        assert_eq!(host.volume_driver.as_deref(), Some("rexray"));
-        assert_eq!(host.network_mode.as_deref(), Some("host"), "the default");
-        let both = of(r#"[{"container_path":"a","host_path":"b","mode":"RW"}]"#).unwrap_err();
+        assert_eq!(given.binds.unwrap(), expected);
+        assert_eq!(given.volume_driver.as_deref(), Some("rexray"));
+        assert_eq!(given.network_mode.as_deref(), Some("host"), "the default");
+        let both = host(r#"[{"container_path":"a","host_path":"b","mode":"RW"}]"#).unwrap_err();
         assert!(both.contains("are relative"), "{both}");
     }
 }

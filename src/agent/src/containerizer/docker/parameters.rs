@@ -1,4 +1,4 @@
-//! `parameters` of a task's `DockerInfo`: options of `docker run`, as fields of the call that makes the container.
+//! `parameters` of a `DockerInfo`: options of `docker run`, as fields of the call that makes the container.
 
 use std::collections::HashMap;
 
