@@ -450,7 +450,13 @@ fn a_container_has_processes_of_its_own_and_may_not_make_every_system_call() {
     let looked = site.call(&look);
     assert_eq!(looked.status, 200, "{}", looked.body);
     let waited = site.call(&json!({"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id": {"value": "look", "parent": {"value": parent}}}}));
-    assert_eq!(waited.json()["wait_nested_container"]["exit_status"], 0, "{} {}", waited.body, looked.body);
+    assert_eq!(
+        waited.json()["wait_nested_container"]["exit_status"],
+        0,
+        "{} {}",
+        waited.body,
+        looked.body
+    );
     site.restart_agent();
     for task in ["task", "member"] {
         assert_eq!(site.states(task), ["TASK_STARTING", "TASK_RUNNING"], "{task}");
