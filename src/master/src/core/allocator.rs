@@ -399,8 +399,9 @@ impl Allocator {
             return;
         };
         // What a framework that is gone refused counts no more.
-        if let (Some(agent), true) = (self.agents.get_mut(agent), self.tree.has(role, *key)) {
-            agent.refuse((*key, role), resources, until);
+        if let (Some(agent), Some(seat)) = (self.agents.get_mut(agent), self.tree.seat(role, *key))
+        {
+            agent.refuse((*key, role), seat, resources, until);
         }
     }
 

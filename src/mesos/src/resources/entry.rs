@@ -94,7 +94,7 @@ impl Quantity {
 }
 
 /// One entry: a quantity and the identity that it is kept apart by.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// The resource with its value taken out: what must be equal for two entries to be added. Sets are copied far more
     /// often than identities change.
@@ -102,6 +102,13 @@ pub(super) struct Entry {
     pub(super) quantity: Quantity,
     /// How often it is there: more than once only if it is shared.
     pub(super) copies: u32,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        // Identities are compared last: that takes longest where they are not the same allocation.
+        self.copies == other.copies && self.quantity == other.quantity && self.is_same_thing(other)
+    }
 }
 
 /// Brings a resource to the newest form: its reservations as a stack.
@@ -165,7 +172,7 @@ impl Entry {
     }
 
     /// Whether it is one thing that can't be cut or merged, rather than a quantity: a persistent volume, a whole disk.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         use v1::resource::disk_info::source::Type;
         self.identity.disk.as_ref().is_some_and(|disk| {
             disk.persistence.is_some()
@@ -175,7 +182,7 @@ impl Entry {
         })
     }
 
-    fn is_same_thing(&self, other: &Self) -> bool {
+    pub(super) fn is_same_thing(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.identity, &other.identity) || self.identity == other.identity
     }
 

@@ -121,7 +121,7 @@ impl Agent {
             held: HashMap::new(),
             filters: HashMap::new(),
             refused: Arc::default(),
-            standing: Standing::default(),
+            standing: Standing { until: Duration::MAX, ..Standing::default() },
         };
         agent.set_total(total);
         agent
@@ -226,10 +226,18 @@ impl Agent {
         forgotten
     }
 
-    pub(super) fn refuse(&mut self, holder: Holder, refused: Resources, until: Duration) {
+    /// A holder, in this seat, is not to be offered as much before then.
+    pub(super) fn refuse(
+        &mut self,
+        holder: Holder,
+        seat: u32,
+        mut refused: Resources,
+        until: Duration,
+    ) {
         if self.filters.len() >= FILTERS_MAX {
             return;
         }
+        refused.share_with(&self.total);
         if *self.refused != refused {
             self.refused = Arc::new(refused);
         }
@@ -238,16 +246,16 @@ impl Agent {
             filters.remove(0);
         }
         filters.push(Filter { refused: self.refused.clone(), until });
+        self.notice_changes();
+        // Mostly all of an offer is refused, and nothing else is free: the next round need not find that out.
+        if self.refused.contains(&self.free) {
+            self.standing.set(seat, until);
+        }
     }
 
-    /// Looks whether what is known of refusals still holds.
-    pub(super) fn refresh_refusals(&mut self, now: Duration) {
+    /// Forgets what was known of refusals if other resources are free now.
+    fn notice_changes(&mut self) {
         let standing = &mut self.standing;
-        if self.filters.is_empty() {
-            // Nothing to know; most agents of a quiet cluster.
-            standing.forget();
-            return;
-        }
         if standing.version != self.version {
             standing.version = self.version;
             if standing.of != self.free {
@@ -255,8 +263,18 @@ impl Agent {
                 standing.forget();
             }
         }
-        if now >= standing.until {
-            standing.forget();
+    }
+
+    /// Looks whether what is known of refusals still holds.
+    pub(super) fn refresh_refusals(&mut self, now: Duration) {
+        if self.filters.is_empty() {
+            // Nothing to know; most agents of a quiet cluster.
+            self.standing.forget();
+            return;
+        }
+        self.notice_changes();
+        if now >= self.standing.until {
+            self.standing.forget();
         }
     }
 

@@ -45,6 +45,20 @@ fn by_rank(a: &Rank, b: &Rank) -> Ordering {
         .then_with(|| a.name.cmp(&b.name))
 }
 
+/// Where somebody belongs among others that are in order.
+fn place(ranks: &mut Vec<Rank>, rank: Rank) {
+    let at = ranks.partition_point(|other| by_rank(other, &rank) == Ordering::Less);
+    ranks.insert(at, rank);
+}
+
+/// Somebody's share is another now.
+fn rank_anew(ranks: &mut Vec<Rank>, of: u32, share: f64, count: u64) {
+    let Some(at) = ranks.iter().position(|rank| rank.of == of) else { return };
+    let mut rank = ranks.remove(at);
+    (rank.share, rank.count) = (share, count);
+    place(ranks, rank);
+}
+
 #[derive(Debug)]
 struct Client {
     name: Arc<str>,
@@ -184,7 +198,7 @@ impl Tree {
         };
         self.by_name.insert(name.to_owned(), role);
         let rank = Rank { share: 0.0, count: 0, name: name.into(), of: role, seat: 0 };
-        self.at_mut(parent).children.push(rank);
+        place(&mut self.at_mut(parent).children, rank);
         let name = format!("{name}/.").into();
         let own = Rank { share: 0.0, count: 0, name, of: role, seat: 0 };
         self.at_mut(role).children.push(own);
@@ -344,11 +358,6 @@ impl Tree {
         }
     }
 
-    /// Whether a framework is known in a role.
-    pub(super) fn has(&self, role: u32, framework: u32) -> bool {
-        self.at(role).clients.contains_key(&framework)
-    }
-
     /// A framework gets something in a role.
     pub(super) fn give(
         &mut self,
@@ -416,12 +425,7 @@ impl Tree {
             let node = self.at(at);
             let new = share(&node.subtree.held, &self.total, &self.excluded) / node.weight;
             let count = node.subtree.count;
-            let ranks = &mut self.nodes[parent as usize].children;
-            if let Some(rank) = ranks.iter_mut().find(|rank| rank.of == at) {
-                rank.share = new;
-                rank.count = count;
-            }
-            ranks.sort_by(by_rank);
+            rank_anew(&mut self.at_mut(parent).children, at, new, count);
             at = parent;
         }
     }
@@ -430,12 +434,7 @@ impl Tree {
         let node = &self.nodes[role as usize];
         let new = share(&node.own.held, &self.total, &self.excluded);
         let count = node.own.count;
-        let node = self.at_mut(role);
-        if let Some(rank) = node.children.iter_mut().find(|rank| rank.of == role) {
-            rank.share = new;
-            rank.count = count;
-        }
-        node.children.sort_by(by_rank);
+        rank_anew(&mut self.at_mut(role).children, role, new, count);
     }
 
     fn rank_client(&mut self, role: u32, framework: u32) {
@@ -445,12 +444,8 @@ impl Tree {
             return;
         };
         let new = share(&client.tally.held, &self.total, &self.excluded);
-        if let Some(rank) = node.ranked.iter_mut().find(|rank| rank.of == framework) {
-            rank.share = new;
-            rank.count = client.tally.count;
-            node.ranked.sort_by(by_rank);
-            node.order = None;
-        }
+        rank_anew(&mut node.ranked, framework, new, client.tally.count);
+        node.order = None;
     }
 
     fn rank_clients(&mut self, role: u32) {
