@@ -211,7 +211,8 @@ impl Master {
             self.refuse_task(now, framework, &task, cause);
             return;
         }
-        let checked = validation::Place { framework: known, agent, remaining };
+        let Some(on) = self.agents.get(agent) else { return };
+        let checked = validation::Place { framework: known, agent: on, remaining };
         match validation::task(checked, &task) {
             Ok(needed) => remaining.subtract(&needed),
             Err(message) => {
@@ -282,7 +283,8 @@ impl Master {
             }
             return;
         }
-        let checked = validation::Place { framework: known, agent, remaining };
+        let Some(on) = self.agents.get(agent) else { return };
+        let checked = validation::Place { framework: known, agent: on, remaining };
         match validation::group(checked, &executor, &tasks) {
             Ok(needed) => remaining.subtract(&needed),
             Err(message) => {

@@ -7,7 +7,7 @@ use mesos::v1::{self, scheduler::event};
 use prost::{DecodeError, Message, Name};
 
 use super::Master;
-use super::model::{Connection, Now};
+use super::model::{Away, Connection, Framework, Now};
 use super::updates::Cause;
 
 impl Master {
@@ -209,20 +209,10 @@ impl Master {
     fn exited_executor(&mut self, message: &internal::ExitedExecutorMessage) {
         let (agent, framework) =
             (message.slave_id.value.clone(), message.framework_id.value.clone());
-        let Some(known) = self.frameworks.get_mut(&framework) else { return };
-        let default = known.roles().into_iter().next().unwrap_or_else(|| "*".to_owned());
-        if let Some(executor) =
-            known.executors.remove(&(agent.clone(), message.executor_id.value.clone()))
-        {
-            let role = mesos::model::role(&executor.resources).unwrap_or(&default);
-            self.allocator.recover(
-                &framework,
-                role,
-                &agent,
-                &Resources::from_protos(&executor.resources),
-                None,
-            );
+        if !self.frameworks.contains_key(&framework) {
+            return;
         }
+        self.remove_executor(&framework, &agent, &message.executor_id.value);
         self.event(
             &framework,
             v1::scheduler::Event {
@@ -235,6 +225,17 @@ impl Master {
                 ..Default::default()
             },
         );
+    }
+
+    /// A custom executor is gone: what it held is free.
+    fn remove_executor(&mut self, framework: &str, agent: &str, executor: &str) {
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        let key = (agent.to_owned(), executor.to_owned());
+        let Some(executor) = known.executors.remove(&key) else { return };
+        let default = known.roles().into_iter().next().unwrap_or_else(|| "*".to_owned());
+        let role = mesos::model::role(&executor.resources).unwrap_or(&default);
+        let resources = Resources::from_protos(&executor.resources);
+        self.allocator.recover(framework, role, agent, &resources, None);
     }
 
     /// A connection of ours to a peer broke: agents and drivers there are disconnected until they register again.
@@ -263,31 +264,38 @@ impl Master {
         let broken: Vec<String> = there.filter(is_connected).cloned().collect();
         for id in broken {
             tracing::info!(agent = id, "agent disconnected");
+            let until = now.mono + self.settings.agent_reregister_timeout;
+            let mut host = String::new();
             if let Some(agent) = self.agents.get_mut(&id) {
                 agent.connected = false;
+                agent.away = Some(Away::Until(until));
+                host.clone_from(&agent.info.hostname);
             }
             self.allocator.activate_agent(&id, false);
             self.rescind_offers_of_agent(&id);
             self.rescind_inverse_offers_of_agent(&id);
-            // Without a checkpoint nothing there outlives the agent.
-            let doomed: Vec<(String, String)> = self
-                .tasks_on(&id)
-                .into_iter()
-                .filter(|(framework, _)| {
-                    self.frameworks.get(framework).is_some_and(|known| !known.info.checkpoint())
-                })
-                .collect();
-            for (framework, task) in doomed {
-                self.end_task(
-                    now,
-                    &framework,
-                    &task,
-                    Cause {
-                        state: v1::TaskState::TaskLost,
-                        reason: v1::task_status::Reason::AgentDisconnected,
-                        message: "Agent disconnected",
-                    },
-                );
+            self.lose_what_has_no_checkpoint(now, &id, &host);
+        }
+    }
+
+    /// What an agent that is cut off runs without a checkpoint does not outlive it.
+    fn lose_what_has_no_checkpoint(&mut self, now: Now, id: &str, host: &str) {
+        let tasks = self.tasks_on(id);
+        let has_no_checkpoint = |known: &&Framework| !known.info.checkpoint();
+        let doomed: Vec<String> =
+            self.frameworks.values().filter(has_no_checkpoint).map(|own| own.id.clone()).collect();
+        for framework in doomed {
+            for (_, task) in tasks.iter().filter(|(own, _)| *own == framework) {
+                let cause = Cause {
+                    state: v1::TaskState::TaskLost,
+                    reason: v1::task_status::Reason::AgentDisconnected,
+                    message: &format!("Agent {host} disconnected"),
+                };
+                self.end_task(now, &framework, task, cause);
+            }
+            let known = self.frameworks.get(&framework);
+            for executor in known.map(|known| known.executors_on(id)).unwrap_or_default() {
+                self.remove_executor(&framework, id, &executor.value);
             }
         }
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesos::internal;
+use mesos::libprocess::Upid;
+use mesos::resources::Resources;
 use mesos::v1::scheduler::{Event, OfferConstraints, call, event};
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 
 use super::allocator::Allocator;
 use super::copies::Copies;
-use super::model::{Connection, Framework, Now, StreamId, roles_of};
+use super::model::{Connection, Framework, Now, StreamId, is_terminal, roles_of};
 use super::updates::Cause;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
 
@@ -296,60 +298,32 @@ impl Master {
         self.rescind_offers_of_framework(id, false);
         self.forget_inverse_offers_of_framework(id);
         let Some(mut framework) = self.frameworks.shift_remove(id) else { return };
-        let agents: BTreeSet<String> = framework
-            .tasks
-            .values()
-            .map(|task| task.agent_id.value.clone())
-            .chain(framework.executors.keys().map(|(agent, _)| agent.clone()))
-            .collect();
-        for agent in agents {
-            if let Some(pid) = self.agents.get(&agent).map(|agent| agent.pid.clone()) {
-                self.send(
-                    &pid,
-                    &internal::ShutdownFrameworkMessage {
-                        framework_id: v1::FrameworkId { value: id.to_owned() },
-                    },
-                );
-            }
+        // To all: what one that was cut off runs is known when it is back only.
+        let pids: Vec<Upid> = self.agents.values().map(|agent| agent.pid.clone()).collect();
+        let framework_id = v1::FrameworkId { value: id.to_owned() };
+        let shutdown = internal::ShutdownFrameworkMessage { framework_id };
+        for pid in pids {
+            self.send(&pid, &shutdown);
         }
-        for mut task in std::mem::take(&mut framework.tasks).into_values() {
+        for task in std::mem::take(&mut framework.tasks).into_values() {
             self.unindex_task(id, &task);
-            let role = mesos::model::role(&task.resources).unwrap_or("*").to_owned();
-            if !super::model::is_terminal(task.state()) {
-                self.allocator.recover(
-                    id,
-                    &role,
-                    &task.agent_id.value,
-                    &mesos::resources::Resources::from_protos(&task.resources),
-                    None,
-                );
-                let message = format!("Framework {id} removed");
-                let cause = Cause {
-                    state: v1::TaskState::TaskKilled,
-                    reason: v1::task_status::Reason::FrameworkRemoved,
-                    message: &message,
-                };
-                let agent = task.agent_id.value.clone();
-                let status = self.own_status(now, id, &task.task_id.value, Some(&agent), cause);
-                task.set_state(v1::TaskState::TaskKilled);
-                self.count("master/tasks_killed");
-                self.notify_task_updated(id, &status, v1::TaskState::TaskKilled);
-                task.statuses.push(status);
+            if !is_terminal(task.state()) {
+                let role = mesos::model::role(&task.resources).unwrap_or("*");
+                let resources = Resources::from_protos(&task.resources);
+                self.allocator.recover(id, role, &task.agent_id.value, &resources, None);
             }
-            framework.completed.push_back(Arc::new(task));
+            framework.completed.push_back(Arc::new(self.killed_with_framework(now, id, task)));
+        }
+        for task in std::mem::take(&mut framework.unreachable).into_values() {
+            framework.completed.push_back(Arc::new(self.killed_with_framework(now, id, task)));
         }
         while framework.completed.len() > self.settings.max_completed_tasks {
             framework.completed.pop_front();
         }
         for ((agent, _), executor) in std::mem::take(&mut framework.executors) {
             let role = mesos::model::role(&executor.resources).unwrap_or("*");
-            self.allocator.recover(
-                id,
-                role,
-                &agent,
-                &mesos::resources::Resources::from_protos(&executor.resources),
-                None,
-            );
+            let resources = Resources::from_protos(&executor.resources);
+            self.allocator.recover(id, role, &agent, &resources, None);
         }
         if let Some(stream) = framework.stream() {
             self.effects.push(Effect::Close(stream));
@@ -364,6 +338,25 @@ impl Master {
             self.completed_frameworks.shift_remove_index(0);
         }
         self.allocation_wanted = true;
+    }
+
+    /// A task of a framework that is removed: for the master it is over.
+    fn killed_with_framework(&mut self, now: Now, id: &str, mut task: v1::Task) -> v1::Task {
+        if is_terminal(task.state()) {
+            return task;
+        }
+        let cause = Cause {
+            state: v1::TaskState::TaskKilled,
+            reason: v1::task_status::Reason::FrameworkRemoved,
+            message: &format!("Framework {id} removed"),
+        };
+        let agent = task.agent_id.value.clone();
+        let status = self.own_status(now, id, &task.task_id.value, Some(&agent), cause);
+        task.set_state(v1::TaskState::TaskKilled);
+        self.count("master/tasks_killed");
+        self.notify_task_updated(id, &status, v1::TaskState::TaskKilled);
+        task.statuses.push(status);
+        task
     }
 }
 

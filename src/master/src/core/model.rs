@@ -192,6 +192,8 @@ pub struct Agent {
     pub acknowledged: VecDeque<OperationUuid>,
     /// Whether its connection holds.
     pub connected: bool,
+    /// What comes of it, if its connection does not hold.
+    pub away: Option<Away>,
     /// What comes of it, if its machine is scheduled for maintenance.
     pub unavailable: Option<Unavailable>,
     /// Whether an operator took it out of service.
@@ -212,6 +214,16 @@ pub struct Agent {
     pub ping_due: Duration,
     /// Outstanding offers.
     pub offers: BTreeSet<String>,
+}
+
+/// What comes of an agent whose connection broke, unless it registers again (`Master::agentReregisterTimeout`). Times
+/// are monotonic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// It may come back until then, if it answers pings.
+    Until(Duration),
+    /// It stayed away: it is given up then, when it is its turn.
+    GivenUp(Duration),
 }
 
 impl Agent {

@@ -9,7 +9,7 @@ use mesos::v1;
 
 use super::agents::observer_id;
 use super::copies::Copies;
-use super::model::{Agent, Connection, Framework, Now, is_terminal};
+use super::model::{Agent, Away, Connection, Framework, Now, is_terminal};
 use super::updates::Cause;
 use super::{Effect, Master};
 
@@ -122,6 +122,9 @@ impl Master {
         let before = self.agents.swap_remove(&id);
         if let Some(before) = &before {
             self.forget_address(&before.pid, &id);
+            if matches!(before.away, Some(Away::GivenUp(_))) {
+                self.count("master/slave_unreachable_canceled");
+            }
         }
         self.agents_by_pid.insert(from.clone(), id.clone());
         self.agents_at.entry(from.address).or_default().insert(id.clone());
@@ -140,6 +143,7 @@ impl Master {
                 .map(|agent| agent.acknowledged.clone())
                 .unwrap_or_default(),
             connected: true,
+            away: None,
             unavailable: before.as_ref().and_then(|agent| agent.unavailable.clone()),
             deactivated: false,
             drain: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use mesos::internal;
 
 use super::agents::observer_id;
-use super::model::{Agent, Connection, Now};
-use super::{Effect, Master};
+use super::model::{Agent, Away, Connection, Now};
+use super::{Effect, Master, Settings};
 
 /// How often agents and frameworks are looked over: there may be many, and inputs come far more often than they are due.
 const SCAN_INTERVAL: Duration = Duration::from_millis(50);
@@ -21,6 +21,7 @@ impl Master {
             self.heartbeats(now);
             self.remove_frameworks_that_stay_away(now);
             self.rescind_old_offers(now);
+            self.give_disconnected_agents_up(now);
             self.give_recovered_agents_up(now);
             self.finish_draining(now);
             self.notify_heartbeat(now);
@@ -52,11 +53,7 @@ impl Master {
             let Some(agent) = self.agents.get_mut(&id) else { continue };
             agent.missed += 1;
             if agent.missed > self.settings.max_agent_ping_timeouts && agent.removal_due.is_none() {
-                let due = now.mono.max(self.removal_next);
-                if let Some(interval) = self.settings.removal_interval {
-                    self.removal_next = due + interval;
-                }
-                agent.removal_due = Some(due);
+                agent.removal_due = Some(next_removal(&mut self.removal_next, &self.settings, now));
                 scheduled += 1;
             }
             agent.ping_due = now.mono + self.settings.agent_ping_timeout;
@@ -124,6 +121,33 @@ impl Master {
         }
     }
 
+    /// Agents whose connection broke, and that did not register again: they may answer pings and yet be of no use.
+    fn give_disconnected_agents_up(&mut self, now: Now) {
+        let mut late: Vec<String> = Vec::new();
+        let mut gone: Vec<String> = Vec::new();
+        for agent in self.agents.values() {
+            match agent.away {
+                Some(Away::Until(end)) if end <= now.mono => late.push(agent.id.clone()),
+                Some(Away::GivenUp(due)) if due <= now.mono => gone.push(agent.id.clone()),
+                _ => {}
+            }
+        }
+        for id in late {
+            let due = next_removal(&mut self.removal_next, &self.settings, now);
+            self.count("master/slave_unreachable_scheduled");
+            if due <= now.mono {
+                gone.push(id);
+            } else if let Some(agent) = self.agents.get_mut(&id) {
+                agent.away = Some(Away::GivenUp(due));
+            }
+        }
+        let limit = mesos::units::format_duration(self.settings.agent_reregister_timeout);
+        let message = format!("agent did not reregister within {limit} after disconnecting");
+        for id in gone {
+            self.mark_unreachable(now, &id, &message);
+        }
+    }
+
     fn give_recovered_agents_up(&mut self, now: Now) {
         if self.recovery_due.is_some_and(|due| now.mono >= due) {
             self.recovery_due = None;
@@ -166,10 +190,7 @@ impl Master {
         }
         let missing: Vec<String> = self.recovered_agents.keys().map(str::to_owned).collect();
         for id in missing {
-            let due = now.mono.max(self.removal_next);
-            if let Some(interval) = self.settings.removal_interval {
-                self.removal_next = due + interval;
-            }
+            let due = next_removal(&mut self.removal_next, &self.settings, now);
             self.recovered_removals.insert(id, due);
         }
     }
@@ -182,4 +203,13 @@ impl Master {
     pub fn abdicate(&mut self, reason: &str) {
         self.effects.push(Effect::Abort(reason.to_owned()));
     }
+}
+
+/// When the next agent may be given up: no more often than `--agent_removal_rate_limit` says.
+fn next_removal(next: &mut Duration, settings: &Settings, now: Now) -> Duration {
+    let due = now.mono.max(*next);
+    if let Some(interval) = settings.removal_interval {
+        *next = due + interval;
+    }
+    due
 }

@@ -2,6 +2,15 @@
 
 use super::*;
 
+fn executor() -> v1::ExecutorInfo {
+    v1::ExecutorInfo {
+        executor_id: v1::ExecutorId { value: "e".to_owned() },
+        command: Some(v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() }),
+        resources: resources("cpus:1;mem:128"),
+        ..Default::default()
+    }
+}
+
 #[test]
 fn an_agent_is_on_disk_before_it_is_answered() {
     let mut test = Test::new();
@@ -46,11 +55,18 @@ fn tasks_without_a_checkpoint_are_lost_with_the_agents_connection() {
     let mut test = Test::new();
     test.register();
     let stream = test.subscribe(v1::FrameworkInfo { checkpoint: Some(false), ..framework_info() });
-    test.launch(stream, vec![task("t1")]);
+    test.launch(
+        stream,
+        vec![v1::TaskInfo { command: None, executor: Some(executor()), ..task("t1") }],
+    );
     test.master.peer_exited(test.now, agent_pid().address);
     test.settle();
     assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskLost)]);
+    let status = test.events(event::Type::Update).remove(0).update.unwrap().status;
+    assert_eq!(status.message(), "Agent agent1 disconnected");
     assert!(test.master.offers.is_empty());
+    assert!(test.master.frameworks["M-0000"].executors.is_empty());
+    assert_eq!(test.master.allocator.free("M-S0").get("cpus"), 4.0, "its executor's, too");
 }
 
 #[test]
@@ -101,13 +117,7 @@ fn an_executor_that_a_returning_agent_does_not_report_holds_nothing_any_more() {
     let mut test = Test::new();
     test.register();
     let stream = test.subscribe(framework_info());
-    let executor = v1::ExecutorInfo {
-        executor_id: v1::ExecutorId { value: "e".to_owned() },
-        command: Some(v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() }),
-        resources: resources("cpus:1;mem:128"),
-        ..Default::default()
-    };
-    let custom = v1::TaskInfo { command: None, executor: Some(executor), ..task("t1") };
+    let custom = v1::TaskInfo { command: None, executor: Some(executor()), ..task("t1") };
     test.launch(stream, vec![custom]);
     assert_eq!(test.master.frameworks["M-0000"].executors.len(), 1);
     let slave = v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() };
@@ -171,4 +181,35 @@ fn what_ended_and_was_acknowledged_since_an_agent_told_of_it_does_not_come_back(
         assert!(test.master.frameworks["M-0000"].tasks.is_empty(), "{state:?}");
         assert!(test.master.agents["M-S0"].tasks.is_empty(), "{state:?}");
     }
+}
+
+#[test]
+fn an_agent_that_answers_pings_and_never_registers_again_is_given_up() {
+    let mut test = Test::new();
+    test.register();
+    test.master.peer_exited(test.now, agent_pid().address);
+    let pong = |test: &mut Test| {
+        let name = internal::PongSlaveMessage::full_name();
+        test.named(&agent_pid(), "slave-observer(1)", name, &internal::PongSlaveMessage {});
+    };
+    for _ in 0..59 {
+        test.after(10.0);
+        pong(&mut test);
+    }
+    assert_eq!(test.master.agents.len(), 1);
+    test.after(10.0);
+    assert!(test.master.agents.is_empty(), "600 s");
+    assert_eq!(test.master.counters["master/slave_unreachable_completed"], 1);
+
+    // One that registers again stays.
+    let mut test = Test::new();
+    test.register();
+    test.master.peer_exited(test.now, agent_pid().address);
+    let slave = v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() };
+    test.message(&agent_pid(), &internal::ReregisterSlaveMessage { slave, ..Default::default() });
+    for _ in 0..70 {
+        test.after(10.0);
+        pong(&mut test);
+    }
+    assert_eq!(test.master.agents.len(), 1);
 }

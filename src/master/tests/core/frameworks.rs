@@ -97,30 +97,6 @@ fn tasks_that_may_not_run_are_refused_in_the_originals_words() {
     }
 }
 
-/// Has a group launched on the next offer.
-fn launch_group(
-    test: &mut Test,
-    stream: StreamId,
-    executor: v1::ExecutorInfo,
-    tasks: Vec<v1::TaskInfo>,
-) {
-    let group =
-        v1::offer::operation::LaunchGroup { executor, task_group: v1::TaskGroupInfo { tasks } };
-    let operation = v1::offer::Operation {
-        r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-        launch_group: Some(group),
-        ..Default::default()
-    };
-    test.after(6.0);
-    let accept = call::Accept {
-        offer_ids: vec![test.offer().id],
-        operations: vec![operation],
-        filters: None,
-    };
-    let kind = Some(call::Type::Accept as i32);
-    test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() }).unwrap();
-}
-
 #[test]
 fn of_a_group_with_one_wrong_task_none_runs() {
     let mut test = Test::new();
@@ -163,7 +139,11 @@ fn the_executor_of_a_group_is_of_a_type_that_is_known_and_in_no_docker_container
     let slave = v1::AgentInfo { resources: resources("cpus:4;mem:1024;disk:100"), ..agent_info() };
     test.message(&agent_pid(), &internal::RegisterSlaveMessage { slave, ..Default::default() });
     let stream = test.subscribe(framework_info());
-    let in_docker = || v1::ContainerInfo { r#type: Container::Docker as i32, ..Default::default() };
+    let in_docker = || v1::ContainerInfo {
+        r#type: Container::Docker as i32,
+        docker: Some(v1::container_info::DockerInfo::default()),
+        ..Default::default()
+    };
     let default = Some(Type::Default);
     for (of, has_command, is_its_container, expected) in [
         (None, false, true, "'ExecutorInfo.type' must be set"),
@@ -221,6 +201,34 @@ fn a_framework_that_stays_away_is_removed_after_its_failover_timeout() {
     assert!(test.master.offers.is_empty(), "who is away is offered nothing");
     test.after(2.0);
     assert!(test.master.frameworks.is_empty());
+    assert_eq!(test.sent::<internal::ShutdownFrameworkMessage>(&agent_pid()).len(), 1);
+}
+
+#[test]
+fn with_a_framework_its_tasks_on_agents_that_cannot_be_reached_are_over() {
+    let mut test = Test::new();
+    test.register();
+    let capability = v1::framework_info::capability::Type::PartitionAware as i32;
+    let capabilities = vec![v1::framework_info::Capability { r#type: Some(capability) }];
+    let stream = test.subscribe(v1::FrameworkInfo { capabilities, ..framework_info() });
+    test.launch(stream, vec![task("t1")]);
+    for _ in 0..5 {
+        test.after(15.0);
+    }
+    assert_eq!(test.master.frameworks["M-0000"].unreachable.len(), 1);
+    test.master.remove_framework(test.now, "M-0000");
+    let completed = &test.master.completed_frameworks["M-0000"];
+    assert!(completed.unreachable.is_empty());
+    assert_eq!(completed.completed[0].state(), TaskState::TaskKilled);
+}
+
+#[test]
+fn an_agent_that_runs_nothing_of_a_framework_hears_of_its_end_too() {
+    let mut test = Test::new();
+    test.register();
+    test.subscribe(framework_info());
+    test.master.remove_framework(test.now, "M-0000");
+    test.settle();
     assert_eq!(test.sent::<internal::ShutdownFrameworkMessage>(&agent_pid()).len(), 1);
 }
 

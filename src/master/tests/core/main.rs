@@ -5,6 +5,7 @@
 mod agents;
 mod drivers;
 mod frameworks;
+mod launches;
 mod maintenance;
 mod operators;
 mod quotas;
@@ -227,4 +228,28 @@ fn task(name: &str) -> v1::TaskInfo {
         command: Some(v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// Has a group launched on the next offer.
+fn launch_group(
+    test: &mut Test,
+    stream: StreamId,
+    executor: v1::ExecutorInfo,
+    tasks: Vec<v1::TaskInfo>,
+) {
+    let group =
+        v1::offer::operation::LaunchGroup { executor, task_group: v1::TaskGroupInfo { tasks } };
+    let operation = v1::offer::Operation {
+        r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+        launch_group: Some(group),
+        ..Default::default()
+    };
+    test.after(6.0);
+    let accept = call::Accept {
+        offer_ids: vec![test.offer().id],
+        operations: vec![operation],
+        filters: None,
+    };
+    let kind = Some(call::Type::Accept as i32);
+    test.call(stream, Call { r#type: kind, accept: Some(accept), ..Default::default() }).unwrap();
 }

@@ -176,11 +176,9 @@ impl Replay {
                 self.http(v1::FrameworkInfo { roles, capabilities, ..framework_info() });
             }
             if self.streams.contains_key(&id) {
-                let runs = !self.test.master.frameworks[&id].tasks.is_empty();
                 self.test.master.remove_framework(self.test.now, &id);
                 self.test.settle();
                 self.note();
-                return runs;
             }
         }
         true

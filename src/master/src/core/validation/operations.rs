@@ -75,12 +75,11 @@ pub(in crate::core) fn check(
 
 /// What any resources must be, in a task or in an operation.
 pub(in crate::core) fn resources(resources: &[v1::Resource]) -> Result<(), String> {
-    Resources::validate(resources)?;
-    for gpus in resources.iter().filter(|resource| resource.name == "gpus") {
-        let value = gpus.scalar.map_or(0.0, |scalar| scalar.value);
-        if value.fract() != 0.0 {
-            return Err("Invalid 'gpus' resource: 'gpus' must be an unsigned integer".to_owned());
-        }
+    Resources::validate(resources).map_err(|reason| format!("Invalid resources: {reason}"))?;
+    if Resources::from_protos(resources).gpus().fract() != 0.0 {
+        return Err(
+            "Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer".to_owned()
+        );
     }
     for resource in resources {
         disk(resource).map_err(|reason| format!("Invalid DiskInfo: {reason}"))?;
