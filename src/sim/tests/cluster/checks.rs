@@ -1,6 +1,6 @@
 //! What holds all along, whatever goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use master::core::Master;
@@ -8,6 +8,7 @@ use master::core::allocator::{Limits, Quantities};
 use mesos::internal as m;
 use mesos::libprocess::inbound::Header;
 use mesos::resources::Resources;
+use mesos::v1;
 use prost::Name as _;
 
 use super::World;
@@ -20,6 +21,7 @@ pub(super) const EXPECTED: &[&str] = &[
     "containers started",
     "drained",
     "frameworks crashed",
+    "groups started",
     "isolated",
     "masters crashed",
     "masters led",
@@ -29,6 +31,7 @@ pub(super) const EXPECTED: &[&str] = &[
     "tasks",
     "tasks over",
     "tasks to be killed",
+    "torn down",
     "unreachable",
     "volumes made or destroyed",
     "writes torn",
@@ -52,6 +55,8 @@ pub(super) struct Checks {
     acknowledged: HashSet<Vec<u8>>,
     /// Tasks that an executor was handed.
     started: HashSet<String>,
+    /// Tasks that were to be launched together, by each of them.
+    groups: HashMap<String, BTreeSet<String>>,
     /// What is reserved on each agent's disk, and what is about to be.
     reserved: BTreeMap<usize, (Resources, Option<Resources>)>,
     may_change: BTreeMap<usize, bool>,
@@ -75,6 +80,27 @@ impl Checks {
     /// An executor is handed a task: none is run twice, by whomever.
     pub(super) fn task_starts(&mut self, task: &str) {
         assert!(self.started.insert(task.to_owned()), "{task} is run twice");
+    }
+
+    /// A framework launches a group.
+    pub(super) fn group_wanted(&mut self, tasks: &[v1::TaskInfo]) {
+        self.count("groups");
+        let names = names(tasks);
+        self.groups.extend(names.iter().map(|name| (name.clone(), names.clone())));
+    }
+
+    /// An executor is handed a group: all of it, and nothing else.
+    pub(super) fn group_starts(&mut self, tasks: &[v1::TaskInfo]) {
+        let names = names(tasks);
+        for name in &names {
+            assert_eq!(self.groups.get(name), Some(&names), "of the group of {name}, a part runs");
+        }
+        self.count("groups started");
+    }
+
+    /// The tasks that were to be launched with one.
+    pub(super) fn group_of(&self, task: &str) -> Option<&BTreeSet<String>> {
+        self.groups.get(task)
     }
 
     /// An agent sends an update.
@@ -137,6 +163,10 @@ impl Checks {
     }
 }
 
+fn names(tasks: &[v1::TaskInfo]) -> BTreeSet<String> {
+    tasks.iter().map(|task| task.task_id.value.clone()).collect()
+}
+
 fn registered(registry: &m::Registry) -> BTreeSet<String> {
     let slaves = registry.slaves.iter().flat_map(|slaves| &slaves.slaves);
     slaves.filter_map(|slave| Some(slave.info.id.as_ref()?.value.clone())).collect()
@@ -168,10 +198,14 @@ fn check_resources(index: usize, master: &Master) {
     assert_eq!(master.offers.len(), of_agents, "every offer is of an agent that is there");
 }
 
-/// What runs on an agent fits on it, whichever masters sent it.
+/// What runs on an agent fits on it, whichever masters sent it. What ends with its framework is left out: for masters it
+/// is over at once, as in the original.
 fn check_agent_resources(index: usize, agent: &agent::core::Agent) {
     let mut used = Resources::new();
-    for executor in agent.executors() {
+    let lives = |own: &&agent::core::Executor| {
+        !agent.frameworks.get(&own.run.framework).is_some_and(|known| known.is_terminating)
+    };
+    for executor in agent.executors().filter(lives) {
         used.add(&executor.resources().unallocate());
         if executor.is_generated {
             // It takes part of its task's.

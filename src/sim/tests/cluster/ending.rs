@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mesos::resources::Resources;
 
 use super::World;
+use super::frameworks::View;
 use super::masters::REREGISTER;
 
 /// How long everything may take to settle, in milliseconds: longest an agent that is waited for, and the pauses between
@@ -28,12 +29,30 @@ impl World {
     pub(super) fn settle(&mut self) {
         let limit = SETTLED + REREGISTER.as_millis() as u64;
         self.wait("agents and frameworks under one master", limit, Self::are_together);
+        self.end_frameworks_of_nobody();
         self.wait("one view of every task", limit, Self::agree);
         for scheduler in &mut self.schedulers {
             scheduler.is_leaving = true;
         }
         self.wait("an end of every task", limit, Self::are_idle);
         self.check_volumes();
+    }
+
+    /// Frameworks that ended while no master could hear of it, or whose end a new master does not know of, stay until
+    /// an operator removes them, as in the original.
+    fn end_frameworks_of_nobody(&mut self) {
+        let own: BTreeSet<String> =
+            self.schedulers.iter().filter_map(|scheduler| scheduler.id.clone()).collect();
+        let Some(index) = self.leader() else { return };
+        let now = self.master_now(index);
+        let Some(master) = &mut self.masters[index].master else { return };
+        let orphans: Vec<String> =
+            master.frameworks.keys().filter(|id| !own.contains(*id)).cloned().collect();
+        for id in orphans {
+            self.checks.count("frameworks of nobody");
+            master.remove_framework(now, &id);
+        }
+        self.master_effects(index);
     }
 
     fn leading(&self) -> Result<&master::core::Master, String> {
@@ -95,6 +114,13 @@ impl World {
                     ));
                 }
             }
+            for (task, view) in scheduler.tasks.iter().filter(|(task, _)| running.contains(*task)) {
+                let group = self.checks.group_of(task).into_iter().flatten();
+                let mut others = group.filter_map(|other| scheduler.tasks.get(other));
+                if others.any(View::has_failed) {
+                    return Err(format!("{task} is {view:?}, and another of its group failed"));
+                }
+            }
             if let Some(operation) = scheduler.operations.keys().next() {
                 return Err(format!("framework {index} waits for {operation}"));
             }
@@ -125,6 +151,16 @@ impl World {
         if let Some(task) = self.running().first() {
             return Err(format!("{task} runs"));
         }
+        let agents = self.agents.iter().filter_map(|host| host.agent.as_ref());
+        for executor in agents.flat_map(agent::core::Agent::executors) {
+            let framework = Some(&executor.run.framework);
+            if !self.schedulers.iter().any(|own| own.id.as_ref() == framework) {
+                return Err(format!(
+                    "{} of a framework that is gone is left",
+                    executor.run.executor
+                ));
+            }
+        }
         for (id, agent) in master.agents.iter() {
             let mut executors = Resources::new();
             for framework in master.frameworks.values() {
@@ -135,7 +171,7 @@ impl World {
                 agents.filter(|own| own.id() == Some(id)).flat_map(agent::core::Agent::executors);
             let left: Vec<&str> = own.map(|executor| executor.run.executor.as_str()).collect();
             // Custom executors wait for more.
-            if left.iter().any(|executor| executor.starts_with("task")) {
+            if left.iter().any(|executor| !executor.starts_with("executor")) {
                 return Err(format!("{left:?} are left on {id}"));
             }
             if left.is_empty() && !executors.is_empty() {

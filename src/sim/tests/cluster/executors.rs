@@ -32,17 +32,31 @@ pub(super) enum Doing {
     EndIsSeen(u64, Option<i32>),
 }
 
+/// What becomes of an executor whose tasks have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It ends with its only task.
+    Command,
+    /// It waits for more.
+    Custom,
+    /// It runs groups, and ends with the last of its tasks.
+    Default,
+}
+
 /// A container with its executor, which is alive.
 pub(super) struct Executor {
     framework: String,
     id: String,
-    /// Whether it ends with its only task.
-    is_command: bool,
+    kind: Kind,
+    /// Whether it outlives its agent's process.
+    checkpoints: bool,
     stream: Option<StreamId>,
     /// When the last event on the stream arrives, and the last call.
     heard_last: u64,
     called_last: u64,
     tasks: Vec<v1::TaskInfo>,
+    /// Tasks that live and die together.
+    groups: Vec<Vec<String>>,
     unacknowledged: VecDeque<v1::TaskStatus>,
     states: BTreeMap<String, TaskState>,
     attempts: u32,
@@ -125,15 +139,21 @@ impl World {
         if let Some(path) = &launch.pid_file {
             agent::checkpoint::replace(path, b"7").expect("room for files");
         }
-        let is_command = launch.run.executor.starts_with("task");
+        let kind = match launch.run.executor.split('-').next() {
+            Some("task") => Kind::Command,
+            Some("group") => Kind::Default,
+            _ => Kind::Custom,
+        };
         let executor = Executor {
             framework: launch.run.framework,
             id: launch.run.executor,
-            is_command,
+            kind,
+            checkpoints: launch.pid_file.is_some(),
             stream: None,
             heard_last: 0,
             called_last: 0,
             tasks: Vec::new(),
+            groups: Vec::new(),
             unacknowledged: VecDeque::new(),
             states: BTreeMap::new(),
             attempts: 0,
@@ -183,8 +203,9 @@ impl World {
     pub(super) fn executor_disconnected(&mut self, index: usize, container: &str) {
         let Some(executor) = self.agents[index].executors.get_mut(container) else { return };
         executor.stream = None;
+        let next = if executor.checkpoints { Doing::Connect } else { Doing::End };
         let delay = self.random.between(1, 500);
-        self.later(index, container, delay, Doing::Connect);
+        self.later(index, container, delay, next);
     }
 
     pub(super) fn executor_gets(&mut self, index: usize, stream: StreamId, event: Box<Event>) {
@@ -206,29 +227,15 @@ impl World {
         }
         match event.r#type() {
             event::Type::Launch => {
-                let task = event.launch.unwrap().task;
-                let id = task.task_id.value.clone();
-                self.checks.task_starts(&id);
-                executor.states.insert(id.clone(), TaskState::TaskStaging);
-                executor.tasks.push(task);
-                let delay = self.random.between(1, 2000);
-                self.later(
-                    index,
-                    container,
-                    delay,
-                    Doing::Become(id.clone(), TaskState::TaskRunning),
-                );
-                if self.random.chance(500) {
-                    let end = if self.random.chance(700) {
-                        TaskState::TaskFinished
-                    } else {
-                        TaskState::TaskFailed
-                    };
-                    let delay = delay + self.random.between(1, 30_000);
-                    self.later(index, container, delay, Doing::Become(id, end));
-                } else if self.random.chance(100) {
-                    let delay = self.random.between(1, 30_000);
-                    self.later(index, container, delay, Doing::End);
+                self.take_task(index, container, event.launch.unwrap().task);
+            }
+            event::Type::LaunchGroup => {
+                let tasks = event.launch_group.unwrap().task_group.tasks;
+                self.checks.group_starts(&tasks);
+                let ids = tasks.iter().map(|task| task.task_id.value.clone()).collect();
+                executor.groups.push(ids);
+                for task in tasks {
+                    self.take_task(index, container, task);
                 }
             }
             event::Type::Kill => {
@@ -244,9 +251,9 @@ impl World {
                     .unacknowledged
                     .retain(|status| status.uuid.as_deref() != Some(&acknowledged.uuid));
                 executor.tasks.retain(|task| task.task_id != acknowledged.task_id);
-                let is_done = executor.is_command
+                let is_done = executor.kind != Kind::Custom
                     && executor.unacknowledged.is_empty()
-                    && executor.states.values().any(|state| agent::core::is_terminal(*state));
+                    && executor.states.values().all(|state| agent::core::is_terminal(*state));
                 if is_done {
                     let delay = self.random.between(1, 500);
                     self.later(index, container, delay, Doing::End);
@@ -267,6 +274,28 @@ impl World {
         }
     }
 
+    fn take_task(&mut self, index: usize, container: &str, task: v1::TaskInfo) {
+        let Some(executor) = self.agents[index].executors.get_mut(container) else { return };
+        let id = task.task_id.value.clone();
+        self.checks.task_starts(&id);
+        executor.states.insert(id.clone(), TaskState::TaskStaging);
+        executor.tasks.push(task);
+        let delay = self.random.between(1, 2000);
+        self.later(index, container, delay, Doing::Become(id.clone(), TaskState::TaskRunning));
+        if self.random.chance(500) {
+            let end = if self.random.chance(700) {
+                TaskState::TaskFinished
+            } else {
+                TaskState::TaskFailed
+            };
+            let delay = delay + self.random.between(1, 30_000);
+            self.later(index, container, delay, Doing::Become(id, end));
+        } else if self.random.chance(100) {
+            let delay = self.random.between(1, 30_000);
+            self.later(index, container, delay, Doing::End);
+        }
+    }
+
     fn task_becomes(&mut self, index: usize, container: &str, task: &str, state: TaskState) {
         let uuid = self.uuid();
         let host = &mut self.agents[index];
@@ -276,6 +305,9 @@ impl World {
             return;
         }
         *known = state;
+        let fails = matches!(state, TaskState::TaskFailed | TaskState::TaskKilled);
+        let group = executor.groups.iter().find(|group| group.iter().any(|own| own == task));
+        let others = group.filter(|_| fails).cloned().unwrap_or_default();
         executor.unacknowledged.push_back(v1::TaskStatus {
             task_id: v1::TaskId { value: task.to_owned() },
             state: state as i32,
@@ -287,6 +319,10 @@ impl World {
             self.report(index, container, status);
         }
         self.later(index, container, 5000, Doing::Repeat);
+        for other in others {
+            let delay = self.random.between(1, 1500);
+            self.later(index, container, delay, Doing::Become(other, TaskState::TaskKilled));
+        }
     }
 
     fn repeat(&mut self, index: usize, container: &str) {

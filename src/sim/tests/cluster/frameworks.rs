@@ -26,8 +26,15 @@ pub(super) struct View {
 }
 
 impl View {
+    /// What is lost may come back: an agent that was cut off, and runs it without a checkpoint, may run it yet.
     pub(super) fn is_over(&self) -> bool {
-        self.state.is_some_and(agent::core::is_terminal)
+        self.state
+            .is_some_and(|state| agent::core::is_terminal(state) && state != TaskState::TaskLost)
+    }
+
+    /// Whether it ended, and not well.
+    pub(super) fn has_failed(&self) -> bool {
+        self.is_over() && self.state != Some(TaskState::TaskFinished)
     }
 
     /// Whether nobody knows of it any more.
@@ -51,6 +58,7 @@ pub(super) struct Scheduler {
     pub(super) id: Option<String>,
     name: String,
     roles: Vec<String>,
+    checkpoints: bool,
     stream: Option<(Uuid, Place)>,
     pub(super) is_subscribed: bool,
     leader: Option<Place>,
@@ -62,6 +70,8 @@ pub(super) struct Scheduler {
     /// Volumes that must be there.
     pub(super) volumes: BTreeMap<String, String>,
     named: u64,
+    /// How often it began anew.
+    torn_down: u64,
     /// It wants nothing more, and its tasks ended.
     pub(super) is_leaving: bool,
 }
@@ -78,6 +88,7 @@ impl Scheduler {
             is_up: false,
             id: None,
             name: format!("f{index}"),
+            checkpoints: index == 0 || random.chance(600),
             roles: roles.into_iter().map(str::to_owned).collect(),
             stream: None,
             is_subscribed: false,
@@ -89,6 +100,7 @@ impl Scheduler {
             operations: BTreeMap::new(),
             volumes: BTreeMap::new(),
             named: 0,
+            torn_down: 0,
             is_leaving: false,
         }
     }
@@ -100,7 +112,7 @@ impl Scheduler {
             id: self.id.clone().map(|value| v1::FrameworkId { value }),
             user: "nobody".to_owned(),
             name: self.name.clone(),
-            checkpoint: Some(true),
+            checkpoint: Some(self.checkpoints),
             failover_timeout: Some(3600.0),
             roles: self.roles.clone(),
             capabilities: capabilities
@@ -109,6 +121,20 @@ impl Scheduler {
                 .collect(),
             ..Default::default()
         }
+    }
+
+    /// It is removed, and what it had; it begins anew, by the same name.
+    fn begin_anew(&mut self) {
+        self.id = None;
+        self.torn_down += 1;
+        self.tasks.clear();
+        self.operations.clear();
+    }
+
+    /// An executor of its own.
+    fn own(&self, executor: v1::ExecutorInfo) -> v1::ExecutorInfo {
+        let framework_id = self.id.clone().map(|value| v1::FrameworkId { value });
+        v1::ExecutorInfo { framework_id, ..executor }
     }
 
     fn new_name(&mut self, what: &str) -> String {
@@ -242,9 +268,13 @@ impl World {
             }
             event::Type::Error => {
                 let message = event.error.unwrap().message;
-                assert_eq!(message, "Framework failed over");
                 self.schedulers[index].stream = None;
                 self.lose_stream(index);
+                match message.as_str() {
+                    "Framework failed over" => {}
+                    "Framework has been removed" => self.schedulers[index].begin_anew(),
+                    other => panic!("framework {index} hears: {other}"),
+                }
             }
             _ => {}
         }
@@ -271,6 +301,9 @@ impl World {
         if scheduler_wants(&mut self.random, self.is_calm, 20) {
             self.kill_one(index);
         }
+        if scheduler_wants(&mut self.random, self.is_calm, 2) {
+            return self.tear_down(index);
+        }
         if scheduler_wants(&mut self.random, self.is_calm, 5) {
             let (kind, call) = if self.random.chance(300) {
                 let suppress = Some(call::Suppress::default());
@@ -281,6 +314,14 @@ impl World {
             };
             self.call(index, kind, call);
         }
+    }
+
+    /// It ends for good; whether the master hears of that or not, it is never heard of again by this id.
+    fn tear_down(&mut self, index: usize) {
+        self.checks.count("torn down");
+        self.call(index, call::Type::Teardown, Call::default());
+        self.lose_stream(index);
+        self.schedulers[index].begin_anew();
     }
 
     fn reconcile(&mut self, index: usize) {
@@ -353,6 +394,7 @@ impl World {
             format!("framework {index} hears {id} {} {:?}", state.as_str_name(), status.message)
         });
         let scheduler = &mut self.schedulers[index];
+        let checkpoints = scheduler.checkpoints;
         let known = scheduler.tasks.get_mut(&id);
         let known = known.unwrap_or_else(|| panic!("an update of {id}, never launched"));
         let is_answer = status.reason() == v1::task_status::Reason::Reconciliation
@@ -360,8 +402,9 @@ impl World {
             && status.reason.is_some();
         if known.is_over() && is_answer {
             // It asked before it heard of the end, and the master had forgotten the task by then.
-        } else if known.is_missing && state == TaskState::TaskDropped {
-            // The agent had dropped it, which a new master hears last: agents don't report what they never took.
+        } else if known.is_missing && (state == TaskState::TaskDropped || !checkpoints) {
+            // The agent had dropped it, which a new master hears last: agents don't report what they never took. Or it
+            // runs without a checkpoint on an agent that was cut off when the master was asked.
             (known.state, known.is_missing) = (Some(state), false);
         } else if let Some(end) = known.state.filter(|_| known.is_over()) {
             assert_eq!(
@@ -440,20 +483,23 @@ impl World {
             |name: &str| offer.resources.iter().find(|own| own.name == name && is_unreserved(own));
         let (Some(cpus), Some(mem)) = (find("cpus"), find("mem")) else { return Vec::new() };
         let agent = offer.agent_id.value.clone();
-        let has_executor = self.random.chance(300);
+        let pick = self.random.below(10);
+        let how = match (pick, find("disk")) {
+            (0..3, _) => How::Custom(executor(index, &agent, cpus, mem)),
+            (3..5, Some(disk)) => How::Group(default_executor(index, &agent, [cpus, mem, disk])),
+            _ => How::Command,
+        };
         let most = (amount(cpus) - 0.5).min((amount(mem) - 32.0) / 128.0).max(0.0) as u64;
         let count = self.random.between(1, 4).min(most);
         let scheduler = &mut self.schedulers[index];
-        let mut task_infos = Vec::new();
+        let mut tasks = Vec::new();
         for _ in 0..count {
             let name = scheduler.new_name("task");
-            let (executor, command) = if has_executor {
-                (Some(executor(index, &agent, cpus, mem)), None)
-            } else {
-                let command = v1::CommandInfo { value: Some("x".into()), ..Default::default() };
-                (None, Some(command))
+            let (executor, command) = match &how {
+                How::Custom(executor) => (Some(executor.clone()), None),
+                How::Command | How::Group(_) => (None, Some(command())),
             };
-            task_infos.push(v1::TaskInfo {
+            tasks.push(v1::TaskInfo {
                 name: name.clone(),
                 task_id: v1::TaskId { value: name.clone() },
                 agent_id: offer.agent_id.clone(),
@@ -464,15 +510,29 @@ impl World {
             });
             scheduler.tasks.insert(name, View { agent: agent.clone(), ..View::default() });
         }
-        if task_infos.is_empty() {
+        if tasks.is_empty() {
             return Vec::new();
         }
-        self.checks.count_of("tasks", task_infos.len() as u64);
-        vec![Operation {
-            r#type: Some(operation::Type::Launch as i32),
-            launch: Some(operation::Launch { task_infos }),
-            ..Default::default()
-        }]
+        self.checks.count_of("tasks", tasks.len() as u64);
+        let operation = match how {
+            How::Group(executor) => {
+                self.checks.group_wanted(&tasks);
+                Operation {
+                    r#type: Some(operation::Type::LaunchGroup as i32),
+                    launch_group: Some(operation::LaunchGroup {
+                        executor: self.schedulers[index].own(executor),
+                        task_group: v1::TaskGroupInfo { tasks },
+                    }),
+                    ..Default::default()
+                }
+            }
+            How::Command | How::Custom(_) => Operation {
+                r#type: Some(operation::Type::Launch as i32),
+                launch: Some(operation::Launch { task_infos: tasks }),
+                ..Default::default()
+            },
+        };
+        vec![operation]
     }
 
     fn operate_on(&mut self, index: usize, offer: &v1::Offer) -> Vec<Operation> {
@@ -538,6 +598,17 @@ impl World {
     }
 }
 
+/// What runs tasks.
+enum How {
+    Command,
+    Custom(v1::ExecutorInfo),
+    Group(v1::ExecutorInfo),
+}
+
+fn command() -> v1::CommandInfo {
+    v1::CommandInfo { value: Some("x".into()), ..Default::default() }
+}
+
 fn scheduler_wants(random: &mut Random, is_calm: bool, in_thousand: u64) -> bool {
     !is_calm && random.chance(in_thousand)
 }
@@ -550,8 +621,21 @@ fn executor(
 ) -> v1::ExecutorInfo {
     v1::ExecutorInfo {
         executor_id: v1::ExecutorId { value: format!("executor-{index}-{agent}") },
-        command: Some(v1::CommandInfo { value: Some("x".into()), ..Default::default() }),
+        command: Some(command()),
         resources: vec![of(cpus, 0.1), of(mem, 32.0)],
+        ..Default::default()
+    }
+}
+
+fn default_executor(
+    index: usize,
+    agent: &str,
+    [cpus, mem, disk]: [&v1::Resource; 3],
+) -> v1::ExecutorInfo {
+    v1::ExecutorInfo {
+        executor_id: v1::ExecutorId { value: format!("group-{index}-{agent}") },
+        r#type: Some(v1::executor_info::Type::Default as i32),
+        resources: vec![of(cpus, 0.1), of(mem, 32.0), of(disk, 1.0)],
         ..Default::default()
     }
 }

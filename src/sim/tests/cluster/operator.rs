@@ -1,4 +1,5 @@
-//! Operators: quotas, weights, agents that are drained, deactivated, activated again, or gone.
+//! Operators: quotas, weights, agents that are drained, deactivated, activated again, or gone, frameworks that are
+//! removed.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,16 @@ impl World {
             }
             (65..70, Some(id)) => ("deactivated", master.deactivate_agent(&id)),
             (70..95, Some(id)) => ("activated", master.reactivate_agent(&id)),
-            (95..100, Some(id)) => ("gone", master.mark_agent_gone(now, &id)),
+            (95..98, Some(id)) => ("gone", master.mark_agent_gone(now, &id)),
+            (98..100, _) => {
+                let frameworks: Vec<String> = master.frameworks.keys().cloned().collect();
+                let Some(id) = frameworks.get((number % frameworks.len().max(1) as u64) as usize)
+                else {
+                    return;
+                };
+                master.remove_framework(now, id);
+                ("frameworks removed", Ok(()))
+            }
             _ => return,
         };
         if done.is_ok() {
