@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use end_to_end::framework::{command_task, launch};
 use end_to_end::programs::{original_mesos, root};
 use end_to_end::site::{Maker, Parts, Site};
 use end_to_end::{http, need, skip, wait};
@@ -192,9 +193,13 @@ fn tasks_that_take_too_long_fail_and_those_of_a_pod_share_files() {
 
 #[test]
 fn what_an_agent_offers_beyond_what_it_has_is_taken_by_who_knows_that_it_may_be_lost() {
+    // Any load is above this threshold: who takes it loses it at once.
     let modules = json!({"libraries": [{"modules": [{
         "name": "org_apache_mesos_FixedResourceEstimator",
         "parameters": [{"key": "resources", "value": "cpus:3"}],
+    }, {
+        "name": "org_apache_mesos_LoadQoSController",
+        "parameters": [{"key": "load_threshold_5min", "value": "-1"}],
     }]}]});
     // A test's flags live as long as the test.
     let modules = format!("--modules={modules}").leak();
@@ -202,13 +207,16 @@ fn what_an_agent_offers_beyond_what_it_has_is_taken_by_who_knows_that_it_may_be_
         "--launcher=posix",
         "--isolation=posix/cpu,posix/mem",
         "--resource_estimator=org_apache_mesos_FixedResourceEstimator",
+        "--qos_controller=org_apache_mesos_LoadQoSController",
         modules,
     ];
     let site = Site::start(Parts { agent_flags, ..Parts::default() });
     let port: u16 = site.master_url("").rsplit(':').next().expect("a port").parse().expect("it");
     let info = json!({
         "user": "root", "name": "bold", "roles": ["*"],
-        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "REVOCABLE_RESOURCES"}],
+        "capabilities": [
+            {"type": "MULTI_ROLE"}, {"type": "REVOCABLE_RESOURCES"}, {"type": "PARTITION_AWARE"},
+        ],
     });
     let framework = end_to_end::framework::Framework::start(port, &info);
     let has_more = |offer: &Value| {
@@ -217,7 +225,21 @@ fn what_an_agent_offers_beyond_what_it_has_is_taken_by_who_knows_that_it_may_be_
             .filter(|own| own["revocable"].is_object())
             .any(|own| own["scalar"]["value"] == 3.0)
     };
-    framework.offer(has_more);
+    let offer = framework.offer(has_more);
+    let task = |id: &str, revocable: bool| {
+        let mut task = command_task(id, &offer["agent_id"], "sleep 600");
+        if revocable {
+            task["resources"][0]["revocable"] = json!({});
+        }
+        task
+    };
+    framework.accept(&offer, &[launch(&[task("sure", false), task("bold", true)])]);
+    let statuses = framework.wait_for("bold", "TASK_GONE");
+    let last = statuses.last().expect("a status");
+    assert_eq!(last["reason"], "REASON_CONTAINER_PREEMPTED", "{last}");
+    assert_eq!(last["message"], "Container preempted by QoS correction");
+    let metrics = http::get_json(&site.agent_url("/metrics/snapshot")).expect("metrics");
+    assert_eq!(metrics["slave/executors_preempted"], 1.0, "the other goes on");
 }
 
 /// A task as a user whom the agent's host has not.

@@ -545,3 +545,40 @@ fn secrets_come_to_their_task_and_to_nobody_else() {
     let message = failed["message"].as_str().unwrap_or_default();
     assert!(message.contains("Default secret resolver cannot resolve references"), "{failed}");
 }
+
+#[test]
+fn containers_listen_on_ports_that_are_theirs() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let host = Host::start(&[
+        "--launcher=linux",
+        "--isolation=cgroups/cpu,network/ports",
+        "--container_ports_watch_interval=100ms",
+        "--check_agent_port_range_only",
+        "--enforce_container_ports",
+    ]);
+    let site = host.site();
+    let listener = |port: u16| {
+        let listen = format!(
+            "import socket, time; s = socket.create_server((\"127.0.0.1\", {port})); print(1, flush=True); time.sleep(600)"
+        );
+        json!({"value": format!("python3 -c '{listen}'")})
+    };
+    let mut own = json!({"command": listener(31_871)});
+    let scalar = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+    let ports = json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31_871, "end": 31_871}]}});
+    own["resources"] = json!([scalar("cpus", 0.1), scalar("mem", 32.0), ports]);
+    site.run("own", &own);
+    site.wait_for("own", "TASK_RUNNING");
+    let (_, sandbox) = site.executor("own");
+    wait::until("a listener", LIMIT, || match fs::read_to_string(sandbox.join("stdout")) {
+        Ok(text) if text.contains('1') => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    site.run("another's", &json!({"command": listener(31_872)}));
+    let failed = site.wait_for("another's", "TASK_FAILED");
+    assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION", "{failed}");
+    let message = failed["message"].as_str().unwrap_or_default();
+    let expected = " is listening on unallocated port(s): [31872-31872]";
+    assert!(message.starts_with("Container ") && message.ends_with(expected), "{message}");
+    assert_eq!(site.states("own"), ["TASK_STARTING", "TASK_RUNNING"]);
+}

@@ -85,10 +85,28 @@ const FLAGS: &[Flag] = &[
         "How long ending a container's processes may take.",
     ),
     flag(
+        "check_agent_port_range_only",
+        Boolean,
+        Some("false"),
+        "Whether network/ports looks only at the ports that this agent offers.",
+    ),
+    flag(
         "container_disk_watch_interval",
         Duration,
         Some("15secs"),
         "Time between looks at sandboxes' sizes.",
+    ),
+    flag(
+        "container_ports_isolated_range",
+        Text,
+        None,
+        "Ports that network/ports looks at, e.g. ports:[31000-32000]; else all.",
+    ),
+    flag(
+        "container_ports_watch_interval",
+        Duration,
+        Some("30secs"),
+        "Time between looks at the ports that containers listen on, with network/ports.",
     ),
     flag("container_logger", Text, None, "Logger module. There are none: refused when given."),
     flag(
@@ -180,6 +198,12 @@ const FLAGS: &[Flag] = &[
         Boolean,
         Some("false"),
         "End containers that write more than their disk.",
+    ),
+    flag(
+        "enforce_container_ports",
+        Boolean,
+        Some("false"),
+        "End containers that listen on ports that they don't have; else it is logged.",
     ),
     flag(
         "executor_environment_variables",
@@ -292,7 +316,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, network/cni, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, network/{cni,ports}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(
@@ -327,7 +351,7 @@ const FLAGS: &[Flag] = &[
         "modules",
         Json,
         None,
-        "JSON of modules, or the path of a file with it. Of these only the fixed resource estimator is there, which is built in.",
+        "JSON of modules, or the path of a file with it. Of these the fixed resource estimator and the load QoS controller are there, which are built in.",
     ),
     flag(
         "modules_dir",
@@ -348,7 +372,13 @@ const FLAGS: &[Flag] = &[
         "qos_controller",
         Text,
         None,
-        "QoS controller module. There are none: refused when given.",
+        "org_apache_mesos_LoadQoSController, with its parameters 'load_threshold_5min' and 'load_threshold_15min' in --modules: above one of these loads executors on revocable resources end.",
+    ),
+    flag(
+        "qos_correction_interval_min",
+        Duration,
+        Some("0ns"),
+        "Time between looks at the load, with a QoS controller; a tenth of a second at least.",
     ),
     flag("quiet", Boolean, Some("false"), "Don't log to standard error."),
     flag(
@@ -440,5 +470,4 @@ pub const REFUSED: &[&str] = &[
     "docker_mesos_image",
     "hooks",
     "modules_dir",
-    "qos_controller",
 ];

@@ -54,7 +54,7 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("namespaces/pid", Root),
     ("network/cni", Root),
     ("network/port_mapping", Missing("'network/cni' takes its place")),
-    ("network/ports", Missing(NOT_YET)),
+    ("network/ports", Linux),
     ("posix/cpu", Built),
     ("posix/mem", Built),
     ("posix/rlimits", Built),

@@ -5,19 +5,13 @@ use anyhow::{Context as _, bail, ensure};
 use mesos::flags::Values;
 use mesos::resources::Resources;
 use mesos::v1;
-use serde_json::Value;
+
+use super::modules;
 
 const FIXED: &str = "org_apache_mesos_FixedResourceEstimator";
 
 /// The revocable resources that an operator chose; none without `--resource_estimator`.
 pub(super) fn check(values: &Values) -> anyhow::Result<Vec<v1::Resource>> {
-    let modules = values.json("modules").unwrap_or_default();
-    let libraries = modules["libraries"].as_array().into_iter().flatten();
-    let all: Vec<&Value> =
-        libraries.filter_map(|library| library["modules"].as_array()).flatten().collect();
-    if let Some(other) = all.iter().find(|module| module["name"] != FIXED) {
-        bail!("--modules: {} is not supported by this agent: there is \"{FIXED}\"", other["name"]);
-    }
     match values.text("resource_estimator") {
         None => return Ok(Vec::new()),
         Some(FIXED) => {}
@@ -25,12 +19,9 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Vec<v1::Resource>> {
             "--resource_estimator: '{other}' is not supported by this agent: there is {FIXED}"
         ),
     }
-    let parameters = all.iter().filter_map(|module| module["parameters"].as_array()).flatten();
-    let text =
-        parameters.filter(|own| own["key"] == "resources").find_map(|own| own["value"].as_str());
-    let text =
-        text.with_context(|| format!("--modules: {FIXED} needs the parameter 'resources'"))?;
-    let resources = Resources::parse(text, "*")
+    let text = modules::parameter(values, FIXED, "resources")
+        .with_context(|| format!("--modules: {FIXED} needs the parameter 'resources'"))?;
+    let resources = Resources::parse(&text, "*")
         .map_err(|error| anyhow::anyhow!("--modules: 'resources' of {FIXED}: {error}"))?;
     ensure!(resources.reservations().is_empty(), "--modules: '{text}' must be unreserved");
     let revocable = v1::resource::RevocableInfo::default();
@@ -64,7 +55,6 @@ mod tests {
         for (flags, expected) in [
             (vec![chosen.clone()], "needs the parameter 'resources'"),
             (vec![chosen.clone(), modules(FIXED, "resources", "cpus")], "'resources' of"),
-            (vec![modules("other", "a", "b")], "\"other\" is not supported"),
             (vec!["--resource_estimator=x".to_owned()], "'x' is not supported"),
         ] {
             let text = of(&flags).unwrap_err();

@@ -15,7 +15,7 @@ use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
 
 use super::images::Images;
-use super::{http, images, oversubscription};
+use super::{http, images, modules, oversubscription, ports, qos};
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::{Cgroups, Limits};
 use crate::containerizer::cni::Networks;
@@ -46,6 +46,10 @@ pub(super) struct Plan {
     pub(super) oversubscribed: Vec<v1::Resource>,
     pub(super) images: Option<Images>,
     pub(super) networks: Option<Networks>,
+    /// The loads above which revocable resources are taken back.
+    pub(super) thresholds: Option<qos::Thresholds>,
+    /// How the ports that containers listen on are looked at, if they are.
+    pub(super) ports: Option<ports::Watch>,
     /// Whether the sizes of sandboxes are looked at.
     pub(super) watches_sandboxes: bool,
 }
@@ -99,12 +103,20 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     let (guard, credential) = secured(values)?;
     let isolation = Isolation::parse(values.text("isolation").unwrap_or_default())
         .map_err(|error| anyhow::anyhow!("--isolation: {error}"))?;
+    modules::check(values)?;
+    let resources = with_detected(given, &named_resources(values), &work_dir);
+    let networks = networks(values, &isolation)?;
+    let ports = isolation
+        .has("network/ports")
+        .then(|| ports::check(values, &resources.ports(), isolation.has("network/cni")));
     Ok(Plan {
         master,
         guard,
         firewall: access::flags::firewall(values)?,
         credential,
-        resources: with_detected(given, &named_resources(values), &work_dir),
+        resources,
+        thresholds: qos::check(values)?,
+        ports: ports.transpose()?,
         ip: ip(values)?,
         port: port("port")?.unwrap_or(5051),
         advertise_ip,
@@ -116,7 +128,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         watches_sandboxes: isolation.has("disk/du"),
         oversubscribed: oversubscription::check(values)?,
         images: images::check(values, &isolation)?,
-        networks: networks(values, &isolation)?,
+        networks,
         policy: policy(values, isolation)?,
         work_dir,
     })

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
-use super::{images, quota};
+use super::{images, ports, qos, quota};
 use crate::checkpoint::{self, found, paths};
 use crate::containerizer::fetch::{Cache, Fetching};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
@@ -112,7 +112,7 @@ pub async fn run(
         docker_socket: plan.docker_socket,
         docker_remove_delay: values.duration("docker_remove_delay").unwrap_or_default(),
         docker_kill_orphans: values.boolean("docker_kill_orphans"),
-        cgroups: plan.cgroups,
+        cgroups: plan.cgroups.clone(),
         policy: plan.policy,
         provisioner: provisioner.clone(),
         networks: plan.networks,
@@ -169,6 +169,13 @@ pub async fn run(
         let enforces = values.boolean("enforce_container_disk_quota");
         let interval = interval.unwrap_or(Duration::from_secs(15));
         quota::watch(handle.clone(), interval, enforces, shutdown.clone());
+    }
+    if let (Some(watch), Some(cgroups)) = (plan.ports, plan.cgroups) {
+        ports::start(handle.clone(), watch, cgroups, shutdown.clone());
+    }
+    if let Some(thresholds) = plan.thresholds {
+        let interval = values.duration("qos_correction_interval_min").unwrap_or_default();
+        qos::watch(handle.clone(), thresholds, interval, started, shutdown.clone());
     }
     watch_disk(handle.clone(), plan.work_dir, started, &values, shutdown.clone());
     let mut leave = signal(SignalKind::user_defined1())?;
