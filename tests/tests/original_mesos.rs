@@ -9,6 +9,7 @@ use end_to_end::cluster::Cluster;
 use end_to_end::daemon::Daemon;
 use end_to_end::programs::{original_mesos, python, root};
 use end_to_end::{http, need, wait};
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const WHY: &str = "a real Mesos 1.11 (../shared/oracle) can't be built here";
@@ -154,6 +155,29 @@ fn our_agent_runs_a_task_of_the_original_driver_under_the_original_master() {
     let mut driver = start_driver(&cluster, "exit 3", &[]);
     driver.wait_for_end(LIMIT);
     assert!(driver.output().contains("Command exited with status 3"), "{}", driver.output());
+}
+
+#[test]
+fn our_marathon_runs_and_scales_an_app_on_the_original_master() {
+    need!(original_mesos().is_some(), "{WHY}");
+    let mut cluster = Cluster::new();
+    cluster.start_zookeeper();
+    start_original_master(&mut cluster);
+    cluster.start_agent();
+    cluster.start_marathon();
+    cluster.wait_for_agent();
+    cluster.wait_for_marathon();
+    cluster.run_app("/app", "sleep 1000", 1);
+    let before = cluster.wait_for_tasks("/app", 1);
+    // The next of the originals is told of the same framework and its task.
+    cluster.master.take().expect("a running master").kill();
+    start_original_master(&mut cluster);
+    cluster.wait_for_agent();
+    let scaled = http::put(&cluster.marathon_url("/v2/apps/app"), &json!({"instances": 2}));
+    assert_eq!(scaled.expect("Marathon answers").status, 200);
+    let after = cluster.wait_for_tasks("/app", 2);
+    assert!(after.contains(&before[0]), "{before:?} {after:?}");
+    assert_eq!(running_tasks(&cluster).map(|tasks| tasks.len()), Ok(2));
 }
 
 #[test]

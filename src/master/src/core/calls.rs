@@ -109,6 +109,11 @@ impl Master {
         use call::Type as T;
         let id = id.to_owned();
         self.count_of(&id, "calls", &kind.as_str_name().to_ascii_lowercase(), 1);
+        if let Some(framework) = self.frameworks.get_mut(&id)
+            && matches!(framework.connection, Connection::Pid(_))
+        {
+            framework.messages += 1;
+        }
         match kind {
             T::Teardown => self.remove_framework(now, &id),
             T::Accept => {

@@ -119,6 +119,7 @@ impl Master {
                     unreachable: Copies::new(),
                     operations: BTreeMap::new(),
                     counters: BTreeMap::new(),
+                    messages: 0,
                     executors: BTreeMap::new(),
                     offers: BTreeSet::new(),
                     heartbeat_due: now.mono,

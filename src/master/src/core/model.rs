@@ -76,6 +76,8 @@ pub struct Framework {
     pub executors: BTreeMap<(String, String), v1::ExecutorInfo>,
     /// Counters, by what follows its name in the names of its metrics.
     pub counters: BTreeMap<String, u64>,
+    /// How many messages its driver has sent since it subscribed; calls over HTTP are not counted, as in the original.
+    pub messages: u64,
     /// Outstanding offers.
     pub offers: BTreeSet<String>,
     /// When the next heartbeat is due (monotonic).

@@ -122,7 +122,8 @@ impl Master {
         let before = self.agents.swap_remove(&id);
         if let Some(before) = &before {
             self.forget_address(&before.pid, &id);
-            if matches!(before.away, Some(Away::GivenUp(_))) {
+            // Who registers again is not given up any more, as after a pong.
+            if before.removal_due.is_some() || matches!(before.away, Some(Away::GivenUp(_))) {
                 self.count("master/slave_unreachable_canceled");
             }
         }
@@ -380,6 +381,7 @@ impl Master {
                 completed: std::collections::VecDeque::new(),
                 unreachable: Copies::new(),
                 operations: std::collections::BTreeMap::new(),
+                messages: 0,
                 counters: std::collections::BTreeMap::new(),
                 executors: std::collections::BTreeMap::new(),
                 offers: BTreeSet::new(),

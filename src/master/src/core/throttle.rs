@@ -81,7 +81,10 @@ struct Queue {
     /// When the next may go.
     next: Duration,
     waiting: VecDeque<Held>,
+    /// Messages that wait.
     messages: u64,
+    /// Messages that were dropped.
+    dropped: u64,
 }
 
 /// Messages that wait.
@@ -120,8 +123,10 @@ impl Throttle {
             next: now,
             waiting: VecDeque::new(),
             messages: 0,
+            dropped: 0,
         });
         if let Some(capacity) = limit.capacity.filter(|capacity| queue.messages >= *capacity) {
+            queue.dropped += 1;
             return Verdict::Exceeded(capacity);
         }
         if queue.waiting.is_empty() && queue.next <= now {
@@ -160,9 +165,10 @@ impl Throttle {
         due
     }
 
-    /// How many messages of a principal wait.
-    fn waiting(&self, principal: &str) -> u64 {
-        self.queues.get(&Some(principal.to_owned())).map_or(0, |queue| queue.messages)
+    /// How many messages of a principal wait or were dropped.
+    fn unprocessed(&self, principal: &str) -> u64 {
+        let queue = self.queues.get(&Some(principal.to_owned()));
+        queue.map_or(0, |queue| queue.messages + queue.dropped)
     }
 }
 
@@ -213,9 +219,9 @@ impl Master {
         }
     }
 
-    /// How many messages of a principal's frameworks wait for their turn.
-    pub fn throttled_messages(&self, principal: &str) -> u64 {
-        self.throttle.waiting(principal)
+    /// How many messages of a principal's frameworks wait for their turn, or were dropped because too many did.
+    pub fn unprocessed_messages(&self, principal: &str) -> u64 {
+        self.throttle.unprocessed(principal)
     }
 }
 
@@ -252,7 +258,7 @@ mod tests {
         assert_eq!([come(30, Some("free")), come(31, Some("free"))], ["now", "now"]);
         // The rest shares one rate.
         assert_eq!([come(30, Some("other")), come(31, None)], ["now", "held"]);
-        assert_eq!(throttle.waiting("slow"), 2);
+        assert_eq!(throttle.unprocessed("slow"), 3, "two wait, one was dropped");
         assert!(throttle.due(at(99)).is_empty());
         assert_eq!(throttle.due(at(100)).len(), 1);
         assert_eq!(throttle.due(at(199)).len(), 0);

@@ -79,15 +79,14 @@ pub(super) fn frameworks(master: &Master, put: &mut impl FnMut(&str, f64)) {
     let mut processed: BTreeMap<&str, u64> = BTreeMap::new();
     for known in master.frameworks.values() {
         if let Some(principal) = &known.info.principal {
-            let calls = known.counters.get("calls").copied().unwrap_or_default();
-            *processed.entry(principal).or_default() += calls;
+            *processed.entry(principal).or_default() += known.messages;
         }
         if master.settings.publish_framework_metrics {
             framework(master, known, put);
         }
     }
     for (principal, processed) in processed {
-        let received = processed + master.throttled_messages(principal);
+        let received = processed + master.unprocessed_messages(principal);
         put(&format!("frameworks/{principal}/messages_received"), received as f64);
         put(&format!("frameworks/{principal}/messages_processed"), processed as f64);
     }

@@ -113,7 +113,7 @@ fn a_driver_with_a_limit_waits_for_its_turn() {
         test.named(&driver, "master", "mesos.scheduler.Call".to_owned(), &revive);
     }
     assert_eq!(calls(&test, "revive"), Some(1));
-    assert_eq!(test.master.throttled_messages("p"), 1);
+    assert_eq!(test.master.unprocessed_messages("p"), 2, "one waits, one was dropped");
     let errors = test.sent::<internal::FrameworkErrorMessage>(&driver);
     let text = "Message mesos.scheduler.Call dropped: capacity(1) exceeded";
     assert_eq!(errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>(), [text]);
