@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyPair, RevokedCertParams,
+    SanType, SerialNumber, date_time_ymd,
 };
 
 /// One who issues certificates.
@@ -38,15 +39,56 @@ impl Authority {
 
     /// A key and a certificate for `CN=<name>,O=Meso` and these hosts, in one file.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> PathBuf {
-        self.sign(name, hosts, false)
+        self.sign(name, hosts, |_| {})
     }
 
     /// One whose time is over.
     pub fn issue_expired(&self, name: &str, hosts: &[&str]) -> PathBuf {
-        self.sign(name, hosts, true)
+        self.sign(name, hosts, |params| {
+            (params.not_before, params.not_after) =
+                (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        })
     }
 
-    fn sign(&self, name: &str, hosts: &[&str], is_expired: bool) -> PathBuf {
+    /// One with this serial number, which says where the lists of revoked ones are.
+    pub fn issue_listed(&self, name: &str, serial: u64, places: &[String]) -> PathBuf {
+        self.sign(name, &[], |params| {
+            params.serial_number = Some(SerialNumber::from(serial));
+            let points =
+                places.iter().map(|place| CrlDistributionPoint { uris: vec![place.clone()] });
+            params.crl_distribution_points = points.collect();
+        })
+    }
+
+    /// A list that takes back those with these serial numbers, in DER.
+    ///
+    /// # Panics
+    /// When it can't be signed.
+    #[must_use]
+    pub fn revoke(&self, serials: &[u64]) -> Vec<u8> {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list").der().to_vec()
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        hosts: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> PathBuf {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Meso");
@@ -57,10 +99,7 @@ impl Authority {
                 Err(_) => SanType::DnsName((*host).try_into().expect("a host's name")),
             });
         }
-        if is_expired {
-            (params.not_before, params.not_after) =
-                (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
-        }
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let path = self.path(name);

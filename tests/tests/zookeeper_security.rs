@@ -2,8 +2,8 @@
 //! ensembles whose members do.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -109,6 +109,59 @@ fn clients_that_prove_nothing_are_refused_where_they_must() {
     insta::assert_snapshot!(ours);
     need!(has_original_zookeeper(), "{NO_ORIGINAL}");
     assert_eq!(ours, enforced(Kind::Original), "the original's");
+}
+
+/// Serves a file at any path below `/lists/`, until the test's end.
+fn serve(file: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = String::new();
+            // One who only looks whether the port is open says nothing.
+            let _ = BufReader::new(&stream).read_line(&mut request);
+            let is_there =
+                request.split(' ').nth(1).is_some_and(|path| path.starts_with("/lists/"));
+            let status = if is_there { "200 OK" } else { "404 Not Found" };
+            let body: &[u8] = if is_there { &file } else { b"" };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/pkix-crl\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    port
+}
+
+/// Clients whose certificates may have been taken back.
+fn revoked(kind: Kind) -> String {
+    let server = Secured::start(kind, "ssl.crl=true\n");
+    let port = serve(server.authority.revoke(&[66]));
+    let place = |name: &str| format!("http://127.0.0.1:{port}/{name}");
+    let mut seen = String::new();
+    // Java remembers for a while what it has not found: each has a place of its own.
+    for (name, serial, places, within) in [
+        ("alice", 5, vec![place("lists/alice")], "20"),
+        ("mallory", 66, vec![place("lists/mallory")], "2"),
+        ("nowhere", 6, vec![], "2"),
+        ("lost", 7, vec![place("lost")], "2"),
+        ("again", 5, vec![place("lists/alice")], "20"),
+    ] {
+        let certificate = server.authority.issue_listed(name, serial, &places);
+        let answer = server.tls_within(within, &certificate, &["whoami"]);
+        write!(seen, "{name}: {answer}").expect("text");
+    }
+    seen
+}
+
+#[test]
+fn certificates_that_were_taken_back_prove_nothing_as_on_the_original() {
+    need!(python().is_some(), "{NO_VENV}");
+    let ours = revoked(Kind::Ours);
+    insta::assert_snapshot!(ours);
+    need!(has_original_zookeeper(), "{NO_ORIGINAL}");
+    assert_eq!(ours, revoked(Kind::Original), "the original's");
 }
 
 #[test]
