@@ -52,8 +52,7 @@ impl Agent {
         let refusal =
             self.reason_to_drop(&tasks, versions, state, message.launch_executor).or_else(|| {
                 let (framework, command) = (&message.framework, message.executor.command.as_ref());
-                let none = state.is_none();
-                none.then(|| self.reason_for_no_sandbox(framework, &executor_id, command))?
+                self.reason_for_no_sandbox(framework, &executor_id, command)
             });
         if let Some(refusal) = refusal {
             for id in &ids {

@@ -67,13 +67,15 @@ impl Agent {
         executor_id: &str,
         command: Option<&v1::CommandInfo>,
     ) -> Option<Verdict> {
-        if !self.settings.switch_user {
+        let framework_id = framework.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
+        let known = self.frameworks.get(framework_id);
+        let is_new = known.is_none_or(|known| !known.executors.contains_key(executor_id));
+        if !self.settings.switch_user || !is_new {
             return None;
         }
         let own = command.and_then(|command| command.user.as_deref());
         let user = own.unwrap_or(&framework.user);
         let reason = (self.settings.check_user)(user).err()?;
-        let framework_id = framework.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
         let directory =
             paths::executor(&self.settings.work_dir, self.id()?, framework_id, executor_id);
         Some(Verdict {

@@ -91,8 +91,7 @@ impl Agent {
             .or_else(|| {
                 let executor = task.executor.as_ref();
                 let command = executor.map_or(&task.command, |executor| &executor.command).as_ref();
-                let none = state.is_none();
-                none.then(|| self.reason_for_no_sandbox(&message.framework, &executor_id, command))?
+                self.reason_for_no_sandbox(&message.framework, &executor_id, command)
             });
         if let Some(refusal) = refusal {
             self.refuse(now, &message.framework, &framework_id, &task_id, &refusal);

@@ -62,12 +62,69 @@ pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Durati
     call.and_then(of).or_else(|| task.kill_policy.as_ref().and_then(of)).unwrap_or(default)
 }
 
-fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
+/// What the agent says of the task's container, in the executor's environment.
+struct Told {
+    user: Option<String>,
+    /// What the task's process gives up, and sees, as the helper takes it.
+    confinement: Vec<String>,
+    /// What the image of the task's container says.
+    image: Result<Option<Runtime>, String>,
+    secrets: Result<BTreeMap<String, String>, String>,
+    /// What tells of kills for memory, and its limit.
+    memory: Option<(PathBuf, PathBuf)>,
+}
+
+impl Told {
+    fn from_environment() -> Self {
+        let text = |name: &str| std::env::var(name).ok();
+        let image = text(TASK_IMAGE).map(|text| serde_json::from_str(&text)).transpose();
+        let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            user: text(TASK_USER),
+            confinement: text(TASK_CONFINEMENT)
+                .map(|text| text.lines().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            image: image.map_err(|error| format!("{TASK_IMAGE}: {error}")),
+            secrets: secrets(),
+            memory: file(MEMORY_EVENTS).zip(file(MEMORY_LIMIT)),
+        }
+    }
+
+    /// What the task's process gives up, and sees.
+    fn confined(&self) -> Confinement {
+        let mut own = Confinement::default();
+        for argument in &self.confinement {
+            // The helper says what is wrong with it.
+            let _ = own.take(argument);
+        }
+        own
+    }
+
+    /// What the task finds in its environment beside what the executor finds: of its image, its command, its secrets.
+    fn given(&self, command: &v1::CommandInfo) -> Vec<(String, String)> {
+        let image = self.image.as_ref().ok().and_then(Option::as_ref);
+        let mut all: Vec<(String, String)> =
+            image.into_iter().flat_map(Runtime::environment).collect();
+        let root = self.confined().view.and_then(|view| view.root);
+        let directory = root.map(|root| root.sandbox_directory);
+        all.extend(directory.map(|path| ("MESOS_SANDBOX".to_owned(), path.display().to_string())));
+        all.extend(environment(command));
+        all.extend(self.secrets.clone().unwrap_or_default());
+        all
+    }
+
+    /// What is to be said if the container has run out of memory.
+    fn out_of_memory(&self) -> Option<String> {
+        let (events, limit) = self.memory.as_ref()?;
+        cgroups::out_of_memory(events, limit)
+    }
+}
+
+fn spawn(info: &v1::TaskInfo, told: &Told) -> Result<Child, String> {
     let command = info.command.clone().unwrap_or_default();
-    let image = image()?;
+    let image = told.image.as_ref().map_err(Clone::clone)?;
     let (program, argv) = spec::program(image.as_ref(), &command)?;
-    let user = std::env::var(TASK_USER).ok();
-    let confinement = confinement();
+    let (user, confinement) = (&told.user, &told.confinement);
     let mut words: Command = if user.is_some() || !confinement.is_empty() {
         let (user, confinement) = (user.as_deref(), &confinement[..]);
         let options = helper::Options { user, confinement, ..helper::Options::default() };
@@ -79,8 +136,8 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
         }
         words
     };
-    secrets()?;
-    words.envs(given(&command));
+    told.secrets.as_ref().map_err(Clone::clone)?;
+    words.envs(told.given(&command));
     for own in OWN {
         words.env_remove(own);
     }
@@ -88,51 +145,11 @@ fn spawn(info: &v1::TaskInfo) -> Result<Child, String> {
     words.spawn().map_err(|error| format!("Failed to start '{program}': {error}"))
 }
 
-fn confinement() -> Vec<String> {
-    let text = std::env::var(TASK_CONFINEMENT).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
-/// What the image of the task's container says.
-fn image() -> Result<Option<Runtime>, String> {
-    let text = std::env::var(TASK_IMAGE).ok();
-    let image = text.map(|text| serde_json::from_str(&text)).transpose();
-    image.map_err(|error| format!("{TASK_IMAGE}: {error}"))
-}
-
-/// What the task finds in its environment beside what the executor finds: of its image, its command, its secrets.
-fn given(command: &v1::CommandInfo) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> =
-        image().ok().flatten().iter().flat_map(Runtime::environment).collect();
-    let root = confined().view.and_then(|view| view.root);
-    let directory = root.map(|root| root.sandbox_directory);
-    all.extend(directory.map(|path| ("MESOS_SANDBOX".to_owned(), path.display().to_string())));
-    all.extend(environment(command));
-    all.extend(secrets().unwrap_or_default());
-    all
-}
-
 /// The task's variables that are secrets.
 pub(super) fn secrets() -> Result<BTreeMap<String, String>, String> {
     let Ok(text) = std::env::var(TASK_SECRETS) else { return Ok(BTreeMap::new()) };
     // What is wrong with it is not told: that would tell of it.
     serde_json::from_str(&text).map_err(|_| format!("{TASK_SECRETS} can't be read"))
-}
-
-/// What the task's process gives up, and sees.
-fn confined() -> Confinement {
-    let mut own = Confinement::default();
-    for argument in confinement() {
-        // The helper says what is wrong with it.
-        let _ = own.take(&argument);
-    }
-    own
-}
-
-/// What is to be said if the container has run out of memory.
-fn out_of_memory() -> Option<String> {
-    let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    cgroups::out_of_memory(&file(MEMORY_EVENTS)?, &file(MEMORY_LIMIT)?)
 }
 
 /// A command's own variables.
@@ -147,6 +164,7 @@ pub(crate) fn environment(command: &v1::CommandInfo) -> Vec<(String, String)> {
 
 struct Session {
     client: Client,
+    told: Told,
     pod: Pod,
     child: Option<Child>,
     pid: i32,
@@ -165,6 +183,7 @@ pub async fn run() -> anyhow::Result<()> {
     let (found, mut next) = mpsc::channel(16);
     let mut session = Session {
         client: Client::from_environment()?,
+        told: Told::from_environment(),
         pod: Pod::default(),
         child: None,
         pid: 0,
@@ -226,7 +245,7 @@ impl Session {
         // What it started must not outlive it.
         let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         let now = self.started.elapsed();
-        let ended = match (status, out_of_memory()) {
+        let ended = match (status, self.told.out_of_memory()) {
             (Ok(status), Some(exceeded)) if !status.success() => {
                 Ended::Failed(Reason::ContainerLimitationMemory, exceeded)
             }
@@ -268,7 +287,7 @@ impl Session {
             }
             Action::Launch(_, task) => {
                 let (now, id) = (self.started.elapsed(), task.task_id.value.clone());
-                match spawn(&task) {
+                match spawn(&task, &self.told) {
                     Ok(child) => {
                         self.pid = child.id().and_then(|pid| pid.try_into().ok()).unwrap_or(0);
                         self.child = Some(child);
@@ -290,10 +309,10 @@ impl Session {
                 let command = task.command.clone().unwrap_or_default();
                 let commands = Commands::InTask {
                     pid: self.pid,
-                    user: std::env::var(TASK_USER).ok(),
-                    environment: given(&command),
+                    user: self.told.user.clone(),
+                    environment: self.told.given(&command),
                 };
-                let ip = confined().network.and_then(|network| network.ip);
+                let ip = self.told.confined().network.and_then(|network| network.ip);
                 let place = Place { ip: ip.unwrap_or([127, 0, 0, 1].into()), commands };
                 self.checks = health::watch_all(&task, &place, &self.found);
             }

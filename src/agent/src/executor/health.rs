@@ -292,57 +292,65 @@ async fn run(command: &v1::CommandInfo, commands: &Commands) -> Probed {
     if command.value.is_none() {
         return Probed::Failed;
     }
-    match commands {
+    let (mut started, environment) = match commands {
         Commands::Beside(api, beside) => {
-            match api.run_beside(beside.clone(), command.clone()).await {
+            return match api.run_beside(beside.clone(), command.clone()).await {
                 Ok(Some(status)) => Probed::Exit(std::process::ExitStatus::from_raw(status).code()),
                 Ok(None) | Err(_) => Probed::Failed,
-            }
-        }
-        Commands::Here { .. } | Commands::InTask { .. } => {
-            let words = if command.shell() {
-                vec!["/bin/sh".to_owned(), "-c".to_owned(), command.value().to_owned()]
-            } else {
-                let arguments = command.arguments.iter().skip(1).cloned();
-                std::iter::once(command.value().to_owned()).chain(arguments).collect()
             };
-            let (mut started, environment) = match commands {
-                Commands::InTask { pid, user, environment } => {
-                    let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
-                    let options = helper::Options {
-                        user: user.as_deref(),
-                        beside: Some(*pid),
-                        directory: directory.as_deref(),
-                        ..helper::Options::default()
-                    };
-                    (Command::from(helper::command(&options, &words[0], &words)), environment)
+        }
+        Commands::InTask { pid, user, environment } => {
+            let (program, words) = words(command);
+            let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+            let options = helper::Options {
+                user: user.as_deref(),
+                beside: Some(*pid),
+                directory: directory.as_deref(),
+                ..helper::Options::default()
+            };
+            (Command::from(helper::command(&options, &program, &words)), environment)
+        }
+        Commands::Here { prefix, environment } => {
+            let (program, words) = words(command);
+            let started = match prefix.split_first() {
+                Some((first, more)) => {
+                    let mut started = Command::new(first);
+                    started.args(more).args(words);
+                    started
                 }
-                Commands::Here { prefix, environment } => {
-                    let words = [&prefix[..], &words].concat();
-                    let Some((program, arguments)) = words.split_first() else {
-                        return Probed::Failed;
-                    };
+                None => {
                     let mut started = Command::new(program);
-                    started.args(arguments);
-                    (started, environment)
+                    started.args(&words[1..]);
+                    started
                 }
-                Commands::Beside(..) => return Probed::Failed,
             };
-            for own in super::command::OWN {
-                started.env_remove(own);
-            }
-            let status = started
-                .envs(environment.iter().cloned())
-                .envs(super::command::environment(command))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .kill_on_drop(true)
-                .status()
-                .await;
-            status.map_or(Probed::Failed, |status| Probed::Exit(status.code()))
+            (started, environment)
         }
+    };
+    for own in super::command::OWN {
+        started.env_remove(own);
     }
+    let status = started
+        .envs(environment.iter().cloned())
+        .envs(super::command::environment(command))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await;
+    status.map_or(Probed::Failed, |status| Probed::Exit(status.code()))
+}
+
+/// The program of a check's command, and all its words, that one's first.
+fn words(command: &v1::CommandInfo) -> (String, Vec<String>) {
+    let words: Vec<String> = if command.shell() {
+        vec!["/bin/sh".to_owned(), "-c".to_owned(), command.value().to_owned()]
+    } else {
+        let arguments = command.arguments.iter().skip(1).cloned();
+        std::iter::once(command.value().to_owned()).chain(arguments).collect()
+    };
+    (words[0].clone(), words)
 }
 
 #[cfg(test)]

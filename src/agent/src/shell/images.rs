@@ -52,21 +52,12 @@ pub(super) fn check(values: &Values, isolation: &Isolation) -> anyhow::Result<Op
         ensure!(isolation.has(name), "--image_providers needs --isolation={name}");
     }
     let registry = values.text("docker_registry").unwrap_or_default();
-    let credentials = values.text("docker_config").map(|own| {
-        let content = match own.strip_prefix("file://").unwrap_or(own) {
-            path if path.starts_with('/') => {
-                std::fs::read(path).with_context(|| format!("--docker_config: {path}"))?
-            }
-            json => json.as_bytes().to_vec(),
-        };
-        Credentials::parse(&content).map_err(|reason| anyhow::anyhow!("--docker_config: {reason}"))
-    });
     let origin = if registry.starts_with('/') {
         ensure!(Path::new(registry).is_dir(), "--docker_registry: '{registry}' is no directory");
         Origin::Directory(registry.into())
     } else {
         let stall = values.duration("fetcher_stall_timeout").unwrap_or(Duration::from_secs(60));
-        let registry = Registry::new(registry, credentials.transpose()?.unwrap_or_default(), stall);
+        let registry = Registry::new(registry, credentials(values)?, stall);
         Origin::Registry(registry.map_err(|reason| anyhow::anyhow!("--docker_registry: {reason}"))?)
     };
     let store = PathBuf::from(values.text("docker_store_dir").unwrap_or_default());
@@ -74,6 +65,26 @@ pub(super) fn check(values: &Values, isolation: &Isolation) -> anyhow::Result<Op
     let backend = Backend::choose(values.text("image_provisioner_backend"))
         .map_err(|reason| anyhow::anyhow!("--image_provisioner_backend: {reason}"))?;
     Ok(Some(Images { store, origin, backend, collecting }))
+}
+
+/// What registries are shown (`--docker_config`).
+fn credentials(values: &Values) -> anyhow::Result<Credentials> {
+    let Some(own) = values.text("docker_config") else { return Ok(Credentials::default()) };
+    let content = match own.strip_prefix("file://").unwrap_or(own) {
+        path if path.starts_with('/') => {
+            std::fs::read(path).with_context(|| format!("--docker_config: {path}"))?
+        }
+        json => json.as_bytes().to_vec(),
+    };
+    Credentials::parse(&content).map_err(|reason| anyhow::anyhow!("--docker_config: {reason}"))
+}
+
+/// The flags as `/flags` shows them: what holds passwords is left out.
+pub(super) fn shown(values: Values) -> Values {
+    match values.text("docker_config") {
+        Some(own) if !own.starts_with('/') => values.showing("docker_config", "***"),
+        _ => values,
+    }
 }
 
 fn collecting(own: &serde_json::Value) -> anyhow::Result<Collecting> {

@@ -51,12 +51,7 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let plan = check(&options.flags)?;
-    let values = access::flags::shown(options.flags, plan.guard.acls());
-    // It holds passwords.
-    let values = match values.text("docker_config") {
-        Some(own) if !own.starts_with('/') => values.showing("docker_config", "***"),
-        _ => values,
-    };
+    let values = images::shown(access::flags::shown(options.flags, plan.guard.acls()));
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
