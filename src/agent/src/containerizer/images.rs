@@ -11,6 +11,7 @@ pub mod reference;
 pub mod registry;
 pub mod spec;
 pub mod store;
+mod zstd;
 
 use std::collections::BTreeSet;
 use std::fs;
