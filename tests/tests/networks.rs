@@ -1,10 +1,12 @@
 //! Networks of containers without Docker, by the published CNI plugins, on this very kernel.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use end_to_end::programs::binary;
 use end_to_end::site::{Parts, Site};
 use end_to_end::{http, need, skip, wait};
 use serde_json::{Value, json};
@@ -127,4 +129,84 @@ fn a_container_joins_networks_by_name_and_leaves_them_when_it_ends() {
     let failed = site.wait_for("other", "TASK_FAILED");
     let message = failed["message"].as_str().unwrap_or_default();
     assert!(message.contains("Unknown CNI network 'outer'"), "{failed}");
+}
+
+/// Removes the chain that the port mapper leaves to operators.
+struct Chain(&'static str);
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let chain = self.0;
+        let local = ["-m", "addrtype", "--dst-type", "LOCAL", "-j", chain];
+        let rules = [vec!["-D", "PREROUTING"], vec!["-D", "OUTPUT", "!", "-d", "127.0.0.0/8"]];
+        for rule in rules {
+            // It may not have come to be.
+            let _ =
+                Command::new("iptables").args(["-w", "-t", "nat"]).args(rule).args(local).output();
+        }
+        for order in ["-F", "-X"] {
+            let _ = Command::new("iptables").args(["-w", "-t", "nat", order, chain]).output();
+        }
+    }
+}
+
+fn rules(chain: &str) -> String {
+    let printed = Command::new("iptables").args(["-w", "-t", "nat", "-S", chain]).output();
+    String::from_utf8_lossy(&printed.expect("iptables runs").stdout).into_owned()
+}
+
+#[test]
+fn ports_of_the_host_lead_to_containers_by_the_port_mapper() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let has_iptables = Command::new("iptables").args(["-w", "-t", "nat", "-S"]).output();
+    need!(has_iptables.is_ok_and(|ran| ran.status.success()), "iptables can't be used here");
+    const CHAIN: &str = "MESO-TEST-PORTS";
+    let (_bridge, _chain) = (Bridge, Chain(CHAIN));
+    let work = TempDir::new().expect("a directory");
+    let path = |name: &str| work.path().join(name);
+    for name in ["configs", "plugins"] {
+        fs::create_dir(path(name)).expect("a directory");
+    }
+    let mapper = "mesos-cni-port-mapper";
+    symlink(binary("mesos-agent"), path("plugins").join(mapper)).expect("a link");
+    let config = json!({
+        "cniVersion": "0.3.1", "name": "mapped", "type": mapper, "chain": CHAIN, "excludeDevices": [BRIDGE],
+        "delegate": {
+            "cniVersion": "0.3.1", "type": "bridge", "bridge": BRIDGE, "isGateway": true,
+            "ipam": {"type": "host-local", "subnet": "10.203.77.0/24", "dataDir": path("leases")},
+        },
+    });
+    fs::write(path("configs/mapped.conf"), config.to_string()).expect("a file");
+    // A test's flags live as long as the test.
+    let leaked = |flag: String| -> &'static str { flag.leak() };
+    let agent_flags = vec![
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem,filesystem/linux,network/cni",
+        leaked(format!("--network_cni_plugins_dir={}:{PLUGINS}", path("plugins").display())),
+        leaked(format!("--network_cni_config_dir={}", path("configs").display())),
+    ];
+    let site = Site::start(Parts { agent_flags, ..Parts::default() });
+    let mapping = json!({"host_port": 31_877, "container_port": 8080, "protocol": "tcp"});
+    site.run(
+        "server",
+        &json!({
+            "command": {"value": "echo here; exec python3 -m http.server 8080"},
+            "container": {"type": "MESOS", "mesos": {}, "network_infos": [{"name": "mapped", "port_mappings": [mapping]}]},
+        }),
+    );
+    site.wait_for("server", "TASK_RUNNING");
+    // The bridge's address is this host's.
+    let page = wait::until("the page by the host's port", LIMIT, || {
+        http::get("http://10.203.77.1:31877/stdout")
+    });
+    assert_eq!(page.body, "here\n");
+    let (container, _) = site.executor("server");
+    let own = rules(CHAIN);
+    assert!(own.contains(&format!("--comment \"container_id: {container}\"")), "{own}");
+    site.order(&json!({"kill": "server", "grace": 1}));
+    site.wait_for("server", "TASK_KILLED");
+    wait::until("its rule to be gone", LIMIT, || {
+        let own = rules(CHAIN);
+        if own.contains("DNAT") { Err(own) } else { Ok(()) }
+    });
 }

@@ -4,7 +4,8 @@ use crate::definition::{Entry, Package, Requirement};
 use crate::scriptlets::for_units;
 
 /// Names under which the agent's program is started by the agent: it is also the executors'.
-const EXECUTORS: &[&str] = &["mesos-executor", "mesos-docker-executor", "mesos-default-executor"];
+const EXECUTORS: &[&str] =
+    &["mesos-executor", "mesos-docker-executor", "mesos-default-executor", "mesos-cni-port-mapper"];
 
 pub(super) fn package() -> Package {
     let base = super::daemon("mesos", super::MESOS_VERSION);

@@ -1,4 +1,4 @@
-//! The executors that come with the agent: programs of their own, so that tasks outlive the agent. They speak the v1
+//! The executors that come with the agent, and other programs that its binary is under other names: programs of their own, so that tasks outlive the agent. They speak the v1
 //! executor API to it, and wait for it when it is away.
 
 pub mod agent_api;
@@ -9,6 +9,7 @@ pub mod docker;
 pub mod health;
 pub mod pod;
 
+use crate::containerizer::cni::port_mapper;
 use crate::containerizer::helper;
 
 /// Runs the program that `arguments` name, if it is one of ours: the first is the name that it was started under.
@@ -18,6 +19,7 @@ pub fn multicall(arguments: &[String]) -> Option<std::process::ExitCode> {
     let rest: Vec<String> = arguments.iter().skip(1).cloned().collect();
     let run = match name.as_str() {
         helper::NAME => return Some(exit_code(&name, helper::run(&rest))),
+        port_mapper::NAME => return Some(port_mapper::run()),
         "mesos-executor" => Program::Command,
         "mesos-default-executor" => Program::Default,
         "mesos-docker-executor" => Program::Docker,

@@ -365,7 +365,12 @@ const FLAGS: &[Flag] = &[
         None,
         "Directory of the configurations of CNI networks, with network/cni.",
     ),
-    flag("network_cni_plugins_dir", Text, None, "Directory of CNI plugins, with network/cni."),
+    flag(
+        "network_cni_plugins_dir",
+        Text,
+        None,
+        "Directories of CNI plugins, separated by colons, with network/cni.",
+    ),
     flag("oversubscribed_resources_interval", Duration, Some("15secs"), "Taken for compatibility."),
     flag("port", Number, Some("5051"), "Port to listen on."),
     flag(

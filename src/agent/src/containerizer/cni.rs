@@ -6,6 +6,7 @@
 //! `<network>/<interface>/network.info`, what it said; `hosts`, `hostname`, `resolv.conf`. With these, an agent that
 //! comes later detaches the container as its predecessor would have.
 
+pub mod port_mapper;
 mod result;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,8 @@ const CONFIG: &str = "network.conf";
 /// The networks of this host, and where what is attached to them is noted.
 #[derive(Debug, Clone)]
 pub struct Networks {
-    plugins: PathBuf,
+    /// Where plugins are looked for, in order.
+    plugins: Vec<PathBuf>,
     configs: BTreeMap<String, PathBuf>,
     directory: PathBuf,
 }
@@ -78,14 +80,21 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
+/// The first file of a name in these directories.
+fn find(directories: &[PathBuf], name: &str) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
 impl Networks {
-    /// The networks that are configured in a directory.
+    /// The networks that are configured in a directory; `plugins` is a search path as `PATH` is one.
     ///
     /// # Errors
     /// Which configuration is wrong, or there twice.
-    pub fn new(plugins: &Path, configs: &Path, runtime_dir: &Path) -> Result<Self, String> {
-        if !plugins.is_dir() {
-            return Err(format!("The CNI plugin directory '{}' does not exist", plugins.display()));
+    pub fn new(plugins: &str, configs: &Path, runtime_dir: &Path) -> Result<Self, String> {
+        let plugins: Vec<PathBuf> =
+            plugins.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+        if let Some(missing) = plugins.iter().find(|path| !path.is_dir()) {
+            return Err(format!("The CNI plugin directory '{}' does not exist", missing.display()));
         }
         let mut known = BTreeMap::new();
         for entry in fs::read_dir(configs).map_err(at(configs))? {
@@ -111,7 +120,7 @@ impl Networks {
             }
         }
         let directory = runtime_dir.join("isolators/network/cni");
-        Ok(Self { plugins: plugins.to_owned(), configs: known, directory })
+        Ok(Self { plugins, configs: known, directory })
     }
 
     /// Attaches a container to the networks that it asks for; nothing if it asks for none by name.
@@ -222,16 +231,15 @@ impl Networks {
         config: &Value,
     ) -> Result<Vec<u8>, String> {
         let name = config["type"].as_str().filter(|name| is_plain(name)).unwrap_or_default();
-        let path = self.plugins.join(name);
-        if name.is_empty() || !path.is_file() {
-            return Err(format!("Unable to find the plugin '{name}'"));
-        }
+        let found = find(&self.plugins, name).filter(|_| !name.is_empty());
+        let path = found.ok_or_else(|| format!("Unable to find the plugin '{name}'"))?;
+        let search = std::env::join_paths(&self.plugins).map_err(|error| error.to_string())?;
         let failed = |error: io::Error| format!("Failed to execute '{}': {error}", path.display());
         let mut plugin = Command::new(&path)
             .env_clear()
             .env("CNI_COMMAND", order)
             .env("CNI_CONTAINERID", container)
-            .env("CNI_PATH", &self.plugins)
+            .env("CNI_PATH", search)
             .env("CNI_IFNAME", interface)
             .env("CNI_NETNS", self.directory.join(container).join("ns"))
             .env(
@@ -345,7 +353,7 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let own = |text: &str| {
             fs::write(directory.path().join("a.conf"), text).unwrap();
-            Networks::new(Path::new("/"), directory.path(), Path::new("/r"))
+            Networks::new("/:/tmp", directory.path(), Path::new("/r"))
         };
         assert!(own(r#"{"name": "a", "type": "bridge"}"#).unwrap().configs.contains_key("a"));
         for text in [

@@ -254,12 +254,11 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
 
 /// The networks of this host.
 fn networks(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Networks>> {
-    let directory = |name: &str| values.text(name).map(Path::new);
     let (plugins, configs) = ("network_cni_plugins_dir", "network_cni_config_dir");
-    match (isolation.has("network/cni"), directory(plugins), directory(configs)) {
+    match (isolation.has("network/cni"), values.text(plugins), values.text(configs)) {
         (true, Some(plugins), Some(configs)) => {
             let runtime_dir = Path::new(values.text("runtime_dir").unwrap_or("/var/run/mesos"));
-            let networks = Networks::new(plugins, configs, runtime_dir);
+            let networks = Networks::new(plugins, Path::new(configs), runtime_dir);
             networks
                 .map(Some)
                 .map_err(|reason| anyhow::anyhow!("--network_cni_config_dir: {reason}"))

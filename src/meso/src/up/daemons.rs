@@ -157,7 +157,12 @@ fn programs(directory: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&launcher)
         .with_context(|| format!("cannot make {}", launcher.display()))?;
     let own = std::env::current_exe().context("where this program is")?;
-    for name in ["mesos-executor", "mesos-docker-executor", "mesos-default-executor"] {
+    for name in [
+        "mesos-executor",
+        "mesos-docker-executor",
+        "mesos-default-executor",
+        "mesos-cni-port-mapper",
+    ] {
         let link = launcher.join(name);
         // The program may have moved since an earlier run.
         if std::fs::read_link(&link).ok().as_ref() != Some(&own) {
