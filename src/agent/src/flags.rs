@@ -133,7 +133,19 @@ const FLAGS: &[Flag] = &[
         None,
         "JSON of a ContainerInfo for tasks without one. Not supported yet: refused when given.",
     ),
+    flag(
+        "default_container_shm_size",
+        Bytes,
+        None,
+        "Size of /dev/shm of containers with a private one that ask for none, with namespaces/ipc.",
+    ),
     flag("default_role", Text, Some("*"), "Role of resources whose text names none."),
+    flag(
+        "disallow_sharing_agent_ipc_namespace",
+        Boolean,
+        Some("false"),
+        "Refuse containers that want this host's IPC objects, with namespaces/ipc.",
+    ),
     flag(
         "disallow_sharing_agent_pid_namespace",
         Boolean,

@@ -75,6 +75,10 @@ pub struct Policy {
     pub profile: Option<String>,
     /// `--disallow_sharing_agent_pid_namespace`.
     pub keeps_processes_apart: bool,
+    /// `--disallow_sharing_agent_ipc_namespace`.
+    pub keeps_ipc_apart: bool,
+    /// `--default_container_shm_size`, in bytes.
+    pub shared_memory: Option<u64>,
 }
 
 impl Policy {
@@ -106,6 +110,11 @@ impl Policy {
         if self.keeps_processes_apart && !self.isolation.has("namespaces/pid") {
             return Err("--disallow_sharing_agent_pid_namespace needs --isolation=namespaces/pid"
                 .to_owned());
+        }
+        if (self.keeps_ipc_apart || self.shared_memory.is_some())
+            && !self.isolation.has("namespaces/ipc")
+        {
+            return Err("--disallow_sharing_agent_ipc_namespace and --default_container_shm_size need --isolation=namespaces/ipc".to_owned());
         }
         if let (Some(effective), Some(bounding)) = (&self.effective, &self.bounding)
             && !bounding.has_all(effective)
@@ -167,6 +176,45 @@ impl Policy {
         }
         Ok(!shares)
     }
+
+    /// The IPC namespace of a container's process, where that is its own: one that is nested shares its parent's, if
+    /// nothing else is said (`isolators/namespaces/ipc.cpp`).
+    ///
+    /// # Errors
+    /// When it asks for what it may not have, or for what makes no sense.
+    pub(super) fn ipc(
+        &self,
+        container: Option<&v1::ContainerInfo>,
+        is_nested: bool,
+        is_session: bool,
+    ) -> Result<Option<Ipc>, String> {
+        if !self.isolation.has("namespaces/ipc") {
+            return Ok(None);
+        }
+        let linux = container.and_then(|container| container.linux_info.as_ref());
+        let mode = linux.and_then(|linux| linux.ipc_mode.map(|_| linux.ipc_mode()));
+        let size = linux.and_then(|linux| linux.shm_size);
+        match mode {
+            Some(IpcMode::Private) if is_session => {
+                Err("Private IPC mode is not supported for DEBUG containers".to_owned())
+            }
+            Some(IpcMode::Private) => {
+                let asked = size.map(|megabytes| u64::from(megabytes) << 20);
+                Ok(Some(Ipc::WithMemory(asked.or(self.shared_memory))))
+            }
+            _ if size.is_some() => {
+                Err("Only support specifying the size of /dev/shm when the IPC mode is `PRIVATE`"
+                    .to_owned())
+            }
+            Some(IpcMode::Unknown) => Err("Unknown IPC mode".to_owned()),
+            Some(IpcMode::ShareParent) if !is_nested && self.keeps_ipc_apart => {
+                Err("Sharing agent IPC namespace with top-level container is not allowed"
+                    .to_owned())
+            }
+            None if !is_nested => Ok(Some(Ipc::Objects)),
+            Some(IpcMode::ShareParent) | None => Ok(None),
+        }
+    }
 }
 
 /// A limit of a process, in the kernel's unit of it.
@@ -179,9 +227,11 @@ struct Limit {
 
 /// An IPC namespace of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PrivateIpc {
-    /// How large its `/dev/shm` is; else as the kernel chooses.
-    megabytes: Option<u32>,
+pub(super) enum Ipc {
+    /// Semaphores, queues and segments; `/dev/shm` is the one that it sees anyway.
+    Objects,
+    /// `/dev/shm` as well, of so many bytes; else as large as the kernel chooses.
+    WithMemory(Option<u64>),
 }
 
 /// What is given up.
@@ -192,7 +242,7 @@ pub struct Confinement {
     effective: Option<u64>,
     bounding: Option<u64>,
     has_no_new_privileges: bool,
-    ipc: Option<PrivateIpc>,
+    pub(super) ipc: Option<Ipc>,
     /// The file of the system calls that it may make.
     profile: Option<PathBuf>,
     /// Its network, if that is not the host's.
@@ -221,16 +271,6 @@ impl Confinement {
             let given = given.map(|info| &info.rlimits[..]).unwrap_or_default();
             own.limits = given.iter().map(limit).collect::<Result<_, _>>()?;
         }
-        if let Some(linux) = linux.filter(|_| policy.isolation.has("namespaces/ipc")) {
-            let is_private = linux.ipc_mode() == IpcMode::Private;
-            if !is_private && linux.shm_size.is_some() {
-                return Err(
-                    "Only support setting the size of /dev/shm for a private IPC namespace"
-                        .to_owned(),
-                );
-            }
-            own.ipc = is_private.then_some(PrivateIpc { megabytes: linux.shm_size });
-        }
         Ok(own)
     }
 
@@ -244,7 +284,10 @@ impl Confinement {
         all.extend(self.effective.map(|bits| format!("--effective={bits}")));
         all.extend(self.bounding.map(|bits| format!("--bounding={bits}")));
         all.extend(self.has_no_new_privileges.then(|| "--no-new-privileges".to_owned()));
-        all.extend(self.ipc.map(|ipc| format!("--private-ipc={}", ipc.megabytes.unwrap_or(0))));
+        all.extend(self.ipc.map(|ipc| match ipc {
+            Ipc::Objects => "--own-ipc".to_owned(),
+            Ipc::WithMemory(size) => format!("--private-ipc={}", size.unwrap_or(0)),
+        }));
         all.extend(self.profile.as_ref().map(|path| format!("--seccomp={}", path.display())));
         // Text only: a message's.
         let network = self.network.as_ref().and_then(|own| serde_json::to_string(own).ok());
@@ -288,9 +331,10 @@ impl Confinement {
             "--effective" => self.effective = Some(value.parse()?),
             "--bounding" => self.bounding = Some(value.parse()?),
             "--no-new-privileges" => self.has_no_new_privileges = true,
+            "--own-ipc" => self.ipc = Some(Ipc::Objects),
             "--private-ipc" => {
-                let size: u32 = value.parse()?;
-                self.ipc = Some(PrivateIpc { megabytes: Some(size).filter(|size| *size > 0) });
+                let size: u64 = value.parse()?;
+                self.ipc = Some(Ipc::WithMemory(Some(size).filter(|size| *size > 0)));
             }
             _ => return Ok(false),
         }
@@ -414,10 +458,34 @@ mod tests {
         assert_eq!(own, Confinement::default());
         let text = Confinement::of(&policy("posix/rlimits"), Some(&asked)).unwrap_err();
         assert_eq!(text, "Invalid rlimit values: RLMT_NOFILE");
-        assert_eq!(
-            Confinement::of(&policy("namespaces/ipc"), Some(&asked)).unwrap().ipc,
-            Some(PrivateIpc { megabytes: None })
-        );
+    }
+
+    #[test]
+    fn ipc_is_as_the_container_and_the_operator_say() {
+        let of = |policy: &Policy, mode: Option<IpcMode>, size: Option<u32>, is_nested: bool| {
+            let info = v1::LinuxInfo {
+                ipc_mode: mode.map(|mode| mode as i32),
+                shm_size: size,
+                ..Default::default()
+            };
+            policy.ipc(Some(&container(info)), is_nested, false)
+        };
+        let plain = policy("namespaces/ipc");
+        let strict =
+            Policy { keeps_ipc_apart: true, shared_memory: Some(5 << 20), ..plain.clone() };
+        let (private, shared) = (Some(IpcMode::Private), Some(IpcMode::ShareParent));
+        assert_eq!(of(&policy("posix/cpu"), private, Some(1), false), Ok(None));
+        assert_eq!(of(&plain, private, None, false), Ok(Some(Ipc::WithMemory(None))));
+        assert_eq!(of(&plain, private, Some(8), true), Ok(Some(Ipc::WithMemory(Some(8 << 20)))));
+        assert_eq!(of(&strict, private, None, true), Ok(Some(Ipc::WithMemory(Some(5 << 20)))));
+        assert_eq!(of(&plain, None, None, false), Ok(Some(Ipc::Objects)));
+        assert_eq!(of(&plain, None, None, true), Ok(None), "its parent's");
+        assert_eq!(of(&plain, shared, None, false), Ok(None));
+        assert_eq!(of(&strict, shared, None, true), Ok(None));
+        let text = of(&strict, shared, None, false).unwrap_err();
+        assert_eq!(text, "Sharing agent IPC namespace with top-level container is not allowed");
+        assert!(of(&plain, None, Some(8), false).unwrap_err().contains("`PRIVATE`"));
+        assert!(Policy { keeps_ipc_apart: true, ..policy("posix/cpu") }.check().is_err());
     }
 
     #[test]
@@ -430,7 +498,7 @@ mod tests {
             effective: Some(0),
             bounding: Some(1 << 37),
             has_no_new_privileges: true,
-            ipc: Some(PrivateIpc { megabytes: Some(64) }),
+            ipc: Some(Ipc::WithMemory(Some(64 << 20))),
             profile: Some("/p/a=b.json".into()),
             network: Some(Network { namespace: "/n s".into(), hostname: "h".into(), ip: None }),
             view: None,

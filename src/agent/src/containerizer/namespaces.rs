@@ -94,6 +94,14 @@ pub(super) fn share_processes(pid: i32) -> io::Result<()> {
     join(pid, "pid", CloneFlags::CLONE_NEWPID)
 }
 
+/// This process, and what it starts, has the IPC objects of `pid`.
+///
+/// # Errors
+/// What the system says, with the namespace.
+pub(super) fn share_ipc(pid: i32) -> io::Result<()> {
+    join(pid, "ipc", CloneFlags::CLONE_NEWIPC)
+}
+
 /// Joins all other namespaces of `pid`; its files last, since the rest is found by them.
 ///
 /// # Errors

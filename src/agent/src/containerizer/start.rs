@@ -50,6 +50,10 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         && config.policy.has_own_processes(launch.container.as_ref(), is_nested)?;
     let hidden = hidden(config, launch)?;
     let mut confinement = Confinement::of(&config.policy, launch.container.as_ref())?;
+    let is_session = launch.supervision.as_ref().is_some_and(|own| own.is_session);
+    confinement.ipc = config.policy.ipc(launch.container.as_ref(), is_nested, is_session)?;
+    let shares_ipc =
+        is_nested && confinement.ipc.is_none() && config.policy.isolation.has("namespaces/ipc");
     prepare_sandbox(launch, user.as_ref())?;
     let name = user.as_ref().map(|user| user.name.as_str());
     let fetcher = fetch::Fetcher { shared: &config.fetching, sandbox: &launch.sandbox, user: name };
@@ -89,7 +93,7 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         launch,
         user.as_ref(),
         &confinement,
-        (beside, own_processes),
+        &Shares { beside, own_processes, ipc: shares_ipc },
         runtime.as_ref(),
     )?;
     command
@@ -357,12 +361,22 @@ fn output(launch: &Launch, name: &str) -> Result<File, String> {
     OpenOptions::new().append(true).create(true).mode(0o644).open(&path).map_err(at(&path))
 }
 
+/// Which namespaces a container's process has of others, or of its own.
+struct Shares {
+    /// The process that it looks into, all of whose it has.
+    beside: Option<i32>,
+    /// Whether it has a process namespace of its own.
+    own_processes: bool,
+    /// Whether it has the IPC namespace of the container that it is nested in.
+    ipc: bool,
+}
+
 fn command(
     config: &Config,
     launch: &Launch,
     user: Option<&User>,
     confinement: &[String],
-    (beside, own_processes): (Option<i32>, bool),
+    &Shares { beside, own_processes, ipc }: &Shares,
     runtime: Option<&Runtime>,
 ) -> Result<Command, String> {
     let own = |name: &str, more: Vec<String>| {
@@ -402,6 +416,10 @@ fn command(
             processes_of: supervision
                 .nested_in
                 .filter(|_| !own_processes && config.policy.isolation.has("namespaces/pid"))
+                .map(namespaces::of_task),
+            ipc_of: supervision
+                .nested_in
+                .filter(|_| ipc && !supervision.is_session)
                 .map(namespaces::of_task),
             own_processes: own_processes && !supervision.is_session,
             user: user.map(str::to_owned),

@@ -49,6 +49,8 @@ pub struct Options {
     pub directory: Option<PathBuf>,
     /// The process whose process namespace it is in, if it has none of its own.
     pub processes_of: Option<i32>,
+    /// The process whose IPC namespace it is in, if it has none of its own.
+    pub ipc_of: Option<i32>,
     /// Whether it has a process namespace of its own.
     pub own_processes: bool,
     /// The user to become.
@@ -73,6 +75,7 @@ impl Options {
         arguments.extend(directory.map(|path| format!("--directory={}", path.display())));
         let processes_of = self.processes_of.map(|pid| format!("--processes-of={pid}"));
         arguments.extend(processes_of);
+        arguments.extend(self.ipc_of.map(|pid| format!("--ipc-of={pid}")));
         arguments.extend(self.own_processes.then(|| "--own-processes".to_owned()));
         arguments.extend(self.user.as_ref().map(|user| format!("--user={user}")));
         arguments.extend(self.confinement.iter().cloned());
@@ -94,6 +97,7 @@ impl Options {
                 }
                 "--beside" => options.beside = Some(value.parse()?),
                 "--processes-of" => options.processes_of = Some(value.parse()?),
+                "--ipc-of" => options.ipc_of = Some(value.parse()?),
                 "--own-processes" => options.own_processes = true,
                 "--directory" => options.directory = Some(PathBuf::from(value)),
                 "--user" => options.user = Some(value.to_owned()),
@@ -122,6 +126,9 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     ensure!(count == 1 && told[0] == helper::GO, "the agent is gone: not started");
     // What the program leaves behind becomes a child of this process, which can end it then.
     nix::sys::prctl::set_child_subreaper(true)?;
+    if let Some(pid) = options.ipc_of {
+        namespaces::share_ipc(pid)?;
+    }
     if let Some(pid) = options.beside.or(options.processes_of) {
         namespaces::share_processes(pid)?;
     }
@@ -276,6 +283,7 @@ mod tests {
             beside: Some(7),
             directory: Some("/mnt".into()),
             processes_of: Some(8),
+            ipc_of: Some(5),
             own_processes: true,
             user: Some("nobody".to_owned()),
             confinement: vec!["--no-new-privileges".to_owned()],

@@ -248,6 +248,8 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
         profiles: values.text("seccomp_config_dir").map(PathBuf::from),
         profile: values.text("seccomp_profile_name").map(str::to_owned),
         keeps_processes_apart: values.boolean("disallow_sharing_agent_pid_namespace"),
+        keeps_ipc_apart: values.boolean("disallow_sharing_agent_ipc_namespace"),
+        shared_memory: values.bytes("default_container_shm_size").map(|size| size.0),
     };
     policy.check().map_err(anyhow::Error::msg)
 }

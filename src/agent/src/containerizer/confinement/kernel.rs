@@ -14,7 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use super::{Confinement, Limit, seccomp};
+use super::{Confinement, Ipc, Limit, seccomp};
 
 /// The version of `capset` with 64 bits.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
@@ -146,8 +146,15 @@ impl Confinement {
             let (soft, hard) = range.unwrap_or((RLIM_INFINITY, RLIM_INFINITY));
             setrlimit(resource, soft, hard).map_err(|error| of(name)(error.into()))?;
         }
-        if let Some(ipc) = self.ipc {
-            own_shared_memory(ipc.megabytes).map_err(of("a private IPC namespace"))?;
+        match self.ipc {
+            None => {}
+            Some(Ipc::Objects) => {
+                let own = unshare(CloneFlags::CLONE_NEWIPC).map_err(io::Error::from);
+                own.map_err(of("an IPC namespace"))?;
+            }
+            Some(Ipc::WithMemory(size)) => {
+                own_shared_memory(size).map_err(of("a private IPC namespace"))?;
+            }
         }
         if let Some(bounding) = self.bounding {
             for capability in each(known() & !bounding) {
@@ -204,13 +211,13 @@ impl Confinement {
     }
 }
 
-/// IPC objects and shared memory that nobody else sees; `size` is in megabytes.
-fn own_shared_memory(size: Option<u32>) -> io::Result<()> {
+/// IPC objects and shared memory that nobody else sees; `size` is in bytes.
+fn own_shared_memory(size: Option<u64>) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS)?;
     // What is mounted here stays here; what the host mounts is still seen.
     let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
-    let size = size.map_or(String::new(), |size| format!(",size={size}m"));
+    let size = size.map_or(String::new(), |size| format!(",size={size}"));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let options = format!("mode=1777{size}");
     mount(Some("tmpfs"), SHARED_MEMORY, Some("tmpfs"), flags, Some(options.as_str()))?;
