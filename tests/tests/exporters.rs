@@ -207,14 +207,30 @@ fn prometheus_reads_what_is_in_its_form() {
     cluster.zookeeper = Some(Daemon::start("zookeeper", cluster.directory(), &mut command));
     cluster.wait_for_zookeeper();
     cluster.start_master();
+    cluster.start_agent();
     cluster.start_marathon();
+    cluster.wait_for_agent();
     cluster.wait_for_marathon();
     let mut reader = Command::new(python().expect("checked before"));
     reader
         .arg(root().join("tests/clients/prometheus_text.py"))
         .arg(format!("http://127.0.0.1:{metrics}/metrics"))
-        .arg(cluster.marathon_url("/metrics/prometheus"));
+        .arg(cluster.marathon_url("/metrics/prometheus"))
+        .arg(cluster.master_url("/metrics/prometheus"))
+        .arg(cluster.agent_url("/metrics/prometheus"));
     let mut reader = Daemon::start("reader", cluster.directory(), &mut reader);
     let status = reader.wait_for_end(LIMIT);
     assert!(status.success(), "{}", reader.output());
+    for (url, sample) in [
+        (cluster.master_url("/metrics/prometheus"), "mesos_master_slaves_active 1\n"),
+        (
+            cluster.master_url("/metrics/prometheus"),
+            "mesos_allocator_mesos_resources_total{resource=\"cpus\"} 4\n",
+        ),
+        (cluster.agent_url("/metrics/prometheus"), "mesos_slave_registered 1\n"),
+        (cluster.marathon_url("/metrics/prometheus"), "marathon_apps_active 0\n"),
+    ] {
+        let text = http::get(&url).expect("an answer").body;
+        assert!(text.contains(sample), "{sample} {text}");
+    }
 }

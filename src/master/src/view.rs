@@ -6,5 +6,6 @@ mod framework_metrics;
 pub mod metrics;
 pub mod operator;
 pub mod parts;
+pub mod prometheus;
 pub mod state;
 pub mod summary;

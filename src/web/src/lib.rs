@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod logging;
+pub mod prometheus;
 pub mod respond;
 pub mod serve;
 pub mod ui;

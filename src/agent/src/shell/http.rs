@@ -154,13 +154,17 @@ async fn answer(app: App, request: Request) -> Response {
                 Err(_) => ending(),
             }
         }
-        "/metrics/snapshot" => {
+        "/metrics/snapshot" | "/metrics/prometheus" => {
             let uptime = app.started.elapsed().as_secs_f64();
             match app.handle.look(move |agent| metrics::metrics(agent, uptime)).await {
                 Some(mut all) => {
                     all.extend(app.fetching.metrics().map(|(name, value)| (name.to_owned(), value)));
                     all.extend(metrics::system());
-                    respond::jsonp(json!(all).to_string(), query)
+                    if local == "/metrics/prometheus" {
+                        metrics::prometheus(&all).respond()
+                    } else {
+                        respond::jsonp(json!(all).to_string(), query)
+                    }
                 }
                 None => ending(),
             }
@@ -197,9 +201,12 @@ fn realm(local: &str) -> Option<&'static str> {
     match local {
         "/health" | "/version" => None,
         "/api/v1/executor" => Some(EXECUTOR),
-        "/state" | "/flags" | "/containers" | "/monitor/statistics" | "/metrics/snapshot" => {
-            Some(READ_ONLY)
-        }
+        "/state"
+        | "/flags"
+        | "/containers"
+        | "/monitor/statistics"
+        | "/metrics/snapshot"
+        | "/metrics/prometheus" => Some(READ_ONLY),
         _ if local.starts_with("/files/") => Some(READ_ONLY),
         _ => Some(READ_WRITE),
     }
@@ -211,6 +218,10 @@ fn may(caller: &Caller, local: &str) -> bool {
         "/flags" => caller.may_any(Action::ViewFlags),
         "/containers" | "/monitor/statistics" | "/metrics/snapshot" | "/logging/toggle" => {
             caller.may(Action::GetEndpoints, Object::Named(local))
+        }
+        // What says the same needs the same permission.
+        "/metrics/prometheus" => {
+            caller.may(Action::GetEndpoints, Object::Named("/metrics/snapshot"))
         }
         _ => true,
     }

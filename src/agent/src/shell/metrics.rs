@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use mesos::resources::Resources;
+use web::prometheus::Families;
 
 use crate::core::{Agent, Executor, ExecutorState, Registration};
 
@@ -145,6 +146,15 @@ pub fn metrics(agent: &Agent, uptime_seconds: f64) -> BTreeMap<String, f64> {
         put(name.clone(), *value as f64);
     }
     all
+}
+
+/// `/metrics/prometheus`, which the original has not: the same, under names that Prometheus can take.
+pub fn prometheus(metrics: &BTreeMap<String, f64>) -> Families {
+    let mut families = Families::default();
+    for (name, value) in metrics {
+        families.add(&format!("mesos_{name}"), &[], *value);
+    }
+    families
 }
 
 #[cfg(test)]

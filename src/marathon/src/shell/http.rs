@@ -186,7 +186,7 @@ async fn as_leader(
             return if path == "/metrics" {
                 json_answer(200, &info::metrics(&look, app.started_ms, now_ms()))
             } else {
-                respond::text(StatusCode::OK, info::prometheus(&look, app.started_ms, now_ms()))
+                info::prometheus(&look, app.started_ms, now_ms()).respond()
             };
         }
         _ => {}

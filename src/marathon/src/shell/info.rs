@@ -2,6 +2,7 @@
 
 use mesos::flags::Values;
 use serde_json::{Map, Value, json};
+use web::prometheus::Families;
 
 use super::actor::Look;
 use crate::VERSION;
@@ -120,19 +121,13 @@ pub(super) fn metrics(look: &Look, started_ms: i64, now_ms: i64) -> Value {
 }
 
 /// `/metrics/prometheus`.
-pub(super) fn prometheus(look: &Look, started_ms: i64, now_ms: i64) -> String {
-    let mut text = String::new();
-    let mut gauge = |name: &str, value: String| {
-        text.push_str("# TYPE marathon_");
-        for part in [name, " gauge\nmarathon_", name, " ", &value, "\n"] {
-            text.push_str(part);
-        }
-    };
+pub(super) fn prometheus(look: &Look, started_ms: i64, now_ms: i64) -> Families {
+    let mut families = Families::default();
     for (name, value) in look.gauges.as_object().into_iter().flatten() {
-        gauge(&name.replace('.', "_"), value.to_string());
+        families.add(&format!("marathon_{name}"), &[], value.as_f64().unwrap_or_default());
     }
-    gauge("uptime_seconds", ((now_ms - started_ms) as f64 / 1e3).to_string());
-    text
+    families.add("marathon_uptime_seconds", &[], (now_ms - started_ms) as f64 / 1e3);
+    families
 }
 
 #[cfg(test)]
@@ -153,7 +148,7 @@ mod tests {
     fn metrics_have_the_originals_names() {
         let look = Look { framework_id: None, gauges: json!({"apps.active": 2}) };
         assert_eq!(metrics(&look, 0, 1500)["gauges"]["marathon.apps.active.gauge"]["value"], 2);
-        let text = prometheus(&look, 0, 1500);
+        let text = prometheus(&look, 0, 1500).text();
         assert_eq!(
             text,
             "# TYPE marathon_apps_active gauge\nmarathon_apps_active 2\n# TYPE marathon_uptime_seconds gauge\nmarathon_uptime_seconds 1.5\n"

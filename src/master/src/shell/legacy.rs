@@ -20,7 +20,7 @@ use super::permissions;
 use super::visible::{self, Visible};
 use super::{operator_api, wanted};
 use crate::core::scene::Scene;
-use crate::view::{metrics, state, summary};
+use crate::view::{metrics, prometheus, state, summary};
 
 /// `/state` is written in pieces of about this many bytes.
 const PIECE: usize = 64 * 1024;
@@ -36,9 +36,11 @@ pub(super) async fn anywhere(
 ) -> Option<Response> {
     let hidden = match local {
         "/flags" => !caller.may_any(Action::ViewFlags),
-        "/metrics/snapshot" | "/logging/toggle" => {
-            !caller.may(Action::GetEndpoints, Object::Named(local))
+        // What says the same needs the same permission.
+        "/metrics/snapshot" | "/metrics/prometheus" => {
+            !caller.may(Action::GetEndpoints, Object::Named("/metrics/snapshot"))
         }
+        "/logging/toggle" => !caller.may(Action::GetEndpoints, Object::Named(local)),
         _ => false,
     };
     if hidden {
@@ -48,7 +50,7 @@ pub(super) async fn anywhere(
         "/health" => respond::empty(StatusCode::OK),
         "/version" => respond::jsonp(state::version().to_string(), query),
         "/flags" => respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query),
-        "/metrics/snapshot" => {
+        "/metrics/snapshot" | "/metrics/prometheus" => {
             let uptime = app.started.elapsed().as_secs_f64();
             let queued = app.handle.queued();
             let all = app
@@ -56,7 +58,11 @@ pub(super) async fn anywhere(
                 .look(move |master, _| metrics::snapshot(Some(master), uptime, queued))
                 .await;
             let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime, queued));
-            respond::jsonp(json!(all).to_string(), query)
+            if local == "/metrics/prometheus" {
+                prometheus::families(&all).respond()
+            } else {
+                respond::jsonp(json!(all).to_string(), query)
+            }
         }
         "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
         "/redirect" => match app.leader_location() {

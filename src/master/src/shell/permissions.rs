@@ -27,6 +27,7 @@ pub(super) fn realm(local: &str) -> Option<&'static str> {
         | "/roles"
         | "/flags"
         | "/metrics/snapshot"
+        | "/metrics/prometheus"
         | "/system/stats.json"
         | "/registrar(1)/registry" => Some(READ_ONLY),
         _ if local.starts_with("/files/") => Some(READ_ONLY),

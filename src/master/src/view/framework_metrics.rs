@@ -2,6 +2,7 @@
 //! `allocator/mesos/metrics.cpp`).
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use mesos::resources::Milli;
 use mesos::v1::TaskState;
@@ -92,8 +93,22 @@ pub(super) fn frameworks(master: &Master, put: &mut impl FnMut(&str, f64)) {
     }
 }
 
+/// A framework's name as a part of metrics' names (`process::http::encode`).
+fn encoded(name: &str) -> String {
+    let mut encoded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"!'()*-._\x7f".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 fn framework(master: &Master, known: &Framework, put: &mut impl FnMut(&str, f64)) {
-    let prefix = format!("master/frameworks/{}/{}", known.info.name, known.id);
+    let prefix = format!("master/frameworks/{}/{}", encoded(&known.info.name), known.id);
     let count = |name: &str| known.counters.get(name).copied().unwrap_or_default() as f64;
     for name in ["calls", "events", "operations"] {
         put(&format!("{prefix}/{name}"), count(name));
