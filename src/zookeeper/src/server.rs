@@ -421,8 +421,8 @@ impl Actor {
                 self.clients.receive(&mut batch, REQUESTS_AT_ONCE);
                 self.batch_ms = (self.now_ms(), wall_ms());
                 match &mut quorum {
-                    None => self.batch(&mut batch, queue.len())?,
-                    Some(quorum) => self.member_batch(quorum, &mut batch, queue.len())?,
+                    None => self.batch(&mut batch)?,
+                    Some(quorum) => self.member_batch(quorum, &mut batch)?,
                 }
                 self.clients.flush();
                 if !self.clients.are_due() {
@@ -454,18 +454,18 @@ impl Actor {
     }
 
     /// What came in, and what follows from it.
-    fn batch(&mut self, batch: &mut Vec<Input>, waiting: usize) -> Result<(), DiskError> {
+    fn batch(&mut self, batch: &mut Vec<Input>) -> Result<(), DiskError> {
         while let Some(report) = self.log.report() {
             self.reported(report)?;
         }
         for input in batch.drain(..) {
-            self.input(input, waiting);
+            self.input(input);
         }
         self.carry_out();
         Ok(())
     }
 
-    fn input(&mut self, input: Input, waiting: usize) {
+    fn input(&mut self, input: Input) {
         match input {
             Input::Opened(id, peer, arrival) => {
                 self.clients.open(id, *arrival);
@@ -487,7 +487,7 @@ impl Actor {
             // Only members are told of members.
             Input::Member(_) => {}
             Input::Closed(id) => self.core.closed(id),
-            Input::Question(question) => self.question(question, waiting, None),
+            Input::Question(question) => self.question(question, None),
         }
     }
 }

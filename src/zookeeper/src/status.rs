@@ -94,7 +94,7 @@ pub struct View<'a> {
     /// Of a member of an ensemble.
     pub member: Option<Member>,
     /// Requests that wait.
-    pub waiting: usize,
+    pub outstanding: usize,
     /// Time since the start.
     pub uptime: Duration,
     /// The core's clock in ms.
@@ -156,7 +156,7 @@ impl View<'_> {
             ("packets_received", Number::Whole(self.core.received as i64)),
             ("packets_sent", Number::Whole(self.core.sent as i64)),
             ("num_alive_connections", whole(self.connection_count())),
-            ("outstanding_requests", whole(self.waiting)),
+            ("outstanding_requests", whole(self.outstanding)),
             ("uptime", Number::Whole(self.uptime.as_millis() as i64)),
             ("znode_count", whole(tree.node_count())),
             ("watch_count", whole(self.core.watch_total())),

@@ -202,7 +202,7 @@ fn server(view: &View, with_clients: bool) -> String {
         core.received,
         core.sent,
         view.connection_count(),
-        view.waiting,
+        view.outstanding,
         core.zxid(),
         core.mode,
         core.tree().node_count()

@@ -280,7 +280,7 @@ fn server(view: &View, put: &mut impl FnMut(&str, Value)) {
             "provider_null": false,
             "server_state": core.mode,
             "last_processed_zxid": core.zxid(),
-            "outstanding_requests": view.waiting,
+            "outstanding_requests": view.outstanding,
             "avg_latency": number(Number::Decimal(core.latency.average_ms())),
             "max_latency": core.latency.max_ms,
             "min_latency": core.latency.min_ms,

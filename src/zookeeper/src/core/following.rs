@@ -29,6 +29,8 @@ pub(super) struct Ensemble {
     /// Connections that wait for the leader's word on their session.
     opening: HashMap<i64, Opening>,
     syncs: VecDeque<ConnectionId>,
+    /// Connections of whose requests one was answered that had waited, once for each.
+    answered: Vec<ConnectionId>,
     /// Clients that read while there is no leader.
     pub(super) visits: BTreeMap<ConnectionId, Visit>,
     forwards: Vec<Forward>,
@@ -38,6 +40,10 @@ impl Ensemble {
     /// Whether requests of a connection wait for the leader: what comes behind them is answered behind them.
     pub(super) fn has_queue(&self, id: ConnectionId) -> bool {
         self.queues.get(&id).is_some_and(|queue| !queue.is_empty())
+    }
+
+    fn queued(&self, id: ConnectionId) -> usize {
+        self.queues.get(&id).map_or(0, VecDeque::len)
     }
 
     pub(super) fn closed(&mut self, id: ConnectionId) {
@@ -103,6 +109,17 @@ impl Core {
     /// What is to go to the leader since the last call.
     pub fn take_forwards(&mut self) -> Vec<Forward> {
         std::mem::take(&mut self.ensemble.forwards)
+    }
+
+    /// Requests of a connection that wait for the leader, or behind such.
+    pub fn queued(&self, id: ConnectionId) -> usize {
+        self.ensemble.queued(id)
+    }
+
+    /// The connections of those requests that have waited so, and were answered since the last call; in the order in
+    /// which they came.
+    pub fn take_answered(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.ensemble.answered)
     }
 
     /// A client of an observer that this server serves has been heard of there.
@@ -305,6 +322,7 @@ impl Core {
             let (xid, mut body) = (*xid, Writer::new());
             body.string(path);
             queue.pop_front();
+            self.ensemble.answered.push(from);
             self.reply(from, xid, self.zxid, Ok(body));
             self.answer_waiting(from);
         }
@@ -315,6 +333,7 @@ impl Core {
             let is_next =
                 |queued: &mut Queued| matches!(queued, Queued::Frame(_) | Queued::Refused { .. });
             let Some(queued) = queue.pop_front_if(is_next) else { return };
+            self.ensemble.answered.push(from);
             let frame = match queued {
                 Queued::Frame(frame) => frame,
                 Queued::Refused { xid } => {
@@ -351,6 +370,7 @@ impl Core {
         let is_ours = queue.is_some_and(|queue| match queue.front() {
             Some(Queued::Write { cxid }) if *cxid == entry.cxid => {
                 queue.pop_front();
+                self.ensemble.answered.push(from);
                 true
             }
             _ => false,
@@ -570,6 +590,25 @@ pub(super) mod tests {
         pair.exchange();
         assert_eq!(pair.replies, [(2, 0), (3, 0), (4, -110), (5, -101)]);
         assert_eq!(pair.follower.tree().digest(), pair.leader.tree().digest());
+    }
+
+    #[test]
+    fn whoever_waits_for_the_leader_is_told_of_once_for_each_answer() {
+        let mut pair = Pair::new();
+        pair.ask(1, opcode::EXISTS, exists("/a"));
+        assert_eq!((pair.follower.queued(CLIENT), pair.follower.take_answered()), (0, vec![]));
+        pair.ask(2, opcode::CREATE, create("/a"));
+        pair.ask(3, opcode::EXISTS, exists("/a"));
+        assert_eq!((pair.follower.queued(CLIENT), pair.follower.take_answered()), (2, vec![]));
+        pair.exchange();
+        assert_eq!(pair.follower.queued(CLIENT), 0);
+        assert_eq!(pair.follower.take_answered(), [CLIENT, CLIENT]);
+        pair.ask(4, opcode::SYNC, |body| {
+            body.string("/");
+        });
+        assert_eq!(pair.follower.queued(CLIENT), 1);
+        pair.follower.synchronised();
+        assert_eq!(pair.follower.take_answered(), [CLIENT]);
     }
 
     #[test]

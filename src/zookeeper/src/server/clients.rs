@@ -109,6 +109,11 @@ impl Clients {
         self.all.insert(id, Client::new(arrival, flow));
     }
 
+    /// Requests under way: what clients wait for.
+    pub(super) fn under_way(&self) -> usize {
+        self.gate.under_way()
+    }
+
     /// Waits until there may be something to do.
     pub(super) async fn rung(&self) {
         self.due.rung().await;
@@ -194,6 +199,18 @@ impl Clients {
             self.touched.push(id);
         }
         true
+    }
+
+    /// Keeps the permit of a request that waits for another server, behind those that are kept already.
+    pub(super) fn keep(&mut self, id: ConnectionId, permit: Permit) {
+        if let Some(client) = self.all.get_mut(&id) {
+            client.keep(permit);
+        }
+    }
+
+    /// The permit that is kept for longest, of the request that is answered now.
+    pub(super) fn kept(&mut self, id: ConnectionId) -> Option<Permit> {
+        self.all.get_mut(&id).and_then(Client::kept)
     }
 
     /// Writes what was sent.
@@ -365,6 +382,25 @@ mod tests {
             rung(&clients).await;
             assert_eq!(received(&mut clients).len(), count);
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_another_server_keeps_the_room_until_it_is_answered_or_gone() {
+        let mut clients = clients("globalOutstandingLimit=1");
+        let _client = connect(&mut clients, 1, 4).await;
+        for (id, permit) in received(&mut clients) {
+            clients.keep(ConnectionId(id), permit);
+        }
+        assert_eq!(clients.under_way(), 2);
+        assert!(received(&mut clients).is_empty());
+        assert!(clients.kept(ConnectionId(1)).is_some());
+        for (id, permit) in received(&mut clients) {
+            clients.keep(ConnectionId(id), permit);
+        }
+        assert_eq!(clients.under_way(), 2, "one more had room");
+        clients.close(ConnectionId(1));
+        assert_eq!(clients.under_way(), 0);
+        assert!(clients.kept(ConnectionId(1)).is_none());
     }
 
     #[tokio::test]

@@ -291,7 +291,6 @@ impl Actor {
         &mut self,
         quorum: &mut Quorum,
         input: Input,
-        waiting: usize,
     ) -> Result<(), DiskError> {
         match input {
             // Nothing new is begun at the end.
@@ -311,9 +310,9 @@ impl Actor {
             Input::Member(event) => self.member_event(quorum, event)?,
             Input::Question(question) => {
                 let status = quorum.status(self.now_ms());
-                self.question(question, waiting, Some(status));
+                self.question(question, Some(status));
             }
-            other @ (Input::Closed(_) | Input::Snapshot(..)) => self.input(other, waiting),
+            other @ (Input::Closed(_) | Input::Snapshot(..)) => self.input(other),
         }
         Ok(())
     }
@@ -348,7 +347,12 @@ impl Actor {
             self.note_synchronised(quorum, frame.get(4..8));
             self.core.frame(now_ms, wall_ms, id, &frame);
         } else if quorum.member.serves() {
+            let before = self.core.queued(id);
             self.core.follower_frame(now_ms, id, &frame);
+            if self.core.queued(id) > before {
+                self.clients.keep(id, permit);
+                return;
+            }
         } else if self.core.is_read_only() {
             self.core.read_only_frame(now_ms, id, &frame);
         }
@@ -587,6 +591,7 @@ impl Actor {
             let Some(request) = quorum.turns.next(quorum.is_quiet()) else { break };
             self.carry_out_request(quorum, request);
         }
+        self.leader_answered();
         self.answered_at_once();
         let answered = std::mem::take(&mut self.permits);
         if !quorum.leads() || quorum.proposed == quorum.committed {

@@ -27,7 +27,7 @@ pub(crate) enum Question {
 
 impl Actor {
     /// Answers. Whoever asked may be gone.
-    pub(super) fn question(&mut self, question: Question, waiting: usize, member: Option<Member>) {
+    pub(super) fn question(&mut self, question: Question, member: Option<Member>) {
         let (core_ms, metrics) = (self.now_ms(), self.core.metrics.clone());
         let mut view = View {
             core: &mut self.core,
@@ -35,7 +35,7 @@ impl Actor {
             standing: &mut self.standing,
             metrics: &metrics,
             member,
-            waiting,
+            outstanding: self.clients.under_way(),
             uptime: self.began.elapsed(),
             core_ms,
             wall_ms: wall_ms(),

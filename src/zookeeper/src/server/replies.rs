@@ -115,6 +115,14 @@ impl Actor {
         self.answered = answered;
     }
 
+    /// The replies to requests that waited for the leader are on their way.
+    pub(super) fn leader_answered(&mut self) {
+        for id in self.core.take_answered() {
+            let kept = self.clients.kept(id);
+            self.answered.extend(kept.map(|permit| (id, permit)));
+        }
+    }
+
     pub(super) fn answered(&mut self, mut permits: Vec<(ConnectionId, Permit)>) {
         self.note_answered(&mut permits);
     }

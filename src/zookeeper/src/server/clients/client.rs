@@ -1,5 +1,6 @@
 //! One client: the frames that its socket brings, and the replies that it takes.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(super) struct Client {
     is_closing: bool,
     /// Its socket has refused something.
     is_broken: bool,
+    /// Of requests that wait for another server.
+    kept: VecDeque<Permit>,
     _counted: super::Counted,
 }
 
@@ -76,6 +79,7 @@ impl Client {
             stalled: None,
             is_closing: false,
             is_broken: false,
+            kept: VecDeque::new(),
             _counted: counted,
         }
     }
@@ -280,7 +284,18 @@ impl Client {
     /// Ends the connection after what it was sent.
     pub(super) fn close(&mut self, spare: &mut Spare) -> Turn {
         self.is_closing = true;
+        self.kept.clear();
         self.write(spare)
+    }
+
+    /// Keeps the permit of a request that waits for another server, until [`Client::kept`] or the end.
+    pub(super) fn keep(&mut self, permit: Permit) {
+        self.kept.push_back(permit);
+    }
+
+    /// The permit that is kept for longest.
+    pub(super) fn kept(&mut self) -> Option<Permit> {
+        self.kept.pop_front()
     }
 }
 

@@ -12,15 +12,14 @@ impl Actor {
         &mut self,
         quorum: &mut Quorum,
         batch: &mut Vec<Input>,
-        waiting: usize,
     ) -> Result<(), DiskError> {
         if quorum.is_parked {
-            return self.parked_batch(quorum, batch, waiting);
+            return self.parked_batch(quorum, batch);
         }
         let mut inputs = batch.drain(..);
         let done = self
             .member_logged(quorum)
-            .and_then(|()| inputs.try_for_each(|input| self.member_input(quorum, input, waiting)))
+            .and_then(|()| inputs.try_for_each(|input| self.member_input(quorum, input)))
             .and_then(|()| self.settle(quorum));
         drop(inputs);
         match done {
@@ -57,14 +56,13 @@ impl Actor {
         &mut self,
         quorum: &mut Quorum,
         batch: &mut Vec<Input>,
-        waiting: usize,
     ) -> Result<(), DiskError> {
         for input in batch.drain(..) {
             match input {
                 Input::Tick if quorum.is_parked && self.has_room_again()? => self.rejoin(quorum)?,
                 Input::Question(question) => {
                     let status = quorum.status(self.now_ms());
-                    self.question(question, waiting, Some(status));
+                    self.question(question, Some(status));
                 }
                 // A connection ends with what is dropped here.
                 _ => {}
