@@ -123,6 +123,13 @@ pub struct Writer {
     bytes: Vec<u8>,
 }
 
+/// What is in the buffer is kept in front.
+impl From<Vec<u8>> for Writer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+}
+
 impl Writer {
     /// An empty writer.
     pub fn new() -> Self {

@@ -17,10 +17,11 @@ mod suspend;
 mod sweep;
 mod write;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use jute::records::Id;
 use jute::request::Request;
 use jute::txn::{Entry, Txn};
@@ -47,6 +48,8 @@ const DIGEST_EVERY: i64 = 128;
 const HEADER: usize = 16;
 /// What most replies hold, in bytes.
 const BODY: usize = 256;
+/// Buffers of replies that are kept for the next ones, and the largest of them in bytes.
+const SPARE_MAX: (usize, usize) = (256, 1024);
 /// Digests kept.
 const DIGESTS_MAX: usize = 1024;
 
@@ -66,6 +69,13 @@ pub enum Effect {
     Close(ConnectionId),
     /// Put a transaction into the log, on disk before what follows leaves.
     Append(Box<Entry>),
+}
+
+/// What is in no order, in one that is always the same.
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut sorted: Vec<T> = items.collect();
+    sorted.sort_unstable();
+    sorted
 }
 
 /// Limits and switches of the configuration that the core knows.
@@ -183,9 +193,9 @@ pub struct Core {
     settled: i64,
     /// The last transaction that changed what no zxid of a znode tells of.
     unmarked: i64,
-    sessions: BTreeMap<i64, Session>,
+    sessions: HashMap<i64, Session>,
     next_session: i64,
-    connections: BTreeMap<ConnectionId, Connection>,
+    connections: HashMap<ConnectionId, Connection>,
     data_watches: Table,
     child_watches: Table,
     ensemble: following::Ensemble,
@@ -209,6 +219,8 @@ pub struct Core {
     /// Whether the tree is what logs and leaders say it is.
     compared: Digests,
     effects: Vec<Effect>,
+    /// Buffers of replies that have been sent.
+    spare: Vec<Vec<u8>>,
     /// Writes are refused.
     is_suspended: bool,
     /// When to look for containers and TTL nodes that have outlived their use.
@@ -223,7 +235,7 @@ pub struct State {
     /// The last zxid in it.
     pub zxid: i64,
     /// Sessions and their timeouts in ms.
-    pub sessions: HashMap<i64, i32>,
+    pub sessions: std::collections::HashMap<i64, i32>,
     /// What is known of the tree's digests.
     pub digests: Digests,
 }
@@ -231,7 +243,7 @@ pub struct State {
 impl Core {
     /// A core with what was on disk. `now_ms` and `wall_ms` as for [`Core::frame`]; sessions get their whole timeout.
     pub fn new(settings: Settings, state: State, now_ms: i64) -> Self {
-        let sessions: BTreeMap<i64, Session> = state
+        let sessions: HashMap<i64, Session> = state
             .sessions
             .into_iter()
             .map(|(id, timeout_ms)| {
@@ -250,7 +262,7 @@ impl Core {
             settled: state.zxid,
             unmarked: 0,
             next_session,
-            connections: BTreeMap::new(),
+            connections: HashMap::new(),
             data_watches: Table::default(),
             child_watches: Table::default(),
             ensemble: following::Ensemble::default(),
@@ -265,6 +277,7 @@ impl Core {
             digests: VecDeque::new(),
             compared: state.digests,
             effects: Vec::new(),
+            spare: Vec::new(),
             is_suspended: false,
         }
     }
@@ -272,6 +285,19 @@ impl Core {
     /// What is to be done since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
+    }
+
+    /// Takes back what [`Effect::Send`] held, for replies to come.
+    pub fn take_back(&mut self, mut body: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX.0 && (BODY..=SPARE_MAX.1).contains(&body.capacity()) {
+            body.clear();
+            self.spare.push(body);
+        }
+    }
+
+    /// What a reply is written into.
+    fn body(&mut self) -> Writer {
+        self.spare.pop().map_or_else(|| Writer::with_capacity(BODY), Writer::from)
     }
 
     /// The tree.
@@ -287,11 +313,14 @@ impl Core {
     /// Sessions and their timeouts in ms, as a snapshot holds them: without those that only this server knows.
     pub fn sessions(&self) -> Vec<(i64, i32)> {
         let global = self.sessions.iter().filter(|(_, one)| one.scope == local::Scope::Global);
-        global.map(|(id, session)| (*id, session.timeout_ms)).collect()
+        sorted(global.map(|(id, session)| (*id, session.timeout_ms)))
     }
 
+    /// All connections, in the order in which they came.
     pub(crate) fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values()
+        let mut all: Vec<_> = self.connections.iter().collect();
+        all.sort_unstable_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, connection)| connection)
     }
 
     /// Whether a connection's session is known, and its timeout in ms.
@@ -576,12 +605,8 @@ impl Core {
             return;
         }
         self.sweep(now_ms, wall_ms);
-        let ended: Vec<(i64, Option<ConnectionId>)> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.expires_ms <= now_ms)
-            .map(|(id, session)| (*id, session.connection))
-            .collect();
+        let ended = self.sessions.iter().filter(|(_, session)| session.expires_ms <= now_ms);
+        let ended = sorted(ended.map(|(id, session)| (*id, session.connection)));
         for (id, connection) in ended {
             tracing::info!("expiring session 0x{id:x}");
             self.metrics.count(Counter::StaleSessionsExpired);

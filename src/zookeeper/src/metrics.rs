@@ -57,7 +57,7 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// One more.
+    /// One more; only one at a time may note.
     pub fn note(&self, size: usize) {
         let size = size as i64;
         self.last.store(size, Relaxed);
@@ -65,7 +65,9 @@ impl Sizes {
         if (size as u64) < self.least.load(Relaxed) as u64 {
             self.least.store(size, Relaxed);
         }
-        self.most.fetch_max(size, Relaxed);
+        if size > self.most.load(Relaxed) {
+            self.most.store(size, Relaxed);
+        }
     }
 
     /// What there is so far.
@@ -124,7 +126,7 @@ impl Metrics {
         self.drop_chance.store(chance.to_bits(), Relaxed);
     }
 
-    /// One more value of a summary; times are in ms.
+    /// One more value of a summary; times are in ms. Each summary is of one task, or noted under a lock.
     pub fn note(&self, summary: Summary, value: u64) {
         if let Some(values) = self.summaries.get(summary as usize) {
             values.add(value);

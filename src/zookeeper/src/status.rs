@@ -214,6 +214,9 @@ pub(crate) fn by_end(ends: impl Iterator<Item = (i64, i64)>) -> BTreeMap<i64, Ve
     for (session, end) in ends {
         sets.entry(end).or_default().push(session);
     }
+    for sessions in sets.values_mut() {
+        sessions.sort_unstable();
+    }
     sets
 }
 

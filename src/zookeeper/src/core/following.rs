@@ -3,8 +3,9 @@
 //!
 //! Requests of a connection are answered in order: what comes behind a write waits in the connection's queue.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use hashbrown::{HashMap, HashSet};
 use jute::records::{ConnectRequest, Id};
 use jute::request::{Request, opcode};
 use jute::txn::{Entry, Txn};
@@ -24,15 +25,15 @@ pub(super) struct Ensemble {
     /// Which server has a session, as far as the leader knows.
     pub(super) owners: HashMap<i64, i64>,
     /// Sessions heard of since the leader last asked.
-    touched: BTreeSet<i64>,
-    queues: BTreeMap<ConnectionId, VecDeque<Queued>>,
+    touched: HashSet<i64>,
+    queues: HashMap<ConnectionId, VecDeque<Queued>>,
     /// Connections that wait for the leader's word on their session.
     opening: HashMap<i64, Opening>,
     syncs: VecDeque<ConnectionId>,
     /// Connections of whose requests one was answered that had waited, once for each.
     answered: Vec<ConnectionId>,
     /// Clients that read while there is no leader.
-    pub(super) visits: BTreeMap<ConnectionId, Visit>,
+    pub(super) visits: HashMap<ConnectionId, Visit>,
     forwards: Vec<Forward>,
 }
 
@@ -99,7 +100,7 @@ impl Core {
     /// There is no leader: clients are sent away.
     pub fn without_leader(&mut self) {
         self.mode = "looking";
-        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+        for id in super::sorted(self.connections.keys().copied()) {
             self.close(id);
         }
         self.ensemble = Ensemble::default();
@@ -133,7 +134,7 @@ impl Core {
         let known = touched
             .into_iter()
             .filter_map(|id| self.sessions.get(&id).map(|session| (id, session.timeout_ms)));
-        known.collect()
+        super::sorted(known)
     }
 
     /// [`Core::frame`] of a server that follows.
@@ -192,7 +193,7 @@ impl Core {
             self.ensemble.syncs.push_back(from);
         }
         self.ensemble.queues.entry(from).or_default().push_back(queued);
-        let mut data = Writer::new();
+        let mut data = Writer::with_capacity(size_of::<i64>() + frame.len());
         data.long(session).raw(frame);
         let ids = self.ids(from).to_vec();
         self.ensemble.forwards.push(Forward::Request(data.into_bytes(), ids));
@@ -353,7 +354,8 @@ impl Core {
     pub fn deliver(&mut self, entry: &Entry) {
         self.zxid = entry.zxid;
         let from = self.sessions.get(&entry.session).and_then(|session| session.connection);
-        let result = self.apply_and_tell(entry);
+        let is_ours = from.is_some_and(|from| self.is_waited_for(from, entry));
+        let result = self.apply_and_tell(entry, is_ours);
         self.note_digest();
         self.compare_digest(entry);
         match entry.txn {
@@ -366,23 +368,15 @@ impl Core {
             _ => {}
         }
         let Some(from) = from else { return };
-        let queue = self.ensemble.queues.get_mut(&from);
-        let is_ours = queue.is_some_and(|queue| match queue.front() {
-            Some(Queued::Write { cxid }) if *cxid == entry.cxid => {
-                queue.pop_front();
-                self.ensemble.answered.push(from);
-                true
-            }
-            _ => false,
-        });
         let ended = matches!(entry.txn, Txn::CloseSession { .. })
             || result.as_ref().err() == Some(&Code::SessionMoved.number());
         if is_ours {
             // The leader's error may be one that this server never gives itself.
-            let mut frame = Writer::new();
+            let mut frame = self.body();
             frame.int(entry.cxid).long(entry.zxid).int(result.as_ref().err().copied().unwrap_or(0));
             if let Ok(body) = result {
                 frame.raw(body.as_bytes());
+                self.take_back(body.into_bytes());
             }
             self.send(from, frame.into_bytes());
         }
@@ -393,7 +387,19 @@ impl Core {
         }
     }
 
-    /// The result is what the reply holds.
+    /// Whether the next that a connection waits for is this transaction, which it waits for no longer then.
+    fn is_waited_for(&mut self, from: ConnectionId, entry: &Entry) -> bool {
+        let is_it =
+            |queued: &mut Queued| matches!(queued, Queued::Write { cxid } if *cxid == entry.cxid);
+        let queue = self.ensemble.queues.get_mut(&from);
+        let is_waited_for = !matches!(entry.txn, Txn::CreateSession { .. })
+            && queue.and_then(|queue| queue.pop_front_if(is_it)).is_some();
+        if is_waited_for {
+            self.ensemble.answered.push(from);
+        }
+        is_waited_for
+    }
+
     /// Compares the tree with what the leader says it is (`DataTree.compareDigest`).
     fn compare_digest(&mut self, entry: &Entry) {
         if self.settings.digests {
@@ -404,9 +410,10 @@ impl Core {
         }
     }
 
-    fn apply_and_tell(&mut self, entry: &Entry) -> Result<Writer, i32> {
+    /// The result is what the reply holds, if there `is_reply`, or an error's number.
+    fn apply_and_tell(&mut self, entry: &Entry, is_reply: bool) -> Result<Writer, i32> {
         let (session, zxid, time) = (entry.session, entry.zxid, entry.time);
-        let mut body = Writer::new();
+        let mut body = if is_reply { self.body() } else { Writer::new() };
         match &entry.txn {
             Txn::Error { code } => return Err(*code),
             Txn::Multi(txns) => {
@@ -418,6 +425,9 @@ impl Core {
                         continue;
                     }
                     self.apply(session, zxid, time, txn);
+                    if !is_reply {
+                        continue;
+                    }
                     let kind = match txn.kind() {
                         opcode::CREATE_CONTAINER | opcode::CREATE_TTL => opcode::CREATE2,
                         kind => kind,
@@ -429,7 +439,9 @@ impl Core {
             }
             txn => {
                 self.apply(session, zxid, time, txn);
-                self.result(txn, &mut body);
+                if is_reply {
+                    self.result(txn, &mut body);
+                }
             }
         }
         Ok(body)

@@ -19,7 +19,7 @@ impl Core {
         self.zxid = self.zxid.max(zxid);
         self.settled = self.zxid;
         self.ensemble.owners.clear();
-        for session in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for session in super::sorted(self.sessions.keys().copied()) {
             self.touch(session, now_ms);
         }
     }
@@ -99,7 +99,9 @@ impl Core {
                     client.ids = ids;
                 }
                 // The server that forwarded it makes the reply, of the transaction.
-                let _ = self.write(FORWARDED, session, cxid, wall_ms, request);
+                if let Ok(body) = self.write(FORWARDED, session, cxid, wall_ms, request) {
+                    self.take_back(body.into_bytes());
+                }
                 self.connections.remove(&FORWARDED);
             }
             _ => self.fail(session, cxid, wall_ms, Code::Unimplemented),

@@ -147,12 +147,8 @@ impl Core {
 
     /// Ends local sessions that have been silent for too long, on a server that ends no others.
     pub fn local_tick(&mut self, now_ms: i64) {
-        let ended: Vec<i64> = self
-            .local_session_ends()
-            .filter(|(_, expires_ms)| *expires_ms <= now_ms)
-            .map(|(id, _)| id)
-            .collect();
-        for id in ended {
+        let ended = self.local_session_ends().filter(|(_, expires_ms)| *expires_ms <= now_ms);
+        for id in super::sorted(ended.map(|(id, _)| id)) {
             tracing::info!("expiring local session 0x{id:x}");
             let connection = self.sessions.remove(&id).and_then(|session| session.connection);
             if let Some(connection) = connection {

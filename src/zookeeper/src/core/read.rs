@@ -28,7 +28,7 @@ impl Core {
         session: i64,
         request: Request,
     ) -> Result<Writer, Code> {
-        let mut body = Writer::with_capacity(super::BODY);
+        let mut body = self.body();
         match request {
             Request::Ping => {}
             Request::Sync { path } => {

@@ -105,9 +105,8 @@ impl Core {
     /// Ends the sessions of clients that are silent.
     pub fn read_only_tick(&mut self, now_ms: i64) {
         let visits = self.ensemble.visits.iter();
-        let ended: Vec<ConnectionId> =
-            visits.filter(|(_, visit)| visit.expires_ms <= now_ms).map(|(id, _)| *id).collect();
-        for id in ended {
+        let ended = visits.filter(|(_, visit)| visit.expires_ms <= now_ms).map(|(id, _)| *id);
+        for id in super::sorted(ended) {
             self.close(id);
         }
     }

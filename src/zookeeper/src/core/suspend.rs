@@ -26,14 +26,10 @@ impl Core {
             .collect();
         (self.tree, self.zxid, self.settled) = (state.tree, state.zxid, state.zxid);
         self.touch_all(now_ms);
-        let gone: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| {
-                connection.session.is_some_and(|session| !self.sessions.contains_key(&session))
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let gone = self.connections.iter().filter(|(_, connection)| {
+            connection.session.is_some_and(|session| !self.sessions.contains_key(&session))
+        });
+        let gone = super::sorted(gone.map(|(id, _)| *id));
         for id in &gone {
             self.closed(*id);
         }

@@ -28,11 +28,13 @@ impl Core {
             return Ok(self.multi(from, session, cxid, wall_ms, operations));
         }
         match self.prepare(from, request) {
-            Ok(txn) => Ok(self.commit_and_show(session, cxid, wall_ms, txn, |core, txn| {
-                let mut body = Writer::with_capacity(super::BODY);
-                core.result(txn, &mut body);
-                body
-            })),
+            Ok(txn) => {
+                let mut body = self.body();
+                self.commit_and_show(session, cxid, wall_ms, txn, |core, txn| {
+                    core.result(txn, &mut body);
+                });
+                Ok(body)
+            }
             Err(code) => {
                 self.fail(session, cxid, wall_ms, code);
                 Err(code)

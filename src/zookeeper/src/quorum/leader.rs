@@ -205,7 +205,10 @@ impl Leader {
             (kind::ACK, Stage::Synchronised) => {
                 // The low word of an acknowledged epoch is 0: it adds nothing.
                 learner.acknowledged = learner.acknowledged.max(packet.zxid);
-                self.advance(history);
+                // What is committed already needs no more of them.
+                if packet.zxid > self.committed {
+                    self.advance(history);
+                }
             }
             (kind::PING | kind::REQUEST | kind::REVALIDATE, Stage::Synchronised) => {
                 self.outputs.push(Output::Pass(from, packet));

@@ -8,6 +8,8 @@ use jute::{DecodeError, Reader, Writer};
 
 use super::configuration::Endpoint;
 
+/// Bytes of a packet without data and ids.
+const FIXED: usize = 20;
 /// The longest field of a packet: a proposal holds at most a client's frame and what the server adds.
 pub const FIELD_MAX: usize = 64 << 20;
 /// The longest notification.
@@ -91,7 +93,9 @@ impl Packet {
 
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
+        let ids = self.ids.iter().flatten().map(|id| 8 + id.scheme.len() + id.id.len());
+        let length = FIXED + self.data.as_ref().map_or(0, Vec::len) + ids.sum::<usize>();
+        let mut out = Writer::with_capacity(length);
         out.int(self.kind).long(self.zxid).buffer(self.data.as_deref());
         match &self.ids {
             None => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 
 use super::Input;
@@ -36,6 +36,8 @@ const UNREAD_TOTAL: usize = 1 << 30;
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Where connections are read into, so that none of them holds room for what may come.
 const SCRATCH: usize = 64 * 1024;
+/// Requests are put into pieces of memory of so many bytes, as many as there is room for.
+const PIECE: usize = 16 * 1024;
 /// Buffers that are kept for replies to come, and the largest of them in bytes.
 const SPARE_MAX: (usize, usize) = (128, 16 * 1024);
 
@@ -69,6 +71,24 @@ impl Spare {
     }
 }
 
+/// Where requests are while they are carried out: small ones share a piece of memory, which is used again when all of
+/// them are done.
+#[derive(Debug, Default)]
+struct Frames(BytesMut);
+
+impl Frames {
+    fn put(&mut self, frame: &[u8]) -> Bytes {
+        if frame.len() >= PIECE / 4 {
+            return Bytes::copy_from_slice(frame);
+        }
+        if self.0.capacity() < frame.len() {
+            self.0.reserve(PIECE);
+        }
+        self.0.extend_from_slice(frame);
+        self.0.split().freeze()
+    }
+}
+
 /// All connections that have asked for a session.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -81,6 +101,7 @@ pub(super) struct Clients {
     /// Those with something to be written at the end of this batch.
     touched: Vec<ConnectionId>,
     scratch: Box<[u8]>,
+    frames: Frames,
     spare: Spare,
     gate: Arc<Gate>,
     frame_max: usize,
@@ -95,6 +116,7 @@ impl Clients {
             waiting: VecDeque::new(),
             touched: Vec::new(),
             scratch: vec![0; SCRATCH].into(),
+            frames: Frames::default(),
             spare: Spare::default(),
             gate,
             frame_max,
@@ -167,7 +189,8 @@ impl Clients {
         };
         if turn == Turn::Done && !client.is_closing() {
             let take = |frame, permit| batch.push(Input::Frame(id, frame, permit));
-            turn = client.receive(&mut self.scratch, self.frame_max, may_overtake, take);
+            let (scratch, frames) = (&mut self.scratch, &mut self.frames);
+            turn = client.receive(scratch, frames, self.frame_max, may_overtake, take);
         }
         match turn {
             Turn::Done => {}

@@ -636,7 +636,7 @@ impl Actor {
                 Effect::Append(entry) => {
                     tracing::error!("zxid 0x{:x} without leading: not logged", entry.zxid);
                 }
-                Effect::SendAtOnce(id, body) => self.send(id, &body),
+                Effect::SendAtOnce(id, body) => self.send(id, body),
                 other if quorum.leads() && quorum.proposed > quorum.committed => {
                     self.held.push_back((quorum.proposed, Held::Effect(other)));
                 }

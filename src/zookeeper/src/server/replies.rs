@@ -29,7 +29,7 @@ impl Actor {
                     self.appended = entry.zxid;
                     self.entries.push((entry.zxid, entry.encode().into()));
                 }
-                Effect::SendAtOnce(id, body) => self.send(id, &body),
+                Effect::SendAtOnce(id, body) => self.send(id, body),
                 effect if self.appended > self.logged => {
                     self.held.push_back((self.appended, Held::Effect(effect)));
                 }
@@ -139,18 +139,19 @@ impl Actor {
 
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(id, body) | Effect::SendAtOnce(id, body) => self.send(id, &body),
+            Effect::Send(id, body) | Effect::SendAtOnce(id, body) => self.send(id, body),
             Effect::Close(id) => self.clients.close(id),
             Effect::Append(_) => {}
         }
     }
 
-    pub(super) fn send(&mut self, id: ConnectionId, frame: &[u8]) {
-        if !self.clients.send(id, frame) {
+    pub(super) fn send(&mut self, id: ConnectionId, frame: Vec<u8>) {
+        if !self.clients.send(id, &frame) {
             tracing::warn!("connection {}: too much waits to be read by the client: cut off", id.0);
             self.core.metrics.count(Counter::SlowClientsEvicted);
             self.core.closed(id);
         }
+        self.core.take_back(frame);
     }
 
     /// Cuts off clients that take nothing of what they are sent.

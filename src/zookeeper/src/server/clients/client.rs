@@ -13,7 +13,7 @@ use jute::request::opcode;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::flow::{Flow, Permit, REQUESTS_MAX};
-use super::{Arrival, Spare, UNREAD_MAX, UNREAD_PAUSE, UNREAD_TOTAL, WRITE_STALL};
+use super::{Arrival, Frames, Spare, UNREAD_MAX, UNREAD_PAUSE, UNREAD_TOTAL, WRITE_STALL};
 use crate::metrics::Counter;
 use crate::server::peer::Peer;
 use crate::stream::Stream;
@@ -114,6 +114,7 @@ impl Client {
     pub(super) fn receive(
         &mut self,
         scratch: &mut [u8],
+        frames: &mut Frames,
         frame_max: usize,
         may_overtake: bool,
         mut take: impl FnMut(Bytes, Permit),
@@ -154,7 +155,7 @@ impl Client {
                 let waited = self.waits.take().map(|since| since.elapsed());
                 let entered = gate.enter(frame, waited);
                 let frame = if self.input.is_empty() {
-                    let frame = Bytes::copy_from_slice(frame);
+                    let frame = frames.put(frame);
                     fresh = &fresh[header.len() + length..];
                     frame
                 } else {
