@@ -9,11 +9,13 @@ mod servers;
 mod speed;
 mod wire;
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tempfile::TempDir;
 
 use bench_measure as process;
 use load::Mix;
@@ -106,15 +108,35 @@ fn or<T>(given: Vec<T>, usual: impl Into<Vec<T>>) -> Vec<T> {
     if given.is_empty() { usual.into() } else { given }
 }
 
+const PREFIX: &str = "bench-zookeeper-";
+
+/// A directory for the data, which goes with what is returned. What runs that were killed have left behind goes first:
+/// theirs are locked by nobody.
+fn directory(parent: &Path) -> anyhow::Result<(TempDir, File)> {
+    std::fs::create_dir_all(parent)?;
+    // Between its making and its lock nobody else may look at ours.
+    let own_turn = File::open(parent)?;
+    own_turn.lock()?;
+    for entry in std::fs::read_dir(parent)? {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if is_ours && entry.file_type()?.is_dir() && File::open(entry.path())?.try_lock().is_ok() {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+    let lock = File::open(directory.path())?;
+    lock.lock()?;
+    Ok((directory, lock))
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(Role::Limit { port, log }) = arguments.command {
         return limit::serve(port, &log);
     }
     process::raise_open_files();
-    std::fs::create_dir_all(&arguments.directory)?;
-    let directory =
-        tempfile::Builder::new().prefix("bench-zookeeper-").tempdir_in(&arguments.directory)?;
+    let (directory, _lock) = directory(&arguments.directory)?;
     let quick = arguments.quick;
     let all = [Mix::Get, Mix::Set, Mix::Create, Mix::Mixed];
     let seconds = arguments.seconds.unwrap_or(if quick { 2.0 } else { 5.0 });
