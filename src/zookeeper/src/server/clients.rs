@@ -2,7 +2,9 @@
 //! one batch, and writes the replies. None of them has a task or a queue of its own, and an idle one holds no buffer.
 //!
 //! A socket that can be read or written rings a bell; the connections that have rung get their turns in that order.
-//! Where more requests are under way than may be, connections wait in a row for room, and none overtakes those before.
+//! Where more requests are under way than may be, connections wait in a row for room, and none overtakes those before:
+//! the first in the row has room for all that it has sent, then it is the next one's turn. Whoever has nothing under way
+//! does not wait for long, though: one request at a time has room, and the place in the row stays.
 
 mod client;
 mod flow;
@@ -22,9 +24,9 @@ use crate::core::ConnectionId;
 use crate::metrics::Counter;
 use crate::stream::Stream;
 use crate::throttle::Gate;
-use client::{Client, Turn};
+use client::{Client, Place, Turn};
 pub(crate) use flow::Permit;
-use flow::{Due, Flow};
+use flow::{Due, Flow, REQUESTS_MAX};
 
 /// A connection with this many bytes still to be read by the client is not read itself.
 const UNREAD_PAUSE: usize = 1 << 20;
@@ -34,6 +36,8 @@ const UNREAD_MAX: usize = 128 << 20;
 const UNREAD_TOTAL: usize = 1 << 30;
 /// A client that takes nothing for this long is cut off.
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
+/// A client with nothing under way does not wait for room for longer.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Where connections are read into, so that none of them holds room for what may come.
 const SCRATCH: usize = 64 * 1024;
 /// Requests are put into pieces of memory of so many bytes, as many as there is room for.
@@ -98,6 +102,9 @@ pub(super) struct Clients {
     turns: VecDeque<ConnectionId>,
     /// Those whose next request waits for room.
     waiting: VecDeque<ConnectionId>,
+    /// The same, and since when they have been patient: then one request of theirs has room whatever is under way.
+    patient: VecDeque<(Instant, ConnectionId)>,
+    patience: Duration,
     /// Those with something to be written at the end of this batch.
     touched: Vec<ConnectionId>,
     scratch: Box<[u8]>,
@@ -114,6 +121,8 @@ impl Clients {
             due: Arc::default(),
             turns: VecDeque::new(),
             waiting: VecDeque::new(),
+            patient: VecDeque::new(),
+            patience: PATIENCE,
             touched: Vec::new(),
             scratch: vec![0; SCRATCH].into(),
             frames: Frames::default(),
@@ -148,24 +157,41 @@ impl Clients {
 
     /// Whether connections that have rung before still wait for their turn, or such as waited for room have it.
     pub(super) fn are_due(&self) -> bool {
-        !self.turns.is_empty() || self.waiting.front().is_some_and(|id| self.has_room(*id))
+        !self.turns.is_empty() || self.first_has_room() || self.first_has_waited()
     }
 
-    /// Whether there is room for what a connection waits with; it may be gone.
-    fn has_room(&self, id: ConnectionId) -> bool {
-        self.all.get(&id).is_none_or(Client::has_room)
+    /// Whether there is room for what the first in the row waits with; it may be gone.
+    fn first_has_room(&self) -> bool {
+        let has_room = |id| self.all.get(id).is_none_or(Client::has_room);
+        self.waiting.front().is_some_and(has_room)
+    }
+
+    /// Whether the first of the patient has been so for long; it may wait no more, or be gone.
+    fn first_has_waited(&self) -> bool {
+        self.patient.front().is_some_and(|(since, _)| since.elapsed() > self.patience)
     }
 
     /// Takes requests, and a little more than `max` at most: those that have waited for room first, then those whose
     /// turn it is.
     pub(super) fn receive(&mut self, batch: &mut Vec<Input>, max: usize) {
         while batch.len() < max
-            && let Some(id) = self.waiting.front().copied().filter(|id| self.has_room(*id))
+            && self.first_has_room()
+            && let Some(id) = self.waiting.pop_front()
         {
-            self.waiting.pop_front();
             if let Some(client) = self.all.get(&id) {
                 client.flow().is_waiting.store(false, Ordering::Relaxed);
-                self.turn(id, true, batch);
+                self.turn(id, Place::First, batch);
+            }
+        }
+        while batch.len() < max
+            && self.first_has_waited()
+            && let Some((_, id)) = self.patient.pop_front()
+        {
+            let Some(client) = self.all.get_mut(&id) else { continue };
+            client.is_patient = false;
+            if client.flow().is_waiting.load(Ordering::Relaxed) {
+                self.turn(id, Place::Patient, batch);
+                self.be_patient(id);
             }
         }
         if self.turns.is_empty() {
@@ -174,12 +200,12 @@ impl Clients {
         while batch.len() < max
             && let Some(id) = self.turns.pop_front()
         {
-            let may_overtake = self.waiting.is_empty();
-            self.turn(id, may_overtake, batch);
+            let place = if self.waiting.is_empty() { Place::First } else { Place::Behind };
+            self.turn(id, place, batch);
         }
     }
 
-    fn turn(&mut self, id: ConnectionId, may_overtake: bool, batch: &mut Vec<Input>) {
+    fn turn(&mut self, id: ConnectionId, place: Place, batch: &mut Vec<Input>) {
         let Some(client) = self.all.get_mut(&id) else { return };
         client.flow().answer();
         let mut turn = match () {
@@ -187,17 +213,28 @@ impl Clients {
             () if client.is_left() => client.write(&mut self.spare),
             () => Turn::Done,
         };
+        let before = batch.len();
         if turn == Turn::Done && !client.is_closing() {
             let take = |frame, permit| batch.push(Input::Frame(id, frame, permit));
             let (scratch, frames) = (&mut self.scratch, &mut self.frames);
-            turn = client.receive(scratch, frames, self.frame_max, may_overtake, take);
+            turn = client.receive(scratch, frames, self.frame_max, place, take);
         }
+        client.taken += batch.len() - before;
         match turn {
-            Turn::Done => {}
-            Turn::More => client.flow().ring(),
+            Turn::Done => client.taken = 0,
+            Turn::More => {
+                client.taken = 0;
+                client.flow().ring();
+            }
             Turn::NoRoom => {
                 if !client.flow().is_waiting.swap(true, Ordering::Relaxed) {
-                    self.waiting.push_back(id);
+                    if place == Place::First && (1..REQUESTS_MAX).contains(&client.taken) {
+                        self.waiting.push_front(id);
+                    } else {
+                        client.taken = 0;
+                        self.waiting.push_back(id);
+                    }
+                    self.be_patient(id);
                 }
             }
             Turn::Over => {
@@ -205,6 +242,16 @@ impl Clients {
                     batch.push(Input::Closed(id));
                 }
             }
+        }
+    }
+
+    /// Has one that waits for room wait among the patient, if it does not yet.
+    fn be_patient(&mut self, id: ConnectionId) {
+        if let Some(client) = self.all.get_mut(&id)
+            && client.flow().is_waiting.load(Ordering::Relaxed)
+            && !std::mem::replace(&mut client.is_patient, true)
+        {
+            self.patient.push_back((Instant::now(), id));
         }
     }
 
@@ -275,7 +322,6 @@ impl Clients {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -325,26 +371,40 @@ mod tests {
         batch.into_iter().map(one).collect()
     }
 
-    #[tokio::test]
-    async fn those_that_wait_for_room_take_turns() {
+    /// Whose requests are taken, in order, when three clients have sent so many each and few have room.
+    async fn order(count: usize) -> Vec<u64> {
         let mut clients = clients("globalOutstandingLimit=2");
+        clients.patience = Duration::MAX;
         let _clients = [
-            connect(&mut clients, 1, 30).await,
-            connect(&mut clients, 2, 30).await,
-            connect(&mut clients, 3, 30).await,
+            connect(&mut clients, 1, count).await,
+            connect(&mut clients, 2, count).await,
+            connect(&mut clients, 3, count).await,
         ];
-        let mut counts = BTreeMap::from([(1, 0), (2, 0), (3, 0)]);
-        for _ in 0..90 {
-            for (id, permit) in received(&mut clients) {
-                *counts.get_mut(&id).unwrap() += 1;
-                drop(permit);
-            }
-            let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
-            // Three at a time, and the first may begin: nobody waits yet.
-            assert!(most - least <= 6, "{counts:?}");
+        let mut order = Vec::new();
+        while order.len() < 3 * count {
+            let some = received(&mut clients);
+            assert!((1..=3).contains(&some.len()), "{order:?}");
+            order.extend(some.iter().map(|(id, _)| *id));
         }
-        assert!(counts.values().all(|count| *count == 30), "{counts:?}");
         assert_eq!(clients.gate.under_way(), 0);
+        order
+    }
+
+    #[tokio::test]
+    async fn whoever_has_its_turn_has_room_for_all_that_it_sent() {
+        assert_eq!(order(20).await, [[1; 20], [2; 20], [3; 20]].concat());
+    }
+
+    #[tokio::test]
+    async fn turns_are_bounded() {
+        let order = order(1000).await;
+        let turns: Vec<usize> = order[..2700].chunk_by(PartialEq::eq).map(<[u64]>::len).collect();
+        let whole = &turns[..turns.len() - 1];
+        assert!(
+            whole.iter().all(|turn| (REQUESTS_MAX..REQUESTS_MAX + 3).contains(turn)),
+            "{turns:?}"
+        );
+        assert!([1, 2, 3].iter().all(|id| order.iter().filter(|one| *one == id).count() == 1000));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use jute::request::opcode;
@@ -17,9 +17,6 @@ use super::{Arrival, Frames, Spare, UNREAD_MAX, UNREAD_PAUSE, UNREAD_TOTAL, WRIT
 use crate::metrics::Counter;
 use crate::server::peer::Peer;
 use crate::stream::Stream;
-
-/// A client with nothing under way does not wait for room for longer, if it has its turn then.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a client's turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +29,17 @@ pub(super) enum Turn {
     NoRoom,
     /// The connection has ended.
     Over,
+}
+
+/// Where a client is in the row of those that wait for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nobody is before it.
+    First,
+    /// Others have waited for longer.
+    Behind,
+    /// The same, but it has waited for long.
+    Patient,
 }
 
 /// A connection of a client that has asked for a session.
@@ -49,6 +57,10 @@ pub(super) struct Client {
     is_first: bool,
     /// Since when its next request waits for room.
     waits: Option<Instant>,
+    /// It is among the patient.
+    pub(super) is_patient: bool,
+    /// Requests that it has taken since it is the first in the row.
+    pub(super) taken: usize,
     /// Replies that are still to be written.
     output: BytesMut,
     /// Since when the socket takes nothing of them.
@@ -75,6 +87,8 @@ impl Client {
             began: Instant::now(),
             is_first: true,
             waits: None,
+            is_patient: false,
+            taken: 0,
             output: BytesMut::new(),
             stalled: None,
             is_closing: false,
@@ -116,7 +130,7 @@ impl Client {
         scratch: &mut [u8],
         frames: &mut Frames,
         frame_max: usize,
-        may_overtake: bool,
+        place: Place,
         mut take: impl FnMut(Bytes, Permit),
     ) -> Turn {
         // What was read last, where nothing was left of what came before.
@@ -133,10 +147,10 @@ impl Client {
                 }
                 let Some(frame) = rest.get(..length) else { break };
                 let (gate, own) = (self.flow.gate(), self.flow.under_way());
-                let is_favoured = rest.len() == length || self.has_waited();
+                let is_favoured = rest.len() == length || place == Place::Patient;
                 let turn = if own >= REQUESTS_MAX || self.output.len() > UNREAD_PAUSE {
                     Some(Turn::Done)
-                } else if (may_overtake && gate.has_room(own.max(1)))
+                } else if (place == Place::First && gate.has_room(own.max(1)))
                     || (own == 0 && is_favoured && gate.has_room(0))
                 {
                     None
@@ -202,15 +216,9 @@ impl Client {
         }
     }
 
-    /// Whether its next request has waited for long.
-    fn has_waited(&self) -> bool {
-        self.waits.is_some_and(|since| since.elapsed() > PATIENCE)
-    }
-
-    /// Whether there is room for a client that is the next in the row of those that wait.
+    /// Whether there is room for a client that is the first in the row of those that wait.
     pub(super) fn has_room(&self) -> bool {
-        let (gate, own) = (self.flow.gate(), self.flow.under_way());
-        gate.has_room(own.max(1)) || (own == 0 && self.has_waited() && gate.has_room(0))
+        self.flow.gate().has_room(self.flow.under_way().max(1))
     }
 
     fn refuse(&self, reason: &dyn std::fmt::Display) {
