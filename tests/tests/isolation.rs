@@ -110,7 +110,7 @@ impl Host {
     fn wait_until_gone(&self, task: &str, marker: &str) {
         let (container, _) = self.site().executor(task);
         wait::until("nothing of the container to be left", LIMIT, || {
-            let groups = CONTROLLERS.iter().chain(&["unified"]);
+            let groups = CONTROLLERS.iter().chain(&["unified", "cpuset", "devices"]);
             let groups = groups.map(|name| hierarchy(name).join(ROOT).join(&container));
             let left: Vec<PathBuf> = groups.filter(|path| path.exists()).collect();
             let living = living(marker);
@@ -126,7 +126,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         drop(self.0.take());
-        for controller in CONTROLLERS.iter().chain(&["unified"]) {
+        for controller in CONTROLLERS.iter().chain(&["unified", "cpuset", "devices"]) {
             let root = hierarchy(controller).join(ROOT);
             // What is still ending keeps it for a moment: the next run uses it again.
             for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
@@ -581,4 +581,39 @@ fn containers_listen_on_ports_that_are_theirs() {
     let expected = " is listening on unallocated port(s): [31872-31872]";
     assert!(message.starts_with("Container ") && message.ends_with(expected), "{message}");
     assert_eq!(site.states("own"), ["TASK_STARTING", "TASK_RUNNING"]);
+}
+
+#[test]
+fn containers_use_the_devices_that_they_may() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    need!(!is_unified(), "cgroups of version 2 have no files for devices");
+    let there = |name: &str| hierarchy(name).join("cgroup.procs").exists();
+    need!(
+        there("devices") && there("cpuset"),
+        "there are no cgroups of devices and processors here"
+    );
+    let flags = ["--launcher=linux", "--isolation=cgroups/devices,cgroups/cpuset"];
+    // The kernel's messages: which of two containers may read them is the operator's to say.
+    let device = "mknod own c 1 11 && exec dd if=own of=/dev/null bs=1 count=0";
+    let host = Host::start(&flags);
+    host.run("common", 0.1, "head -c 9 /dev/zero | wc -c; sleep 600");
+    host.wait_for("common", "TASK_RUNNING");
+    let processors = fs::read_to_string(host.file("cpuset", "common", "cpuset.cpus"));
+    assert!(!processors.expect("the processors").trim().is_empty());
+    host.run("other", 0.1, device);
+    assert_eq!(host.wait_for("other", "TASK_FAILED")["message"], "Command exited with status 1");
+    let (_, sandbox) = host.site().executor("other");
+    let said = fs::read_to_string(sandbox.join("stderr")).expect("its output");
+    assert!(said.contains("Operation not permitted"), "{said}");
+    let (_, sandbox) = host.site().executor("common");
+    wait::until("what it read", LIMIT, || match fs::read_to_string(sandbox.join("stdout")) {
+        Ok(text) if text.trim() == "9" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    drop(host);
+    let allowed = r#"--allowed_devices={"allowed_devices": [{"device": {"path": "/dev/kmsg"}, "access": {"read": true}}]}"#;
+    need!(Path::new("/dev/kmsg").exists(), "there is no /dev/kmsg here");
+    let host = Host::start(&[flags[0], flags[1], allowed]);
+    host.run("allowed", 0.1, device);
+    host.wait_for("allowed", "TASK_FINISHED");
 }

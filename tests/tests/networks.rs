@@ -15,6 +15,7 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(60);
 const PLUGINS: &str = "/usr/lib/cni";
 const BRIDGE: &str = "meso-cni0";
+const CHAIN: &str = "MESO-TEST-PORTS";
 
 fn missing() -> Option<&'static str> {
     if !skip::is_root() {
@@ -160,7 +161,6 @@ fn ports_of_the_host_lead_to_containers_by_the_port_mapper() {
     need!(missing().is_none(), "{}", missing().unwrap_or_default());
     let has_iptables = Command::new("iptables").args(["-w", "-t", "nat", "-S"]).output();
     need!(has_iptables.is_ok_and(|ran| ran.status.success()), "iptables can't be used here");
-    const CHAIN: &str = "MESO-TEST-PORTS";
     let (_bridge, _chain) = (Bridge, Chain(CHAIN));
     let work = TempDir::new().expect("a directory");
     let path = |name: &str| work.path().join(name);

@@ -10,6 +10,7 @@ mod executors;
 pub mod garbage;
 mod groups;
 mod launch;
+mod limits;
 mod master;
 pub mod operations;
 pub mod recovery;

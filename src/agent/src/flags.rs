@@ -24,6 +24,12 @@ const FLAGS: &[Flag] = &[
         None,
         "Port that the master reaches this agent at, where it differs from --port.",
     ),
+    flag(
+        "allowed_devices",
+        Json,
+        None,
+        "JSON of a DeviceWhitelist, or the path of a file with it: devices that containers may use beside common ones, with cgroups/devices.",
+    ),
     flag("attributes", Text, None, "Attributes of this agent, e.g. rack:2;zone:a."),
     flag(
         "authenticate_http_executors",
@@ -70,6 +76,18 @@ const FLAGS: &[Flag] = &[
         Boolean,
         Some("false"),
         "Limit memory and swap together, not only memory.",
+    ),
+    flag(
+        "cgroups_net_cls_primary_handle",
+        Text,
+        None,
+        "The upper half of the marks of containers' packets, e.g. 0x10, with cgroups/net_cls; without it operators mark them.",
+    ),
+    flag(
+        "cgroups_net_cls_secondary_handles",
+        Text,
+        None,
+        "First and last of the lower halves of these marks, e.g. 0x1,0xff; else all but 0.",
     ),
     flag(
         "cgroups_pids_max",
@@ -328,7 +346,7 @@ const FLAGS: &[Flag] = &[
         "isolation",
         Text,
         Some("posix/cpu,posix/mem"),
-        "Isolators: cgroups/{cpu,mem,pids,blkio,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, network/{cni,ports}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
+        "Isolators: cgroups/{cpu,mem,pids,blkio,cpuset,devices,hugetlb,net_cls,net_prio,perf_event,all}, disk/du, docker/runtime, environment_secret, filesystem/{linux,posix}, gpu/nvidia, linux/{capabilities,nnp,seccomp}, namespaces/{ipc,pid}, network/{cni,ports}, posix/rlimits, posix/{cpu,mem} (given, nothing is limited), volume/{host_path,image,sandbox_path,secret}; without this flag the linux launcher limits CPUs and memory.",
     ),
     flag("jwt_secret_key", Path, None, "File of the key that executors' tokens are signed with."),
     flag(
@@ -382,6 +400,12 @@ const FLAGS: &[Flag] = &[
         Text,
         None,
         "Directories of CNI plugins, separated by colons, with network/cni.",
+    ),
+    flag(
+        "nvidia_gpu_devices",
+        Text,
+        None,
+        "Numbers of the GPUs to offer, e.g. 0,2 for /dev/nvidia0 and /dev/nvidia2, with gpu/nvidia and as many gpus in --resources; else all that there are.",
     ),
     flag("oversubscribed_resources_interval", Duration, Some("15secs"), "Taken for compatibility."),
     flag("port", Number, Some("5051"), "Port to listen on."),

@@ -7,6 +7,7 @@ pub mod containers;
 pub mod files;
 pub mod http;
 mod images;
+mod limits;
 mod media;
 pub mod metrics;
 mod modules;

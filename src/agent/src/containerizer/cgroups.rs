@@ -3,6 +3,11 @@
 //! Version 1 keeps a hierarchy a controller (`<hierarchy>/<controller>/mesos/<container>`), version 2 one for all.
 //! Paths are looked for where they are mounted; nothing here is needed for the posix launcher.
 
+pub mod devices;
+mod extras;
+pub mod gpus;
+pub mod handles;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -12,6 +17,8 @@ use std::time::{Duration, Instant};
 use mesos::resources::Resources;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+pub use extras::Extras;
 
 /// What is limited (`--isolation`); all processes of a container are found by its cgroup in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +37,18 @@ pub struct Limits {
     pub pids_max: Option<u64>,
     /// Input and output of block devices: counted.
     pub blkio: bool,
+    /// Processors and memory banks: all, for operators to take some.
+    pub cpuset: bool,
+    /// Devices: only those that are allowed. Version 2 has no files for it.
+    pub devices: bool,
+    /// Huge pages: counted, for operators to limit.
+    pub hugetlb: bool,
+    /// Marks of packets. Not in version 2.
+    pub net_cls: bool,
+    /// Priorities of packets, for operators to set. Not in version 2.
+    pub net_prio: bool,
+    /// Events of the processors, for operators to count.
+    pub perf_event: bool,
 }
 
 /// A controller of version 1, in a hierarchy of its own.
@@ -38,8 +57,14 @@ enum Controller {
     Blkio,
     Cpu,
     Cpuacct,
+    Cpuset,
+    Devices,
     Freezer,
+    Hugetlb,
     Memory,
+    NetCls,
+    NetPrio,
+    PerfEvent,
     Pids,
 }
 
@@ -49,8 +74,14 @@ impl Controller {
             Self::Blkio => "blkio",
             Self::Cpu => "cpu",
             Self::Cpuacct => "cpuacct",
+            Self::Cpuset => "cpuset",
+            Self::Devices => "devices",
             Self::Freezer => "freezer",
+            Self::Hugetlb => "hugetlb",
             Self::Memory => "memory",
+            Self::NetCls => "net_cls",
+            Self::NetPrio => "net_prio",
+            Self::PerfEvent => "perf_event",
             Self::Pids => "pids",
         }
     }
@@ -59,8 +90,12 @@ impl Controller {
     fn unified(self) -> Option<&'static str> {
         match self {
             Self::Blkio => Some("io"),
-            Self::Cpu | Self::Memory | Self::Pids => Some(self.name()),
-            Self::Cpuacct | Self::Freezer => None,
+            Self::Cpu | Self::Cpuset | Self::Hugetlb | Self::Memory | Self::Pids => {
+                Some(self.name())
+            }
+            // Named, though no kernel offers them: who asks for one is told.
+            Self::Devices | Self::NetCls | Self::NetPrio => Some(self.name()),
+            Self::Cpuacct | Self::Freezer | Self::PerfEvent => None,
         }
     }
 }
@@ -71,8 +106,14 @@ impl Limits {
             (Controller::Blkio, self.blkio),
             (Controller::Cpu, self.cpu),
             (Controller::Cpuacct, self.cpu),
+            (Controller::Cpuset, self.cpuset),
+            (Controller::Devices, self.devices),
             (Controller::Freezer, true),
+            (Controller::Hugetlb, self.hugetlb),
             (Controller::Memory, self.memory),
+            (Controller::NetCls, self.net_cls),
+            (Controller::NetPrio, self.net_prio),
+            (Controller::PerfEvent, self.perf_event),
             (Controller::Pids, self.pids),
         ];
         wanted.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(own, _)| own).collect()
@@ -84,6 +125,7 @@ impl Limits {
 pub struct Cgroups {
     mounted: Mounted,
     limits: Limits,
+    extras: Extras,
 }
 
 /// The cgroup file systems that containers may use.
@@ -127,10 +169,26 @@ impl Mounted {
             let probe = directory.join("probe");
             let probed = fs::create_dir_all(&probe).and_then(|()| fs::remove_dir(&probe));
             probed.map_err(named(&probe))?;
+            if controller == Controller::Cpuset {
+                inherit_processors(&directory)?;
+            }
             Ok((controller, directory))
         };
         Ok(Self::V1(controllers.into_iter().map(make).collect::<io::Result<_>>()?))
     }
+}
+
+/// A group of processors begins with none, and takes no process until it has some: all those of the group above.
+fn inherit_processors(directory: &Path) -> io::Result<()> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let (own, above) = (directory.join(name), directory.with_file_name(name));
+        if fs::read_to_string(&own).is_ok_and(|text| !text.trim().is_empty()) {
+            continue; // An operator chose.
+        }
+        let all = fs::read_to_string(&above).map_err(named(&above))?;
+        fs::write(&own, all.trim()).map_err(named(&own))?;
+    }
+    Ok(())
 }
 
 /// The smallest memory limit, as the original's.
@@ -147,7 +205,8 @@ impl Cgroups {
     /// # Errors
     /// When it may not be written to, or lacks what is to be limited.
     pub fn prepare(hierarchy: &Path, root: &str, limits: Limits) -> io::Result<Self> {
-        let cgroups = Self { mounted: Mounted::prepare(hierarchy, root, limits)?, limits };
+        let mounted = Mounted::prepare(hierarchy, root, limits)?;
+        let cgroups = Self { mounted, limits, extras: Extras::default() };
         if let Some(memory) = cgroups.v1(Controller::Memory)
             && limits.swap
             && !memory.join(SWAP_LIMIT).exists()
@@ -204,6 +263,7 @@ impl Cgroups {
             let path = self.file(container, (Controller::Pids, "pids.max"), "pids.max");
             fs::write(&path, most.to_string()).map_err(named(&path))?;
         }
+        self.prepare_extras(container)?;
         self.write_limits(container, resources, false)
     }
 
@@ -218,6 +278,7 @@ impl Cgroups {
     fn write_limits(&self, container: &str, resources: &Resources, is_set: bool) -> io::Result<()> {
         let write = |path: PathBuf, value: String| fs::write(&path, value).map_err(named(&path));
         let is_v2 = matches!(self.mounted, Mounted::V2(_));
+        self.assign_gpus(container, resources)?;
         if self.limits.cpu {
             let shares = ((resources.cpus() * 1024.0) as u64).max(2);
             let weight = (1 + (shares - 2) * 9999 / 262_142).min(10_000);
@@ -333,6 +394,7 @@ impl Cgroups {
         for directory in self.directories(container) {
             let _ = fs::remove_dir(directory);
         }
+        self.extras.free(container);
     }
 }
 

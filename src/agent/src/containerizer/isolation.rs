@@ -29,13 +29,13 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("cgroups/all", Linux),
     ("cgroups/blkio", Linux),
     ("cgroups/cpu", Linux),
-    ("cgroups/cpuset", Missing(NOT_YET)),
-    ("cgroups/devices", Missing(NOT_YET)),
-    ("cgroups/hugetlb", Missing(NOT_YET)),
+    ("cgroups/cpuset", Linux),
+    ("cgroups/devices", Linux),
+    ("cgroups/hugetlb", Linux),
     ("cgroups/mem", Linux),
-    ("cgroups/net_cls", Missing(NOT_YET)),
-    ("cgroups/net_prio", Missing(NOT_YET)),
-    ("cgroups/perf_event", Missing(NOT_YET)),
+    ("cgroups/net_cls", Linux),
+    ("cgroups/net_prio", Linux),
+    ("cgroups/perf_event", Linux),
     ("cgroups/pids", Linux),
     ("disk/du", Built),
     ("disk/xfs", Missing(NOT_YET)),
@@ -45,7 +45,7 @@ const ISOLATORS: &[(&str, Support)] = &[
     ("filesystem/linux", Root),
     ("filesystem/posix", Built),
     ("filesystem/shared", Missing("'filesystem/linux' takes its place")),
-    ("gpu/nvidia", Missing(NOT_YET)),
+    ("gpu/nvidia", Linux),
     ("linux/capabilities", Root),
     ("linux/devices", Missing(NOT_YET)),
     ("linux/nnp", Built),
@@ -102,6 +102,11 @@ impl Isolation {
     pub fn has(&self, name: &str) -> bool {
         self.names.contains(name)
             || name.starts_with("cgroups/") && self.names.contains("cgroups/all")
+    }
+
+    /// Whether an isolator is named.
+    pub fn names(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     /// One that only the linux launcher has, if there is one.

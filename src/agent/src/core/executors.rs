@@ -1,10 +1,9 @@
 //! Executors: their calls (`/api/v1/executor`), their ends, and ending them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use access::jwt::Claims;
 use mesos::internal as m;
-use mesos::resources::Ranges;
 use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState};
@@ -436,77 +435,6 @@ impl Agent {
         for container in destroyed {
             self.destroy_container(&ContainerId::root_of(&container));
         }
-    }
-
-    /// How much each executor's container may keep in its sandbox, in bytes: none where it has no disk.
-    pub fn disk_quotas(&self) -> Vec<(String, std::path::PathBuf, u64)> {
-        let work_dir = &self.settings.work_dir;
-        let quota = |executor: &super::Executor| {
-            let megabytes = executor.resources().disk();
-            let limit = (megabytes * 1_048_576.0) as u64;
-            (executor.run.container.clone(), executor.run.sandbox(work_dir), limit)
-        };
-        self.executors().map(quota).filter(|(_, _, limit)| *limit > 0).collect()
-    }
-
-    /// The containers that the host's ports are divided among, each with the ports that are allocated to it, or to what it
-    /// is nested in. Docker's are not looked at; those that joined a network are not if `spares_networks`.
-    pub fn ports_of_containers(&self, spares_networks: bool) -> Vec<(String, Ranges)> {
-        let has_own = |executor: &super::Executor| {
-            let networks = executor.info.container.iter().flat_map(|own| &own.network_infos);
-            spares_networks && networks.into_iter().any(|network| network.name.is_some())
-        };
-        let executors = self.executors().filter(|own| !own.is_in_docker() && !has_own(own));
-        let mut all: Vec<(String, Ranges)> = executors
-            .map(|executor| (executor.run.container.clone(), executor.resources().ports()))
-            .collect();
-        let of_roots: BTreeMap<String, Ranges> = all.iter().cloned().collect();
-        all.extend(self.containers.iter().filter_map(|(id, container)| {
-            // Of a standalone one it is not known which network it joined.
-            let own = (id.depth() == 0 && !spares_networks).then(|| container.resources.ports());
-            let ports = own.or_else(|| of_roots.get(id.root()).cloned())?;
-            container.is_alive().then(|| (id.to_string(), ports))
-        }));
-        all
-    }
-
-    /// Ends all executors that revocable resources are allocated to, for those that the resources belong to
-    /// (`Slave::_qosCorrections`).
-    pub fn preempt(&mut self, now: Now, reason: &str) {
-        let mut destroyed = Vec::new();
-        for framework in self.frameworks.values_mut().filter(|known| !known.is_terminating) {
-            let executors = framework.executors.values_mut();
-            for executor in executors.filter(|own| !own.is_ending()) {
-                if executor.resources().revocable().is_empty() {
-                    continue;
-                }
-                executor.verdict = Some(Verdict {
-                    state: TaskState::TaskGone,
-                    reason: Reason::ContainerPreempted,
-                    message: "Container preempted by QoS correction".to_owned(),
-                });
-                executor.state = ExecutorState::Terminating(None);
-                destroyed.push(executor.run.container.clone());
-            }
-        }
-        for container in destroyed {
-            tracing::info!(at = now.wall, container, reason, "container ended as QoS correction");
-            self.count("slave/executors_preempted");
-            self.destroy_container(&ContainerId::root_of(&container));
-        }
-    }
-
-    /// A container has taken more than it may: it ends, and its tasks fail for that reason.
-    pub fn exceed(&mut self, container: &str, reason: Reason, message: String) {
-        let executors = self.frameworks.values_mut().flat_map(|known| known.executors.values_mut());
-        let mut found = executors.filter(|executor| executor.run.container == container);
-        let Some(executor) = found.next().filter(|executor| executor.verdict.is_none()) else {
-            return;
-        };
-        tracing::warn!(container, message, "container ended");
-        executor.verdict = Some(Verdict { state: TaskState::TaskFailed, reason, message });
-        executor.state = ExecutorState::Terminating(None);
-        self.destroy_container(&ContainerId::root_of(container));
     }
 
     /// A container has ended, or never began. `status` is the wait status if it is known; `problem` says why it

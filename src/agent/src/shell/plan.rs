@@ -15,9 +15,10 @@ use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
 
 use super::images::Images;
+use super::limits::{cgroups, with_gpus};
 use super::{http, images, modules, oversubscription, ports, qos};
 use crate::checkpoint::paths;
-use crate::containerizer::cgroups::{Cgroups, Limits};
+use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::cni::Networks;
 use crate::containerizer::confinement::{Capabilities, Policy};
 use crate::containerizer::isolation::Isolation;
@@ -104,7 +105,9 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     let isolation = Isolation::parse(values.text("isolation").unwrap_or_default())
         .map_err(|error| anyhow::anyhow!("--isolation: {error}"))?;
     modules::check(values)?;
-    let resources = with_detected(given, &named_resources(values), &work_dir);
+    let named = named_resources(values);
+    let given = with_gpus(given, &named, values, &isolation)?;
+    let resources = with_detected(given, &named, &work_dir);
     let networks = networks(values, &isolation)?;
     let ports = isolation
         .has("network/ports")
@@ -272,48 +275,6 @@ fn networks(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Net
     }
 }
 
-/// Cgroups, where the launcher is to use them.
-fn cgroups(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Cgroups>> {
-    let hierarchy = Path::new(values.text("cgroups_hierarchy").unwrap_or("/sys/fs/cgroup"));
-    let root = values.text("cgroups_root").unwrap_or("mesos");
-    let text = values.text("isolation").unwrap_or_default();
-    let wanted = isolation.needs_linux().is_some();
-    // Who asks for nothing gets limits where there can be any.
-    let is_open = !values.is_given("isolation");
-    let limits = Limits {
-        cpu: is_open || isolation.has("cgroups/cpu"),
-        cpu_quota: values.boolean("cgroups_enable_cfs"),
-        memory: is_open || isolation.has("cgroups/mem"),
-        swap: values.boolean("cgroups_limit_swap"),
-        pids: isolation.has("cgroups/pids"),
-        pids_max: values.number("cgroups_pids_max"),
-        blkio: isolation.has("cgroups/blkio"),
-    };
-    ensure!(
-        limits.pids || limits.pids_max.is_none(),
-        "--cgroups_pids_max needs --isolation=cgroups/pids"
-    );
-    let prepared = || Cgroups::prepare(hierarchy, root, limits);
-    match values.text("launcher") {
-        Some("posix") if wanted => bail!("--isolation={text} needs --launcher=linux"),
-        Some("posix") => Ok(None),
-        Some("linux") => prepared().map(Some).with_context(|| format!("--launcher=linux: cgroups below {} can't be used (root is needed; --launcher=posix does without)", hierarchy.display())),
-        Some(other) => bail!("--launcher: '{other}' is neither linux nor posix"),
-        None if !nix::unistd::geteuid().is_root() => {
-            ensure!(!wanted, "--isolation={text} needs root");
-            Ok(None)
-        }
-        None => match prepared() {
-            Ok(cgroups) => Ok(Some(cgroups)),
-            Err(error) if wanted => Err(error).with_context(|| format!("--isolation={text}: cgroups below {} can't be used", hierarchy.display())),
-            Err(error) => {
-                tracing::warn!(%error, "cgroups can't be used: containers are plain process groups without limits");
-                Ok(None)
-            }
-        },
-    }
-}
-
 /// The names in `--resources`: of what is given as nothing (`ports:[]`, `cpus:0`), too, nothing is looked for.
 fn named_resources(values: &Values) -> BTreeSet<String> {
     let text = values.text("resources").unwrap_or_default();
@@ -447,6 +408,9 @@ mod tests {
             ("--containerizers=docker,docker", "'docker' is there twice"),
             ("--isolation=cgroups/mem", "needs --launcher=linux"),
             ("--isolation=posix/cpu,docker/runtimes", "isolator 'docker/runtimes'"),
+            ("--nvidia_gpu_devices=0", "if the `--isolation` flag contains 'gpu/nvidia'"),
+            ("--allowed_devices={}", "needs --isolation=cgroups/devices"),
+            ("--cgroups_net_cls_primary_handle=1", "need --isolation=cgroups/net_cls"),
             ("--cgroups_pids_max=10", "needs --isolation=cgroups/pids"),
             ("--launcher=windows", "neither linux nor posix"),
             ("--executor_registration_timeout=15", "executor_registration_timeout"),

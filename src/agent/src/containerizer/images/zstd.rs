@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn frames_follow_each_other_and_notes_are_passed_by() {
-        let text: Vec<u8> = (0..300_000_u32).flat_map(|number| number.to_le_bytes()).collect();
+        let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         let frame = |text: &[u8]| compress_to_vec(text, CompressionLevel::Fastest);
         let (first, second) = text.split_at(700_001);
         let note = [&[0x52, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();

@@ -1,0 +1,142 @@
+//! What a container has of cgroups beside limits: its devices, its GPUs, the mark of its packets.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mesos::resources::Resources;
+
+use super::gpus::Gpus;
+use super::handles::Handles;
+use super::{Cgroups, Controller, devices, inherit_processors, named};
+
+/// What goes by more than a container's resources.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// What containers may do to devices, in the kernel's form.
+    pub devices: Vec<String>,
+    /// The GPUs that they may have.
+    pub gpus: Option<Arc<Gpus>>,
+    /// The marks of their packets; without, operators give them.
+    pub handles: Option<Arc<Handles>>,
+}
+
+impl Extras {
+    /// A container is gone.
+    pub(super) fn free(&self, container: &str) {
+        if let Some(handles) = &self.handles {
+            handles.free(container);
+        }
+        if let Some(gpus) = &self.gpus {
+            gpus.free(container);
+        }
+    }
+}
+
+impl Cgroups {
+    /// With what goes by more than resources; what containers of the agent before have of it stays theirs.
+    #[must_use]
+    pub fn with(self, extras: Extras) -> Self {
+        let of = |controller, container: &str, name: &str| {
+            let root = self.v1(controller)?;
+            fs::read_to_string(root.join(container).join(name)).ok()
+        };
+        for container in self.containers() {
+            let handle = of(Controller::NetCls, &container, "net_cls.classid");
+            let handle = handle.and_then(|text| text.trim().parse().ok());
+            if let (Some(handles), Some(handle @ 1..)) = (&extras.handles, handle) {
+                handles.keep(&container, handle);
+            }
+            let list = of(Controller::Devices, &container, "devices.list");
+            if let (Some(gpus), Some(list)) = (&extras.gpus, list) {
+                gpus.keep(&container, &list);
+            }
+        }
+        Self { extras, ..self }
+    }
+
+    pub(super) fn prepare_extras(&self, container: &str) -> io::Result<()> {
+        let write = |path: PathBuf, value: &str| fs::write(&path, value).map_err(named(&path));
+        if let Some(cpuset) = self.v1(Controller::Cpuset) {
+            inherit_processors(&cpuset.join(container))?;
+        }
+        if let Some(devices) = self.v1(Controller::Devices) {
+            let own = devices.join(container);
+            write(own.join("devices.deny"), devices::ALL)?;
+            let controls = self.extras.gpus.iter().flat_map(|gpus| gpus.controls());
+            for line in self.extras.devices.iter().chain(controls) {
+                write(own.join("devices.allow"), line)?;
+            }
+        }
+        if let (Some(net_cls), Some(handles)) = (self.v1(Controller::NetCls), &self.extras.handles)
+        {
+            let handle = handles.take(container).map_err(io::Error::other)?;
+            write(net_cls.join(container).join("net_cls.classid"), &handle.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Gives a container the GPUs among its resources.
+    pub(super) fn assign_gpus(&self, container: &str, resources: &Resources) -> io::Result<()> {
+        let (Some(devices), Some(gpus)) = (self.v1(Controller::Devices), &self.extras.gpus) else {
+            return Ok(());
+        };
+        let change = gpus.assign(container, resources.gpus()).map_err(io::Error::other)?;
+        for (name, lines) in [("devices.allow", change.allowed), ("devices.deny", change.denied)] {
+            let path = devices.join(container).join(name);
+            for line in lines {
+                fs::write(&path, line).map_err(named(&path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::*;
+
+    fn resources(text: &str) -> Resources {
+        Resources::parse(text, "*").unwrap()
+    }
+
+    #[test]
+    fn containers_have_their_marks_devices_and_processors() {
+        let hierarchy = tempfile::TempDir::new().unwrap();
+        let at = |file: &str| hierarchy.path().join(file);
+        fs::create_dir_all(at("cpuset")).unwrap();
+        for name in ["cpus", "mems"] {
+            fs::write(at(&format!("cpuset/cpuset.{name}")), "0-1\n").unwrap();
+        }
+        let limits = Limits { cpuset: true, devices: true, net_cls: true, ..Limits::default() };
+        let cgroups = || Cgroups::prepare(hierarchy.path(), "mesos", limits).unwrap();
+        let extras = || Extras {
+            devices: vec!["c 1:3 rwm".to_owned()],
+            handles: Some(Arc::new(Handles::parse("2", Some("1,1")).unwrap())),
+            gpus: Some(Arc::default()),
+        };
+        let first = cgroups().with(extras());
+        first.create("c", &resources("cpus:1")).unwrap();
+        for (file, expected) in [
+            ("cpuset/mesos/c/cpuset.cpus", "0-1"),
+            ("devices/mesos/c/devices.deny", "a *:* rwm"),
+            ("devices/mesos/c/devices.allow", "c 1:3 rwm"),
+            ("net_cls/mesos/c/net_cls.classid", "131073"),
+        ] {
+            assert_eq!(fs::read_to_string(at(file)).unwrap(), expected, "{file}");
+        }
+        // The next agent knows whose the one mark is.
+        let next = cgroups().with(extras());
+        let text = next.create("d", &resources("cpus:1")).unwrap_err().to_string();
+        assert!(text.contains("No free handles remaining for primary handle 0x2"), "{text}");
+        next.destroy("c");
+        next.create("d", &resources("cpus:1")).unwrap();
+        let text = next.create("e", &resources("gpus:1")).unwrap_err().to_string();
+        assert!(text.contains("No free handles"), "{text}");
+        next.destroy("d");
+        let text = next.create("e", &resources("gpus:1")).unwrap_err().to_string();
+        assert_eq!(text, "Requested 1 gpus but only 0 available");
+    }
+}
