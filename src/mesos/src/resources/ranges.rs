@@ -1,13 +1,14 @@
 //! Sets of whole numbers as ranges: ports.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::v1;
 
-/// Disjoint, sorted, inclusive ranges that don't touch.
+/// Disjoint, sorted, inclusive ranges that don't touch. Copies share them: sets are copied far more often than changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ranges {
-    ranges: Vec<(u64, u64)>,
+    ranges: Arc<[(u64, u64)]>,
 }
 
 impl Ranges {
@@ -23,7 +24,7 @@ impl Ranges {
                 _ => merged.push((begin, end)),
             }
         }
-        Self { ranges: merged }
+        Self { ranges: merged.into() }
     }
 
     /// From a message.
@@ -80,14 +81,14 @@ impl Ranges {
 
     /// Adds all of `other`.
     pub fn add(&mut self, other: &Self) {
-        *self = Self::new(self.ranges.iter().chain(&other.ranges).copied());
+        *self = Self::new(self.ranges.iter().chain(other.ranges.iter()).copied());
     }
 
     /// Takes `other` away.
     pub fn subtract(&mut self, other: &Self) {
         let mut left = Vec::with_capacity(self.ranges.len() + 1);
         let mut taken = other.ranges.iter().peekable();
-        for (mut begin, end) in self.ranges.drain(..) {
+        for (mut begin, end) in self.ranges.iter().copied() {
             while taken.next_if(|gone| gone.1 < begin).is_some() {}
             // The last one that reaches in here may reach on into the next range: it is not passed by.
             let mut covered = false;
@@ -106,7 +107,7 @@ impl Ranges {
                 left.push((begin, end));
             }
         }
-        self.ranges = left;
+        self.ranges = left.into();
     }
 }
 

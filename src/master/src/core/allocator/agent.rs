@@ -1,9 +1,9 @@
 //! An agent as the allocator sees it: what it has, who holds what, who refused what.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::agent_info::capability::Type as Capability;
@@ -329,7 +329,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn count_filters(&self, into: &mut HashMap<u32, usize>) {
+    pub(super) fn count_filters(&self, into: &mut std::collections::HashMap<u32, usize>) {
         for ((_, role), filters) in &self.filters {
             *into.entry(*role).or_default() += filters.len();
         }

@@ -1,6 +1,6 @@
 //! How much there is of each scalar resource, and what a role may and must have of it (`ResourceQuantities`, `Quota`).
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use mesos::resources::{Milli, Resources};
 use mesos::v1;
@@ -8,18 +8,22 @@ use mesos::v1;
 /// Amounts by name, in thousandths; none is below 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quantities {
-    // Few and short: quicker to go through than a map. Sorted by name.
-    amounts: Vec<(Cow<'static, str>, i64)>,
+    /// Of the usual names: rounds reckon with these all the time.
+    usual: [i64; USUAL.len()],
+    /// Of others, sorted by name.
+    others: Vec<(String, i64)>,
 }
 
-/// The usual names are not copied each time.
-fn own_name(name: &str) -> Cow<'static, str> {
+/// The usual names, sorted.
+const USUAL: [&str; 4] = ["cpus", "disk", "gpus", "mem"];
+
+fn place_of(name: &str) -> Option<usize> {
     match name {
-        "cpus" => Cow::Borrowed("cpus"),
-        "disk" => Cow::Borrowed("disk"),
-        "gpus" => Cow::Borrowed("gpus"),
-        "mem" => Cow::Borrowed("mem"),
-        other => Cow::Owned(other.to_owned()),
+        "cpus" => Some(0),
+        "disk" => Some(1),
+        "gpus" => Some(2),
+        "mem" => Some(3),
+        _ => None,
     }
 }
 
@@ -44,29 +48,41 @@ impl Quantities {
 
     /// How much of one name.
     pub fn get(&self, name: &str) -> i64 {
-        self.amounts.iter().find(|(own, _)| own == name).map_or(0, |(_, value)| *value)
+        match place_of(name) {
+            Some(at) => self.usual[at],
+            None => self.others.iter().find(|(own, _)| own == name).map_or(0, |(_, value)| *value),
+        }
     }
 
     /// All names and amounts above 0, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
-        self.amounts
-            .iter()
-            .filter(|(_, value)| *value > 0)
-            .map(|(name, value)| (name.as_ref(), *value))
+        let mut all: Vec<(&str, i64)> = self.each().collect();
+        all.sort_unstable();
+        all.into_iter()
+    }
+
+    /// All names and amounts above 0.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, i64)> {
+        let others = self.others.iter().map(|(name, value)| (name.as_str(), *value));
+        USUAL.into_iter().zip(self.usual).chain(others).filter(|(_, value)| *value > 0)
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.amounts.iter().all(|(_, value)| *value <= 0)
+        self.each().next().is_none()
     }
 
     /// Adds an amount, or takes it away; what would be below 0 is 0.
     pub fn add(&mut self, name: &str, value: i64) {
-        match self.amounts.iter_mut().find(|(own, _)| own == name) {
+        if let Some(at) = place_of(name) {
+            self.usual[at] = self.usual[at].saturating_add(value).max(0);
+            return;
+        }
+        match self.others.iter_mut().find(|(own, _)| own == name) {
             Some((_, own)) => *own = own.saturating_add(value).max(0),
             None if value > 0 => {
-                let at = self.amounts.partition_point(|(own, _)| own.as_ref() < name);
-                self.amounts.insert(at, (own_name(name), value));
+                let at = self.others.partition_point(|(own, _)| own.as_str() < name);
+                self.others.insert(at, (name.to_owned(), value));
             }
             None => {}
         }
@@ -74,14 +90,20 @@ impl Quantities {
 
     /// Adds all of another.
     pub fn plus(&mut self, other: &Self) {
-        for (name, value) in &other.amounts {
+        for (own, value) in self.usual.iter_mut().zip(other.usual) {
+            *own = own.saturating_add(value);
+        }
+        for (name, value) in &other.others {
             self.add(name, *value);
         }
     }
 
     /// Takes another away, down to 0.
     pub fn minus(&mut self, other: &Self) {
-        for (name, value) in &other.amounts {
+        for (own, value) in self.usual.iter_mut().zip(other.usual) {
+            *own = own.saturating_sub(value).max(0);
+        }
+        for (name, value) in &other.others {
             self.add(name, -value);
         }
     }
@@ -96,7 +118,20 @@ impl Quantities {
 
     /// Whether there is as much of everything as in another.
     pub fn contains(&self, other: &Self) -> bool {
-        other.iter().all(|(name, value)| self.get(name) >= value)
+        self.usual.iter().zip(&other.usual).all(|(own, value)| own >= value)
+            && other.others.iter().all(|(name, value)| self.get(name) >= *value)
+    }
+
+    /// The largest part that any of it is of a total, but for names that are excluded.
+    pub(super) fn share_of(&self, total: &Self, excluded: &BTreeSet<String>) -> f64 {
+        let part = |own: i64, all: i64| if all > 0 { own as f64 / all as f64 } else { 0.0 };
+        let counts = |name: &str| excluded.is_empty() || !excluded.contains(name);
+        let usual = (0..USUAL.len())
+            .filter(|at| counts(USUAL[*at]))
+            .map(|at| part(self.usual[at], total.usual[at]));
+        let others = self.others.iter().filter(|(name, _)| counts(name));
+        let others = others.map(|(name, value)| part(*value, total.get(name)));
+        usual.chain(others).fold(0.0, f64::max)
     }
 }
 

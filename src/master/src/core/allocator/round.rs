@@ -43,7 +43,7 @@ impl Budget {
 }
 
 /// Allocations of a round, by holder and agent.
-type Given = IndexMap<(Holder, usize), Resources>;
+type Given = IndexMap<(Holder, usize), Resources, hashbrown::DefaultHashBuilder>;
 
 /// What is counted by quotas: scalars that are neither reserved nor revocable.
 fn is_counted(identity: &v1::Resource) -> bool {
@@ -86,7 +86,7 @@ impl Allocator {
         });
         self.entropy.shuffle(&mut agents);
         let mut budget = self.budget();
-        let mut given = Given::new();
+        let mut given = Given::default();
         let mut shared: HashMap<usize, Resources> = HashMap::new();
         if self.tree.with_quota().any(|(_, quota)| !quota.guarantees.is_empty()) {
             for at in &agents {

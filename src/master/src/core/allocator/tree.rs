@@ -83,7 +83,7 @@ struct Node {
     unreserved: Quantities,
     /// Roles right below, and the node itself for its own frameworks.
     children: Vec<Rank>,
-    clients: HashMap<u32, Client>,
+    clients: hashbrown::HashMap<u32, Client>,
     ranked: Vec<Rank>,
     order: Option<Arc<[(u32, u32)]>>,
 }
@@ -132,20 +132,10 @@ fn node(name: &str, parent: u32) -> Node {
         subtree: Tally::default(),
         unreserved: Quantities::default(),
         children: Vec::new(),
-        clients: HashMap::new(),
+        clients: hashbrown::HashMap::new(),
         ranked: Vec::new(),
         order: None,
     }
-}
-
-fn share(held: &Quantities, total: &Quantities, excluded: &BTreeSet<String>) -> f64 {
-    held.iter()
-        .filter(|(name, _)| !excluded.contains(*name))
-        .map(|(name, value)| {
-            let total = total.get(name);
-            if total > 0 { value as f64 / total as f64 } else { 0.0 }
-        })
-        .fold(0.0, f64::max)
 }
 
 impl Tree {
@@ -292,7 +282,7 @@ impl Tree {
 
     /// The largest part of anything in the cluster that a role and all below hold.
     pub(super) fn dominant_share(&self, role: u32) -> f64 {
-        share(&self.at(role).subtree.held, &self.total, &self.excluded)
+        self.at(role).subtree.held.share_of(&self.total, &self.excluded)
     }
 
     /// A framework has a role, and wants offers in it or not.
@@ -423,7 +413,7 @@ impl Tree {
         while at != ROOT {
             let parent = self.at(at).parent;
             let node = self.at(at);
-            let new = share(&node.subtree.held, &self.total, &self.excluded) / node.weight;
+            let new = node.subtree.held.share_of(&self.total, &self.excluded) / node.weight;
             let count = node.subtree.count;
             rank_anew(&mut self.at_mut(parent).children, at, new, count);
             at = parent;
@@ -432,7 +422,7 @@ impl Tree {
 
     fn rank_own(&mut self, role: u32) {
         let node = &self.nodes[role as usize];
-        let new = share(&node.own.held, &self.total, &self.excluded);
+        let new = node.own.held.share_of(&self.total, &self.excluded);
         let count = node.own.count;
         rank_anew(&mut self.at_mut(role).children, role, new, count);
     }
@@ -443,7 +433,7 @@ impl Tree {
             self.rank_clients(role);
             return;
         };
-        let new = share(&client.tally.held, &self.total, &self.excluded);
+        let new = client.tally.held.share_of(&self.total, &self.excluded);
         rank_anew(&mut node.ranked, framework, new, client.tally.count);
         node.order = None;
     }
@@ -456,7 +446,7 @@ impl Tree {
             .iter()
             .filter(|(_, client)| client.is_active)
             .map(|(of, client)| Rank {
-                share: share(&client.tally.held, total, excluded),
+                share: client.tally.held.share_of(total, excluded),
                 count: client.tally.count,
                 name: client.name.clone(),
                 of: *of,
