@@ -142,6 +142,7 @@ impl Fleet {
         let began = tokio::time::Instant::now();
         lock(&self.shared.answers).fill(false);
         self.shared.answered.store(0, Ordering::Relaxed);
+        let pause = Duration::from_secs(if self.shared.count > 1000 { 15 } else { 1 });
         let mut asked: Option<tokio::time::Instant> = None;
         loop {
             let answered = self.shared.answered.load(Ordering::Relaxed);
@@ -151,8 +152,8 @@ impl Fleet {
             if began.elapsed() > limit {
                 bail!("{answered} of {} agents were answered within {limit:?}", self.shared.count);
             }
-            // As agents do: who hears nothing asks again.
-            if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(15)) {
+            // As agents do: who hears nothing asks again. A master that has just started may ignore the first.
+            if asked.is_none_or(|asked| asked.elapsed() > pause) {
                 for agent in 0..self.shared.count {
                     if !lock(&self.shared.answers)[agent] {
                         ask(agent);

@@ -29,7 +29,7 @@ mod updates;
 mod v0;
 mod validation;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,6 +189,10 @@ pub struct Master {
     candidates: BTreeSet<String>,
     /// When agents and frameworks are next looked over for what is due.
     scan_due: Duration,
+    /// Agents in the order of their next pings, which are due then.
+    pings: VecDeque<(Duration, String)>,
+    /// Agents that something may come of by time alone ([`model::Agent::is_watched`]).
+    watched: BTreeSet<String>,
     agents_by_pid: HashMap<Upid, String>,
     /// Agents by where they listen.
     agents_at: HashMap<SocketAddr, BTreeSet<String>>,
@@ -251,6 +255,8 @@ impl Master {
             allocation_wanted: false,
             candidates: BTreeSet::new(),
             scan_due: now.mono,
+            pings: VecDeque::new(),
+            watched: BTreeSet::new(),
             agents_by_pid: HashMap::new(),
             agents_at: HashMap::new(),
             operators: 0,

@@ -271,6 +271,7 @@ impl Master {
                 agent.away = Some(Away::Until(until));
                 host.clone_from(&agent.info.hostname);
             }
+            self.watched.insert(id.clone());
             self.allocator.activate_agent(&id, false);
             self.rescind_offers_of_agent(&id);
             self.rescind_inverse_offers_of_agent(&id);

@@ -239,6 +239,16 @@ impl Agent {
         format!("{} at {} ({})", self.id, self.pid, self.info.hostname)
     }
 
+    /// Whether it was told to drain, and has not yet.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some_and(|info| info.state() == v1::DrainState::Draining)
+    }
+
+    /// Whether something may come of it by time alone, besides pings.
+    pub fn is_watched(&self) -> bool {
+        self.away.is_some() || self.removal_due.is_some() || self.is_draining()
+    }
+
     /// Whether it may be offered.
     pub fn is_active(&self) -> bool {
         self.connected && !self.deactivated

@@ -165,40 +165,35 @@ impl Master {
         agent.deactivated = deactivated;
         agent.drain = drain;
         agent.drain_since = drain.and(agent.drain_since);
+        if agent.is_draining() {
+            self.watched.insert(id.to_owned());
+        }
         if deactivated {
             self.allocator.activate_agent(id, false);
             self.rescind_offers_of_agent(id);
         }
     }
 
-    /// Agents that drain and have nothing left to end are drained, and gone if that was asked for.
-    pub(super) fn finish_draining(&mut self, now: Now) {
-        let draining: Vec<String> = self
-            .agents
-            .values()
-            .filter(|agent| {
-                agent.drain.as_ref().is_some_and(|info| info.state() == v1::DrainState::Draining)
-            })
-            .map(|agent| agent.id.clone())
-            .collect();
-        for id in draining {
-            if !self.tasks_on(&id).is_empty() {
-                continue;
-            }
-            let Some(info) = self.registered(&id).and_then(|slave| slave.drain_info.as_mut())
-            else {
-                continue;
-            };
-            info.set_state(v1::DrainState::Drained);
-            let gone = info.config.mark_gone();
-            tracing::info!(agent = id, "agent drained");
-            self.store();
-            self.apply_deactivation(&id);
-            if gone {
-                // It is known: there is nothing to refuse.
-                drop(self.mark_agent_gone(now, &id));
-            }
+    /// An agent that drains and has nothing left to end is drained, or gone if that was asked for. Executors without tasks
+    /// are nothing to wait for (`Master::checkAndTransitionDrainingAgent`).
+    pub(super) fn finish_draining(&mut self, now: Now, id: &str) {
+        let Some(agent) = self.agents.get(id) else { return };
+        if !agent.is_draining() || !agent.tasks.is_empty() || !agent.operations.is_empty() {
+            return;
         }
+        if agent.drain.is_some_and(|info| info.config.mark_gone()) {
+            tracing::info!(agent = id, "agent drained");
+            // It is known: there is nothing to refuse.
+            drop(self.mark_agent_gone(now, id));
+            return;
+        }
+        let Some(info) = self.registered(id).and_then(|slave| slave.drain_info.as_mut()) else {
+            return;
+        };
+        info.set_state(v1::DrainState::Drained);
+        tracing::info!(agent = id, "agent drained");
+        self.store();
+        self.apply_deactivation(id);
     }
 
     /// An agent will never come back: its tasks are gone, and if it is alive it is shut down.

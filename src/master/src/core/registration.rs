@@ -164,6 +164,7 @@ impl Master {
         let is_new = before.is_none();
         if is_new {
             self.next_observer += 1;
+            self.pings.push_back((agent.ping_due, id.clone()));
         }
         self.allocator.add_agent(&agent.info, &agent.capabilities, total, used);
         self.agents.insert(id.as_str(), agent);

@@ -21,9 +21,8 @@ impl Master {
             self.heartbeats(now);
             self.remove_frameworks_that_stay_away(now);
             self.rescind_old_offers(now);
-            self.give_disconnected_agents_up(now);
+            self.look_after_agents(now);
             self.give_recovered_agents_up(now);
-            self.finish_draining(now);
             self.notify_heartbeat(now);
             self.authentication.expire(now);
         }
@@ -40,39 +39,48 @@ impl Master {
         }
     }
 
+    /// Pings whose turn it is: agents wait for theirs in one line.
     fn ping_agents(&mut self, now: Now) {
-        let mut scheduled = 0;
-        let mut pings = Vec::new();
-        let due: Vec<String> = self
-            .agents
-            .values()
-            .filter(|agent| agent.ping_due <= now.mono)
-            .map(|agent| agent.id.clone())
-            .collect();
-        for id in due {
-            let Some(agent) = self.agents.get_mut(&id) else { continue };
+        while let Some((due, id)) = self.pings.pop_front_if(|(due, _)| *due <= now.mono) {
+            let Some(agent) = self.agents.get_mut(&id).filter(|agent| agent.ping_due == due) else {
+                continue; // It is gone, or came anew and is in line once more.
+            };
             agent.missed += 1;
-            if agent.missed > self.settings.max_agent_ping_timeouts && agent.removal_due.is_none() {
+            let is_late = agent.missed > self.settings.max_agent_ping_timeouts;
+            let is_scheduled = is_late && agent.removal_due.is_none();
+            if is_scheduled {
                 agent.removal_due = Some(next_removal(&mut self.removal_next, &self.settings, now));
-                scheduled += 1;
+                self.watched.insert(id.clone());
             }
             agent.ping_due = now.mono + self.settings.agent_ping_timeout;
             // One that is given up at once is not pinged any more.
-            if agent.removal_due.is_none_or(|due| due > now.mono) {
-                pings.push((agent.observer, agent.pid.clone(), agent.connected));
+            let ping = agent
+                .removal_due
+                .is_none_or(|due| due > now.mono)
+                .then(|| (agent.observer, agent.pid.clone(), agent.connected));
+            self.pings.push_back((agent.ping_due, id));
+            if is_scheduled {
+                self.count("master/slave_unreachable_scheduled");
+            }
+            if let Some((observer, pid, connected)) = ping {
+                let message = internal::PingSlaveMessage { connected };
+                self.send_from(&observer_id(observer), &pid, &message);
             }
         }
-        for _ in 0..scheduled {
-            self.count("master/slave_unreachable_scheduled");
-        }
-        let due = |agent: &&Agent| agent.removal_due.is_some_and(|due| due <= now.mono);
-        let gone: Vec<String> =
-            self.agents.values().filter(due).map(|agent| agent.id.clone()).collect();
-        for (observer, pid, connected) in pings {
-            self.send_from(&observer_id(observer), &pid, &internal::PingSlaveMessage { connected });
-        }
-        for id in gone {
-            self.mark_unreachable(now, &id, "health check timed out");
+    }
+
+    /// Looks after agents that are cut off, silent or draining.
+    fn look_after_agents(&mut self, now: Now) {
+        let agents = &self.agents;
+        self.watched.retain(|id| agents.get(id).is_some_and(Agent::is_watched));
+        let watched: Vec<String> = self.watched.iter().cloned().collect();
+        for id in &watched {
+            let due = |agent: &Agent| agent.removal_due.is_some_and(|due| due <= now.mono);
+            if self.agents.get(id).is_some_and(due) {
+                self.mark_unreachable(now, id, "health check timed out");
+            }
+            self.give_up_if_away(now, id);
+            self.finish_draining(now, id);
         }
     }
 
@@ -121,31 +129,25 @@ impl Master {
         }
     }
 
-    /// Agents whose connection broke, and that did not register again: they may answer pings and yet be of no use.
-    fn give_disconnected_agents_up(&mut self, now: Now) {
-        let mut late: Vec<String> = Vec::new();
-        let mut gone: Vec<String> = Vec::new();
-        for agent in self.agents.values() {
-            match agent.away {
-                Some(Away::Until(end)) if end <= now.mono => late.push(agent.id.clone()),
-                Some(Away::GivenUp(due)) if due <= now.mono => gone.push(agent.id.clone()),
-                _ => {}
+    /// An agent whose connection broke, and that does not register again: it may answer pings and yet be of no use.
+    fn give_up_if_away(&mut self, now: Now, id: &str) {
+        let due = match self.agents.get(id).and_then(|agent| agent.away) {
+            Some(Away::Until(end)) if end <= now.mono => {
+                self.count("master/slave_unreachable_scheduled");
+                next_removal(&mut self.removal_next, &self.settings, now)
             }
-        }
-        for id in late {
-            let due = next_removal(&mut self.removal_next, &self.settings, now);
-            self.count("master/slave_unreachable_scheduled");
-            if due <= now.mono {
-                gone.push(id);
-            } else if let Some(agent) = self.agents.get_mut(&id) {
+            Some(Away::GivenUp(due)) => due,
+            _ => return,
+        };
+        if due > now.mono {
+            if let Some(agent) = self.agents.get_mut(id) {
                 agent.away = Some(Away::GivenUp(due));
             }
+            return;
         }
         let limit = mesos::units::format_duration(self.settings.agent_reregister_timeout);
         let message = format!("agent did not reregister within {limit} after disconnecting");
-        for id in gone {
-            self.mark_unreachable(now, &id, &message);
-        }
+        self.mark_unreachable(now, id, &message);
     }
 
     fn give_recovered_agents_up(&mut self, now: Now) {
