@@ -57,6 +57,8 @@ pub(super) struct Checks {
     started: HashSet<String>,
     /// Tasks that were to be launched together, by each of them.
     groups: HashMap<String, BTreeSet<String>>,
+    /// Frameworks that somebody wanted to end.
+    ended: HashSet<String>,
     /// What is reserved on each agent's disk, and what is about to be.
     reserved: BTreeMap<usize, (Resources, Option<Resources>)>,
     may_change: BTreeMap<usize, bool>,
@@ -80,6 +82,11 @@ impl Checks {
     /// An executor is handed a task: none is run twice, by whomever.
     pub(super) fn task_starts(&mut self, task: &str) {
         assert!(self.started.insert(task.to_owned()), "{task} is run twice");
+    }
+
+    /// A framework is to end.
+    pub(super) fn framework_ends(&mut self, id: String) {
+        self.ended.insert(id);
     }
 
     /// A framework launches a group.
@@ -199,13 +206,10 @@ fn check_resources(index: usize, master: &Master) {
 }
 
 /// What runs on an agent fits on it, whichever masters sent it. What ends with its framework is left out: for masters it
-/// is over at once, as in the original.
-fn check_agent_resources(index: usize, agent: &agent::core::Agent) {
+/// is over at once, as in the original, and an agent that starts anew learns only from them which framework ended.
+fn check_agent_resources(index: usize, agent: &agent::core::Agent, ended: &HashSet<String>) {
     let mut used = Resources::new();
-    let lives = |own: &&agent::core::Executor| {
-        !agent.frameworks.get(&own.run.framework).is_some_and(|known| known.is_terminating)
-    };
-    for executor in agent.executors().filter(lives) {
+    for executor in agent.executors().filter(|own| !ended.contains(&own.run.framework)) {
         used.add(&executor.resources().unallocate());
         if executor.is_generated {
             // It takes part of its task's.
@@ -254,7 +258,7 @@ impl World {
     pub(super) fn check_agent(&mut self, index: usize) {
         let adds_up = self.random.chance(100);
         if let Some(agent) = self.agents[index].agent.as_ref().filter(|_| adds_up) {
-            check_agent_resources(index, agent);
+            check_agent_resources(index, agent, &self.checks.ended);
         }
     }
 

@@ -51,6 +51,7 @@ impl World {
         for id in orphans {
             self.checks.count("frameworks of nobody");
             master.remove_framework(now, &id);
+            self.checks.framework_ends(id);
         }
         self.master_effects(index);
     }

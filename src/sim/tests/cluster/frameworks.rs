@@ -319,6 +319,9 @@ impl World {
     /// It ends for good; whether the master hears of that or not, it is never heard of again by this id.
     fn tear_down(&mut self, index: usize) {
         self.checks.count("torn down");
+        if let Some(id) = self.schedulers[index].id.clone() {
+            self.checks.framework_ends(id);
+        }
         self.call(index, call::Type::Teardown, Call::default());
         self.lose_stream(index);
         self.schedulers[index].begin_anew();

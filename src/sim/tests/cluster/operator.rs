@@ -61,6 +61,7 @@ impl World {
                 else {
                     return;
                 };
+                self.checks.framework_ends(id.clone());
                 master.remove_framework(now, id);
                 ("frameworks removed", Ok(()))
             }
