@@ -191,6 +191,10 @@ fn inherit_processors(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Pause between two looks at what is ending.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long processes may take to end once they are no longer listed.
+const ENDING: Duration = Duration::from_secs(10);
 /// The smallest memory limit, as the original's.
 const MEMORY_MIN: u64 = 32 << 20;
 /// The period of CPU quotas in microseconds, and the smallest quota, as the original's.
@@ -389,13 +393,25 @@ impl Cgroups {
                     let _ = fs::write(root.join(container).join("cgroup.kill"), "1");
                 }
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(PAUSE);
         }
+        // A process that is ending is not listed any more, but its groups are still busy, on a busy host for a while.
+        let deadline = Instant::now() + ENDING;
         for directory in self.directories(container) {
-            let _ = fs::remove_dir(directory);
+            while fs::remove_dir(&directory).is_err_and(|error| is_busy(&error)) {
+                if Instant::now() >= deadline {
+                    tracing::warn!(path = %directory.display(), "still in use: not removed");
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
         }
         self.extras.free(container);
     }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy
 }
 
 /// A number in a file; `max` counts as the largest.
