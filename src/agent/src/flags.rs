@@ -105,7 +105,7 @@ const FLAGS: &[Flag] = &[
     flag(
         "check_agent_port_range_only",
         Boolean,
-        Some("false"),
+        None,
         "Whether network/ports looks only at the ports that this agent offers.",
     ),
     flag(
@@ -123,8 +123,8 @@ const FLAGS: &[Flag] = &[
     flag(
         "container_ports_watch_interval",
         Duration,
-        Some("30secs"),
-        "Time between looks at the ports that containers listen on, with network/ports.",
+        None,
+        "Time between looks at the ports that containers listen on, with network/ports; 30secs, if not given.",
     ),
     flag("container_logger", Text, None, "Logger module. There are none: refused when given."),
     flag(
@@ -232,7 +232,7 @@ const FLAGS: &[Flag] = &[
     flag(
         "enforce_container_ports",
         Boolean,
-        Some("false"),
+        None,
         "End containers that listen on ports that they don't have; else it is logged.",
     ),
     flag(
