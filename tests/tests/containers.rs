@@ -239,7 +239,7 @@ fn executor_in_docker(id: &str, program: &str) -> Value {
 #[test]
 fn docker_runs_executors_of_frameworks() {
     need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
-    let host = Host::up("containers-executors", "");
+    let host = Host::up("containers-executors", "--cgroups_enable_cfs");
     host.run("at once", &executor_in_docker("v1", "finishing_executor.py"));
     host.wait_for("at once", "TASK_FINISHED");
     let (v0, victim) = ("executor_v0.py", executor_in_docker("victim", "executor_v0.py"));
@@ -253,14 +253,18 @@ fn docker_runs_executors_of_frameworks() {
     let inspect = |format: &str| {
         host.lab.ssh("h1", &format!("docker inspect -f '{format}' mesos-{container}"))
     };
-    let limits = || inspect("{{.HostConfig.CpuShares}} {{.HostConfig.Memory}}").trim().to_owned();
+    let limits = || {
+        inspect("{{.HostConfig.CpuShares}} {{.HostConfig.CpuQuota}} {{.HostConfig.Memory}}")
+            .trim()
+            .to_owned()
+    };
     // The executor's and its task's.
-    assert_eq!(limits(), format!("307 {}", 64 << 20));
+    assert_eq!(limits(), format!("307 30000 {}", 64 << 20));
     host.run("second", &executor_in_docker("v0", v0));
     host.wait_for("second", "TASK_RUNNING");
     wait::until("limits for both tasks", LIMIT, || {
         let limits = limits();
-        if limits == format!("512 {}", 128 << 20) { Ok(()) } else { Err(limits) }
+        if limits == format!("512 50000 {}", 128 << 20) { Ok(()) } else { Err(limits) }
     });
 
     let started = inspect("{{.State.StartedAt}}");

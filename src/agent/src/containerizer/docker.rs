@@ -73,7 +73,12 @@ pub async fn end(socket: &Path, name: &str) {
 ///
 /// # Errors
 /// What the daemon says.
-pub async fn update(socket: &Path, name: &str, resources: &Resources) -> Result<(), String> {
+pub async fn update(
+    socket: &Path,
+    name: &str,
+    resources: &Resources,
+    has_quota: bool,
+) -> Result<(), String> {
     let text = |error: bollard::errors::Error| error.to_string();
     let docker = connect(socket).await?;
     let inspected =
@@ -84,6 +89,8 @@ pub async fn update(socket: &Path, name: &str, resources: &Resources) -> Result<
     let is_more = had != 0 && memory > had;
     let body = ContainerUpdateBody {
         cpu_shares: Some(create::cpu_shares(resources)),
+        cpu_period: has_quota.then_some(create::CPU_PERIOD),
+        cpu_quota: has_quota.then(|| create::cpu_quota(resources)),
         memory_reservation: Some(memory),
         memory: is_more.then_some(memory),
         // As much again, as Docker does where nothing is said.

@@ -68,6 +68,8 @@ pub struct Config {
     pub containerizers: Vec<String>,
     /// `--docker_socket`.
     pub docker_socket: PathBuf,
+    /// `--cgroups_enable_cfs`: whether containers have no more CPU time than they ask for.
+    pub cpu_quota: bool,
     /// `--docker_remove_delay`.
     pub docker_remove_delay: Duration,
     /// `--docker_kill_orphans`.
@@ -345,10 +347,11 @@ impl Launcher {
         if self.running().get(&container).is_none_or(|entry| entry.pid.is_none()) {
             return; // As above.
         }
-        let socket = self.config.docker_socket.clone();
+        let config = self.config.clone();
         tokio::spawn(async move {
-            let name = docker::name(&container);
-            if let Err(error) = docker::update(&socket, &name, &resources).await {
+            let (socket, name) = (&config.docker_socket, docker::name(&container));
+            let updated = docker::update(socket, &name, &resources, config.cpu_quota).await;
+            if let Err(error) = updated {
                 tracing::warn!(container, %error, "limits not changed");
             }
         });

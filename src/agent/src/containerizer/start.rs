@@ -179,6 +179,8 @@ async fn start_in_docker(
         command,
         resources: &launch.resources,
         sandbox: &launch.sandbox.to_string_lossy(),
+        mapped: &config.sandbox_directory.to_string_lossy(),
+        has_quota: config.cpu_quota,
         variables,
     })?;
     let docker = docker::connect(&config.docker_socket).await?;
@@ -391,6 +393,8 @@ fn command(
             vec![
                 format!("--container={}", docker::name(&launch.run.container)),
                 format!("--docker_socket={}", config.docker_socket.display()),
+                format!("--mapped_directory={}", config.sandbox_directory.display()),
+                format!("--cgroups_enable_cfs={}", config.cpu_quota),
             ],
         ),
         Program::CustomInDocker(_) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bollard::Docker;
+use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::StopContainerOptionsBuilder;
 use mesos::resources::Resources;
 use mesos::v1::executor::{Event, event};
@@ -38,6 +38,10 @@ struct Session {
     socket: PathBuf,
     name: String,
     sandbox: String,
+    /// Where the sandbox is in the container.
+    mapped: String,
+    /// Whether the container has no more CPU time than it asks for.
+    has_quota: bool,
     steps: mpsc::Sender<Step>,
     task: Option<v1::TaskInfo>,
     /// How long the task may take to end, once it is to.
@@ -69,6 +73,8 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
         socket: PathBuf::from(socket),
         name,
         sandbox,
+        mapped: flag("mapped_directory").unwrap_or_else(|| "/mnt/mesos/sandbox".to_owned()),
+        has_quota: flag("cgroups_enable_cfs").is_some_and(|value| value == "true"),
         steps: tell,
         task: None,
         grace: None,
@@ -126,13 +132,19 @@ impl Session {
     }
 
     fn start(&self, task: v1::TaskInfo) {
-        let (socket, name, sandbox) =
-            (self.socket.clone(), self.name.clone(), self.sandbox.clone());
+        let (socket, name) = (self.socket.clone(), self.name.clone());
+        let (sandbox, mapped) = (self.sandbox.clone(), self.mapped.clone());
+        let has_quota = self.has_quota;
         let steps = self.steps.clone();
         tokio::spawn(async move {
             let started = match connect(&socket).await {
                 Ok(docker) => {
-                    start(&docker, &task, &name, &sandbox).await.map(|running| (docker, running))
+                    let body = asked(&task, &name, &sandbox, &mapped, has_quota);
+                    let started = match body {
+                        Ok(body) => running::start(&docker, &name, body).await,
+                        Err(error) => Err(error),
+                    };
+                    started.map(|running| (docker, running))
                 }
                 Err(error) => Err(error),
             };
@@ -289,24 +301,27 @@ impl Session {
     }
 }
 
-async fn start(
-    docker: &Docker,
+/// What the task asks of Docker.
+fn asked(
     task: &v1::TaskInfo,
     name: &str,
     sandbox: &str,
-) -> Result<Running, String> {
+    mapped: &str,
+    has_quota: bool,
+) -> Result<ContainerCreateBody, String> {
     let mut variables = Vec::new();
     if let Ok(role) = std::env::var("MESOS_ALLOCATION_ROLE") {
         variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
     }
     variables.extend(super::command::secrets()?);
-    let body = container(Asked {
+    container(Asked {
         name,
         container: &task.container.clone().unwrap_or_default(),
         command: &task.command.clone().unwrap_or_default(),
         resources: &Resources::from_protos(&task.resources),
         sandbox,
+        mapped,
+        has_quota,
         variables,
-    })?;
-    running::start(docker, name, body).await
+    })
 }

@@ -105,6 +105,7 @@ pub async fn run(
         work_dir: plan.work_dir.clone(),
         containerizers: plan.containerizers,
         docker_socket: plan.docker_socket,
+        cpu_quota: values.boolean("cgroups_enable_cfs"),
         docker_remove_delay: values.duration("docker_remove_delay").unwrap_or_default(),
         docker_kill_orphans: values.boolean("docker_kill_orphans"),
         cgroups: plan.cgroups.clone(),

@@ -13,9 +13,10 @@ use super::parameters::{self, Filled};
 
 use crate::executor::command::environment;
 
-/// Where the sandbox is in a container, if an operator says nothing else.
-pub const SANDBOX: &str = "/mnt/mesos/sandbox";
 const MEMORY_MIN: f64 = 32.0;
+/// The period of quotas of CPU time in microseconds, and the smallest quota, as the original's.
+pub(super) const CPU_PERIOD: i64 = 100_000;
+const CPU_QUOTA_MIN: i64 = 1000;
 
 /// What is asked of Docker.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub struct Asked<'a> {
     pub resources: &'a Resources,
     /// Where its sandbox is on this host.
     pub sandbox: &'a str,
+    /// Where its sandbox is in it (`--sandbox_directory`).
+    pub mapped: &'a str,
+    /// Whether it has no more CPU time than it asks for (`--cgroups_enable_cfs`).
+    pub has_quota: bool,
     /// Variables of its environment that come before the command's own.
     pub variables: Vec<(String, String)>,
 }
@@ -37,6 +42,11 @@ pub struct Asked<'a> {
 /// CPUs as weight among containers.
 pub(super) fn cpu_shares(resources: &Resources) -> i64 {
     ((resources.cpus() * 1024.0) as i64).max(2)
+}
+
+/// CPU time of a period in microseconds.
+pub(super) fn cpu_quota(resources: &Resources) -> i64 {
+    ((resources.cpus() * CPU_PERIOD as f64) as i64).max(CPU_QUOTA_MIN)
 }
 
 /// Memory in bytes.
@@ -49,7 +59,8 @@ pub(super) fn memory(resources: &Resources) -> i64 {
 /// # Errors
 /// What the original refuses, and parameters that this agent doesn't know.
 pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
-    let Asked { name, container: info, command, resources, sandbox, variables } = asked;
+    let Asked { name, container: info, command, resources, sandbox, mapped, has_quota, variables } =
+        asked;
     let docker = info.docker.clone().ok_or("No DockerInfo found in ContainerInfo")?;
     if docker.network() == Network::Host && info.hostname.is_some() {
         return Err("Unable to set hostname with host network mode".to_owned());
@@ -60,12 +71,12 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
             all.push(variable);
         }
     }
-    for (name, value) in [("MESOS_SANDBOX", SANDBOX), ("MESOS_CONTAINER_NAME", name)] {
+    for (name, value) in [("MESOS_SANDBOX", mapped), ("MESOS_CONTAINER_NAME", name)] {
         all.retain(|(own, _)| own != name);
         all.push((name.to_owned(), value.to_owned()));
     }
     let env = all.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let (mut binds, volume_driver) = volumes(&info.volumes, sandbox)?;
+    let (mut binds, volume_driver) = volumes(&info.volumes, sandbox, mapped)?;
     binds.extend(persistent_volumes(resources, sandbox));
     let bindings = port_bindings(&docker, resources)?;
     let host = HostConfig {
@@ -73,6 +84,8 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
         volume_driver,
         privileged: Some(docker.privileged()),
         cpu_shares: Some(cpu_shares(resources)),
+        cpu_period: has_quota.then_some(CPU_PERIOD),
+        cpu_quota: has_quota.then(|| cpu_quota(resources)),
         memory: Some(memory(resources)),
         network_mode: Some(network(info, &docker)?),
         port_bindings: Some(bindings.clone()),
@@ -113,13 +126,17 @@ fn persistent_volumes(resources: &Resources, sandbox: &str) -> Vec<String> {
 }
 
 /// Volumes as `docker run -v` would take them, the sandbox's first, and the driver of those that have one.
-fn volumes(volumes: &[v1::Volume], sandbox: &str) -> Result<(Vec<String>, Option<String>), String> {
-    let mut binds = vec![format!("{sandbox}:{SANDBOX}")];
+fn volumes(
+    volumes: &[v1::Volume],
+    sandbox: &str,
+    mapped: &str,
+) -> Result<(Vec<String>, Option<String>), String> {
+    let mut binds = vec![format!("{sandbox}:{mapped}")];
     let mut driver: Option<String> = None;
     for volume in volumes {
         let path = &volume.container_path;
         let is_relative = !path.starts_with('/');
-        let inside = if is_relative { format!("{SANDBOX}/{path}") } else { path.clone() };
+        let inside = if is_relative { format!("{mapped}/{path}") } else { path.clone() };
         let named = volume.source.as_ref().and_then(|source| source.docker_volume.as_ref());
         let outside = match (&volume.host_path, named) {
             (Some(host), _) if host.starts_with('/') => host.clone(),
@@ -207,6 +224,8 @@ mod tests {
             command: &task.command.clone().unwrap_or_default(),
             resources: &Resources::from_protos(&task.resources),
             sandbox: "/s",
+            mapped: "/mnt/mesos/sandbox",
+            has_quota: true,
             variables: variables.iter().map(pair).collect(),
         })
     }
@@ -226,6 +245,7 @@ mod tests {
             (host.cpu_shares, host.memory, host.network_mode.as_deref()),
             (Some(512), Some(64 << 20), Some("bridge"))
         );
+        assert_eq!((host.cpu_period, host.cpu_quota), (Some(100_000), Some(50_000)));
         assert_eq!(
             host.port_bindings.unwrap()["80/tcp"].as_ref().unwrap()[0].host_port.as_deref(),
             Some("31000")
