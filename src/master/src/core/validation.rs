@@ -113,8 +113,8 @@ fn share_cgroups_alike(
     let shares = |container: Option<&v1::ContainerInfo>| {
         linux(container).is_none_or(v1::LinuxInfo::share_cgroups)
     };
-    let known = [&place.framework.tasks, &place.framework.unreachable];
-    let there = known.into_iter().flat_map(|tasks| tasks.values()).filter(|task| {
+    let known = place.framework.tasks.values().chain(place.framework.unreachable.values());
+    let there = known.filter(|task| {
         task.agent_id.value == place.agent.id
             && task.executor_id.as_ref() == Some(&info.executor_id)
     });

@@ -4,6 +4,7 @@ use super::*;
 use v1::agent_info::capability::Type as Capability;
 
 type Change<T> = fn(&mut T);
+type Group = (v1::ExecutorInfo, Vec<v1::TaskInfo>);
 
 /// A test with an agent that has all that is asked for here.
 fn ready(capabilities: &[Capability]) -> (Test, StreamId) {
@@ -274,7 +275,7 @@ fn limits_are_for_agents_that_keep_them() {
 
 #[test]
 fn a_group_is_refused_in_the_words_of_the_original() {
-    let cases: &[(&str, Change<(v1::ExecutorInfo, Vec<v1::TaskInfo>)>)] = &[
+    let cases: &[(&str, Change<Group>)] = &[
         (
             "Task 'a' is invalid: Resource limits may only be set for tasks within a task group when the 'share_cgroups' field is set to 'false'.",
             |(_, tasks)| {

@@ -46,7 +46,9 @@ pub(super) fn by_group(tasks: &[v1::TaskInfo], info: &v1::ExecutorInfo) -> Resul
     let each: Vec<Resources> =
         tasks.iter().map(|task| Resources::from_protos(&task.resources)).collect();
     let mut total = executor.clone();
-    each.iter().for_each(|own| total.add(own));
+    for own in &each {
+        total.add(own);
+    }
     different_volumes(&total).map_err(|reason| {
         format!("Task group and executor use duplicate persistence ID: {reason}")
     })?;
