@@ -23,13 +23,17 @@ pub(super) struct View {
     pub(super) state: Option<TaskState>,
     /// Whether the master only said that the agent has no such task, when it was asked.
     is_missing: bool,
+    /// Whether it may run all the same, without a checkpoint, on an agent that was cut off when the master was asked.
+    may_return: bool,
 }
 
 impl View {
     /// What is lost may come back: an agent that was cut off, and runs it without a checkpoint, may run it yet.
     pub(super) fn is_over(&self) -> bool {
-        self.state
-            .is_some_and(|state| agent::core::is_terminal(state) && state != TaskState::TaskLost)
+        !self.may_return
+            && self.state.is_some_and(|state| {
+                agent::core::is_terminal(state) && state != TaskState::TaskLost
+            })
     }
 
     /// Whether it ended, and not well.
@@ -39,7 +43,8 @@ impl View {
 
     /// Whether nobody knows of it any more.
     pub(super) fn is_forgotten(&self) -> bool {
-        matches!(self.state, Some(TaskState::TaskUnknown | TaskState::TaskUnreachable))
+        self.may_return
+            || matches!(self.state, Some(TaskState::TaskUnknown | TaskState::TaskUnreachable))
     }
 }
 
@@ -405,9 +410,8 @@ impl World {
             && status.reason.is_some();
         if known.is_over() && is_answer {
             // It asked before it heard of the end, and the master had forgotten the task by then.
-        } else if known.is_missing && (state == TaskState::TaskDropped || !checkpoints) {
-            // The agent had dropped it, which a new master hears last: agents don't report what they never took. Or it
-            // runs without a checkpoint on an agent that was cut off when the master was asked.
+        } else if known.is_missing && !known.may_return && state == TaskState::TaskDropped {
+            // The agent had dropped it, which a new master hears last: agents don't report what they never took.
             (known.state, known.is_missing) = (Some(state), false);
         } else if let Some(end) = known.state.filter(|_| known.is_over()) {
             assert_eq!(
@@ -420,6 +424,7 @@ impl World {
         } else {
             known.state = Some(state);
             known.is_missing = is_answer && state == TaskState::TaskGone;
+            known.may_return = known.is_missing && !checkpoints;
             if known.is_over() {
                 self.checks.count("tasks over");
             }
