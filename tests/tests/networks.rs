@@ -125,7 +125,9 @@ fn a_container_joins_networks_by_name_and_leaves_them_when_it_ends() {
         let left = fs::read_dir(noted).into_iter().flatten().count();
         if (given(), left) == (0, 0) { Ok(()) } else { Err(format!("{} {left}", given())) }
     });
-    assert!(!fs::read_to_string("/proc/self/mounts").expect("the mounts").contains("network/cni"));
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    let noted = site.path("runtime1/isolators/network/cni");
+    assert!(!mounts.contains(noted.to_str().expect("a path")), "{mounts}");
     site.run("other", &json!({"command": {"value": "true"}, "container": joins("outer")}));
     let failed = site.wait_for("other", "TASK_FAILED");
     let message = failed["message"].as_str().unwrap_or_default();

@@ -176,6 +176,14 @@ impl Story {
     fn prepare(&mut self, exchange: &str) {
         match exchange {
             "op/GET_FRAMEWORKS-constraints" => self.constrain(),
+            "op/GET_ROLES-with-pod" => {
+                wait::until("all of an agent to be given out", LIMIT, || {
+                    // What tasks that ended had is offered again in the next round.
+                    let roles = get(&self.site, "/roles")?;
+                    let cpus = &roles["roles"][0]["resources"]["cpus"];
+                    if *cpus == 8.0 { Ok(()) } else { Err(roles.to_string()) }
+                })
+            }
             "scheduler/pb-reconcile" => self.call_in_protobuf(),
             "scheduler/call-while-disconnected" => self.go_away(),
             "op/CREATE_VOLUMES" => {
