@@ -53,12 +53,15 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> 
             put(&format!("{name}{suffix}"), value);
         }
     }
-    let (active, total) =
-        (master.agents.values().filter(|agent| agent.connected).count(), master.agents.len());
+    let total = master.agents.len();
+    let connected = master.agents.values().filter(|agent| agent.connected).count();
+    // Who is deactivated gets no tasks, but is there.
+    let active =
+        master.agents.values().filter(|agent| agent.connected && !agent.deactivated).count();
     put("master/slaves_active", active as f64);
-    put("master/slaves_connected", active as f64);
+    put("master/slaves_connected", connected as f64);
     put("master/slaves_inactive", (total - active) as f64);
-    put("master/slaves_disconnected", (total - active) as f64);
+    put("master/slaves_disconnected", (total - connected) as f64);
     put(
         "master/slaves_unreachable",
         master.registry.unreachable.as_ref().map_or(0, |gone| gone.slaves.len()) as f64,
@@ -103,17 +106,27 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> 
         put(&format!("allocator/mesos/resources/{name}/offered_or_allocated"), taken);
         put(&format!("allocator/mesos/resources/{name}/total"), whole.get(name));
     }
-    for name in ["cpus", "gpus", "mem", "disk"] {
-        let (total, used) = (whole.get(name), used.get(name));
-        put(&format!("master/{name}_total"), total);
-        put(&format!("master/{name}_used"), used);
-        put(&format!("master/{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
-        for kind in ["total", "used", "percent"] {
-            put(&format!("master/{name}_revocable_{kind}"), 0.0);
+    for (kind, whole, used) in [
+        ("", whole.non_revocable(), used.non_revocable()),
+        ("_revocable", whole.revocable(), used.revocable()),
+    ] {
+        for name in ["cpus", "gpus", "mem", "disk"] {
+            let (total, used) = (whole.get(name), used.get(name));
+            let percent = if total > 0.0 { used / total } else { 0.0 };
+            put(&format!("master/{name}{kind}_total"), total);
+            put(&format!("master/{name}{kind}_used"), used);
+            put(&format!("master/{name}{kind}_percent"), percent);
         }
     }
     for (name, value) in &master.counters {
         put(name, *value as f64);
+    }
+    let kinds = OPERATIONS.iter().map(|operation| format!("{operation}/"));
+    for kind in kinds.chain([String::new()]) {
+        let in_state =
+            |state: &&str| master.counters.get(&format!("master/operations/{kind}{state}"));
+        let total: u64 = OPERATION_STATES.iter().filter_map(in_state).sum();
+        put(&format!("master/operations/{kind}total"), total as f64);
     }
     let mut put = |name: &str, value: f64| {
         all.insert(name.to_owned(), value);
@@ -267,7 +280,7 @@ const COUNTERS: &[&str] = &[
     "master/valid_operation_status_updates",
 ];
 
-/// What an operation on resources can be, and how it can stand. None is taken yet: all counts are 0.
+/// What an operation on resources can be, and how it can stand.
 const OPERATIONS: &[&str] = &[
     "create",
     "create_disk",

@@ -173,6 +173,11 @@ fn what_is_not_offered_is_not_reserved() {
         "cpus(allocated: r):4; mem(allocated: r):1024 does not contain mem(allocated: r):100000"
     );
     assert_eq!(test.total(), "cpus:4; mem:1024");
+    let metrics = master::view::metrics::snapshot(Some(&test.master), 0.0, 0);
+    for name in ["error", "total", "reserve/error", "reserve/total"] {
+        assert_eq!(metrics[&format!("master/operations/{name}")], 1.0, "{name}");
+    }
+    assert_eq!(metrics["master/operations/create/total"], 0.0);
 }
 
 #[test]
