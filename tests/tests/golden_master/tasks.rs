@@ -182,7 +182,7 @@ impl Story {
                     let roles = get(&self.site, "/roles")?;
                     let cpus = &roles["roles"][0]["resources"]["cpus"];
                     if *cpus == 8.0 { Ok(()) } else { Err(roles.to_string()) }
-                })
+                });
             }
             "scheduler/pb-reconcile" => self.call_in_protobuf(),
             "scheduler/call-while-disconnected" => self.go_away(),
