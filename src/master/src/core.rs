@@ -31,7 +31,6 @@ mod validation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -166,9 +165,9 @@ pub struct Master {
     /// Frameworks, connected or not.
     pub frameworks: IndexMap<String, Framework>,
     /// Frameworks that are gone, newest last.
-    pub completed_frameworks: IndexMap<String, Framework>,
+    pub completed_frameworks: Copies<Framework>,
     /// Outstanding offers.
-    pub offers: BTreeMap<String, Arc<Offer>>,
+    pub offers: Copies<Offer>,
     /// Outstanding inverse offers.
     pub inverse_offers: BTreeMap<String, v1::InverseOffer>,
     /// Who is offered what.
@@ -240,8 +239,8 @@ impl Master {
             agents: Copies::new(),
             recovered_agents,
             frameworks: IndexMap::new(),
-            completed_frameworks: IndexMap::new(),
-            offers: BTreeMap::new(),
+            completed_frameworks: Copies::new(),
+            offers: Copies::new(),
             inverse_offers: BTreeMap::new(),
             allocator,
             machines_seen: BTreeSet::new(),

@@ -1,6 +1,7 @@
 //! The shell around the core: one task owns the core and feeds it from one bounded queue.
 
 pub mod actor;
+mod background;
 pub mod http;
 mod legacy;
 pub mod operator_api;

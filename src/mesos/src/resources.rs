@@ -39,9 +39,7 @@ impl Resources {
     /// From messages; entries without a usable value are left out.
     pub fn from_protos(resources: &[v1::Resource]) -> Self {
         let mut set = Self::new();
-        for entry in resources.iter().filter_map(Entry::from_proto) {
-            set.add_entry(entry);
-        }
+        set.add_protos(resources);
         set
     }
 
@@ -93,6 +91,18 @@ impl Resources {
         }
         for entry in &other.entries {
             self.add_entry(entry.clone());
+        }
+    }
+
+    /// Adds messages, as [`Resources::from_protos`] takes them.
+    pub fn add_protos(&mut self, resources: &[v1::Resource]) {
+        for resource in resources {
+            // Sums of very many tasks are of few kinds: what there is already is not copied to be added.
+            let known = self.entries.iter_mut().find_map(|own| own.same_scalar(resource));
+            match known {
+                Some((sum, value)) => *sum = sum.plus(value),
+                None => Entry::from_proto(resource).into_iter().for_each(|own| self.add_entry(own)),
+            }
         }
     }
 

@@ -128,7 +128,7 @@ impl Master {
             deactivated: before.deactivated,
         });
         self.store();
-        self.recovered_agents.shift_remove(id);
+        self.recovered_agents.remove(id);
         self.rescind_offers_of_agent(id);
         self.tell_of_operations_on(id, v1::OperationState::OperationUnreachable, message);
         for (framework, task) in self.tasks_on(id) {
@@ -165,7 +165,7 @@ impl Master {
             framework.forget_executors_on(id);
         }
         self.allocator.remove_agent(id);
-        if let Some(agent) = self.agents.swap_remove(id) {
+        if let Some(agent) = self.agents.remove(id) {
             self.forget_address(&agent.pid, id);
         }
         let frameworks: Vec<String> = self.frameworks.keys().cloned().collect();

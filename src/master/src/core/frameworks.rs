@@ -121,7 +121,7 @@ impl Master {
                     counters: BTreeMap::new(),
                     messages: 0,
                     executors: BTreeMap::new(),
-                    offers: BTreeSet::new(),
+                    offers: Copies::new(),
                     heartbeat_due: now.mono,
                 },
             );
@@ -334,9 +334,9 @@ impl Master {
         framework.unregistered = now.wall;
         self.allocator.remove_framework(id);
         self.notify_framework_removed(&framework.info);
-        self.completed_frameworks.insert(id.to_owned(), framework);
+        self.completed_frameworks.insert(id, framework);
         while self.completed_frameworks.len() > self.settings.max_completed_frameworks {
-            self.completed_frameworks.shift_remove_index(0);
+            self.completed_frameworks.remove_first();
         }
         self.allocation_wanted = true;
     }

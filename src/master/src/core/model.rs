@@ -78,8 +78,8 @@ pub struct Framework {
     pub counters: BTreeMap<String, u64>,
     /// How many messages its driver has sent since it subscribed; calls over HTTP are not counted, as in the original.
     pub messages: u64,
-    /// Outstanding offers.
-    pub offers: BTreeSet<String>,
+    /// Outstanding offers, by id.
+    pub offers: Copies<()>,
     /// When the next heartbeat is due (monotonic).
     pub heartbeat_due: Duration,
 }
@@ -136,7 +136,7 @@ impl Framework {
         for resource in tasks.chain(executors).flatten() {
             let role = resource.allocation_info.as_ref().map_or("*", |info| info.role());
             let sum = by_role.entry(role.to_owned()).or_default();
-            sum.add(&Resources::from_protos(std::slice::from_ref(resource)));
+            sum.add_protos(std::slice::from_ref(resource));
         }
         by_role
     }
@@ -147,11 +147,11 @@ impl Framework {
         for task in self.tasks.values().filter(|task| {
             !is_terminal(task.state()) && agent.is_none_or(|agent| task.agent_id.value == agent)
         }) {
-            used.add(&Resources::from_protos(&task.resources));
+            used.add_protos(&task.resources);
         }
         for ((on, _), executor) in &self.executors {
             if agent.is_none_or(|agent| on == agent) {
-                used.add(&Resources::from_protos(&executor.resources));
+                used.add_protos(&executor.resources);
             }
         }
         used

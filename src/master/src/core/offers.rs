@@ -1,7 +1,6 @@
 //! Making, rescinding and declining offers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mesos::v1;
@@ -77,7 +76,7 @@ impl Master {
                 }),
             };
             agent.offers.insert(id.clone());
-            framework.offers.insert(id.clone());
+            framework.offers.insert(id.as_str(), ());
             let mut told = message.clone();
             if !framework.can(Capability::MultiRole) {
                 // It has one role, and knows it.
@@ -88,7 +87,7 @@ impl Master {
             }
             events.entry(allocation.framework).or_default().push(told);
             let offer = Offer { message, resources, role: allocation.role, made: now.mono };
-            self.offers.insert(id, Arc::new(offer));
+            self.offers.insert(id, offer);
         }
         for (framework, offers) in events {
             self.count_of(&framework, "offers", "sent", offers.len() as u64);
@@ -105,7 +104,7 @@ impl Master {
 
     /// Takes an offer off the books; its resources stay allocated.
     pub(super) fn remove_offer(&mut self, id: &str) -> Option<Offer> {
-        let offer = Arc::unwrap_or_clone(self.offers.remove(id)?);
+        let offer = self.offers.remove(id)?;
         if let Some(agent) = self.agents.get_mut(&offer.message.agent_id.value) {
             agent.offers.remove(id);
         }
@@ -155,7 +154,7 @@ impl Master {
         let offers: Vec<String> = self
             .frameworks
             .get(id)
-            .map(|framework| framework.offers.iter().cloned().collect())
+            .map(|framework| framework.offers.keys().map(str::to_owned).collect())
             .unwrap_or_default();
         for offer in offers {
             self.rescind(&offer, tell);

@@ -208,7 +208,7 @@ impl Master {
             .into_iter()
             .flat_map(|agent| &agent.offers)
             .filter(|id| {
-                self.offers.get(*id).is_some_and(|offer| {
+                self.offers.get(id).is_some_and(|offer| {
                     let offered = offer.resources.unallocate();
                     volumes.iter().any(|volume| offered.contains(volume))
                 })
@@ -376,7 +376,7 @@ impl Master {
             .into_iter()
             .flat_map(|agent| &agent.offers)
             .filter(|id| {
-                self.offers.get(*id).is_some_and(|offer| !offer.resources.revocable().is_empty())
+                self.offers.get(id).is_some_and(|offer| !offer.resources.revocable().is_empty())
             })
             .cloned()
             .collect();

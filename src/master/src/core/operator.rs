@@ -84,7 +84,7 @@ impl Master {
     }
 
     fn rescind_all_offers(&mut self) {
-        let offers: Vec<String> = self.offers.keys().cloned().collect();
+        let offers: Vec<String> = self.offers.keys().map(str::to_owned).collect();
         for offer in offers {
             self.rescind(&offer, true);
         }
@@ -212,7 +212,7 @@ impl Master {
         self.strike_off_unreachable(id);
         self.enroll_gone(id, v1::TimeInfo { nanoseconds: (now.wall * 1e9) as i64 });
         self.store();
-        self.recovered_agents.shift_remove(id);
+        self.recovered_agents.remove(id);
         if let Some(pid) = self.agents.get(id).map(|agent| agent.pid.clone()) {
             self.send(&pid, &internal::ShutdownMessage { message: Some(GONE.to_owned()) });
         }

@@ -234,12 +234,12 @@ impl Master {
         let mut taken = self.consumed_quota(&config.role);
         let quantities = |offer: &super::model::Offer| Quantities::of(&offer.resources);
         let (mut own, mut others) = (Vec::new(), Vec::new());
-        for (id, offer) in &self.offers {
+        for (id, offer) in self.offers.iter() {
             if is_in(&offer.role, &config.role) {
                 taken.plus(&quantities(offer));
-                own.push((id.clone(), quantities(offer)));
+                own.push((id.to_owned(), quantities(offer)));
             } else {
-                others.push((id.clone(), quantities(offer)));
+                others.push((id.to_owned(), quantities(offer)));
             }
         }
         for (id, quantities) in own {

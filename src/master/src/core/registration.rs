@@ -119,7 +119,7 @@ impl Master {
         reregistered: f64,
     ) {
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()) else { return };
-        let before = self.agents.swap_remove(&id);
+        let before = self.agents.remove(&id);
         if let Some(before) = &before {
             self.forget_address(&before.pid, &id);
             // Who registers again is not given up any more, as after a pong.
@@ -206,7 +206,7 @@ impl Master {
         self.count("master/slave_reregistrations");
         self.rescind_offers_of_agent(&id);
         let was_unreachable = self.admit_to_registry(&message.slave);
-        self.recovered_agents.swap_remove(&id);
+        self.recovered_agents.remove(&id);
 
         // Frameworks of its tasks that no longer exist are shut down there; those not seen yet are known by name from now on.
         for info in &message.frameworks {
@@ -236,7 +236,7 @@ impl Master {
             if was_known && is_over_since(framework, &task) {
                 continue;
             }
-            framework.unreachable.swap_remove(&task.task_id.value);
+            framework.unreachable.remove(&task.task_id.value);
             // Agents send the form before Mesos 1.4 where they can.
             task.resources = Resources::from_protos(&task.resources).to_protos();
             allocate_old(framework, &mut task.resources);
@@ -385,7 +385,7 @@ impl Master {
                 messages: 0,
                 counters: std::collections::BTreeMap::new(),
                 executors: std::collections::BTreeMap::new(),
-                offers: BTreeSet::new(),
+                offers: Copies::new(),
                 heartbeat_due: now.mono,
             },
         );
@@ -422,7 +422,7 @@ impl Master {
             let back: Vec<(String, String)> =
                 framework.unreachable.iter().filter_map(is_here).collect();
             for (framework_id, task) in back {
-                if let Some(known) = framework.unreachable.shift_remove(&task) {
+                if let Some(known) = framework.unreachable.remove(&task) {
                     framework.tasks.insert(task.as_str(), known);
                     unknown.insert((framework_id, task));
                 }

@@ -1,8 +1,5 @@
 //! The state of one moment, to be shown while the master goes on.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use indexmap::IndexMap;
 use mesos::v1;
 
@@ -26,9 +23,9 @@ pub struct Scene {
     /// As [`Master::frameworks`].
     pub frameworks: IndexMap<String, Framework>,
     /// As [`Master::completed_frameworks`].
-    pub completed_frameworks: IndexMap<String, Framework>,
+    pub completed_frameworks: Copies<Framework>,
     /// As [`Master::offers`].
-    pub offers: BTreeMap<String, Arc<Offer>>,
+    pub offers: Copies<Offer>,
 }
 
 impl Master {

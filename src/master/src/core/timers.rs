@@ -121,7 +121,7 @@ impl Master {
             .offers
             .iter()
             .filter(|(_, offer)| now.mono >= offer.made + timeout)
-            .map(|(id, _)| id.clone())
+            .map(|(id, _)| id.to_owned())
             .collect();
         for id in old {
             self.rescind(&id, true);

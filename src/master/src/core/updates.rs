@@ -106,8 +106,7 @@ impl Master {
     /// The master itself ends a task.
     pub(super) fn end_task(&mut self, now: Now, framework: &str, task: &str, cause: Cause<'_>) {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
-        let Some(mut ended) =
-            known.tasks.swap_remove(task).or_else(|| known.unreachable.swap_remove(task))
+        let Some(mut ended) = known.tasks.remove(task).or_else(|| known.unreachable.remove(task))
         else {
             return;
         };
@@ -149,14 +148,14 @@ impl Master {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         if known.tasks.get(task).is_some_and(|task| is_terminal(task.state())) {
             // Over already; what the agent still had to be told of it is moot.
-            if let Some(task) = known.tasks.swap_remove(task) {
+            if let Some(task) = known.tasks.remove(task) {
                 self.unindex_task(framework, &task);
                 self.complete(framework, task);
             }
             return;
         }
         let partition_aware = known.can(Capability::PartitionAware);
-        let Some(mut lost) = known.tasks.swap_remove(task) else { return };
+        let Some(mut lost) = known.tasks.remove(task) else { return };
         self.unindex_task(framework, &lost);
         let agent = lost.agent_id.value.clone();
         let role = mesos::model::role(&lost.resources).unwrap_or("*");
@@ -302,7 +301,7 @@ impl Master {
                     .is_some_and(is_terminal)
                     && task.status_update_uuid.as_deref() == Some(&acknowledge.uuid)
             });
-            if is_end && let Some(task) = known.tasks.swap_remove(&task_id) {
+            if is_end && let Some(task) = known.tasks.remove(&task_id) {
                 self.unindex_task(framework, &task);
                 self.complete(framework, task);
             }

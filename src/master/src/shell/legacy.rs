@@ -18,7 +18,7 @@ use web::respond;
 use super::http::{App, bad_request};
 use super::permissions;
 use super::visible::{self, Visible};
-use super::{operator_api, wanted};
+use super::{background, operator_api, wanted};
 use crate::core::scene::Scene;
 use crate::view::{metrics, prometheus, state, summary};
 
@@ -191,7 +191,7 @@ async fn shown_outside<T: Send + 'static>(
     show: impl FnOnce(&Scene) -> T + Send + 'static,
 ) -> Option<T> {
     let scene = app.handle.look(|master, _| master.scene()).await?;
-    tokio::task::spawn_blocking(move || show(&scene)).await.ok()
+    background::spawn(move || show(&scene)).await.ok()
 }
 
 /// `/state` for who may see all of it: written while it is put together, if it is long.
@@ -201,7 +201,7 @@ async fn whole_state(app: &App) -> Response {
         return app.not_recovered();
     };
     let (pieces, mut written) = mpsc::channel(PIECES_MAX);
-    tokio::task::spawn_blocking(move || {
+    background::spawn(move || {
         let state = state::state(&scene, start_time, flags.as_strings());
         state.write(PIECE, |piece| pieces.blocking_send(Bytes::from(piece)).is_ok());
     });

@@ -13,7 +13,7 @@ fn time(seconds: f64) -> Option<v1::TimeInfo> {
     (seconds > 0.0).then_some(v1::TimeInfo { nanoseconds: (seconds * 1e9) as i64 })
 }
 
-fn agent(master: &Master, agent: &Agent, used: &Used) -> response::get_agents::Agent {
+fn agent(master: &Master, agent: &Agent, used: &Used<'_>) -> response::get_agents::Agent {
     let offers = agent.offers.iter().filter_map(|id| master.offers.get(id));
     let offered: Resources = offers.map(|offer| &offer.resources).sum();
     let mut info = agent.info.clone();
@@ -38,7 +38,7 @@ fn agent(master: &Master, agent: &Agent, used: &Used) -> response::get_agents::A
 
 fn framework(master: &Master, framework: &Framework) -> response::get_frameworks::Framework {
     let offers: Vec<&crate::core::model::Offer> =
-        framework.offers.iter().filter_map(|id| Some(&**master.offers.get(id)?)).collect();
+        framework.offers.keys().filter_map(|id| master.offers.get(id)).collect();
     let offered: Resources = offers.iter().map(|offer| &offer.resources).sum();
     response::get_frameworks::Framework {
         framework_info: framework.info.clone(),

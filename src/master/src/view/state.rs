@@ -1,6 +1,6 @@
 //! `/state`, `/slaves`, `/frameworks`, `/tasks`, `/roles`, `/state-summary`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use mesos::json::{self, Dialect};
 use mesos::model;
@@ -34,38 +34,39 @@ fn attributes(attributes: &[v1::Attribute]) -> Value {
     Value::Object(object)
 }
 
-/// What runs on each agent, summed in one pass.
-pub struct Used(HashMap<String, Resources>);
+/// What runs on each agent, found in one pass.
+pub struct Used<'a>(HashMap<&'a str, Vec<&'a [v1::Resource]>>);
 
-impl Used {
+impl<'a> Used<'a> {
     /// Of all frameworks' tasks and executors.
-    pub fn of<'a>(frameworks: impl Iterator<Item = &'a Framework>) -> Self {
-        let mut all: HashMap<String, Resources> = HashMap::new();
+    pub fn of(frameworks: impl Iterator<Item = &'a Framework>) -> Self {
+        let mut all: HashMap<&str, Vec<&[v1::Resource]>> = HashMap::new();
         for framework in frameworks {
             for task in framework.tasks.values().filter(|task| !is_terminal(task.state())) {
-                let sum = all.entry(task.agent_id.value.clone()).or_default();
-                sum.add(&Resources::from_protos(&task.resources));
+                all.entry(&task.agent_id.value).or_default().push(&task.resources);
             }
             for ((agent, _), executor) in &framework.executors {
-                let sum = all.entry(agent.clone()).or_default();
-                sum.add(&Resources::from_protos(&executor.resources));
+                all.entry(agent).or_default().push(&executor.resources);
             }
         }
         Self(all)
     }
 
-    /// On one agent.
+    /// The sum on one agent.
     pub fn on(&self, agent: &str) -> Resources {
-        self.0.get(agent).cloned().unwrap_or_default()
+        let mut sum = Resources::new();
+        self.0.get(agent).into_iter().flatten().for_each(|resources| sum.add_protos(resources));
+        sum
     }
 }
 
-fn offered(scene: &Scene, offers: &BTreeSet<String>) -> Resources {
-    offers.iter().filter_map(|id| scene.offers.get(id)).map(|offer| &offer.resources).sum()
+/// What offers hold, by their ids.
+pub fn offered<'a>(scene: &'a Scene, offers: impl Iterator<Item = &'a str>) -> Resources {
+    offers.filter_map(|id| scene.offers.get(id)).map(|offer| &offer.resources).sum()
 }
 
 /// One agent.
-pub fn slave(scene: &Scene, agent: &Agent, used: &Used) -> Value {
+pub fn slave(scene: &Scene, agent: &Agent, used: &Used<'_>) -> Value {
     let reserved: Map<String, Value> = agent
         .total
         .reservations()
@@ -88,7 +89,7 @@ pub fn slave(scene: &Scene, agent: &Agent, used: &Used) -> Value {
     }
     put("resources", resources(&agent.total));
     put("used_resources", resources(&used.on(&agent.id)));
-    put("offered_resources", resources(&offered(scene, &agent.offers)));
+    put("offered_resources", resources(&offered(scene, agent.offers.iter().map(String::as_str))));
     put("reserved_resources", Value::Object(reserved));
     put("unreserved_resources", resources(&agent.total.unreserved()));
     put("active", json!(agent.is_active()));
@@ -134,7 +135,11 @@ fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
 }
 
 /// What `/state-summary` also says of a framework.
-pub fn framework_head(scene: &Scene, framework: &Framework) -> Map<String, Value> {
+pub fn framework_head(
+    framework: &Framework,
+    used: &Resources,
+    offered: &Resources,
+) -> Map<String, Value> {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(framework.id));
@@ -142,8 +147,8 @@ pub fn framework_head(scene: &Scene, framework: &Framework) -> Map<String, Value
     if let Some(pid) = &framework.pid {
         put("pid", json!(pid.to_string()));
     }
-    put("used_resources", resources(&framework.used(None)));
-    put("offered_resources", resources(&offered(scene, &framework.offers)));
+    put("used_resources", resources(used));
+    put("offered_resources", resources(offered));
     let capabilities = framework.info.capabilities.iter();
     put("capabilities", capabilities.map(|own| json!(own.r#type().as_str_name())).collect());
     put("hostname", json!(framework.info.hostname()));
@@ -156,9 +161,9 @@ pub fn framework_head(scene: &Scene, framework: &Framework) -> Map<String, Value
 
 /// One framework, with its tasks.
 pub fn framework<'a>(scene: &'a Scene, framework: &'a Framework) -> Part<'a> {
-    let mut both = framework.used(None);
-    both.add(&offered(scene, &framework.offers));
-    let mut object = Part::from(framework_head(scene, framework));
+    let (mut both, offered) = (framework.used(None), offered(scene, framework.offers.keys()));
+    let mut object = Part::from(framework_head(framework, &both, &offered));
+    both.add(&offered);
     let mut put = |name: &str, value: Value| object.put(name, value);
     put("user", json!(framework.info.user));
     put("failover_timeout", json!(framework.info.failover_timeout()));
@@ -182,7 +187,7 @@ pub fn framework<'a>(scene: &'a Scene, framework: &'a Framework) -> Part<'a> {
     object
         .put("completed_tasks", Part::list(framework.completed.iter().map(|own| model::task(own))));
     let offers =
-        framework.offers.iter().filter_map(move |id| scene.offers.get(id)).map(move |offer| {
+        framework.offers.keys().filter_map(move |id| scene.offers.get(id)).map(move |offer| {
             json!({
                 "id": offer.message.id.value,
                 "framework_id": framework.id,
@@ -302,7 +307,7 @@ pub fn slaves(scene: &Scene, only: Option<&str>) -> Value {
                 object.insert("used_resources_full".to_owned(), full(&used.on(&agent.id)));
                 object.insert(
                     "offered_resources_full".to_owned(),
-                    full(&offered(scene, &agent.offers)),
+                    full(&offered(scene, agent.offers.iter().map(String::as_str))),
                 );
             }
             object

@@ -8,7 +8,7 @@ use mesos::resources::Resources;
 use mesos::v1::{self, TaskState};
 use serde_json::{Map, Value, json};
 
-use super::state::{Used, framework_head, slave};
+use super::state::{Used, framework_head, offered, slave};
 use crate::core::Master;
 use crate::core::model::{Framework, is_terminal};
 use crate::core::scene::Scene;
@@ -100,7 +100,7 @@ pub fn held(master: &Master, role: &str, frameworks: &[&Framework]) -> (Resource
     let (mut allocated, mut offered) = (Resources::new(), Resources::new());
     for framework in frameworks {
         allocated.add(&framework.used(None).filter(is_of_role));
-        for offer in framework.offers.iter().filter_map(|id| master.offers.get(id)) {
+        for offer in framework.offers.keys().filter_map(|id| master.offers.get(id)) {
             offered.add(&offer.resources.filter(is_of_role));
         }
     }
@@ -240,7 +240,8 @@ pub fn summary(scene: &Scene, flags: &BTreeMap<&'static str, String>) -> Value {
         .frameworks
         .values()
         .map(|known| {
-            let mut object = framework_head(scene, known);
+            let mut object =
+                framework_head(known, &known.used(None), &offered(scene, known.offers.keys()));
             counts(all_tasks(known), &mut object);
             let ids: BTreeSet<&String> = known
                 .tasks

@@ -137,19 +137,18 @@ impl Replay {
             }
             let id = message.framework.id.clone().unwrap().value;
             self.http(v1::FrameworkInfo { id: None, ..message.framework });
-            let mut offers = self.test.master.offers.values();
-            let offer = offers.find(|offer| offer.message.framework_id.value == id).unwrap();
+            let find = |offer: &&v1::Offer| offer.framework_id.value == id;
+            let mut offers = self.test.master.offers.values().map(|offer| &offer.message);
+            let offer = offers.find(find).unwrap().id.clone();
+            drop(offers);
             let launch = v1::offer::operation::Launch { task_infos: vec![message.task] };
             let operation = v1::offer::Operation {
                 r#type: Some(v1::offer::operation::Type::Launch as i32),
                 launch: Some(launch),
                 ..Default::default()
             };
-            let accept = call::Accept {
-                offer_ids: vec![offer.message.id.clone()],
-                operations: vec![operation],
-                filters: None,
-            };
+            let accept =
+                call::Accept { offer_ids: vec![offer], operations: vec![operation], filters: None };
             let call = Call { accept: Some(accept), ..Default::default() };
             self.http_call(&id, call::Type::Accept, call);
         } else if line.header.name == internal::StatusUpdateAcknowledgementMessage::full_name() {

@@ -151,6 +151,46 @@ impl Entry {
         Some(Self { identity: Arc::new(identity), quantity, copies: 1 })
     }
 
+    /// If a resource in its newest form is a scalar that makes one entry with this one: the sum so far and what is to be
+    /// added.
+    pub(super) fn same_scalar(&mut self, resource: &v1::Resource) -> Option<(&mut Milli, Milli)> {
+        // Of each field it is said here whether it tells resources apart.
+        let v1::Resource {
+            name,
+            r#type,
+            scalar,
+            ranges,
+            set,
+            role,
+            reservation,
+            reservations,
+            allocation_info,
+            disk,
+            revocable,
+            shared,
+            provider_id,
+        } = resource;
+        let Quantity::Scalar(sum) = &mut self.quantity else { return None };
+        let own = &*self.identity;
+        let is_plain = ranges.is_none()
+            && set.is_none()
+            && role.is_none()
+            && reservation.is_none()
+            && disk.is_none()
+            && shared.is_none();
+        let is_same = is_plain
+            && own.disk.is_none()
+            && own.shared.is_none()
+            && own.name == *name
+            && own.r#type == *r#type
+            && own.allocation_info == *allocation_info
+            && own.reservations == *reservations
+            && own.revocable == *revocable
+            && own.provider_id == *provider_id;
+        let value = Milli::from_f64((*scalar)?.value);
+        (is_same && value.0 > 0).then_some((sum, value))
+    }
+
     pub(super) fn to_proto(&self) -> v1::Resource {
         let mut resource = v1::Resource::clone(&self.identity);
         match &self.quantity {

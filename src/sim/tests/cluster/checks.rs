@@ -229,7 +229,7 @@ fn check_quotas(index: usize, master: &Master, new: &[&str]) {
             new.contains(&offer.message.id.value.as_str())
                 && !offer.resources.unreserved().is_empty()
         };
-        if !own.clone().any(|offer| is_new(offer)) {
+        if !own.clone().any(is_new) {
             continue;
         }
         let mut taken = master.consumed_quota(role);
@@ -272,7 +272,7 @@ impl World {
             check_resources(index, master);
         }
         let looked = self.checks.masters.entry(index).or_default();
-        let offers: BTreeSet<String> = master.offers.keys().cloned().collect();
+        let offers: BTreeSet<String> = master.offers.keys().map(str::to_owned).collect();
         let new: Vec<&str> = offers.difference(&looked.offers).map(String::as_str).collect();
         if !new.is_empty() {
             check_quotas(index, master, &new);
