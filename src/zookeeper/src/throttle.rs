@@ -33,6 +33,8 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Gate {
     limits: Limits,
+    /// What `globalOutstandingLimit` is divided by.
+    share: AtomicUsize,
     metrics: Arc<Metrics>,
     under_way: AtomicUsize,
     large_bytes: AtomicUsize,
@@ -62,6 +64,7 @@ impl Gate {
         let sessions = limits.sessions.clone().map(|bucket| Mutex::new(Bucket::new(bucket, seed)));
         Arc::new(Self {
             limits,
+            share: AtomicUsize::new(1),
             metrics,
             under_way: AtomicUsize::new(0),
             large_bytes: AtomicUsize::new(0),
@@ -69,6 +72,13 @@ impl Gate {
             sessions,
             began: Instant::now(),
         })
+    }
+
+    /// Takes this server for one of so many voters, which share `globalOutstandingLimit` between them
+    /// (`LeaderZooKeeperServer.getGlobalOutstandingLimit` and the learner's).
+    pub fn share(&self, voters: usize) {
+        let share = if voters > 2 { voters - 1 } else { 1 };
+        self.share.store(share, Ordering::Relaxed);
     }
 
     /// Where what it does is counted.
@@ -107,7 +117,7 @@ impl Gate {
     pub fn has_room(&self, own: usize) -> bool {
         let under_way = self.under_way();
         let Limits { requests_max, outstanding_max, .. } = self.limits;
-        (own == 0 || under_way <= outstanding_max)
+        (own == 0 || under_way <= outstanding_max / self.share.load(Ordering::Relaxed))
             && (requests_max == 0 || under_way < requests_max)
     }
 
@@ -193,6 +203,16 @@ mod tests {
         gate.leave(&first);
         assert!(gate.has_room(1));
         assert_eq!(gate.metrics.get(Counter::ThrottledOps), 0);
+    }
+
+    #[test]
+    fn voters_share_the_limit() {
+        let gate = gate("globalOutstandingLimit=4");
+        let _under_way = [(); 3].map(|()| gate.enter(&frame(4), None).unwrap());
+        for (voters, has_room) in [(1, true), (2, true), (3, false), (2, true), (5, false)] {
+            gate.share(voters);
+            assert_eq!(gate.has_room(1), has_room, "{voters} voters");
+        }
     }
 
     #[test]

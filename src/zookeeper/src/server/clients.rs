@@ -145,6 +145,11 @@ impl Clients {
         self.gate.under_way()
     }
 
+    /// So many voters share the limit of requests under way.
+    pub(super) fn share_limit(&self, voters: usize) {
+        self.gate.share(voters);
+    }
+
     /// Waits until there may be something to do.
     pub(super) async fn rung(&self) {
         self.due.rung().await;

@@ -407,7 +407,7 @@ impl Actor {
         let patience_ms = i64::from(self.config.tick_ms).max(READ_ONLY_MIN_MS);
         if !self.core.is_read_only() && now_ms - since_ms >= patience_ms {
             tracing::info!("there is no leader: serving reads to clients that ask for no more");
-            self.core.set_configuration(wall_ms(), quorum.member.members().current());
+            self.take_configuration(quorum.member.members().current());
             self.core.serve_reads();
         }
     }
@@ -725,13 +725,18 @@ impl Actor {
         Ok(())
     }
 
+    fn take_configuration(&mut self, configuration: &Configuration) {
+        self.core.set_configuration(wall_ms(), configuration);
+        self.clients.share_limit(configuration.voters().count());
+    }
+
     /// Another configuration is in force.
     fn reconfigure(&mut self, quorum: &mut Quorum, next: &Configuration) {
         tracing::info!("configuration {:x} of the ensemble is in force", next.version);
         let members = quorum.member.members();
         quorum.elections.configure(members);
         files::activate(&quorum.ensemble, members);
-        self.core.set_configuration(wall_ms(), next);
+        self.take_configuration(next);
         let Some(own) = next.servers().get(&quorum.ensemble.id) else { return };
         quorum.listeners.move_to(&own.addresses);
         quorum.open_observer_port();
@@ -757,7 +762,7 @@ impl Actor {
 
     fn serve_clients(&mut self, quorum: &mut Quorum, zxid: i64) {
         let members = quorum.member.members();
-        self.core.set_configuration(wall_ms(), members.current());
+        self.take_configuration(members.current());
         if quorum.member.leading().is_some() {
             tracing::info!("leading epoch {}", zxid >> 32);
             self.core.lead(self.now_ms(), zxid);
