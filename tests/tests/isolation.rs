@@ -169,6 +169,89 @@ fn who_takes_too_much_memory_is_killed_and_it_is_said_as_the_original_says_it() 
     assert_eq!(host.site().states("neighbour"), ["TASK_STARTING", "TASK_RUNNING"]);
 }
 
+/// A task's limits as messages have them.
+fn limits(cpus: Value, mem: Value) -> Value {
+    json!({"cpus": {"value": cpus}, "mem": {"value": mem}})
+}
+
+/// What a container's group lets it have of CPU time and of memory.
+fn limits_of(group: &str) -> [String; 2] {
+    let read = |controller: &str, name: &str| {
+        let path = hierarchy(controller).join(ROOT).join(group).join(name);
+        let text = fs::read_to_string(&path);
+        text.unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    };
+    let quota = read("cpu", either("cpu.cfs_quota_us", "cpu.max"));
+    let quota = quota.split(' ').next().unwrap_or_default().to_owned();
+    [quota, read("memory", either("memory.limit_in_bytes", "memory.max"))]
+}
+
+#[test]
+fn tasks_have_more_than_they_ask_for_up_to_their_limits() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let mut host = Host::limited();
+    let megabytes = |count: u64| (count << 20).to_string();
+    // The executor adds 0.1 CPUs and 32 MB to what each asks for and is limited to.
+    let sleep = |limits: Value| json!({"command": {"value": "sleep 1000"}, "limits": limits});
+    host.site().run("some", &sleep(limits(json!(0.5), json!(64))));
+    host.wait_for("some", "TASK_RUNNING");
+    host.site().run("all", &sleep(limits(json!("Infinity"), json!("Infinity"))));
+    host.wait_for("all", "TASK_RUNNING");
+    let (some, _) = host.site().executor("some");
+    assert_eq!(limits_of(&some), ["60000".to_owned(), megabytes(96)]);
+    let soft = either("memory.soft_limit_in_bytes", "memory.low");
+    assert_eq!(host.number("memory", "some", soft), 64 << 20);
+    let (all, _) = host.site().executor("all");
+    let [quota, memory] = limits_of(&all);
+    assert_eq!(quota, either("-1", "max"));
+    assert!(memory == "max" || memory.parse::<u64>().is_ok_and(|all| all > 1 << 60), "{memory}");
+    for task in ["some", "all"] {
+        host.site().order(&json!({"kill": task, "grace": 1}));
+    }
+
+    // Each member of a group in cgroups of its own: one runs out of memory, and the other one goes on.
+    let member = |mem: u64, command: &str| {
+        let linux = json!({"share_cgroups": false});
+        json!({
+            "command": {"value": command},
+            "container": {"type": "MESOS", "linux_info": linux},
+            "limits": limits(json!(0.5), json!(mem)),
+        })
+    };
+    host.site().run_group("pod", &[("stays", member(80, "sleep 86391.55"))]);
+    host.wait_for("stays", "TASK_RUNNING");
+    let waits = format!("until [ -e go ]; do sleep 0.1; done; {HOG}; sleep 86391.55");
+    host.site().run_group("pod", &[("hog", member(48, &waits))]);
+    host.wait_for("hog", "TASK_RUNNING");
+    let (pod, sandbox) = host.site().executor("pod");
+    let group = |task: &str| {
+        let link = fs::read_link(sandbox.join("tasks").join(task)).expect("the task's sandbox");
+        let name = link.file_name().expect("a container").to_string_lossy().into_owned();
+        format!("{pod}/mesos/{name}")
+    };
+    let (stays, hog) = (group("stays"), group("hog"));
+    assert_eq!(limits_of(&stays), ["50000".to_owned(), megabytes(80)]);
+    assert_eq!(limits_of(&hog), ["50000".to_owned(), megabytes(48)]);
+    assert_eq!(limits_of(&pod), ["110000".to_owned(), megabytes(160)]);
+    // What the agent after this one doesn't find again it can't end.
+    host.0.as_mut().expect("until dropped").restart_agent();
+    fs::write(sandbox.join("tasks/hog/go"), "").expect("a file");
+    let failed = host.wait_for("hog", "TASK_FAILED");
+    assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION_MEMORY", "{failed}");
+    let message = failed["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains("Memory limit exceeded: Requested: 48MB Maximum Used: 48MB"),
+        "{message}"
+    );
+    let freezer = |group: &str| hierarchy("freezer").join(ROOT).join(group);
+    wait::until_true("the groups of the one to be gone", LIMIT, || !freezer(&hog).exists());
+    assert!(freezer(&stays).exists());
+    assert_eq!(host.site().states("stays"), ["TASK_STARTING", "TASK_RUNNING"]);
+    host.site().order(&json!({"kill": "stays", "grace": 1}));
+    host.wait_for("stays", "TASK_KILLED");
+    host.wait_until_gone("pod", "86391.55");
+}
+
 /// The first CPU that this process may use.
 fn cpu() -> String {
     let status = fs::read_to_string("/proc/self/status").expect("this process's status");

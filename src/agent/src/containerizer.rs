@@ -16,6 +16,7 @@ pub mod isolation;
 pub mod launcher;
 mod namespaces;
 pub mod processes;
+mod resource_limits;
 pub mod secrets;
 mod shared;
 mod start;
@@ -24,6 +25,7 @@ pub mod switchboard;
 pub mod view;
 mod volumes;
 
+pub use resource_limits::ResourceLimits;
 pub use shared::SharedPath;
 pub use volumes::PersistentVolume;
 
@@ -63,7 +65,7 @@ pub enum Program {
 pub struct Supervision {
     /// Where its process and its end are noted, and its input and output served.
     pub runtime: PathBuf,
-    /// The container whose cgroups it is in; its own if there is none.
+    /// The container that it shares cgroups with: it has none of its own.
     pub shares: Option<String>,
     /// Whether it ends with whoever looks into another by it.
     pub is_session: bool,
@@ -102,8 +104,10 @@ pub struct Launch {
     pub container: Option<v1::ContainerInfo>,
     /// How it is watched, if no executor runs in it.
     pub supervision: Option<Supervision>,
-    /// What it may use.
+    /// What it asks for.
     pub resources: Resources,
+    /// What it may take of that.
+    pub limits: ResourceLimits,
     /// Its persistent volumes.
     pub volumes: Vec<PersistentVolume>,
 }

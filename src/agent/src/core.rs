@@ -42,7 +42,7 @@ use uuid::Uuid;
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
 use crate::checkpoint::resources::Change;
-use crate::containerizer::Launch;
+use crate::containerizer::{Launch, ResourceLimits};
 use authentication::Authentication;
 use container_id::ContainerId;
 use containers::{Containers, Termination};
@@ -98,8 +98,10 @@ pub enum Effect {
     Resize {
         /// The container.
         container: String,
-        /// What they take.
+        /// What they ask for.
         resources: Resources,
+        /// What they may take of that.
+        limits: ResourceLimits,
         /// Whether Docker runs it.
         in_docker: bool,
     },
@@ -165,6 +167,8 @@ pub struct Settings {
     pub gc_disk_headroom: f64,
     /// What it offers beyond what it has, revocable (`--resource_estimator`).
     pub oversubscribed: Vec<v1::Resource>,
+    /// `--cgroups_enable_cfs`: whether containers have no more CPU time than they ask for.
+    pub has_cpu_quota: bool,
     /// `--switch_user`.
     pub switch_user: bool,
     /// Looks a user of this host up: why there is none of that name, if so.
@@ -373,6 +377,7 @@ pub const CAPABILITIES: &[v1::agent_info::capability::Type] = &[
     v1::agent_info::capability::Type::ResizeVolume,
     v1::agent_info::capability::Type::AgentOperationFeedback,
     v1::agent_info::capability::Type::AgentDraining,
+    v1::agent_info::capability::Type::TaskResourceLimits,
 ];
 
 /// [`CAPABILITIES`] as messages.

@@ -358,6 +358,16 @@ mod tests {
 
     /// Each asked of the original.
     #[test]
+    fn infinity_comes_back() {
+        for value in [f64::INFINITY, f64::NEG_INFINITY, 1.5] {
+            let scalar = v1::value::Scalar { value };
+            let text = to_string(&scalar, Dialect::V1);
+            let read: v1::value::Scalar = from_slice(text.as_bytes(), Dialect::V1).unwrap();
+            assert_eq!(read, scalar, "{text}");
+        }
+    }
+
+    #[test]
     fn values_of_another_kind_are_refused_in_the_original_s_words() {
         let resource = |kind: &str, value: &str| {
             let text = format!(r#"{{"name":"cpus","type":{kind},"scalar":{{"value":{value}}}}}"#);

@@ -205,6 +205,7 @@ fn container(id: ContainerId, path: &Path) -> RecoveredContainer {
         status: number("status"),
         class: if is_session { Class::Session } else { Class::Default },
         has_io: switchboard::directory(path).is_dir(),
+        has_cgroups: false,
         id,
     }
 }

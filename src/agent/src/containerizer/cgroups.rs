@@ -3,10 +3,12 @@
 //! Version 1 keeps a hierarchy a controller (`<hierarchy>/<controller>/mesos/<container>`), version 2 one for all.
 //! Paths are looked for where they are mounted; nothing here is needed for the posix launcher.
 
+mod amounts;
 pub mod devices;
 mod extras;
 pub mod gpus;
 pub mod handles;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +19,9 @@ use std::time::{Duration, Instant};
 use mesos::resources::Resources;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::resource_limits::ResourceLimits;
+use tree::{LEAF, place};
 
 pub use extras::Extras;
 
@@ -101,6 +106,12 @@ impl Controller {
 }
 
 impl Limits {
+    /// Its controllers of version 2, as they are enabled.
+    fn enabled(self) -> String {
+        let names = self.controllers().into_iter().filter_map(Controller::unified);
+        names.map(|own| format!("+{own}")).collect::<Vec<_>>().join(" ")
+    }
+
     fn controllers(self) -> Vec<Controller> {
         let wanted = [
             (Controller::Blkio, self.blkio),
@@ -156,9 +167,9 @@ impl Mounted {
             }
             let directory = hierarchy.join(root);
             fs::create_dir_all(&directory).map_err(named(&directory))?;
-            let enabled: Vec<String> = wanted.iter().map(|own| format!("+{own}")).collect();
+            let enabled = limits.enabled();
             for path in [hierarchy, &directory].map(|path| path.join("cgroup.subtree_control")) {
-                fs::write(&path, enabled.join(" ")).map_err(named(&path))?;
+                fs::write(&path, &enabled).map_err(named(&path))?;
             }
             return Ok(Self::V2(directory));
         }
@@ -195,11 +206,6 @@ fn inherit_processors(directory: &Path) -> io::Result<()> {
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long processes may take to end once they are no longer listed.
 const ENDING: Duration = Duration::from_secs(10);
-/// The smallest memory limit, as the original's.
-const MEMORY_MIN: u64 = 32 << 20;
-/// The period of CPU quotas in microseconds, and the smallest quota, as the original's.
-const CPU_PERIOD: u64 = 100_000;
-const CPU_QUOTA_MIN: u64 = 1000;
 /// Memory and swap together, of version 1.
 const SWAP_LIMIT: &str = "memory.memsw.limit_in_bytes";
 
@@ -240,8 +246,8 @@ impl Cgroups {
 
     fn directories(&self, container: &str) -> Vec<PathBuf> {
         match &self.mounted {
-            Mounted::V1(all) => all.values().map(|root| root.join(container)).collect(),
-            Mounted::V2(root) => vec![root.join(container)],
+            Mounted::V1(all) => all.values().map(|root| place(root, container)).collect(),
+            Mounted::V2(root) => vec![place(root, container)],
         }
     }
 
@@ -249,17 +255,25 @@ impl Cgroups {
     fn file(&self, container: &str, (controller, v1): (Controller, &str), v2: &str) -> PathBuf {
         match &self.mounted {
             Mounted::V1(all) => {
-                all.get(&controller).map(|root| root.join(container).join(v1)).unwrap_or_default()
+                all.get(&controller).map(|root| place(root, container).join(v1)).unwrap_or_default()
             }
-            Mounted::V2(root) => root.join(container).join(v2),
+            Mounted::V2(root) => place(root, container).join(v2),
         }
     }
 
-    /// Makes a container's cgroups with its limits.
+    /// Makes a container's cgroups with its limits; those of a nested one are below those of what it is nested in.
     ///
     /// # Errors
     /// What the kernel says, with the file.
-    pub fn create(&self, container: &str, resources: &Resources) -> io::Result<()> {
+    pub fn create(
+        &self,
+        container: &str,
+        resources: &Resources,
+        limits: &ResourceLimits,
+    ) -> io::Result<()> {
+        if let (Mounted::V2(root), Some((outer, _))) = (&self.mounted, container.rsplit_once('.')) {
+            tree::split(&place(root, outer), &self.limits.enabled())?;
+        }
         for directory in self.directories(container) {
             fs::create_dir_all(&directory).map_err(named(&directory))?;
         }
@@ -268,81 +282,32 @@ impl Cgroups {
             fs::write(&path, most.to_string()).map_err(named(&path))?;
         }
         self.prepare_extras(container)?;
-        self.write_limits(container, resources, false)
+        self.write_amounts(container, resources, limits, false)
     }
 
-    /// Changes a container's limits.
-    ///
-    /// # Errors
-    /// What the kernel says, with the file.
-    pub fn limit(&self, container: &str, resources: &Resources) -> io::Result<()> {
-        self.write_limits(container, resources, true)
-    }
-
-    fn write_limits(&self, container: &str, resources: &Resources, is_set: bool) -> io::Result<()> {
-        let write = |path: PathBuf, value: String| fs::write(&path, value).map_err(named(&path));
-        let is_v2 = matches!(self.mounted, Mounted::V2(_));
-        self.assign_gpus(container, resources)?;
-        if self.limits.cpu {
-            let shares = ((resources.cpus() * 1024.0) as u64).max(2);
-            let weight = (1 + (shares - 2) * 9999 / 262_142).min(10_000);
-            let value = if is_v2 { weight } else { shares };
-            let path = self.file(container, (Controller::Cpu, "cpu.shares"), "cpu.weight");
-            write(path, value.to_string())?;
-        }
-        if self.limits.cpu && self.limits.cpu_quota {
-            let quota = ((resources.cpus() * CPU_PERIOD as f64) as u64).max(CPU_QUOTA_MIN);
-            let path = self.file(container, (Controller::Cpu, "cpu.cfs_quota_us"), "cpu.max");
-            if is_v2 {
-                write(path, format!("{quota} {CPU_PERIOD}"))?;
-            } else {
-                write(path.with_file_name("cpu.cfs_period_us"), CPU_PERIOD.to_string())?;
-                write(path, quota.to_string())?;
-            }
-        }
-        let Some((_, limit)) = self.memory_files(container) else { return Ok(()) };
-        let memory = ((resources.mem() * 1_048_576.0) as u64).max(MEMORY_MIN);
-        if !is_v2 {
-            write(limit.with_file_name("memory.soft_limit_in_bytes"), memory.to_string())?;
-        }
-        // It is only raised: a lower one could kill what runs.
-        if is_set && number(&limit).is_some_and(|own| own >= memory) {
-            return Ok(());
-        }
-        let with_swap = limit.with_file_name(SWAP_LIMIT);
-        match (self.limits.swap, is_v2) {
-            (false, _) => write(limit, memory.to_string()),
-            (true, true) => {
-                write(limit.with_file_name("memory.swap.max"), "0".to_owned())?;
-                write(limit, memory.to_string())
-            }
-            // The kernel wants the one with swap never to be the smaller.
-            (true, false) if is_set => {
-                write(with_swap, memory.to_string())?;
-                write(limit, memory.to_string())
-            }
-            (true, false) => {
-                write(limit, memory.to_string())?;
-                write(with_swap, memory.to_string())
-            }
-        }
-    }
-
-    /// Puts a process, and what it starts from then on, into a container's cgroups.
+    /// Puts a process, and what it starts from then on, into a container's cgroups, or else into those of the nearest
+    /// container that it is nested in.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn enter(&self, container: &str, pid: i32) -> io::Result<()> {
-        self.directories(container)
-            .iter()
-            .try_for_each(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()))
+        let mut nearest = container;
+        while let Some((outer, _)) = nearest.rsplit_once('.')
+            && !self.is_there(nearest)
+        {
+            nearest = outer;
+        }
+        self.directories(nearest).iter().try_for_each(|directory| tree::enter(directory, pid))
     }
 
-    /// The processes of a container.
+    /// Whether a container has cgroups of its own.
+    pub fn is_there(&self, container: &str) -> bool {
+        place(self.root(), container).is_dir()
+    }
+
+    /// The processes of a container and of all that are nested in it.
     pub fn processes(&self, container: &str) -> Vec<i32> {
-        let text = fs::read_to_string(self.root().join(container).join("cgroup.procs"))
-            .unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        tree::processes(&place(self.root(), container))
     }
 
     /// The files that tell of a container's kills for memory and of its limit, if memory is limited.
@@ -351,7 +316,10 @@ impl Cgroups {
             return None;
         }
         let of = |v1, v2| self.file(container, (Controller::Memory, v1), v2);
-        Some((of("memory.oom_control", "memory.events"), of("memory.limit_in_bytes", "memory.max")))
+        // Of the container alone: where there is no such file, the other one doesn't count for those nested in it either.
+        let local = of("memory.oom_control", "memory.events.local");
+        let events = if local.exists() { local } else { of("memory.oom_control", "memory.events") };
+        Some((events, of("memory.limit_in_bytes", "memory.max")))
     }
 
     /// What is to be said when a process of a container was killed for memory.
@@ -360,13 +328,9 @@ impl Cgroups {
         out_of_memory(&events, &limit)
     }
 
-    /// The containers that have cgroups.
+    /// The containers that have cgroups and are not nested.
     pub fn containers(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
-        entries
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect()
+        tree::names(self.root())
     }
 
     /// Kills every process of a container and removes its cgroups. Blocks until they are gone, a minute at most.
@@ -374,7 +338,7 @@ impl Cgroups {
         let deadline = Instant::now() + Duration::from_secs(60);
         if let Some(freezer) = self.v1(Controller::Freezer) {
             // Frozen, a fork bomb can't outrun the kill.
-            let _ = fs::write(freezer.join(container).join("freezer.state"), "FROZEN");
+            let _ = fs::write(place(freezer, container).join("freezer.state"), "FROZEN");
         }
         while Instant::now() < deadline {
             let processes = self.processes(container);
@@ -387,10 +351,11 @@ impl Cgroups {
             }
             match &self.mounted {
                 Mounted::V1(_) => {
-                    let _ = fs::write(self.root().join(container).join("freezer.state"), "THAWED");
+                    let state = place(self.root(), container).join("freezer.state");
+                    let _ = fs::write(state, "THAWED");
                 }
                 Mounted::V2(root) => {
-                    let _ = fs::write(root.join(container).join("cgroup.kill"), "1");
+                    let _ = fs::write(place(root, container).join("cgroup.kill"), "1");
                 }
             }
             std::thread::sleep(PAUSE);
@@ -398,13 +363,7 @@ impl Cgroups {
         // A process that is ending is not listed any more, but its groups are still busy, on a busy host for a while.
         let deadline = Instant::now() + ENDING;
         for directory in self.directories(container) {
-            while fs::remove_dir(&directory).is_err_and(|error| is_busy(&error)) {
-                if Instant::now() >= deadline {
-                    tracing::warn!(path = %directory.display(), "still in use: not removed");
-                    break;
-                }
-                std::thread::sleep(PAUSE);
-            }
+            tree::remove(&directory, deadline);
         }
         self.extras.free(container);
     }
@@ -421,11 +380,17 @@ fn number(path: &Path) -> Option<u64> {
     if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
 }
 
+/// How many processes were killed for memory.
+fn kills(events: &Path) -> u64 {
+    let text = fs::read_to_string(events).unwrap_or_default();
+    let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    kills.and_then(|kills| kills.trim().parse().ok()).unwrap_or_default()
+}
+
 /// What is to be said when a process was killed for memory, from the files of [`Cgroups::memory_files`].
 pub fn out_of_memory(events: &Path, limit: &Path) -> Option<String> {
-    let text = fs::read_to_string(events).ok()?;
-    let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
-    if kills.trim() == "0" {
+    let leaf = events.file_name().map(|name| events.with_file_name(LEAF).join(name));
+    if kills(events) + leaf.map_or(0, |leaf| kills(&leaf)) == 0 {
         return None;
     }
     let megabytes = |bytes: u64| format!("{}MB", bytes >> 20);
@@ -444,6 +409,8 @@ pub fn out_of_memory(events: &Path, limit: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
+    const NONE: ResourceLimits = ResourceLimits { cpus: None, mem: None };
+
     fn version_1(limits: Limits) -> (tempfile::TempDir, Cgroups) {
         let hierarchy = tempfile::TempDir::new().unwrap();
         let cgroups = Cgroups::prepare(hierarchy.path(), "mesos", limits).unwrap();
@@ -459,16 +426,16 @@ mod tests {
         let (hierarchy, cgroups) =
             version_1(Limits { cpu: true, memory: true, ..Limits::default() });
         let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
-        cgroups.create("c", &resources("cpus:0.5;mem:64")).unwrap();
+        cgroups.create("c", &resources("cpus:0.5;mem:64"), &NONE).unwrap();
         assert_eq!(read("cpu/mesos/c/cpu.shares"), "512");
         assert_eq!(read("memory/mesos/c/memory.limit_in_bytes"), (64u64 << 20).to_string());
-        cgroups.limit("c", &resources("cpus:1;mem:48")).unwrap();
+        cgroups.limit("c", &resources("cpus:1;mem:48"), &NONE).unwrap();
         assert_eq!(read("cpu/mesos/c/cpu.shares"), "1024");
         assert_eq!(read("memory/mesos/c/memory.limit_in_bytes"), (64u64 << 20).to_string());
         assert_eq!(read("memory/mesos/c/memory.soft_limit_in_bytes"), (48u64 << 20).to_string());
-        cgroups.limit("c", &resources("cpus:1;mem:128")).unwrap();
+        cgroups.limit("c", &resources("cpus:1;mem:128"), &NONE).unwrap();
         assert_eq!(read("memory/mesos/c/memory.limit_in_bytes"), (128u64 << 20).to_string());
-        cgroups.create("small", &resources("cpus:0.001;mem:1")).unwrap();
+        cgroups.create("small", &resources("cpus:0.001;mem:1"), &NONE).unwrap();
         assert_eq!(read("cpu/mesos/small/cpu.shares"), "2");
         assert_eq!(read("memory/mesos/small/memory.limit_in_bytes"), (32u64 << 20).to_string());
     }
@@ -484,7 +451,7 @@ mod tests {
         };
         let (hierarchy, cgroups) = version_1(limits);
         let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
-        cgroups.create("c", &resources("cpus:0.5;mem:64")).unwrap();
+        cgroups.create("c", &resources("cpus:0.5;mem:64"), &NONE).unwrap();
         assert_eq!(read("cpu/mesos/c/cpu.cfs_quota_us"), "50000");
         assert_eq!(read("cpu/mesos/c/cpu.cfs_period_us"), "100000");
         assert_eq!(read("pids/mesos/c/pids.max"), "7");
@@ -506,7 +473,7 @@ mod tests {
         let cgroups = Cgroups::prepare(hierarchy.path(), "mesos", all).unwrap();
         let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
         assert_eq!(read("cgroup.subtree_control"), "+cpu +memory");
-        cgroups.create("c", &resources("cpus:1;mem:64")).unwrap();
+        cgroups.create("c", &resources("cpus:1;mem:64"), &NONE).unwrap();
         for (file, expected) in [
             ("cpu.weight", "39"),
             ("cpu.max", "100000 100000"),
@@ -521,9 +488,95 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_tasks_go_beyond_what_they_ask_for() {
+        let infinite = ResourceLimits { cpus: Some(f64::INFINITY), mem: Some(f64::INFINITY) };
+        let some = ResourceLimits { cpus: Some(0.5), mem: Some(96.0) };
+        let limits = Limits { cpu: true, memory: true, ..Limits::default() };
+        let (hierarchy, cgroups) = version_1(limits);
+        let read = |file: &str| fs::read_to_string(hierarchy.path().join(file)).unwrap();
+        cgroups.create("c", &resources("cpus:0.1;mem:64"), &some).unwrap();
+        let (quota, memory) =
+            ("cpu/mesos/c/cpu.cfs_quota_us", "memory/mesos/c/memory.limit_in_bytes");
+        assert_eq!((read(quota), read(memory)), ("50000".to_owned(), (96u64 << 20).to_string()));
+        assert_eq!(read("cpu/mesos/c/cpu.shares"), "102");
+        assert_eq!(read("memory/mesos/c/memory.soft_limit_in_bytes"), (64u64 << 20).to_string());
+        // A task without a limit is not to be held back by those of others.
+        cgroups.limit("c", &resources("cpus:1;mem:64"), &NONE).unwrap();
+        assert_eq!((read(quota), read(memory)), ("-1".to_owned(), (96u64 << 20).to_string()));
+        cgroups.limit("c", &resources("cpus:1;mem:64"), &infinite).unwrap();
+        assert_eq!((read(quota), read(memory)), ("-1".to_owned(), "-1".to_owned()));
+
+        let hierarchy = tempfile::TempDir::new().unwrap();
+        fs::write(hierarchy.path().join("cgroup.controllers"), "cpu memory").unwrap();
+        let cgroups = Cgroups::prepare(hierarchy.path(), "mesos", limits).unwrap();
+        let read =
+            |file: &str| fs::read_to_string(hierarchy.path().join("mesos/c").join(file)).unwrap();
+        cgroups.create("c", &resources("cpus:0.1;mem:64"), &some).unwrap();
+        assert_eq!(
+            (read("cpu.max"), read("memory.max")),
+            ("50000 100000".to_owned(), (96u64 << 20).to_string())
+        );
+        assert_eq!(read("memory.low"), (64u64 << 20).to_string());
+        cgroups.limit("c", &resources("cpus:1;mem:64"), &infinite).unwrap();
+        assert_eq!(
+            (read("cpu.max"), read("memory.max")),
+            ("max 100000".to_owned(), "max".to_owned())
+        );
+    }
+
+    #[test]
+    fn nested_containers_have_groups_below_those_of_what_they_are_nested_in() {
+        let limits = Limits { memory: true, ..Limits::default() };
+        let mem = |text: &str| resources(&format!("mem:{text}"));
+        let (hierarchy, cgroups) = version_1(limits);
+        let at = |file: &str| hierarchy.path().join(file);
+        let read = |file: &str| fs::read_to_string(at(file)).unwrap_or_default();
+        cgroups.create("a", &mem("128"), &NONE).unwrap();
+        cgroups.create("a.b", &mem("64"), &NONE).unwrap();
+        assert_eq!(read("memory/mesos/a/mesos/b/memory.limit_in_bytes"), (64u64 << 20).to_string());
+        // In its own groups, in those that it shares, and in those of the nearest that has some.
+        for (container, pid, place) in
+            [("a", 1, "a"), ("a.c", 2, "a"), ("a.b", 3, "a/mesos/b"), ("a.b.c", 4, "a/mesos/b")]
+        {
+            cgroups.enter(container, pid).unwrap();
+            for controller in ["freezer", "memory"] {
+                assert_eq!(
+                    read(&format!("{controller}/mesos/{place}/cgroup.procs")),
+                    pid.to_string(),
+                    "{container}"
+                );
+            }
+        }
+        assert_eq!((cgroups.processes("a"), cgroups.processes("a.b")), (vec![2, 4], vec![4]));
+        assert_eq!(cgroups.containers(), ["a"]);
+
+        let hierarchy = tempfile::TempDir::new().unwrap();
+        let at = |file: &str| hierarchy.path().join(file);
+        fs::write(at("cgroup.controllers"), "cpu memory").unwrap();
+        let read = |file: &str| fs::read_to_string(at(file)).unwrap_or_default();
+        let cgroups = Cgroups::prepare(hierarchy.path(), "mesos", limits).unwrap();
+        cgroups.create("a", &mem("128"), &NONE).unwrap();
+        cgroups.enter("a", 1).unwrap();
+        cgroups.create("a.b", &mem("64"), &NONE).unwrap();
+        assert_eq!(read("mesos/a/leaf/cgroup.procs"), "1", "moved, for no group has both");
+        assert_eq!(read("mesos/a/cgroup.subtree_control"), "+memory");
+        assert_eq!(read("mesos/a/mesos/cgroup.subtree_control"), "+memory");
+        assert_eq!(read("mesos/a/mesos/b/memory.max"), (64u64 << 20).to_string());
+        cgroups.enter("a.c", 2).unwrap();
+        assert_eq!(read("mesos/a/leaf/cgroup.procs"), "2");
+        // What is killed in the leaf is the container's, what is killed in a nested one is not.
+        for (group, said) in [("a/mesos/b", 1), ("a/leaf", 2)] {
+            let file = at(&format!("mesos/{group}/memory.events"));
+            fs::write(&file, "oom 1\noom_kill 1\n").unwrap();
+            assert_eq!(cgroups.out_of_memory("a").is_some(), said == 2, "{group}");
+        }
+        assert!(cgroups.out_of_memory("a.b").is_some());
+    }
+
+    #[test]
     fn posix_isolation_limits_nothing() {
         let (hierarchy, cgroups) = version_1(Limits::default());
-        cgroups.create("c", &resources("cpus:0.5;mem:64")).unwrap();
+        cgroups.create("c", &resources("cpus:0.5;mem:64"), &NONE).unwrap();
         assert!(!hierarchy.path().join("cpu/mesos/c/cpu.shares").exists());
         assert!(!hierarchy.path().join("memory/mesos/c/memory.limit_in_bytes").exists());
         assert_eq!(cgroups.containers(), ["c"]);

@@ -18,6 +18,8 @@ use futures::StreamExt as _;
 use mesos::resources::Resources;
 use mesos::v1;
 
+use super::resource_limits::{self, Most, ResourceLimits};
+
 const TIMEOUT_SECONDS: u64 = 120;
 /// How long one order to the daemon may take while cleaning up.
 const ORDER: Duration = Duration::from_secs(30);
@@ -76,7 +78,7 @@ pub async fn end(socket: &Path, name: &str) {
 pub async fn update(
     socket: &Path,
     name: &str,
-    resources: &Resources,
+    (resources, limits): (&Resources, &ResourceLimits),
     has_quota: bool,
 ) -> Result<(), String> {
     let text = |error: bollard::errors::Error| error.to_string();
@@ -84,17 +86,25 @@ pub async fn update(
     let inspected =
         docker.inspect_container(name, None::<InspectContainerOptions>).await.map_err(text)?;
     let had = inspected.host_config.and_then(|host| host.memory).unwrap_or_default();
-    let memory = create::memory(resources);
-    // No limit is more than any.
-    let is_more = had != 0 && memory > had;
+    let quota = limits.cpu_quota(resources, has_quota);
+    // No limit is more than any, and Docker's word for none is -1.
+    let memory = (had != 0).then(|| limits.memory(resources));
+    let memory = match memory {
+        Some(Most::Number(bytes)) => Some(create::signed(bytes)).filter(|memory| *memory > had),
+        Some(Most::Infinite) => Some(-1),
+        None => None,
+    };
     let body = ContainerUpdateBody {
-        cpu_shares: Some(create::cpu_shares(resources)),
-        cpu_period: has_quota.then_some(create::CPU_PERIOD),
-        cpu_quota: has_quota.then(|| create::cpu_quota(resources)),
-        memory_reservation: Some(memory),
-        memory: is_more.then_some(memory),
+        cpu_shares: Some(create::signed(resource_limits::cpu_shares(resources))),
+        cpu_period: quota.map(|_| create::signed(resource_limits::CPU_PERIOD)),
+        cpu_quota: quota.map(|quota| match quota {
+            Most::Number(quota) => create::signed(quota),
+            Most::Infinite => -1,
+        }),
+        memory_reservation: Some(create::signed(resource_limits::memory_asked(resources))),
+        memory,
         // As much again, as Docker does where nothing is said.
-        memory_swap: is_more.then_some(memory * 2),
+        memory_swap: memory.map(|memory| if memory < 0 { -1 } else { memory.saturating_mul(2) }),
         ..Default::default()
     };
     docker.update_container(name, body).await.map_err(text)

@@ -24,7 +24,7 @@ use super::docker::Orphan;
 use super::fetch::Fetching;
 use super::images::{self, Provisioner};
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
-use super::{Launch, docker, secrets, start};
+use super::{Launch, ResourceLimits, docker, secrets, start};
 
 /// Time between looks at what was adopted and at who ran out of memory.
 const LOOK: Duration = Duration::from_millis(250);
@@ -273,6 +273,11 @@ impl Launcher {
         });
     }
 
+    /// Whether there are cgroups of a container's own.
+    pub fn has_cgroups(&self, container: &str) -> bool {
+        self.config.cgroups.as_ref().is_some_and(|cgroups| cgroups.is_there(container))
+    }
+
     /// Ends what an agent with the same work directory left behind and nobody knows any more.
     pub fn end_orphans(&self) {
         let launcher = self.clone();
@@ -332,25 +337,31 @@ impl Launcher {
     }
 
     /// Gives a container other limits.
-    pub fn resize(&self, container: &str, resources: &Resources) {
+    pub fn resize(&self, container: &str, resources: &Resources, limits: &ResourceLimits) {
         let Some(cgroups) = &self.config.cgroups else { return };
         if self.running().get(container).is_none_or(|entry| entry.pid.is_none()) {
             return; // It is not there yet, and gets its limits when it starts.
         }
-        if let Err(error) = cgroups.limit(container, resources) {
+        if let Err(error) = cgroups.limit(container, resources, limits) {
             tracing::warn!(container, %error, "limits not changed");
         }
     }
 
     /// Gives a container of Docker's other limits.
-    pub fn resize_in_docker(&self, container: String, resources: Resources) {
+    pub fn resize_in_docker(
+        &self,
+        container: String,
+        resources: Resources,
+        limits: ResourceLimits,
+    ) {
         if self.running().get(&container).is_none_or(|entry| entry.pid.is_none()) {
             return; // As above.
         }
         let config = self.config.clone();
         tokio::spawn(async move {
             let (socket, name) = (&config.docker_socket, docker::name(&container));
-            let updated = docker::update(socket, &name, &resources, config.cpu_quota).await;
+            let updated =
+                docker::update(socket, &name, (&resources, &limits), config.cpu_quota).await;
             if let Err(error) = updated {
                 tracing::warn!(container, %error, "limits not changed");
             }

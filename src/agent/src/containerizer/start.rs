@@ -79,7 +79,9 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     let cgroups = config.cgroups.as_ref().filter(|_| is_for_mesos(&launch.program));
     let shared = launch.supervision.as_ref().and_then(|supervision| supervision.shares.as_ref());
     if let (Some(cgroups), None) = (cgroups, shared) {
-        let made = cgroups.create(&launch.run.container, &launch.resources);
+        let made = tokio::task::block_in_place(|| {
+            cgroups.create(&launch.run.container, &launch.resources, &launch.limits)
+        });
         made.map_err(|error| error.to_string())?;
     }
     if let Some(supervision) = &launch.supervision {
@@ -147,6 +149,12 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     if let Some(cgroups) = cgroups {
         let container = shared.unwrap_or(&launch.run.container);
         cgroups.enter(container, pid).map_err(|error| error.to_string())?;
+        // As in the original, of executors only ours, which is its task's.
+        let is_task = is_nested || matches!(launch.program, Program::CommandExecutor);
+        if is_task && shared.is_none() {
+            let preferred = cgroups.prefer_to_end(pid, &launch.resources, &launch.limits);
+            preferred.map_err(|error| error.to_string())?;
+        }
     }
     if let Some(path) = &launch.pid_file {
         checkpoint::replace(path, pid.to_string().as_bytes()).map_err(at(path))?;
@@ -178,6 +186,7 @@ async fn start_in_docker(
         container: &launch.container.clone().unwrap_or_default(),
         command,
         resources: &launch.resources,
+        limits: &launch.limits,
         sandbox: &launch.sandbox.to_string_lossy(),
         mapped: &config.sandbox_directory.to_string_lossy(),
         has_quota: config.cpu_quota,

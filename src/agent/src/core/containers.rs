@@ -14,7 +14,7 @@ use mesos::v1::task_status::Reason;
 use super::container_id::ContainerId;
 use super::{Agent, Effect};
 use crate::checkpoint::paths::Run;
-use crate::containerizer::{Launch, Program, SharedPath, Supervision, secrets};
+use crate::containerizer::{Launch, Program, ResourceLimits, SharedPath, Supervision, secrets};
 
 /// Ends that are remembered of the containers nested in one other, newest last.
 const ENDED_MAX: usize = 1000;
@@ -90,8 +90,10 @@ pub struct Ask {
     pub command: v1::CommandInfo,
     /// What kind it is.
     pub container: Option<v1::ContainerInfo>,
-    /// What it may use, if it is standalone.
+    /// What it asks for, if it shares no cgroups.
     pub resources: Resources,
+    /// What it may take of that.
+    pub limits: ResourceLimits,
 }
 
 /// What became of a container that is asked for.
@@ -125,6 +127,8 @@ pub struct RecoveredContainer {
     pub class: Class,
     /// Whether its input and output can be attached to.
     pub has_io: bool,
+    /// Whether cgroups of its own are left: they tell why it ended, and are to be removed.
+    pub has_cgroups: bool,
 }
 
 /// A container that the agent before had, and the process that stays beside it.
@@ -195,7 +199,7 @@ impl Agent {
     /// # Errors
     /// Why it can't be, in the original's words.
     pub fn launch_container(&mut self, ask: Ask) -> Result<Launched, String> {
-        let Ask { id, class, command, container: mut kind, resources } = ask;
+        let Ask { id, class, command, container: mut kind, resources, limits } = ask;
         let is_alive = self.containers.get(&id).is_some_and(Container::is_alive);
         if is_alive || (id.depth() == 0 && self.root(id.root()).is_some()) {
             return Ok(Launched::Already);
@@ -209,9 +213,6 @@ impl Agent {
             .as_ref()
             .and_then(|kind| kind.linux_info.as_ref())
             .is_none_or(v1::LinuxInfo::share_cgroups);
-        if id.depth() > 0 && !shares {
-            return Err("cgroups that are not shared with the parent container are not supported by this agent yet".to_owned());
-        }
         let given = command.user.clone().filter(|_| self.settings.switch_user);
         let (run, sandbox, inherited) = self.place(&id)?;
         let shared_paths = id
@@ -229,7 +230,7 @@ impl Agent {
         let beside = (class == Class::Session).then(|| id.parent()).flatten();
         let supervision = Supervision {
             runtime: id.runtime(&self.settings.runtime_dir),
-            shares: (id.depth() > 0).then(|| id.root().to_owned()),
+            shares: id.parent().filter(|_| shares).map(|parent| parent.to_string()),
             is_session: class == Class::Session,
             has_io,
             window: window.map(|(rows, columns)| (rows.max(1), columns.max(1))),
@@ -248,6 +249,7 @@ impl Agent {
             user: user.clone(),
             container: kind,
             resources: resources.clone(),
+            limits,
             // Only executors have persistent volumes: those in them reach these through their sandbox.
             volumes: Vec::new(),
             program: Program::Custom(command),
@@ -445,8 +447,10 @@ impl Agent {
             reason: problem.map(|(reason, _)| *reason),
             message: problem.map(|(_, message)| message.clone()),
         };
-        let was_launching =
-            self.containers.get(&id).is_some_and(|container| container.pid.is_none());
+        let was_launching = self.containers.get(&id).is_some_and(|container| {
+            // One that ended without an agent runs until it is cleaned up.
+            container.pid.is_none() && container.state != State::Running
+        });
         if was_launching {
             let message = termination.message.clone().unwrap_or_default();
             self.effects.push(Effect::Launched(id.clone(), Err(message)));
@@ -509,13 +513,14 @@ impl Agent {
     }
 
     /// Takes over the containers that the agent before had; returned are those to watch, with their processes, and those to
-    /// end: what they were in is gone, or whoever looked into them.
+    /// end: what they were in is gone, or whoever looked into them. To be watched is, too, what ended without an agent and
+    /// is not cleaned up.
     pub fn recover_containers(
         &mut self,
         found: Vec<RecoveredContainer>,
-    ) -> (Vec<Living>, Vec<Living>) {
+    ) -> (Vec<(ContainerId, Option<i32>)>, Vec<Living>) {
         let (mut watched, mut ended) = (Vec::new(), Vec::new());
-        for RecoveredContainer { id, pid, status, class, has_io } in found {
+        for RecoveredContainer { id, pid, status, class, has_io, has_cgroups } in found {
             let has_root = id.depth() == 0
                 || self.root(id.root()).is_some()
                 || self.containers.contains_key(&id.root_id());
@@ -532,14 +537,16 @@ impl Agent {
                 _ => {}
             }
             let Ok((_, sandbox, user)) = self.place(&id) else { continue };
-            let state = match pid {
-                Some(_) => State::Running,
-                None => State::Ended(Termination { status, ..Termination::default() }),
+            let is_watched = pid.is_some() || has_cgroups;
+            let state = if is_watched {
+                State::Running
+            } else {
+                State::Ended(Termination { status, ..Termination::default() })
             };
             let resources = Resources::new();
             let container = Container { state, class, pid, sandbox, user, resources, has_io };
             self.containers.insert(id.clone(), container);
-            watched.extend(pid.map(|pid| (id, pid)));
+            watched.extend(is_watched.then_some((id, pid)));
         }
         (watched, ended)
     }

@@ -178,6 +178,7 @@ impl Agent {
             container,
             supervision: None,
             resources: executor.resources(),
+            limits: executor.limits(self.settings.has_cpu_quota),
             volumes: persistent_volumes(work_dir, &executor.resources()),
             sandbox: sandbox.clone(),
         };
@@ -333,12 +334,14 @@ impl Agent {
 
     /// Gives a custom executor's container the resources of the tasks that it has now.
     pub(super) fn resize(&mut self, framework: &str, executor: &str) {
+        let has_cpu_quota = self.settings.has_cpu_quota;
         let resized = self
             .executor_mut(framework, executor)
             .filter(|executor| !executor.is_generated)
             .map(|executor| {
                 let (container, resources) = (executor.run.container.clone(), executor.resources());
-                Effect::Resize { container, resources, in_docker: executor.is_in_docker() }
+                let limits = executor.limits(has_cpu_quota);
+                Effect::Resize { container, resources, limits, in_docker: executor.is_in_docker() }
             });
         self.effects.extend(resized);
     }

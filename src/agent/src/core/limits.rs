@@ -1,14 +1,25 @@
-//! Containers that take more than they may, or what others have a better claim to.
+//! What containers may take, and those that take more, or what others have a better claim to.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mesos::resources::Ranges;
+use mesos::resources::{Ranges, Resources};
 use mesos::v1::TaskState;
 use mesos::v1::task_status::Reason;
 
 use super::container_id::ContainerId;
 use super::{Agent, Executor, ExecutorState, Now, Verdict};
+use crate::containerizer::ResourceLimits;
+
+impl Executor {
+    /// What its container may take; `has_cpu_quota` is `--cgroups_enable_cfs`.
+    pub fn limits(&self, has_cpu_quota: bool) -> ResourceLimits {
+        let own = Resources::from_protos(&self.info.resources);
+        let queued = self.queued.values().map(|task| (&task.resources[..], &task.limits));
+        let tasks = self.tasks.values().map(|task| (&task.resources[..], &task.limits));
+        ResourceLimits::of_executor(&own, queued.chain(tasks), has_cpu_quota)
+    }
+}
 
 impl Agent {
     /// How much each executor's container may keep in its sandbox, in bytes: none where it has no disk.

@@ -52,6 +52,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         tls_environment: Vec::new(),
         executor_key: None,
         oversubscribed: Vec::new(),
+        has_cpu_quota: false,
         switch_user: false,
         check_user: |_| Ok(()),
         gc_delay: Duration::from_secs(604_800),

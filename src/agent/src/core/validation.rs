@@ -44,7 +44,8 @@ pub fn validate(call: &Call) -> Result<(), String> {
                 "launch_nested_container_session"
             };
             let (command, container) = parts(call);
-            check_parts(name, command, container)
+            check_parts(name, command, container)?;
+            check_cgroups(call)
         }
         _ => Ok(()),
     }
@@ -209,6 +210,37 @@ fn launch_container(launch: &call::LaunchContainer) -> Result<(), String> {
             "containers nested at the second level or greater cannot specify resource limits",
         );
     }
+    match shares_cgroups(launch.container.as_ref()) {
+        Some(false) if is_twice_nested => invalid(OWN_CGROUPS),
+        Some(true) if is_standalone => {
+            invalid("containers without a parent cannot set 'share_cgroups' to 'true'")
+        }
+        _ => Ok(()),
+    }
+}
+
+const OWN_CGROUPS: &str =
+    "containers nested at the second level or greater cannot set 'share_cgroups' to 'false'";
+
+/// What a container says of its cgroups, if it says it.
+fn shares_cgroups(container: Option<&v1::ContainerInfo>) -> Option<bool> {
+    container?.linux_info.as_ref()?.share_cgroups
+}
+
+/// Who looks into a container shares its cgroups, and so do those in one that is nested.
+fn check_cgroups(call: &Call) -> Result<(), String> {
+    let is_apart = |container: &Option<_>| shares_cgroups(container.as_ref()) == Some(false);
+    if let Some(launch) = &call.launch_nested_container {
+        let parent = launch.container_id.parent.as_ref();
+        let is_twice_nested = parent.is_some_and(|parent| parent.parent.is_some());
+        if is_twice_nested && is_apart(&launch.container) {
+            return Err(format!("'launch_nested_container' is invalid: {OWN_CGROUPS}"));
+        }
+    }
+    let session = call.launch_nested_container_session.as_ref();
+    if session.is_some_and(|launch| is_apart(&launch.container)) {
+        return Err("'launch_nested_container_session.container.linux_info' is invalid: 'share_cgroups' cannot be set to 'false' for nested container sessions".to_owned());
+    }
     Ok(())
 }
 
@@ -246,6 +278,18 @@ mod tests {
             (
                 r#"{"type":"LAUNCH_CONTAINER","launch_container":{"container_id":{"value":"c","parent":{"value":"b","parent":{"value":"a"}}},"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}}]}}"#,
                 "'launch_container' is invalid: containers nested at the second level or greater cannot specify resources",
+            ),
+            (
+                r#"{"type":"LAUNCH_CONTAINER","launch_container":{"container_id":{"value":"c"},"container":{"type":"MESOS","linux_info":{"share_cgroups":true}}}}"#,
+                "'launch_container' is invalid: containers without a parent cannot set 'share_cgroups' to 'true'",
+            ),
+            (
+                r#"{"type":"LAUNCH_NESTED_CONTAINER","launch_nested_container":{"container_id":{"value":"c","parent":{"value":"b","parent":{"value":"a"}}},"container":{"type":"MESOS","linux_info":{"share_cgroups":false}}}}"#,
+                "'launch_nested_container' is invalid: containers nested at the second level or greater cannot set 'share_cgroups' to 'false'",
+            ),
+            (
+                r#"{"type":"LAUNCH_NESTED_CONTAINER_SESSION","launch_nested_container_session":{"container_id":{"value":"b","parent":{"value":"a"}},"container":{"type":"MESOS","linux_info":{"share_cgroups":false}}}}"#,
+                "'launch_nested_container_session.container.linux_info' is invalid: 'share_cgroups' cannot be set to 'false' for nested container sessions",
             ),
         ] {
             assert_eq!(refusal(call), expected, "{call}");

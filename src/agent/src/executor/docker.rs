@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::client::{Client, Heard};
 use super::command::{at, grace};
 use super::health::{self, Commands, Found, Health, Place};
+use crate::containerizer::ResourceLimits;
 use crate::containerizer::docker::create::{Asked, container};
 use crate::containerizer::docker::run::{self as running, Running};
 use crate::containerizer::docker::{connect, end};
@@ -319,6 +320,7 @@ fn asked(
         container: &task.container.clone().unwrap_or_default(),
         command: &task.command.clone().unwrap_or_default(),
         resources: &Resources::from_protos(&task.resources),
+        limits: &ResourceLimits::of(&task.limits),
         sandbox,
         mapped,
         has_quota,

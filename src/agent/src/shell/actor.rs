@@ -330,11 +330,11 @@ impl Actor {
                     }
                 }
                 Effect::Launch(launch) => self.launcher.launch(*launch),
-                Effect::Resize { container, resources, in_docker: false } => {
-                    self.launcher.resize(&container, &resources)
+                Effect::Resize { container, resources, limits, in_docker: false } => {
+                    self.launcher.resize(&container, &resources, &limits)
                 }
-                Effect::Resize { container, resources, in_docker: true } => {
-                    self.launcher.resize_in_docker(container, resources)
+                Effect::Resize { container, resources, limits, in_docker: true } => {
+                    self.launcher.resize_in_docker(container, resources, limits)
                 }
                 Effect::Destroy(container) => self.launcher.destroy(container),
                 Effect::Signal(container, signal) => self.launcher.signal(&container, signal),

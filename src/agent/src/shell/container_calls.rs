@@ -9,6 +9,7 @@ use web::respond;
 
 use super::http::{App, bad_request};
 use super::operator_view::answer;
+use crate::containerizer::ResourceLimits;
 use crate::core::container_id::ContainerId;
 use crate::core::containers::{Ask, Class, Launched, NotRemoved, Termination};
 
@@ -19,19 +20,30 @@ fn found(id: &v1::ContainerId) -> Result<ContainerId, Box<Response>> {
 
 /// The container that a call asks for.
 pub(super) fn ask(call: Call) -> Option<Ask> {
-    let (id, class, command, container, resources) = if let Some(launch) = call.launch_container {
-        let resources = Resources::from_protos(&launch.resources);
-        (launch.container_id, Class::Default, launch.command, launch.container, resources)
-    } else if let Some(launch) = call.launch_nested_container {
-        let resources = Resources::new();
-        (launch.container_id, Class::Default, launch.command, launch.container, resources)
+    if let Some(launch) = call.launch_container {
+        return Some(Ask {
+            id: ContainerId::parse(&launch.container_id).ok()?,
+            class: Class::Default,
+            command: launch.command.unwrap_or_default(),
+            container: launch.container,
+            resources: Resources::from_protos(&launch.resources),
+            limits: ResourceLimits::of(&launch.limits),
+        });
+    }
+    let (id, class, command, container) = if let Some(launch) = call.launch_nested_container {
+        (launch.container_id, Class::Default, launch.command, launch.container)
     } else {
         let launch = call.launch_nested_container_session?;
-        let resources = Resources::new();
-        (launch.container_id, Class::Session, launch.command, launch.container, resources)
+        (launch.container_id, Class::Session, launch.command, launch.container)
     };
-    let id = ContainerId::parse(&id).ok()?;
-    Some(Ask { id, class, command: command.unwrap_or_default(), container, resources })
+    Some(Ask {
+        id: ContainerId::parse(&id).ok()?,
+        class,
+        command: command.unwrap_or_default(),
+        container,
+        resources: Resources::new(),
+        limits: ResourceLimits::default(),
+    })
 }
 
 impl App {

@@ -361,6 +361,7 @@ pub(super) fn settings(
         gc_delay: duration("gc_delay"),
         gc_disk_headroom: headroom(values)?,
         oversubscribed: Vec::new(),
+        has_cpu_quota: values.boolean("cgroups_enable_cfs"),
         switch_user: values.boolean("switch_user"),
         check_user: crate::containerizer::check_user,
         cleans_up: values.text("recover") == Some("cleanup"),

@@ -308,13 +308,17 @@ fn recover(
     }
     let id = recovered.info.id.as_ref().map_or("", |id| id.value.as_str()).to_owned();
     let watched = agent.recover(actor::now(started), recovered);
-    let (nested, strays) = agent.recover_containers(found::containers(&agent.settings.runtime_dir));
+    let mut containers = found::containers(&agent.settings.runtime_dir);
+    for container in &mut containers {
+        container.has_cgroups = launcher.has_cgroups(&container.id.to_string());
+    }
+    let (nested, strays) = agent.recover_containers(containers);
     tracing::info!(agent = id, executors = watched.len(), rebooted, "recovered");
     for (run, pid) in watched {
         launcher.adopt(run.container, pid, None);
     }
     for (id, pid) in nested {
-        launcher.adopt(id.to_string(), Some(pid), Some(id.runtime(&agent.settings.runtime_dir)));
+        launcher.adopt(id.to_string(), pid, Some(id.runtime(&agent.settings.runtime_dir)));
     }
     for (id, pid) in strays {
         launcher.end_stray(id.to_string(), pid);

@@ -8,9 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{Dialect, Json};
 
-/// A double as rapidjson prints it: shortest round trip, always with a fraction or an exponent; `null` if not finite.
+/// A double as rapidjson prints it: shortest round trip, always with a fraction or an exponent. For infinity JSON has no
+/// number: it is the string that readers of messages take for it. `null` if it is none of these.
 pub fn format_double(value: f64) -> String {
-    if value.is_finite() { format!("{value:?}") } else { "null".to_owned() }
+    if value.is_finite() {
+        format!("{value:?}")
+    } else if value.is_nan() {
+        "null".to_owned()
+    } else {
+        format!("\"{}Infinity\"", if value < 0.0 { "-" } else { "" })
+    }
 }
 
 pub(super) fn write_object<M: Json>(message: &M, dialect: Dialect, text: &mut String) {

@@ -113,6 +113,7 @@ fn settings(place: Place, directory: &Path, seed: [u8; 32]) -> Settings {
         tls_environment: Vec::new(),
         executor_key: None,
         oversubscribed: Vec::new(),
+        has_cpu_quota: false,
         switch_user: false,
         check_user: |_| Ok(()),
         gc_delay: Duration::from_secs(604_800),

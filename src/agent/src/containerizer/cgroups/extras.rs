@@ -9,7 +9,12 @@ use mesos::resources::Resources;
 
 use super::gpus::Gpus;
 use super::handles::Handles;
+use super::tree::{self, place};
 use super::{Cgroups, Controller, devices, inherit_processors, named};
+
+fn is_nested(container: &str) -> bool {
+    container.contains('.')
+}
 
 /// What goes by more than a container's resources.
 #[derive(Debug, Clone, Default)]
@@ -40,15 +45,23 @@ impl Cgroups {
     pub fn with(self, extras: Extras) -> Self {
         let of = |controller, container: &str, name: &str| {
             let root = self.v1(controller)?;
-            fs::read_to_string(root.join(container).join(name)).ok()
+            fs::read_to_string(place(root, container).join(name)).ok()
         };
-        for container in self.containers() {
+        let nested = |container: &String| {
+            let names = tree::nested(&place(self.root(), container));
+            let ids = names.into_iter().map(|name| format!("{container}.{name}"));
+            ids.collect::<Vec<_>>()
+        };
+        let outermost = self.containers();
+        let all = outermost.iter().flat_map(nested).collect::<Vec<_>>();
+        for container in outermost.into_iter().chain(all) {
             let handle = of(Controller::NetCls, &container, "net_cls.classid");
             let handle = handle.and_then(|text| text.trim().parse().ok());
             if let (Some(handles), Some(handle @ 1..)) = (&extras.handles, handle) {
                 handles.keep(&container, handle);
             }
             let list = of(Controller::Devices, &container, "devices.list");
+            let list = list.filter(|_| !is_nested(&container));
             if let (Some(gpus), Some(list)) = (&extras.gpus, list) {
                 gpus.keep(&container, &list);
             }
@@ -59,10 +72,15 @@ impl Cgroups {
     pub(super) fn prepare_extras(&self, container: &str) -> io::Result<()> {
         let write = |path: PathBuf, value: &str| fs::write(&path, value).map_err(named(&path));
         if let Some(cpuset) = self.v1(Controller::Cpuset) {
-            inherit_processors(&cpuset.join(container))?;
+            let own = place(cpuset, container);
+            if let Some(above) = own.parent().filter(|_| is_nested(container)) {
+                inherit_processors(above)?;
+            }
+            inherit_processors(&own)?;
         }
-        if let Some(devices) = self.v1(Controller::Devices) {
-            let own = devices.join(container);
+        // A nested one has the devices, and the GPUs among them, of what it is nested in.
+        if let Some(devices) = self.v1(Controller::Devices).filter(|_| !is_nested(container)) {
+            let own = place(devices, container);
             write(own.join("devices.deny"), devices::ALL)?;
             let controls = self.extras.gpus.iter().flat_map(|gpus| gpus.controls());
             for line in self.extras.devices.iter().chain(controls) {
@@ -72,7 +90,7 @@ impl Cgroups {
         if let (Some(net_cls), Some(handles)) = (self.v1(Controller::NetCls), &self.extras.handles)
         {
             let handle = handles.take(container).map_err(io::Error::other)?;
-            write(net_cls.join(container).join("net_cls.classid"), &handle.to_string())?;
+            write(place(net_cls, container).join("net_cls.classid"), &handle.to_string())?;
         }
         Ok(())
     }
@@ -82,9 +100,12 @@ impl Cgroups {
         let (Some(devices), Some(gpus)) = (self.v1(Controller::Devices), &self.extras.gpus) else {
             return Ok(());
         };
+        if is_nested(container) {
+            return Ok(());
+        }
         let change = gpus.assign(container, resources.gpus()).map_err(io::Error::other)?;
         for (name, lines) in [("devices.allow", change.allowed), ("devices.deny", change.denied)] {
-            let path = devices.join(container).join(name);
+            let path = place(devices, container).join(name);
             for line in lines {
                 fs::write(&path, line).map_err(named(&path))?;
             }
@@ -95,6 +116,7 @@ impl Cgroups {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::resource_limits::ResourceLimits;
     use super::super::Limits;
     use super::*;
 
@@ -118,7 +140,7 @@ mod tests {
             gpus: Some(Arc::default()),
         };
         let first = cgroups().with(extras());
-        first.create("c", &resources("cpus:1")).unwrap();
+        first.create("c", &resources("cpus:1"), &ResourceLimits::default()).unwrap();
         for (file, expected) in [
             ("cpuset/mesos/c/cpuset.cpus", "0-1"),
             ("devices/mesos/c/devices.deny", "a *:* rwm"),
@@ -129,14 +151,23 @@ mod tests {
         }
         // The next agent knows whose the one mark is.
         let next = cgroups().with(extras());
-        let text = next.create("d", &resources("cpus:1")).unwrap_err().to_string();
+        let text = next
+            .create("d", &resources("cpus:1"), &ResourceLimits::default())
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("No free handles remaining for primary handle 0x2"), "{text}");
         next.destroy("c");
-        next.create("d", &resources("cpus:1")).unwrap();
-        let text = next.create("e", &resources("gpus:1")).unwrap_err().to_string();
+        next.create("d", &resources("cpus:1"), &ResourceLimits::default()).unwrap();
+        let text = next
+            .create("e", &resources("gpus:1"), &ResourceLimits::default())
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("No free handles"), "{text}");
         next.destroy("d");
-        let text = next.create("e", &resources("gpus:1")).unwrap_err().to_string();
+        let text = next
+            .create("e", &resources("gpus:1"), &ResourceLimits::default())
+            .unwrap_err()
+            .to_string();
         assert_eq!(text, "Requested 1 gpus but only 0 available");
     }
 }

@@ -11,12 +11,8 @@ use mesos::v1::container_info::docker_info::Network;
 
 use super::parameters::{self, Filled};
 
+use crate::containerizer::resource_limits::{self, Most, ResourceLimits};
 use crate::executor::command::environment;
-
-const MEMORY_MIN: f64 = 32.0;
-/// The period of quotas of CPU time in microseconds, and the smallest quota, as the original's.
-pub(super) const CPU_PERIOD: i64 = 100_000;
-const CPU_QUOTA_MIN: i64 = 1000;
 
 /// What is asked of Docker.
 #[derive(Debug)]
@@ -27,8 +23,10 @@ pub struct Asked<'a> {
     pub container: &'a v1::ContainerInfo,
     /// What runs in it.
     pub command: &'a v1::CommandInfo,
-    /// What it may use.
+    /// What it asks for.
     pub resources: &'a Resources,
+    /// What it may take of that.
+    pub limits: &'a ResourceLimits,
     /// Where its sandbox is on this host.
     pub sandbox: &'a str,
     /// Where its sandbox is in it (`--sandbox_directory`).
@@ -39,19 +37,9 @@ pub struct Asked<'a> {
     pub variables: Vec<(String, String)>,
 }
 
-/// CPUs as weight among containers.
-pub(super) fn cpu_shares(resources: &Resources) -> i64 {
-    ((resources.cpus() * 1024.0) as i64).max(2)
-}
-
-/// CPU time of a period in microseconds.
-pub(super) fn cpu_quota(resources: &Resources) -> i64 {
-    ((resources.cpus() * CPU_PERIOD as f64) as i64).max(CPU_QUOTA_MIN)
-}
-
-/// Memory in bytes.
-pub(super) fn memory(resources: &Resources) -> i64 {
-    (resources.mem().max(MEMORY_MIN) * 1_048_576.0) as i64
+/// As Docker counts.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// What is asked of Docker, as the Engine's API takes it.
@@ -59,13 +47,12 @@ pub(super) fn memory(resources: &Resources) -> i64 {
 /// # Errors
 /// What the original refuses, and parameters that this agent doesn't know.
 pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
-    let Asked { name, container: info, command, resources, sandbox, mapped, has_quota, variables } =
-        asked;
+    let Asked { name, container: info, command, resources, limits, sandbox, mapped, .. } = asked;
     let docker = info.docker.clone().ok_or("No DockerInfo found in ContainerInfo")?;
     if docker.network() == Network::Host && info.hostname.is_some() {
         return Err("Unable to set hostname with host network mode".to_owned());
     }
-    let mut all = variables;
+    let mut all = asked.variables;
     for variable in environment(command) {
         if !all.iter().any(|(name, _)| *name == variable.0) {
             all.push(variable);
@@ -79,14 +66,25 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
     let (mut binds, volume_driver) = volumes(&info.volumes, sandbox, mapped)?;
     binds.extend(persistent_volumes(resources, sandbox));
     let bindings = port_bindings(&docker, resources)?;
+    let quota = match limits.cpu_quota(resources, asked.has_quota) {
+        Some(Most::Number(quota)) => Some(signed(quota)),
+        Some(Most::Infinite) | None => None,
+    };
+    let memory = match limits.memory(resources) {
+        Most::Number(memory) => Some(signed(memory)),
+        Most::Infinite => None,
+    };
+    let reserved = limits.mem.map(|_| signed(resource_limits::memory_asked(resources)));
     let host = HostConfig {
         binds: Some(binds),
         volume_driver,
         privileged: Some(docker.privileged()),
-        cpu_shares: Some(cpu_shares(resources)),
-        cpu_period: has_quota.then_some(CPU_PERIOD),
-        cpu_quota: has_quota.then(|| cpu_quota(resources)),
-        memory: Some(memory(resources)),
+        cpu_shares: Some(signed(resource_limits::cpu_shares(resources))),
+        cpu_period: quota.map(|_| signed(resource_limits::CPU_PERIOD)),
+        cpu_quota: quota,
+        memory,
+        memory_reservation: reserved,
+        oom_score_adj: limits.oom_score_adjustment(resources).map(i64::from),
         network_mode: Some(network(info, &docker)?),
         port_bindings: Some(bindings.clone()),
         ..Default::default()
@@ -223,6 +221,7 @@ mod tests {
             container: &task.container.clone().unwrap_or_default(),
             command: &task.command.clone().unwrap_or_default(),
             resources: &Resources::from_protos(&task.resources),
+            limits: &ResourceLimits::of(&task.limits),
             sandbox: "/s",
             mapped: "/mnt/mesos/sandbox",
             has_quota: true,
@@ -258,6 +257,32 @@ mod tests {
             ["PORT0=1", "A=b", "MESOS_SANDBOX=/mnt/mesos/sandbox", "MESOS_CONTAINER_NAME=mesos-x"];
         assert_eq!(body.env.unwrap(), expected, "each once, what the agent says first");
         assert_eq!(body.labels.unwrap()["a"], "b");
+    }
+
+    #[test]
+    fn limits_go_beyond_what_is_reserved() {
+        let with = |limits: &str| {
+            let task = task(&format!(
+                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"limits":{limits},
+                "resources":[{{"name":"cpus","type":"SCALAR","scalar":{{"value":0.5}}}},{{"name":"mem","type":"SCALAR","scalar":{{"value":64}}}}],
+                "container":{{"type":"DOCKER","docker":{{"image":"i"}}}}}}"#
+            ));
+            let host = of(&task, &[]).unwrap().host_config.unwrap();
+            (host.cpu_quota, host.memory, host.memory_reservation, host.oom_score_adj.is_some())
+        };
+        for (limits, expected) in [
+            ("{}", (Some(50_000), Some(64 << 20), None, false)),
+            (
+                r#"{"cpus":{"value":2},"mem":{"value":96}}"#,
+                (Some(200_000), Some(96 << 20), Some(64 << 20), true),
+            ),
+            (
+                r#"{"cpus":{"value":"Infinity"},"mem":{"value":"Infinity"}}"#,
+                (None, None, Some(64 << 20), true),
+            ),
+        ] {
+            assert_eq!(with(limits), expected, "{limits}");
+        }
     }
 
     #[test]

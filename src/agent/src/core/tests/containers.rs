@@ -13,6 +13,7 @@ fn ask(id: &ContainerId) -> Ask {
         command: v1::CommandInfo { value: Some("true".into()), ..Default::default() },
         container: None,
         resources: mesos::resources::Resources::new(),
+        limits: crate::containerizer::ResourceLimits::default(),
     }
 }
 
@@ -139,19 +140,58 @@ fn a_restarted_agent_takes_nested_containers_back_and_ends_those_of_nobody() {
         status,
         class,
         has_io: false,
+        has_cgroups: false,
     };
+    let lingers = root.child("lingers");
     let (over, session) = (root.child("over"), child.child("session"));
     let orphan = ContainerId::root_of("gone").child("n");
     let (watched, strays) = own.agent.recover_containers(vec![
         found(&child, Some(7), None, Class::Default),
         found(&over, None, Some(256), Class::Default),
+        RecoveredContainer { has_cgroups: true, ..found(&lingers, None, Some(9), Class::Default) },
         found(&session, Some(8), None, Class::Session),
         found(&orphan, Some(9), None, Class::Default),
     ]);
-    assert_eq!(watched, [(child.clone(), 7)]);
+    assert_eq!(watched, [(child.clone(), Some(7)), (lingers.clone(), None)]);
     assert_eq!(strays, [(session, 8), (orphan, 9)]);
     assert_eq!(own.agent.wait_container(&child), Some(Waited::Alive));
     let over = own.agent.wait_container(&over);
     assert!(matches!(over, Some(Waited::Ended(Termination { status: Some(256), .. }))));
+    // What its cgroups tell is told when they are gone.
+    assert_eq!(own.agent.wait_container(&lingers), Some(Waited::Alive));
+    let problem = Some((Reason::ContainerLimitationMemory, "too much".to_owned()));
+    own.agent.container_ended(own.now, &lingers.to_string(), Some(9), problem);
     own.settle();
+    let reason = Some(Reason::ContainerLimitationMemory);
+    let expected = Termination { status: Some(9), reason, message: Some("too much".into()) };
+    assert_eq!(own.agent.wait_container(&lingers), Some(Waited::Ended(expected)));
+}
+
+#[test]
+fn a_container_shares_cgroups_with_what_it_is_nested_in_unless_it_asks_for_its_own() {
+    let (mut own, _, child) = nested();
+    let linux = v1::LinuxInfo { share_cgroups: Some(false), ..Default::default() };
+    let apart = v1::ContainerInfo {
+        r#type: v1::container_info::Type::Mesos as i32,
+        linux_info: Some(linux),
+        ..Default::default()
+    };
+    let root = child.root_id();
+    for (id, container, shares) in [
+        (root.child("apart"), Some(apart), None),
+        (root.child("shares"), None, Some(root.to_string())),
+        (child.child("inner"), None, Some(child.to_string())),
+    ] {
+        let limits = crate::containerizer::ResourceLimits { cpus: Some(2.0), mem: None };
+        let asked = Ask { container, limits, ..ask(&id) };
+        assert_eq!(own.agent.launch_container(asked), Ok(Launched::Launching));
+        own.settle();
+        let launch = own.seen.iter().rev().find_map(|effect| match effect {
+            Effect::Launch(launch) => Some(launch),
+            _ => None,
+        });
+        let launch = launch.expect("a launch");
+        let supervision = launch.supervision.as_ref().expect("it has no executor");
+        assert_eq!((&supervision.shares, launch.limits), (&shares, limits), "{id}");
+    }
 }
