@@ -295,6 +295,15 @@ impl Executor {
             || self.completed.iter().any(|done| done.task_id.value == task)
     }
 
+    /// Whether a task was handed to it: one may have reached it, or it has told of one that is over
+    /// (`Executor::everSentTask`).
+    fn ever_got_a_task(&self) -> bool {
+        let is_its_own =
+            |status: &v1::TaskStatus| status.source() == v1::task_status::Source::Executor;
+        let mut over = self.completed.iter().flat_map(|task| &task.statuses);
+        !self.tasks.is_empty() || over.any(is_its_own)
+    }
+
     fn is_ending(&self) -> bool {
         matches!(self.state, ExecutorState::Terminating(_))
     }

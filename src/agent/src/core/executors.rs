@@ -236,11 +236,12 @@ impl Agent {
         }
     }
 
-    /// A command executor without a task has nothing to wait for.
-    fn shut_down_if_useless(&mut self, now: Now, framework: &str, id: &str) {
-        let is_useless = self.executor_mut(framework, id).is_some_and(|executor| {
-            executor.is_generated && executor.queued.is_empty() && executor.tasks.is_empty()
-        });
+    /// An executor that never got a task, and of which all that waited for it were killed or lost on the way, may wait
+    /// forever: command executors and default executors end with their tasks only (MESOS-8411).
+    pub(super) fn shut_down_if_useless(&mut self, now: Now, framework: &str, id: &str) {
+        let is_useless = self
+            .executor_mut(framework, id)
+            .is_some_and(|executor| executor.queued.is_empty() && !executor.ever_got_a_task());
         if is_useless {
             self.shut_down_executor(now, framework, id);
         }

@@ -127,20 +127,15 @@ impl Agent {
         (groups, executor.queued.drain(..).map(|(_, task)| task).collect())
     }
 
-    /// The tasks that wait for an executor together with this one: a group is killed as a whole.
-    pub(super) fn queued_with(
+    /// Takes the group in which a task waits for an executor, if it waits in one: a group is killed as a whole.
+    pub(super) fn take_group_of(
         &mut self,
         framework_id: &str,
         executor_id: &str,
         task: &str,
-    ) -> Vec<String> {
-        let Some(executor) = self.executor_mut(framework_id, executor_id) else {
-            return Vec::new();
-        };
-        let index = executor.groups.iter().position(|group| group.iter().any(|id| id == task));
-        match index {
-            Some(index) => executor.groups.remove(index),
-            None => vec![task.to_owned()],
-        }
+    ) -> Option<Vec<String>> {
+        let executor = self.executor_mut(framework_id, executor_id)?;
+        let index = executor.groups.iter().position(|group| group.iter().any(|id| id == task))?;
+        Some(executor.groups.remove(index))
     }
 }

@@ -258,29 +258,26 @@ impl Agent {
             self.tell_kill(&framework_id, &executor_id, &task_id, message.kill_policy);
             return;
         }
-        for id in self.queued_with(&framework_id, &executor_id, &task_id) {
-            self.kill_queued(now, &framework_id, &executor_id, &id);
+        let (ids, why) = match self.take_group_of(&framework_id, &executor_id, &task_id) {
+            Some(group) => {
+                (group, "A task within the task group was killed before delivery to the executor")
+            }
+            None => (vec![task_id], "Killed before delivery to the executor"),
+        };
+        for id in ids {
+            self.kill_queued(now, &framework_id, &executor_id, &id, why);
         }
-        let is_idle = self
-            .executor_mut(&framework_id, &executor_id)
-            .is_some_and(|executor| executor.queued.is_empty() && executor.tasks.is_empty());
-        if is_idle {
-            self.shut_down_executor(now, &framework_id, &executor_id);
-        }
+        self.shut_down_if_useless(now, &framework_id, &executor_id);
     }
 
     /// Ends a task that its executor never got.
-    fn kill_queued(&mut self, now: Now, framework: &str, executor: &str, id: &str) {
+    fn kill_queued(&mut self, now: Now, framework: &str, executor: &str, id: &str, why: &str) {
         let Some(known) = self.executor_mut(framework, executor) else { return };
         let Some(task) = known.queued.shift_remove(id) else { return };
         // It becomes known, so that its end is recorded like others'.
         let staged = task_of(&task, framework, TaskState::TaskStaging);
         known.tasks.insert(id.to_owned(), staged);
-        let killed = verdict(
-            TaskState::TaskKilled,
-            Reason::TaskKilledDuringLaunch,
-            "Task killed before it was launched",
-        );
+        let killed = verdict(TaskState::TaskKilled, Reason::TaskKilledDuringLaunch, why);
         self.update_of_agent(now, framework, Some(executor), id, &killed);
     }
 

@@ -60,6 +60,42 @@ fn a_group_that_waits_is_killed_whole() {
 }
 
 #[test]
+fn an_executor_that_never_got_a_group_is_of_no_use_once_none_waits() {
+    let kill = |task: &str| m::KillTaskMessage {
+        framework_id: v1::FrameworkId { value: FRAMEWORK_ID.into() },
+        task_id: v1::TaskId { value: task.into() },
+        kill_policy: None,
+    };
+    // Killed while it waited.
+    let mut own = Conversation::registered();
+    own.hear(&group(&["a", "b"]));
+    let container = own.launched().unwrap();
+    own.hear(&kill("a"));
+    assert!(own.destroyed(&container));
+    // Lost with the stream.
+    let mut own = Conversation::registered();
+    own.hear(&group(&["a", "b"]));
+    own.subscribe("pod", call::Subscribe::default());
+    own.agent.stream_closed(StreamId(Uuid::from_u128(1)));
+    own.events();
+    own.subscribe("pod", call::Subscribe::default());
+    assert_eq!(own.states().len(), 2, "both are dropped");
+    assert_eq!(own.event_types(), [event::Type::Subscribed, event::Type::Shutdown]);
+    // One that got some waits for more, as long as it likes.
+    let mut own = Conversation::registered();
+    own.hear(&group(&["a"]));
+    own.subscribe("pod", call::Subscribe::default());
+    let mut update = call("pod", call::Type::Update);
+    update.update = Some(call::Update { status: status("a", TaskState::TaskFinished, 1) });
+    own.agent.call(own.now, update).unwrap();
+    own.settle();
+    own.agent.stream_closed(StreamId(Uuid::from_u128(1)));
+    own.events();
+    own.subscribe("pod", call::Subscribe::default());
+    assert_eq!(own.event_types(), [event::Type::Subscribed]);
+}
+
+#[test]
 fn a_group_that_waited_is_handed_over_whole_after_a_restart() {
     let mut own = Conversation::registered();
     own.hear(&group(&["a", "b"]));
