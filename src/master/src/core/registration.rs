@@ -233,7 +233,7 @@ impl Master {
             let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
                 continue;
             };
-            if was_known && is_over_since(framework, &task) {
+            if is_over_since(framework, &task, was_known) {
                 continue;
             }
             framework.unreachable.remove(&task.task_id.value);
@@ -493,16 +493,17 @@ impl Master {
     }
 }
 
-/// Whether a task that an agent reports ended, and was acknowledged, after the agent told of it. The master knows all
-/// tasks of an agent that is registered (`Master::reconcileKnownSlave`), but for those that it thought to be lost when
-/// the agent was cut off.
-fn is_over_since(framework: &Framework, task: &v1::Task) -> bool {
+/// Whether a task that an agent reports ended, and was acknowledged, after the agent told of it: nobody would tell of its
+/// end again. The master knows all tasks of an agent that is registered (`Master::reconcileKnownSlave`), but for those
+/// that it thought to be lost when the agent was cut off; of others it knows which ends it has seen.
+fn is_over_since(framework: &Framework, task: &v1::Task, knows_agent: bool) -> bool {
     let id = &task.task_id;
     if framework.tasks.contains_key(&id.value) || framework.unreachable.contains_key(&id.value) {
         return false;
     }
     let end = framework.completed.iter().rev().find(|known| known.task_id == *id);
-    is_terminal(task.state()) || end.is_some_and(|end| end.state() != v1::TaskState::TaskLost)
+    (knows_agent && is_terminal(task.state()))
+        || end.is_some_and(|end| end.state() != v1::TaskState::TaskLost)
 }
 
 /// What an agent has, with the reservations and volumes that it remembers.

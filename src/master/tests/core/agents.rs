@@ -176,10 +176,16 @@ fn what_ended_and_was_acknowledged_since_an_agent_told_of_it_does_not_come_back(
         }],
         ..Default::default()
     };
-    for state in [TaskState::TaskFinished, TaskState::TaskRunning] {
-        test.message(&agent_pid(), &told(state));
-        assert!(test.master.frameworks["M-0000"].tasks.is_empty(), "{state:?}");
-        assert!(test.master.agents["M-S0"].tasks.is_empty(), "{state:?}");
+    for is_cut_off in [false, true] {
+        for state in [TaskState::TaskFinished, TaskState::TaskRunning] {
+            if is_cut_off {
+                (0..6).for_each(|_| test.after(15.0));
+                assert!(test.master.agents.is_empty());
+            }
+            test.message(&agent_pid(), &told(state));
+            assert!(test.master.frameworks["M-0000"].tasks.is_empty(), "{state:?}");
+            assert!(test.master.agents["M-S0"].tasks.is_empty(), "{state:?}");
+        }
     }
 }
 
