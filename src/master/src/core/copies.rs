@@ -297,6 +297,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         /// `3000` names are some shards, and some chunks.
         #[test]
         fn it_is_a_map_in_order_whatever_is_done(
