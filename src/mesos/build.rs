@@ -32,6 +32,10 @@ fn main() {
     if let Err(error) = std::fs::write(out.join("json_forms.rs"), json::generate(&set)) {
         panic!("json_forms.rs cannot be written: {error}");
     }
+    let descriptors = prost::Message::encode_to_vec(&set);
+    if let Err(error) = std::fs::write(out.join("descriptors.bin"), descriptors) {
+        panic!("descriptors.bin cannot be written: {error}");
+    }
     // Deprecation decides what JSON shows; in Rust it would only warn about fields that the wire still needs.
     for file in &mut set.file {
         file.message_type.iter_mut().for_each(forget_deprecation);

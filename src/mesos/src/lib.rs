@@ -8,6 +8,7 @@
 //! [`json::Dialect`]); nothing here panics on input; whatever is read from a peer is bounded by its caller.
 
 pub mod content;
+pub mod debug_text;
 pub mod entropy;
 pub mod flags;
 pub mod ids;

@@ -1,5 +1,6 @@
 //! Which executors are taken (`validation::executor`).
 
+use mesos::debug_text;
 use mesos::resources::Resources;
 use mesos::units::Bytes;
 use mesos::v1;
@@ -69,7 +70,9 @@ fn is_new(place: Place<'_>, info: &v1::ExecutorInfo) -> Result<bool, String> {
         None => Ok(true),
         Some(running) if running == info => Ok(false),
         Some(running) => Err(format!(
-            "ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n{line}\nExisting ExecutorInfo:\n{running:?}\n{line}\nExecutorInfo:\n{info:?}\n{line}\n",
+            "ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n{line}\nExisting ExecutorInfo:\n{}\n{line}\nExecutorInfo:\n{}\n{line}\n",
+            debug_text::of(running),
+            debug_text::of(info),
             line = "-".repeat(60)
         )),
     }
