@@ -76,11 +76,14 @@ class Console:
             os._exit(0)
 
     def follow(self):
+        line = ""
         with open(FILE) as lines:
             while True:
-                line = lines.readline()
+                # A line may be read before it is written whole.
+                line += lines.readline()
                 if line.endswith("\n"):
                     self.command(json.loads(line))
+                    line = ""
                 else:
                     time.sleep(0.05)
 
