@@ -4,7 +4,6 @@
 Runs each task for as long as the file `go` is missing from its sandbox, then says that it has finished. Registers again
 with an agent that comes back.
 """
-import http.server
 import os
 import threading
 import time
@@ -52,7 +51,7 @@ class Executor(libprocess.Inbox):
 def send(name, body):
     request = urllib.request.Request(
         "http://%s/%s/mesos.internal.%s" % (ADDRESS, NAME, name), data=body,
-        headers={"Libprocess-From": OWN, "Content-Type": "application/octet-stream"})
+        headers=libprocess.headers(OWN))
     while True:
         try:
             return urllib.request.urlopen(request).read()
@@ -77,9 +76,7 @@ def run(task_id):
     update(task_id, FINISHED)
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Executor)
-OWN = "executor(1)@127.0.0.1:%d" % server.server_port
-threading.Thread(target=server.serve_forever, daemon=True).start()
+OWN = libprocess.serve(Executor, "executor(1)")
 send("RegisterExecutorMessage", field(1, named(FRAMEWORK)) + field(2, named(EXECUTOR)))
 while True:
     time.sleep(1)

@@ -5,7 +5,6 @@ usage: hasty_driver.py MASTER PRINCIPAL COUNT     MASTER is host:port
 Registers as PRINCIPAL, sends COUNT calls at once, and prints each message that the master sends as `NAME: TEXT`, until it is killed.
 """
 import http.client
-import http.server
 import sys
 import threading
 
@@ -28,12 +27,7 @@ class Inbox(libprocess.Inbox):
         print("%s: %s" % (name, text), flush=True)
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-headers = {
-    "Libprocess-From": "scheduler-%s@127.0.0.1:%d" % (PRINCIPAL, server.server_port),
-    "Content-Type": "application/octet-stream",
-}
+headers = libprocess.headers(libprocess.serve(Inbox, "scheduler-" + PRINCIPAL))
 calls = http.client.HTTPConnection(MASTER, timeout=60)
 
 

@@ -1,6 +1,7 @@
 """Protobuf messages over libprocess, as v0 drivers speak them, with nothing but Python's library."""
 import http.server
 import struct
+import threading
 
 
 def varint(value):
@@ -74,3 +75,15 @@ class Inbox(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def serve(inbox, process):
+    """Takes messages by this inbox from now on; what a process of this name is reached by."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), inbox)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return "%s@127.0.0.1:%d" % (process, server.server_port)
+
+
+def headers(sender):
+    """What a message carries beside its body."""
+    return {"Libprocess-From": sender, "Content-Type": "application/octet-stream"}

@@ -9,7 +9,6 @@ JSON or protobuf, or libprocess messages as a v0 driver does: the field numbers 
 """
 import base64
 import http.client
-import http.server
 import json
 import queue
 import struct
@@ -215,9 +214,7 @@ class Libprocess:
                     for event in transport.heard(name, message):
                         events.put((transport.generation, event))
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
-        self.own = "scheduler-%s@127.0.0.1:%d" % (uuid.uuid4(), self.server.server_port)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.own = libprocess.serve(Inbox, "scheduler-%s" % uuid.uuid4())
 
     def heard(self, name, message):
         if name in ("FrameworkRegisteredMessage", "FrameworkReregisteredMessage"):
@@ -231,7 +228,7 @@ class Libprocess:
             status = self.encoding.status(update[4][0], update.get(6, [None])[0])
             yield status if has_sender else status[:3] + (None,) + status[4:]
         elif name == "FrameworkErrorMessage":
-            yield ("error", message[1][0].decode())
+            yield ("error", message[2][0].decode())
 
     def subscribe(self, master, framework):
         self.generation += 1
@@ -240,8 +237,7 @@ class Libprocess:
         self.call(self.encoding.subscribe(framework))
 
     def call(self, body):
-        headers = {"Libprocess-From": self.own, "Content-Type": "application/octet-stream"}
-        self.calls.request("POST", "/master/mesos.scheduler.Call", body, headers)
+        self.calls.request("POST", "/master/mesos.scheduler.Call", body, libprocess.headers(self.own))
         self.calls.getresponse().read()
 
 

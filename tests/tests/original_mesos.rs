@@ -39,6 +39,15 @@ fn start_original_master(cluster: &mut Cluster) {
     ));
 }
 
+/// Our ZooKeeper and agent, and the original's master.
+fn under_original_master() -> Cluster {
+    let mut cluster = Cluster::new();
+    cluster.start_zookeeper();
+    start_original_master(&mut cluster);
+    cluster.start_agent();
+    cluster
+}
+
 fn start_original_agent(cluster: &mut Cluster) {
     let original = original_mesos().expect("checked before");
     cluster.agent = Some(Daemon::start(
@@ -142,10 +151,7 @@ fn agent_id(cluster: &Cluster) -> String {
 #[test]
 fn our_agent_runs_a_task_of_the_original_driver_under_the_original_master() {
     need!(original_mesos().is_some(), "{WHY}");
-    let mut cluster = Cluster::new();
-    cluster.start_zookeeper();
-    start_original_master(&mut cluster);
-    cluster.start_agent();
+    let cluster = under_original_master();
     cluster.wait_for_agent();
     let mut driver = start_driver(&cluster, "echo hello; exit 0", &[]);
     let status = driver.wait_for_end(LIMIT);
@@ -160,10 +166,7 @@ fn our_agent_runs_a_task_of_the_original_driver_under_the_original_master() {
 #[test]
 fn our_marathon_runs_and_scales_an_app_on_the_original_master() {
     need!(original_mesos().is_some(), "{WHY}");
-    let mut cluster = Cluster::new();
-    cluster.start_zookeeper();
-    start_original_master(&mut cluster);
-    cluster.start_agent();
+    let mut cluster = under_original_master();
     cluster.start_marathon();
     cluster.wait_for_agent();
     cluster.wait_for_marathon();
@@ -183,10 +186,7 @@ fn our_marathon_runs_and_scales_an_app_on_the_original_master() {
 #[test]
 fn our_agent_keeps_its_task_through_its_own_and_the_original_masters_deaths() {
     need!(original_mesos().is_some(), "{WHY}");
-    let mut cluster = Cluster::new();
-    cluster.start_zookeeper();
-    start_original_master(&mut cluster);
-    cluster.start_agent();
+    let mut cluster = under_original_master();
     cluster.wait_for_agent();
     let (command, pid, release) = until_released(&cluster);
     let mut driver = start_driver(&cluster, &command, &[]);
@@ -306,10 +306,7 @@ fn operate(cluster: &Cluster, kind: &str, name: &str, list: &str, resource: &ser
 #[test]
 fn our_agent_keeps_what_the_original_master_reserves_and_makes_there() {
     need!(original_mesos().is_some(), "{WHY}");
-    let mut cluster = Cluster::new();
-    cluster.start_zookeeper();
-    start_original_master(&mut cluster);
-    cluster.start_agent();
+    let mut cluster = under_original_master();
     cluster.wait_for_agent();
     let mut volume = serde_json::json!({
         "name": "disk", "type": "SCALAR", "scalar": {"value": 64},

@@ -356,7 +356,6 @@ mod tests {
         assert_eq!(to_string(&capability, Dialect::V1), "{}");
     }
 
-    /// Each asked of the original.
     #[test]
     fn infinity_comes_back() {
         for value in [f64::INFINITY, f64::NEG_INFINITY, 1.5] {
@@ -367,6 +366,7 @@ mod tests {
         }
     }
 
+    /// Each asked of the original.
     #[test]
     fn values_of_another_kind_are_refused_in_the_original_s_words() {
         let resource = |kind: &str, value: &str| {

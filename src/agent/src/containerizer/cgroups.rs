@@ -152,6 +152,10 @@ fn named(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    fs::write(path, value).map_err(named(path))
+}
+
 impl Mounted {
     fn prepare(hierarchy: &Path, root: &str, limits: Limits) -> io::Result<Self> {
         let controllers = limits.controllers();
@@ -169,7 +173,7 @@ impl Mounted {
             fs::create_dir_all(&directory).map_err(named(&directory))?;
             let enabled = limits.enabled();
             for path in [hierarchy, &directory].map(|path| path.join("cgroup.subtree_control")) {
-                fs::write(&path, &enabled).map_err(named(&path))?;
+                write(&path, &enabled)?;
             }
             return Ok(Self::V2(directory));
         }
@@ -197,7 +201,7 @@ fn inherit_processors(directory: &Path) -> io::Result<()> {
             continue; // An operator chose.
         }
         let all = fs::read_to_string(&above).map_err(named(&above))?;
-        fs::write(&own, all.trim()).map_err(named(&own))?;
+        write(&own, all.trim())?;
     }
     Ok(())
 }
@@ -279,7 +283,7 @@ impl Cgroups {
         }
         if let Some(most) = self.limits.pids_max.filter(|_| self.limits.pids) {
             let path = self.file(container, (Controller::Pids, "pids.max"), "pids.max");
-            fs::write(&path, most.to_string()).map_err(named(&path))?;
+            write(&path, &most.to_string())?;
         }
         self.prepare_extras(container)?;
         self.write_amounts(container, resources, limits, false)

@@ -75,6 +75,13 @@ fn listening(text: &str) -> impl Iterator<Item = (u64, u16)> {
     })
 }
 
+/// The listening sockets of the host's network: inodes and ports.
+fn all_listening() -> BTreeMap<u64, u16> {
+    let texts = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default());
+    texts.iter().flat_map(|text| listening(text)).collect()
+}
+
 /// The inodes of the sockets that a process has open; none when it is gone.
 fn sockets(pid: i32) -> Vec<u64> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -119,10 +126,7 @@ pub(super) fn start(handle: Handle, watch: Watch, cgroups: Cgroups, shutdown: Ca
             let Some(all) = all else { return };
             let cgroups = cgroups.clone();
             let looked = tokio::task::spawn_blocking(move || {
-                let files = ["/proc/net/tcp", "/proc/net/tcp6"];
-                let texts = files.map(|path| fs::read_to_string(path).unwrap_or_default());
-                let sockets: BTreeMap<u64, u16> =
-                    texts.iter().flat_map(|text| listening(text)).collect();
+                let sockets = all_listening();
                 let look = |(container, allocated): (String, Ranges)| {
                     let ports = ports_of(&cgroups.processes(&container), &sockets);
                     (container, ports, allocated)
@@ -166,9 +170,7 @@ mod tests {
             .or_else(|_| std::net::TcpListener::bind("127.0.0.1:0"))
             .unwrap();
         let port = u64::from(listener.local_addr().unwrap().port());
-        let files = ["/proc/net/tcp", "/proc/net/tcp6"];
-        let texts = files.map(|path| fs::read_to_string(path).unwrap_or_default());
-        let all: BTreeMap<u64, u16> = texts.iter().flat_map(|text| listening(text)).collect();
+        let all = all_listening();
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(ports_of(&[own], &all).has(port));
         assert!(ports_of(&[i32::MAX], &all).is_empty());

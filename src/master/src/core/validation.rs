@@ -41,7 +41,7 @@ pub(super) fn task(place: Place<'_>, task: &v1::TaskInfo) -> Result<Resources, S
     }
     used::by_task(task)?;
     fits(place, &needed, "task and its executor is")?;
-    if linux(task.container.as_ref()).is_some_and(|linux| !linux.share_cgroups()) {
+    if !shares_cgroups(task.container.as_ref()) {
         return Err("Only tasks in a task group may have 'share_cgroups' set to 'false'".to_owned());
     }
     Ok(needed)
@@ -84,6 +84,11 @@ fn linux(container: Option<&v1::ContainerInfo>) -> Option<&v1::LinuxInfo> {
     container.and_then(|container| container.linux_info.as_ref())
 }
 
+/// Whether a task shares the cgroups of its executor, as all do of which nothing else is said.
+fn shares_cgroups(container: Option<&v1::ContainerInfo>) -> bool {
+    linux(container).is_none_or(v1::LinuxInfo::share_cgroups)
+}
+
 fn of_group(place: Place<'_>, task: &v1::TaskInfo) -> Result<(), String> {
     by_itself(place, task)?;
     if let Some(container) = &task.container {
@@ -97,8 +102,7 @@ fn of_group(place: Place<'_>, task: &v1::TaskInfo) -> Result<(), String> {
             return Err("Docker ContainerInfo is not supported on the task".to_owned());
         }
     }
-    let shares = linux(task.container.as_ref()).is_none_or(v1::LinuxInfo::share_cgroups);
-    if !task.limits.is_empty() && shares {
+    if !task.limits.is_empty() && shares_cgroups(task.container.as_ref()) {
         return Err("Resource limits may only be set for tasks within a task group when the 'share_cgroups' field is set to 'false'.".to_owned());
     }
     Ok(())
@@ -110,9 +114,6 @@ fn share_cgroups_alike(
     info: &v1::ExecutorInfo,
     tasks: &[v1::TaskInfo],
 ) -> Result<(), String> {
-    let shares = |container: Option<&v1::ContainerInfo>| {
-        linux(container).is_none_or(v1::LinuxInfo::share_cgroups)
-    };
     let known = place.framework.tasks.values().chain(place.framework.unreachable.values());
     let there = known.filter(|task| {
         task.agent_id.value == place.agent.id
@@ -120,8 +121,8 @@ fn share_cgroups_alike(
     });
     let mut all = tasks
         .iter()
-        .map(|task| shares(task.container.as_ref()))
-        .chain(there.map(|task| shares(task.container.as_ref())));
+        .map(|task| shares_cgroups(task.container.as_ref()))
+        .chain(there.map(|task| shares_cgroups(task.container.as_ref())));
     let first = all.next();
     if all.any(|shares| Some(shares) != first) {
         return Err("If set, the value of 'share_cgroups' must be the same for all tasks in each task group and under a single executor".to_owned());
@@ -161,14 +162,7 @@ fn by_itself(place: Place<'_>, task: &v1::TaskInfo) -> Result<(), String> {
         return Err("Task uses no resources".to_owned());
     }
     used::by_one("Task", &task.resources)?;
-    if let Some(info) = &task.command {
-        parts::command(info)
-            .map_err(|reason| format!("Task's `CommandInfo` is invalid: {reason}"))?;
-    }
-    if let Some(container) = &task.container {
-        parts::container(container)
-            .map_err(|reason| format!("Task's `ContainerInfo` is invalid: {reason}"))?;
-    }
+    parts::launched("Task's", task.command.as_ref(), task.container.as_ref())?;
     limits(place.agent, task)
 }
 
@@ -188,30 +182,18 @@ fn limits(agent: &Agent, task: &v1::TaskInfo) -> Result<(), String> {
     }
     let requests = Resources::from_protos(&task.resources).scalars();
     let request = |name: &str| requests.get(name).map(|value| value.to_f64());
-    if let Some(limit) = limits.get("cpus") {
-        match request("cpus") {
+    for (name, first, second) in [("cpus", "CPU", "cpu"), ("mem", "memory", "memory")] {
+        let Some(limit) = limits.get(name) else { continue };
+        match request(name) {
             None => {
-                return refuse(
-                    "When a CPU limit is specified, a CPU request must also be specified",
-                );
+                return Err(format!(
+                    "When a {first} limit is specified, a {first} request must also be specified"
+                ));
             }
             Some(request) if *limit < request || limit.is_nan() => {
-                return refuse("The cpu limit must be greater than or equal to the cpu request");
-            }
-            Some(_) => {}
-        }
-    }
-    if let Some(limit) = limits.get("mem") {
-        match request("mem") {
-            None => {
-                return refuse(
-                    "When a memory limit is specified, a memory request must also be specified",
-                );
-            }
-            Some(request) if *limit < request || limit.is_nan() => {
-                return refuse(
-                    "The memory limit must be greater than or equal to the memory request",
-                );
+                return Err(format!(
+                    "The {second} limit must be greater than or equal to the {second} request"
+                ));
             }
             Some(_) => {}
         }

@@ -7,11 +7,7 @@ use std::path::{Path, PathBuf};
 use mesos::resources::Resources;
 
 use super::super::resource_limits::{self, CPU_PERIOD, Most, ResourceLimits};
-use super::{Cgroups, Controller, Mounted, SWAP_LIMIT, named, number};
-
-fn write(path: &Path, value: &str) -> io::Result<()> {
-    fs::write(path, value).map_err(named(path))
-}
+use super::{Cgroups, Controller, Mounted, SWAP_LIMIT, number, write};
 
 impl Cgroups {
     /// Changes what a container is limited to.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesos::resources::Resources;
@@ -10,7 +9,7 @@ use mesos::resources::Resources;
 use super::gpus::Gpus;
 use super::handles::Handles;
 use super::tree::{self, place};
-use super::{Cgroups, Controller, devices, inherit_processors, named};
+use super::{Cgroups, Controller, devices, inherit_processors, write};
 
 fn is_nested(container: &str) -> bool {
     container.contains('.')
@@ -70,7 +69,6 @@ impl Cgroups {
     }
 
     pub(super) fn prepare_extras(&self, container: &str) -> io::Result<()> {
-        let write = |path: PathBuf, value: &str| fs::write(&path, value).map_err(named(&path));
         if let Some(cpuset) = self.v1(Controller::Cpuset) {
             let own = place(cpuset, container);
             if let Some(above) = own.parent().filter(|_| is_nested(container)) {
@@ -81,16 +79,16 @@ impl Cgroups {
         // A nested one has the devices, and the GPUs among them, of what it is nested in.
         if let Some(devices) = self.v1(Controller::Devices).filter(|_| !is_nested(container)) {
             let own = place(devices, container);
-            write(own.join("devices.deny"), devices::ALL)?;
+            write(&own.join("devices.deny"), devices::ALL)?;
             let controls = self.extras.gpus.iter().flat_map(|gpus| gpus.controls());
             for line in self.extras.devices.iter().chain(controls) {
-                write(own.join("devices.allow"), line)?;
+                write(&own.join("devices.allow"), line)?;
             }
         }
         if let (Some(net_cls), Some(handles)) = (self.v1(Controller::NetCls), &self.extras.handles)
         {
             let handle = handles.take(container).map_err(io::Error::other)?;
-            write(place(net_cls, container).join("net_cls.classid"), &handle.to_string())?;
+            write(&place(net_cls, container).join("net_cls.classid"), &handle.to_string())?;
         }
         Ok(())
     }
@@ -107,7 +105,7 @@ impl Cgroups {
         for (name, lines) in [("devices.allow", change.allowed), ("devices.deny", change.denied)] {
             let path = place(devices, container).join(name);
             for line in lines {
-                fs::write(&path, line).map_err(named(&path))?;
+                write(&path, &line)?;
             }
         }
         Ok(())
@@ -151,23 +149,18 @@ mod tests {
         }
         // The next agent knows whose the one mark is.
         let next = cgroups().with(extras());
-        let text = next
-            .create("d", &resources("cpus:1"), &ResourceLimits::default())
-            .unwrap_err()
-            .to_string();
+        let create = |container: &str, asked: &str| {
+            let created = next.create(container, &resources(asked), &ResourceLimits::default());
+            created.map_err(|error| error.to_string())
+        };
+        let text = create("d", "cpus:1").unwrap_err();
         assert!(text.contains("No free handles remaining for primary handle 0x2"), "{text}");
         next.destroy("c");
-        next.create("d", &resources("cpus:1"), &ResourceLimits::default()).unwrap();
-        let text = next
-            .create("e", &resources("gpus:1"), &ResourceLimits::default())
-            .unwrap_err()
-            .to_string();
+        create("d", "cpus:1").unwrap();
+        let text = create("e", "gpus:1").unwrap_err();
         assert!(text.contains("No free handles"), "{text}");
         next.destroy("d");
-        let text = next
-            .create("e", &resources("gpus:1"), &ResourceLimits::default())
-            .unwrap_err()
-            .to_string();
+        let text = create("e", "gpus:1").unwrap_err();
         assert_eq!(text, "Requested 1 gpus but only 0 available");
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{ENDING, PAUSE, is_busy, named};
+use super::{ENDING, PAUSE, is_busy, named, write};
 
 /// What stands between a container and those that are nested in it (`CGROUP_SEPARATOR`).
 const SEPARATOR: &str = "mesos";
@@ -85,7 +85,7 @@ pub(super) fn split(directory: &Path, controllers: &str) -> io::Result<()> {
     }
     fs::create_dir_all(&below).map_err(named(&below))?;
     let control = below.join("cgroup.subtree_control");
-    fs::write(&control, controllers).map_err(named(&control))
+    write(&control, controllers)
 }
 
 /// Removes a group without processes and all below it.

@@ -25,14 +25,7 @@ pub(super) fn any(place: Place<'_>, info: &v1::ExecutorInfo) -> Result<bool, Str
     if is_negative(info.shutdown_grace_period.as_ref()) {
         return Err("ExecutorInfo's 'shutdown_grace_period' must be non-negative".to_owned());
     }
-    if let Some(command) = &info.command {
-        parts::command(command)
-            .map_err(|reason| format!("Executor's `CommandInfo` is invalid: {reason}"))?;
-    }
-    if let Some(container) = &info.container {
-        parts::container(container)
-            .map_err(|reason| format!("Executor's `ContainerInfo` is invalid: {reason}"))?;
-    }
+    parts::launched("Executor's", info.command.as_ref(), info.container.as_ref())?;
     let Some(framework) = &info.framework_id else {
         return Err("'ExecutorInfo.framework_id' must be set".to_owned());
     };
@@ -149,7 +142,7 @@ fn has_enough(info: &v1::ExecutorInfo) -> Result<(), String> {
 
 /// An executor has cgroups of its own, always.
 pub(super) fn shares_no_cgroups(info: &v1::ExecutorInfo) -> Result<(), String> {
-    let linux = info.container.as_ref().and_then(|container| container.linux_info.as_ref());
+    let linux = super::linux(info.container.as_ref());
     if linux.is_some_and(|linux| linux.share_cgroups == Some(true)) {
         return Err(
             "The 'share_cgroups' field cannot be set to 'true' on executor containers".to_owned()

@@ -147,7 +147,8 @@ fn allocated_role(resource: &v1::Resource) -> Option<&str> {
     resource.allocation_info.as_ref()?.role.as_deref()
 }
 
-fn of_one_role(resources: &[v1::Resource]) -> Result<(), String> {
+/// Checks that all resources are allocated, to one role.
+pub(super) fn of_one_role(resources: &[v1::Resource]) -> Result<(), String> {
     let mut first: Option<&str> = None;
     for resource in resources {
         let Some(role) = allocated_role(resource) else {

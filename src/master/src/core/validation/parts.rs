@@ -9,8 +9,20 @@ fn refuse(text: impl Into<String>) -> Result<(), String> {
     Err(text.into())
 }
 
+/// Checks what somebody runs, and in what.
+pub(super) fn launched(
+    whose: &str,
+    command: Option<&v1::CommandInfo>,
+    container: Option<&v1::ContainerInfo>,
+) -> Result<(), String> {
+    let invalid =
+        |what: &'static str| move |reason| format!("{whose} `{what}` is invalid: {reason}");
+    command.map_or(Ok(()), self::command).map_err(invalid("CommandInfo"))?;
+    container.map_or(Ok(()), self::container).map_err(invalid("ContainerInfo"))
+}
+
 /// Checks a command.
-pub(super) fn command(command: &v1::CommandInfo) -> Result<(), String> {
+fn command(command: &v1::CommandInfo) -> Result<(), String> {
     let variables = command.environment.iter().flat_map(|environment| &environment.variables);
     variables.into_iter().try_for_each(variable)
 }

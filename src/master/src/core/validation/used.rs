@@ -14,7 +14,7 @@ pub(super) fn by_one(what: &str, resources: &[v1::Resource]) -> Result<(), Strin
     let set = Resources::from_protos(resources);
     different_volumes(&set)
         .map_err(|reason| format!("{what} uses duplicate persistence ID: {reason}"))?;
-    of_one_role(resources)
+    operations::of_one_role(resources)
         .map_err(|reason| format!("Invalid {} resources: {reason}", what.to_lowercase()))?;
     of_one_kind(&set)
         .map_err(|reason| format!("{what} mixes revocable and non-revocable resources: {reason}"))
@@ -73,25 +73,6 @@ fn different_volumes(resources: &Resources) -> Result<(), String> {
         let Some(id) = persistence.map(|persistence| persistence.id.clone()) else { continue };
         if !seen.insert((reserved_role(&volume).to_owned(), id.clone())) {
             return Err(format!("Persistence ID '{id}' is not unique"));
-        }
-    }
-    Ok(())
-}
-
-fn of_one_role(resources: &[v1::Resource]) -> Result<(), String> {
-    let mut first: Option<&str> = None;
-    for resource in resources {
-        let info = resource.allocation_info.as_ref();
-        let Some(role) = info.and_then(|info| info.role.as_deref()) else {
-            return Err("The resources are not allocated to a role".to_owned());
-        };
-        match first {
-            Some(first) if first != role => {
-                return Err(format!(
-                    "The resources have multiple allocation roles ('{role}' and '{first}') but only one allocation role is allowed"
-                ));
-            }
-            _ => first = Some(role),
         }
     }
     Ok(())
