@@ -165,6 +165,8 @@ fn who_takes_too_much_memory_is_killed_and_it_is_said_as_the_original_says_it() 
             "Memory limit exceeded: Requested: 64MB Maximum Used: 64MB\n\nMEMORY STATISTICS: \n";
         assert!(message.starts_with(expected), "{message}");
         assert!(message.contains(either("\nrss ", "\nanon ")), "{message}");
+        let used = &failed["limitation"]["resources"][0];
+        assert_eq!((&used["name"], &used["scalar"]["value"]), (&json!("mem"), &json!(64.0)));
     }
     assert_eq!(host.site().states("neighbour"), ["TASK_STARTING", "TASK_RUNNING"]);
 }
@@ -243,6 +245,7 @@ fn tasks_have_more_than_they_ask_for_up_to_their_limits() {
         message.contains("Memory limit exceeded: Requested: 48MB Maximum Used: 48MB"),
         "{message}"
     );
+    assert_eq!(failed["limitation"]["resources"][0]["scalar"]["value"], 48.0, "{failed}");
     let freezer = |group: &str| hierarchy("freezer").join(ROOT).join(group);
     wait::until_true("the groups of the one to be gone", LIMIT, || !freezer(&hog).exists());
     assert!(freezer(&stays).exists());
@@ -410,6 +413,9 @@ fn who_writes_more_than_its_disk_is_ended() {
     let message = failed["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("Disk usage ("), "{message}");
     assert!(message.ends_with(") exceeds quota (32MB)"), "{message}");
+    let limited = &failed["limitation"]["resources"];
+    assert_eq!(limited.as_array().map(Vec::len), Some(1), "{failed}");
+    assert_eq!(limited[0]["scalar"]["value"], 32.0, "{failed}");
     assert_eq!(host.site().states("neighbour"), ["TASK_STARTING", "TASK_RUNNING"]);
 }
 
@@ -663,6 +669,8 @@ fn containers_listen_on_ports_that_are_theirs() {
     let message = failed["message"].as_str().unwrap_or_default();
     let expected = " is listening on unallocated port(s): [31872-31872]";
     assert!(message.starts_with("Container ") && message.ends_with(expected), "{message}");
+    let range = &failed["limitation"]["resources"][0]["ranges"]["range"][0];
+    assert_eq!((&range["begin"], &range["end"]), (&json!(31_872), &json!(31_872)), "{failed}");
     assert_eq!(site.states("own"), ["TASK_STARTING", "TASK_RUNNING"]);
 }
 

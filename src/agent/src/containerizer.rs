@@ -15,6 +15,7 @@ pub mod images;
 pub mod isolation;
 pub mod launcher;
 mod namespaces;
+mod problem;
 pub mod processes;
 mod resource_limits;
 pub mod secrets;
@@ -25,6 +26,7 @@ pub mod switchboard;
 pub mod view;
 mod volumes;
 
+pub use problem::Problem;
 pub use resource_limits::ResourceLimits;
 pub use shared::SharedPath;
 pub use volumes::PersistentVolume;

@@ -42,7 +42,7 @@ use uuid::Uuid;
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
 use crate::checkpoint::resources::Change;
-use crate::containerizer::{Launch, ResourceLimits};
+use crate::containerizer::{Launch, Problem, ResourceLimits};
 use authentication::Authentication;
 use container_id::ContainerId;
 use containers::{Containers, Termination};
@@ -51,6 +51,7 @@ use updates::Updates;
 
 pub use drain::Drain;
 pub use executors::CallError;
+pub use limits::DiskQuota;
 pub use tasks::task_of;
 pub use v0::Peer;
 
@@ -210,14 +211,18 @@ pub enum ExecutorState {
 }
 
 /// How an executor's tasks are reported when it ends because of the agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// Their state.
     pub state: TaskState,
     /// Why.
-    pub reason: Reason,
-    /// Why, for people.
-    pub message: String,
+    pub problem: Problem,
+}
+
+impl Verdict {
+    fn new(state: TaskState, reason: Reason, message: impl Into<String>) -> Self {
+        Self { state, problem: Problem::new(reason, message) }
+    }
 }
 
 /// An executor and its tasks.

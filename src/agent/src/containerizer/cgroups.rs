@@ -4,10 +4,12 @@
 //! Paths are looked for where they are mounted; nothing here is needed for the posix launcher.
 
 mod amounts;
+mod controllers;
 pub mod devices;
 mod extras;
 pub mod gpus;
 pub mod handles;
+pub mod memory;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -21,115 +23,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::resource_limits::ResourceLimits;
-use tree::{LEAF, place};
+use tree::place;
 
+use controllers::Controller;
+use memory::Watches;
+
+pub use controllers::Limits;
 pub use extras::Extras;
-
-/// What is limited (`--isolation`); all processes of a container are found by its cgroup in any case.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// CPU shares.
-    pub cpu: bool,
-    /// CPU time of a period as well (`--cgroups_enable_cfs`): no more even where nobody else wants it.
-    pub cpu_quota: bool,
-    /// Memory.
-    pub memory: bool,
-    /// Memory and swap together (`--cgroups_limit_swap`).
-    pub swap: bool,
-    /// Processes and threads: whether they are counted.
-    pub pids: bool,
-    /// How many there may be (`--cgroups_pids_max`).
-    pub pids_max: Option<u64>,
-    /// Input and output of block devices: counted.
-    pub blkio: bool,
-    /// Processors and memory banks: all, for operators to take some.
-    pub cpuset: bool,
-    /// Devices: only those that are allowed. Version 2 has no files for it.
-    pub devices: bool,
-    /// Huge pages: counted, for operators to limit.
-    pub hugetlb: bool,
-    /// Marks of packets. Not in version 2.
-    pub net_cls: bool,
-    /// Priorities of packets, for operators to set. Not in version 2.
-    pub net_prio: bool,
-    /// Events of the processors, for operators to count.
-    pub perf_event: bool,
-}
-
-/// A controller of version 1, in a hierarchy of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Controller {
-    Blkio,
-    Cpu,
-    Cpuacct,
-    Cpuset,
-    Devices,
-    Freezer,
-    Hugetlb,
-    Memory,
-    NetCls,
-    NetPrio,
-    PerfEvent,
-    Pids,
-}
-
-impl Controller {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Blkio => "blkio",
-            Self::Cpu => "cpu",
-            Self::Cpuacct => "cpuacct",
-            Self::Cpuset => "cpuset",
-            Self::Devices => "devices",
-            Self::Freezer => "freezer",
-            Self::Hugetlb => "hugetlb",
-            Self::Memory => "memory",
-            Self::NetCls => "net_cls",
-            Self::NetPrio => "net_prio",
-            Self::PerfEvent => "perf_event",
-            Self::Pids => "pids",
-        }
-    }
-
-    /// Its name in version 2, where there is one to enable.
-    fn unified(self) -> Option<&'static str> {
-        match self {
-            Self::Blkio => Some("io"),
-            Self::Cpu | Self::Cpuset | Self::Hugetlb | Self::Memory | Self::Pids => {
-                Some(self.name())
-            }
-            // Named, though no kernel offers them: who asks for one is told.
-            Self::Devices | Self::NetCls | Self::NetPrio => Some(self.name()),
-            Self::Cpuacct | Self::Freezer | Self::PerfEvent => None,
-        }
-    }
-}
-
-impl Limits {
-    /// Its controllers of version 2, as they are enabled.
-    fn enabled(self) -> String {
-        let names = self.controllers().into_iter().filter_map(Controller::unified);
-        names.map(|own| format!("+{own}")).collect::<Vec<_>>().join(" ")
-    }
-
-    fn controllers(self) -> Vec<Controller> {
-        let wanted = [
-            (Controller::Blkio, self.blkio),
-            (Controller::Cpu, self.cpu),
-            (Controller::Cpuacct, self.cpu),
-            (Controller::Cpuset, self.cpuset),
-            (Controller::Devices, self.devices),
-            (Controller::Freezer, true),
-            (Controller::Hugetlb, self.hugetlb),
-            (Controller::Memory, self.memory),
-            (Controller::NetCls, self.net_cls),
-            (Controller::NetPrio, self.net_prio),
-            (Controller::PerfEvent, self.perf_event),
-            (Controller::Pids, self.pids),
-        ];
-        wanted.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(own, _)| own).collect()
-    }
-}
 
 /// Where containers' cgroups are made.
 #[derive(Debug, Clone)]
@@ -137,6 +37,7 @@ pub struct Cgroups {
     mounted: Mounted,
     limits: Limits,
     extras: Extras,
+    watches: Watches,
 }
 
 /// The cgroup file systems that containers may use.
@@ -220,7 +121,8 @@ impl Cgroups {
     /// When it may not be written to, or lacks what is to be limited.
     pub fn prepare(hierarchy: &Path, root: &str, limits: Limits) -> io::Result<Self> {
         let mounted = Mounted::prepare(hierarchy, root, limits)?;
-        let cgroups = Self { mounted, limits, extras: Extras::default() };
+        let (extras, watches) = (Extras::default(), Watches::default());
+        let cgroups = Self { mounted, limits, extras, watches };
         if let Some(memory) = cgroups.v1(Controller::Memory)
             && limits.swap
             && !memory.join(SWAP_LIMIT).exists()
@@ -285,6 +187,8 @@ impl Cgroups {
             let path = self.file(container, (Controller::Pids, "pids.max"), "pids.max");
             write(&path, &most.to_string())?;
         }
+        // From before its first process on.
+        let _ = self.out_of_memory(container);
         self.prepare_extras(container)?;
         self.write_amounts(container, resources, limits, false)
     }
@@ -312,24 +216,6 @@ impl Cgroups {
     /// The processes of a container and of all that are nested in it.
     pub fn processes(&self, container: &str) -> Vec<i32> {
         tree::processes(&place(self.root(), container))
-    }
-
-    /// The files that tell of a container's kills for memory and of its limit, if memory is limited.
-    pub fn memory_files(&self, container: &str) -> Option<(PathBuf, PathBuf)> {
-        if !self.limits.memory {
-            return None;
-        }
-        let of = |v1, v2| self.file(container, (Controller::Memory, v1), v2);
-        // Of the container alone: where there is no such file, the other one doesn't count for those nested in it either.
-        let local = of("memory.oom_control", "memory.events.local");
-        let events = if local.exists() { local } else { of("memory.oom_control", "memory.events") };
-        Some((events, of("memory.limit_in_bytes", "memory.max")))
-    }
-
-    /// What is to be said when a process of a container was killed for memory.
-    pub fn out_of_memory(&self, container: &str) -> Option<String> {
-        let (events, limit) = self.memory_files(container)?;
-        out_of_memory(&events, &limit)
     }
 
     /// The containers that have cgroups and are not nested.
@@ -370,6 +256,7 @@ impl Cgroups {
             tree::remove(&directory, deadline);
         }
         self.extras.free(container);
+        self.watches.end(container);
     }
 }
 
@@ -382,31 +269,6 @@ fn number(path: &Path) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let text = text.trim();
     if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
-}
-
-/// How many processes were killed for memory.
-fn kills(events: &Path) -> u64 {
-    let text = fs::read_to_string(events).unwrap_or_default();
-    let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    kills.and_then(|kills| kills.trim().parse().ok()).unwrap_or_default()
-}
-
-/// What is to be said when a process was killed for memory, from the files of [`Cgroups::memory_files`].
-pub fn out_of_memory(events: &Path, limit: &Path) -> Option<String> {
-    let leaf = events.file_name().map(|name| events.with_file_name(LEAF).join(name));
-    if kills(events) + leaf.map_or(0, |leaf| kills(&leaf)) == 0 {
-        return None;
-    }
-    let megabytes = |bytes: u64| format!("{}MB", bytes >> 20);
-    let limit_bytes = number(limit).unwrap_or_default();
-    let most = ["memory.max_usage_in_bytes", "memory.peak"];
-    let used = most.iter().find_map(|name| number(&events.with_file_name(name)));
-    let statistics = fs::read_to_string(events.with_file_name("memory.stat")).unwrap_or_default();
-    Some(format!(
-        "Memory limit exceeded: Requested: {} Maximum Used: {}\n\nMEMORY STATISTICS: \n{statistics}",
-        megabytes(limit_bytes),
-        megabytes(used.unwrap_or(limit_bytes))
-    ))
 }
 
 #[cfg(test)]
@@ -569,6 +431,7 @@ mod tests {
         cgroups.enter("a.c", 2).unwrap();
         assert_eq!(read("mesos/a/leaf/cgroup.procs"), "2");
         // What is killed in the leaf is the container's, what is killed in a nested one is not.
+        fs::write(at("mesos/a/memory.events"), "oom_kill 0\n").unwrap();
         for (group, said) in [("a/mesos/b", 1), ("a/leaf", 2)] {
             let file = at(&format!("mesos/{group}/memory.events"));
             fs::write(&file, "oom 1\noom_kill 1\n").unwrap();
@@ -585,22 +448,5 @@ mod tests {
         assert!(!hierarchy.path().join("memory/mesos/c/memory.limit_in_bytes").exists());
         assert_eq!(cgroups.containers(), ["c"]);
         assert!(cgroups.memory_files("c").is_none());
-    }
-
-    #[test]
-    fn kills_for_memory_are_told_with_their_numbers() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        let (events, limit) = (
-            directory.path().join("memory.oom_control"),
-            directory.path().join("memory.limit_in_bytes"),
-        );
-        write("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n");
-        write("memory.limit_in_bytes", "67108864\n");
-        write("memory.stat", "cache 0\n");
-        assert_eq!(out_of_memory(&events, &limit), None);
-        write("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
-        let expected = "Memory limit exceeded: Requested: 64MB Maximum Used: 64MB\n\nMEMORY STATISTICS: \ncache 0\n";
-        assert_eq!(out_of_memory(&events, &limit).as_deref(), Some(expected));
     }
 }

@@ -18,13 +18,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cgroups::Cgroups;
+use super::cgroups::memory::Exceeded;
 use super::cni::Networks;
 use super::confinement::Policy;
 use super::docker::Orphan;
 use super::fetch::Fetching;
 use super::images::{self, Provisioner};
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
-use super::{Launch, ResourceLimits, docker, secrets, start};
+use super::{Launch, Problem, ResourceLimits, docker, secrets, start};
 
 /// Time between looks at what was adopted and at who ran out of memory.
 const LOOK: Duration = Duration::from_millis(250);
@@ -53,7 +54,7 @@ pub enum Notice {
         /// Wait status, as `waitpid` gives it, if it is known.
         status: Option<i32>,
         /// What went wrong, if the launcher knows.
-        problem: Option<(Reason, String)>,
+        problem: Option<Problem>,
     },
 }
 
@@ -104,7 +105,7 @@ struct Running {
     runtime: Option<PathBuf>,
     ending: CancellationToken,
     /// What is to be said of its memory: ending it removes the cgroup that tells.
-    exceeded: Option<String>,
+    exceeded: Option<Exceeded>,
 }
 
 /// Starts and ends containers. Cheap to clone.
@@ -150,7 +151,7 @@ impl Launcher {
                     tracing::warn!(container, message, "container not launched");
                     let _ = launcher.clean_up(&container, None).await;
                     let message = format!("Failed to launch container: {message}");
-                    let problem = Some((Reason::ContainerLaunchFailed, message));
+                    let problem = Some(Problem::new(Reason::ContainerLaunchFailed, message));
                     launcher.tell(Notice::Ended { container, status: None, problem }).await;
                 }
             }
@@ -216,7 +217,7 @@ impl Launcher {
         let mut problem = None;
         if let Some(cgroups) = self.config.cgroups.clone() {
             let limit = exceeded.or_else(|| cgroups.out_of_memory(container));
-            problem = limit.map(|message| (Reason::ContainerLimitationMemory, message));
+            problem = limit.map(Problem::from);
             let id = container.to_owned();
             let _ = tokio::task::spawn_blocking(move || cgroups.destroy(&id)).await;
         } else if !container.contains('.') {

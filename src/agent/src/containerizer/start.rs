@@ -135,10 +135,9 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
             let text = serde_json::to_string(runtime).map_err(|error| error.to_string())?;
             command.env(TASK_IMAGE, text);
         }
-        if let Some((events, limit)) =
-            cgroups.and_then(|cgroups| cgroups.memory_files(&launch.run.container))
-        {
-            command.env(MEMORY_EVENTS, events).env(MEMORY_LIMIT, limit);
+        let files = cgroups.and_then(|cgroups| cgroups.memory_files(&launch.run.container));
+        if let Some(files) = files {
+            command.env(MEMORY_EVENTS, files.events).env(MEMORY_LIMIT, files.limit);
         }
     }
     if let Program::CustomInDocker(info) = &launch.program {

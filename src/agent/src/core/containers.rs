@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use mesos::resources::Resources;
 use mesos::v1;
-use mesos::v1::task_status::Reason;
 
 use super::container_id::ContainerId;
 use super::{Agent, Effect};
 use crate::checkpoint::paths::Run;
-use crate::containerizer::{Launch, Program, ResourceLimits, SharedPath, Supervision, secrets};
+use crate::containerizer::{
+    Launch, Problem, Program, ResourceLimits, SharedPath, Supervision, secrets,
+};
 
 /// Ends that are remembered of the containers nested in one other, newest last.
 const ENDED_MAX: usize = 1000;
@@ -35,9 +36,7 @@ pub struct Termination {
     /// The wait status of its process, if it is known.
     pub status: Option<i32>,
     /// Why the agent ended it, if it did.
-    pub reason: Option<Reason>,
-    /// Why, for people.
-    pub message: Option<String>,
+    pub problem: Option<Problem>,
 }
 
 /// How far a container is.
@@ -438,21 +437,17 @@ impl Agent {
         &mut self,
         name: &str,
         status: Option<i32>,
-        problem: Option<&(Reason, String)>,
+        problem: Option<&Problem>,
     ) -> bool {
         let Some(id) = self.by_name(name) else { return false };
         tracing::info!(container = %id, ?status, "container ended");
-        let termination = Termination {
-            status,
-            reason: problem.map(|(reason, _)| *reason),
-            message: problem.map(|(_, message)| message.clone()),
-        };
+        let termination = Termination { status, problem: problem.cloned() };
         let was_launching = self.containers.get(&id).is_some_and(|container| {
             // One that ended without an agent runs until it is cleaned up.
             container.pid.is_none() && container.state != State::Running
         });
         if was_launching {
-            let message = termination.message.clone().unwrap_or_default();
+            let message = problem.map(|own| own.message.clone()).unwrap_or_default();
             self.effects.push(Effect::Launched(id.clone(), Err(message)));
         }
         self.effects.push(Effect::Ended(id.clone(), termination.clone()));

@@ -12,6 +12,7 @@ use super::container_id::ContainerId;
 use super::containers::Termination;
 use super::garbage::Waste;
 use super::{Agent, Effect, ExecutorState, Now, Peer, StreamId, Verdict};
+use crate::containerizer::Problem;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,11 +228,11 @@ impl Agent {
             })
             .unwrap_or_default();
         for task in lost {
-            let verdict = Verdict {
-                state: TaskState::TaskDropped,
-                reason: Reason::AgentRestarted,
-                message: "Task launched during agent restart".to_owned(),
-            };
+            let verdict = Verdict::new(
+                TaskState::TaskDropped,
+                Reason::AgentRestarted,
+                "Task launched during agent restart",
+            );
             self.update_of_agent(now, framework, Some(executor), &task, &verdict);
         }
     }
@@ -410,7 +411,7 @@ impl Agent {
         let format = mesos::units::format_duration;
         let registration = format(self.settings.executor_registration_timeout);
         let reregistration = format(self.settings.executor_reregistration_timeout);
-        let late = |reason, message| Verdict { state: TaskState::TaskFailed, reason, message };
+        let late = |reason, message: String| Verdict::new(TaskState::TaskFailed, reason, message);
         let mut destroyed = Vec::new();
         for framework in self.frameworks.values_mut() {
             for executor in framework.executors.values_mut() {
@@ -445,7 +446,7 @@ impl Agent {
         now: Now,
         container: &str,
         status: Option<i32>,
-        problem: Option<(Reason, String)>,
+        problem: Option<Problem>,
     ) {
         if self.plain_container_ended(container, status, problem.as_ref()) {
             return;
@@ -457,19 +458,15 @@ impl Agent {
         });
         let Some((framework_id, executor_id)) = found else { return };
         tracing::info!(executor = executor_id, framework = framework_id, ?status, "executor ended");
-        if problem.as_ref().is_some_and(|(reason, _)| *reason == Reason::ContainerLaunchFailed) {
+        if problem.as_ref().is_some_and(|own| own.reason == Reason::ContainerLaunchFailed) {
             self.count("slave/container_launch_errors");
         }
         self.count("slave/executors_terminated");
-        let termination = Termination {
-            status,
-            reason: problem.as_ref().map(|(reason, _)| *reason),
-            message: problem.as_ref().map(|(_, message)| message.clone()),
-        };
+        let termination = Termination { status, problem: problem.clone() };
         let root = ContainerId::root_of(container);
         self.effects.push(Effect::Ended(root.clone(), termination));
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
-        let failed = |reason, message| Verdict { state: TaskState::TaskFailed, reason, message };
+        let failed = |problem| Verdict { state: TaskState::TaskFailed, problem };
         // The docker containerizer says how it ended.
         let how = match executor.state {
             _ if !executor.is_in_docker() => None,
@@ -479,12 +476,13 @@ impl Agent {
         let verdict = match (executor.verdict.take(), problem, how) {
             (Some(verdict), _, None) => verdict,
             (Some(verdict), _, Some(how)) => {
-                let message = format!("{}; {how}", verdict.message);
-                Verdict { message, ..verdict }
+                let message = format!("{}; {how}", verdict.problem.message);
+                Verdict { problem: Problem { message, ..verdict.problem }, ..verdict }
             }
-            (None, Some((reason, message)), _) => failed(reason, message),
+            (None, Some(problem), _) => failed(problem),
             (None, None, how) => {
-                failed(Reason::ExecutorTerminated, how.unwrap_or("Executor terminated").to_owned())
+                let how = how.unwrap_or("Executor terminated");
+                failed(Problem::new(Reason::ExecutorTerminated, how))
             }
         };
         // Tasks that it never got become known, so that their end is recorded like others'.
@@ -500,7 +498,7 @@ impl Agent {
             .collect();
         for (task, was_to_be_killed) in open {
             let mut verdict = verdict.clone();
-            if was_to_be_killed && verdict.reason == Reason::ExecutorTerminated {
+            if was_to_be_killed && verdict.problem.reason == Reason::ExecutorTerminated {
                 verdict.state = TaskState::TaskKilled;
             }
             self.update_of_agent(now, &framework_id, Some(&executor_id), &task, &verdict);

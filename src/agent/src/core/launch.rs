@@ -78,14 +78,14 @@ impl Agent {
         let reason = (self.settings.check_user)(user).err()?;
         let directory =
             paths::executor(&self.settings.work_dir, self.id()?, framework_id, executor_id);
-        Some(Verdict {
-            state: TaskState::TaskDropped,
-            reason: Reason::ExecutorTerminated,
-            message: format!(
+        Some(Verdict::new(
+            TaskState::TaskDropped,
+            Reason::ExecutorTerminated,
+            format!(
                 "Failed to create executor directory '{}': Failed to chown directory to '{user}': {reason}",
                 directory.display()
             ),
-        })
+        ))
     }
 
     /// Starts an executor for its first task, or its first group.

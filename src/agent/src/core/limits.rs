@@ -9,7 +9,20 @@ use mesos::v1::task_status::Reason;
 
 use super::container_id::ContainerId;
 use super::{Agent, Executor, ExecutorState, Now, Verdict};
-use crate::containerizer::ResourceLimits;
+use crate::containerizer::{Problem, ResourceLimits};
+
+/// How much a container may keep in its sandbox.
+#[derive(Debug, Clone)]
+pub struct DiskQuota {
+    /// Its id.
+    pub container: String,
+    /// Its sandbox.
+    pub sandbox: PathBuf,
+    /// What it has of disks.
+    pub resources: Resources,
+    /// How much that is, in bytes.
+    pub limit: u64,
+}
 
 impl Executor {
     /// What its container may take; `has_cpu_quota` is `--cgroups_enable_cfs`.
@@ -22,15 +35,17 @@ impl Executor {
 }
 
 impl Agent {
-    /// How much each executor's container may keep in its sandbox, in bytes: none where it has no disk.
-    pub fn disk_quotas(&self) -> Vec<(String, PathBuf, u64)> {
+    /// How much each executor's container may keep in its sandbox: none where it has no disk.
+    pub fn disk_quotas(&self) -> Vec<DiskQuota> {
         let work_dir = &self.settings.work_dir;
         let quota = |executor: &Executor| {
-            let megabytes = executor.resources().disk();
-            let limit = (megabytes * 1_048_576.0) as u64;
-            (executor.run.container.clone(), executor.run.sandbox(work_dir), limit)
+            let resources = executor.resources().named("disk");
+            let limit = (resources.disk() * 1_048_576.0) as u64;
+            let (container, sandbox) =
+                (executor.run.container.clone(), executor.run.sandbox(work_dir));
+            DiskQuota { container, sandbox, resources, limit }
         };
-        self.executors().map(quota).filter(|(_, _, limit)| *limit > 0).collect()
+        self.executors().map(quota).filter(|quota| quota.limit > 0).collect()
     }
 
     /// The containers that the host's ports are divided among, each with the ports that are allocated to it, or to what it
@@ -64,11 +79,11 @@ impl Agent {
                 if executor.resources().revocable().is_empty() {
                     continue;
                 }
-                executor.verdict = Some(Verdict {
-                    state: TaskState::TaskGone,
-                    reason: Reason::ContainerPreempted,
-                    message: "Container preempted by QoS correction".to_owned(),
-                });
+                executor.verdict = Some(Verdict::new(
+                    TaskState::TaskGone,
+                    Reason::ContainerPreempted,
+                    "Container preempted by QoS correction",
+                ));
                 executor.state = ExecutorState::Terminating(None);
                 destroyed.push(executor.run.container.clone());
             }
@@ -81,14 +96,14 @@ impl Agent {
     }
 
     /// A container has taken more than it may: it ends, and its tasks fail for that reason.
-    pub fn exceed(&mut self, container: &str, reason: Reason, message: String) {
+    pub fn exceed(&mut self, container: &str, problem: Problem) {
         let executors = self.frameworks.values_mut().flat_map(|known| known.executors.values_mut());
         let mut found = executors.filter(|executor| executor.run.container == container);
         let Some(executor) = found.next().filter(|executor| executor.verdict.is_none()) else {
             return;
         };
-        tracing::warn!(container, message, "container ended");
-        executor.verdict = Some(Verdict { state: TaskState::TaskFailed, reason, message });
+        tracing::warn!(container, message = problem.message, "container ended");
+        executor.verdict = Some(Verdict { state: TaskState::TaskFailed, problem });
         executor.state = ExecutorState::Terminating(None);
         self.destroy_container(&ContainerId::root_of(container));
     }

@@ -369,11 +369,11 @@ impl Agent {
                 if !known
                     && !self.updates.has_pending(&(framework.clone(), status.task_id.value.clone()))
                 {
-                    let verdict = Verdict {
-                        state: v1::TaskState::TaskDropped,
-                        reason: v1::task_status::Reason::Reconciliation,
-                        message: "Task is unknown to the agent".to_owned(),
-                    };
+                    let verdict = Verdict::new(
+                        v1::TaskState::TaskDropped,
+                        v1::task_status::Reason::Reconciliation,
+                        "Task is unknown to the agent",
+                    );
                     self.refuse(now, &info, &framework, &status.task_id.value, &verdict);
                 }
             }

@@ -64,9 +64,10 @@ impl Agent {
         let status = v1::TaskStatus {
             task_id: v1::TaskId { value: task.to_owned() },
             state: state as i32,
-            message: Some(verdict.message.clone()),
+            message: Some(verdict.problem.message.clone()),
             source: Some(Source::Agent as i32),
-            reason: Some(verdict.reason as i32),
+            reason: Some(verdict.problem.reason as i32),
+            limitation: verdict.problem.limited_resources(),
             agent_id: self.info.id.clone(),
             executor_id: executor.map(|value| v1::ExecutorId { value: value.to_owned() }),
             timestamp: Some(now.wall),

@@ -32,7 +32,7 @@ pub fn task_of(info: &v1::TaskInfo, framework: &str, state: TaskState) -> v1::Ta
 }
 
 fn verdict(state: TaskState, reason: Reason, message: &str) -> Verdict {
-    Verdict { state, reason, message: message.to_owned() }
+    Verdict::new(state, reason, message)
 }
 
 impl Agent {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use mesos::internal as m;
 use mesos::libprocess::Upid;
 use mesos::libprocess::inbound::Header;
+use mesos::resources::Resources;
 use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState};
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use super::recovery::{Reconfiguration, incompatibility};
 use super::{Agent, CallError, Effect, Ending, Now, Registration, Settings, StreamId};
 use crate::checkpoint::{self, Batch, found};
+use crate::containerizer::Problem;
 
 const MASTER: &str = "127.0.0.1:5050";
 const AGENT_ID: &str = "m-S0";
@@ -402,10 +404,16 @@ fn an_executor_that_never_subscribes_is_destroyed_and_its_task_failed() {
 #[test]
 fn a_container_that_ends_by_itself_fails_its_task_with_the_launchers_reason() {
     let (mut own, container) = Conversation::running("t");
-    let problem = (Reason::ContainerLimitationMemory, "Memory limit exceeded".to_owned());
+    let reason = Reason::ContainerLimitationMemory;
+    let used = Resources::parse("mem:64", "*").unwrap();
+    let problem = Problem::limitation(reason, "Memory limit exceeded", used.clone());
     own.agent.container_ended(own.now, &container, Some(9), Some(problem));
     own.acknowledge("t", &[1; 16]);
-    assert_eq!(own.states(), [(TaskState::TaskFailed, Some(Reason::ContainerLimitationMemory))]);
+    let sent = own.sent::<m::StatusUpdateMessage>();
+    let status = &sent[0].update.status;
+    let limitation = status.limitation.as_ref();
+    assert_eq!(limitation.map(|own| &own.resources), Some(&used.to_protos()));
+    assert_eq!((status.state(), status.reason()), (TaskState::TaskFailed, reason));
     assert!(own.sent::<m::ExitedExecutorMessage>().is_empty(), "a command executor's is no news");
 }
 

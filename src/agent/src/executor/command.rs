@@ -20,11 +20,12 @@ use tokio::time::Instant;
 use super::client::{Client, Heard, TOKEN};
 use super::health::{self, Commands, Found, Place};
 use super::pod::{Action, Ended, Pod};
+use crate::containerizer::cgroups::memory::{MemoryFiles, Watch};
 use crate::containerizer::confinement::Confinement;
 use crate::containerizer::images::spec::{self, Runtime};
 use crate::containerizer::processes::kill_tree;
 use crate::containerizer::{
-    MEMORY_EVENTS, MEMORY_LIMIT, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER, cgroups,
+    MEMORY_EVENTS, MEMORY_LIMIT, Problem, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER,
     helper,
 };
 
@@ -70,8 +71,8 @@ struct Told {
     /// What the image of the task's container says.
     image: Result<Option<Runtime>, String>,
     secrets: Result<BTreeMap<String, String>, String>,
-    /// What tells of kills for memory, and its limit.
-    memory: Option<(PathBuf, PathBuf)>,
+    /// What hears whether its container runs out of memory.
+    memory: Option<Watch>,
 }
 
 impl Told {
@@ -79,6 +80,8 @@ impl Told {
         let text = |name: &str| std::env::var(name).ok();
         let image = text(TASK_IMAGE).map(|text| serde_json::from_str(&text)).transpose();
         let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let files = file(MEMORY_EVENTS).zip(file(MEMORY_LIMIT));
+        let memory = files.map(|(events, limit)| MemoryFiles { events, limit });
         Self {
             user: text(TASK_USER),
             confinement: text(TASK_CONFINEMENT)
@@ -86,7 +89,7 @@ impl Told {
                 .unwrap_or_default(),
             image: image.map_err(|error| format!("{TASK_IMAGE}: {error}")),
             secrets: secrets(),
-            memory: file(MEMORY_EVENTS).zip(file(MEMORY_LIMIT)),
+            memory: memory.map(Watch::begin),
         }
     }
 
@@ -114,9 +117,8 @@ impl Told {
     }
 
     /// What is to be said if the container has run out of memory.
-    fn out_of_memory(&self) -> Option<String> {
-        let (events, limit) = self.memory.as_ref()?;
-        cgroups::out_of_memory(events, limit)
+    fn out_of_memory(&self) -> Option<Problem> {
+        self.memory.as_ref()?.exceeded().map(Problem::from)
     }
 }
 
@@ -246,14 +248,15 @@ impl Session {
         let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         let now = self.started.elapsed();
         let ended = match (status, self.told.out_of_memory()) {
-            (Ok(status), Some(exceeded)) if !status.success() => {
-                Ended::Failed(Reason::ContainerLimitationMemory, exceeded)
-            }
+            (Ok(status), Some(exceeded)) if !status.success() => Ended::Failed(exceeded),
             (Ok(status), _) => Ended::Known(Box::new(WaitContainer {
                 exit_status: Some(status.into_raw()),
                 ..Default::default()
             })),
-            (Err(error), _) => Ended::Failed(Reason::CommandExecutorFailed, error.to_string()),
+            (Err(error), _) => {
+                let problem = Problem::new(Reason::CommandExecutorFailed, error.to_string());
+                Ended::Failed(problem)
+            }
         };
         self.pod.ended(now, task, ended);
     }
@@ -294,8 +297,8 @@ impl Session {
                         self.pod.launched(now, &id, Ok(()));
                     }
                     Err(message) => {
-                        let failed = Ended::Failed(Reason::CommandExecutorFailed, message);
-                        self.pod.ended(now, &id, failed);
+                        let problem = Problem::new(Reason::CommandExecutorFailed, message);
+                        self.pod.ended(now, &id, Ended::Failed(problem));
                     }
                 }
             }

@@ -10,6 +10,7 @@ use mesos::v1::task_status::Reason;
 use mesos::v1::{self, TaskState};
 
 use super::command::{describe, grace};
+use crate::containerizer::Problem;
 
 /// How long a task may take to end after SIGTERM when nobody says otherwise.
 const KILL_GRACE: Duration = Duration::from_secs(3);
@@ -23,8 +24,8 @@ pub enum Ended {
     Known(Box<v1::agent::response::WaitContainer>),
     /// The agent knows of no such container.
     Unknown,
-    /// It could not begin, or had to end, for this reason.
-    Failed(Reason, String),
+    /// It could not begin, or had to end.
+    Failed(Problem),
 }
 
 /// What is to be done.
@@ -298,13 +299,14 @@ fn outcome(task: &Task, ended: Ended) -> Outcome {
         Outcome { state: TaskState::TaskFailed, message: None, reason: None, limitation: None };
     let known = match ended {
         Ended::Known(known) => *known,
-        Ended::Failed(reason, message) => {
-            outcome.message = Some(message);
+        Ended::Failed(problem) => {
             if task.is_killing {
                 outcome.state = TaskState::TaskKilled;
             } else {
-                outcome.reason = Some(reason);
+                outcome.reason = Some(problem.reason);
+                outcome.limitation = problem.limited_resources();
             }
+            outcome.message = Some(problem.message);
             return outcome;
         }
         Ended::Unknown => {

@@ -9,7 +9,7 @@ use web::respond;
 
 use super::http::{App, bad_request};
 use super::operator_view::answer;
-use crate::containerizer::ResourceLimits;
+use crate::containerizer::{Problem, ResourceLimits};
 use crate::core::container_id::ContainerId;
 use crate::core::containers::{Ask, Class, Launched, NotRemoved, Termination};
 
@@ -81,27 +81,24 @@ impl App {
             let text = format!("Container {id} cannot be found");
             return Err(Box::new(respond::text(StatusCode::NOT_FOUND, text)));
         };
-        let Termination { status, reason, message } = termination;
-        let state = reason.map(|_| v1::TaskState::TaskFailed as i32);
-        let reason = reason.map(|reason| reason as i32);
+        let Termination { status, problem } = termination;
+        let state = problem.as_ref().map(|_| v1::TaskState::TaskFailed as i32);
+        let reason = problem.as_ref().map(|problem| problem.reason as i32);
+        let limitation = problem.as_ref().and_then(Problem::limited_resources);
+        let message = problem.map(|problem| problem.message);
         Ok(if is_nested {
             let wait = response::WaitNestedContainer {
                 exit_status: status,
                 state,
                 reason,
                 message,
-                ..Default::default()
+                limitation,
             };
             let kind = response::Type::WaitNestedContainer;
             Answer { wait_nested_container: Some(wait), ..answer(kind) }
         } else {
-            let wait = response::WaitContainer {
-                exit_status: status,
-                state,
-                reason,
-                message,
-                ..Default::default()
-            };
+            let wait =
+                response::WaitContainer { exit_status: status, state, reason, message, limitation };
             Answer { wait_container: Some(wait), ..answer(response::Type::WaitContainer) }
         })
     }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use mesos::flags::Values;
 use mesos::resources::{Ranges, Resources};
+use mesos::v1;
 use mesos::v1::task_status::Reason;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::Handle;
+use crate::containerizer::Problem;
 use crate::containerizer::cgroups::Cgroups;
 
 /// What an operator chose.
@@ -114,6 +116,16 @@ fn unallocated(listened: &Ranges, allocated: &Ranges, isolated: Option<&Ranges>)
     (!looked_at.is_empty()).then_some(looked_at)
 }
 
+/// Ports as resources.
+fn resources(ports: &Ranges) -> Resources {
+    Resources::from_protos(&[v1::Resource {
+        name: "ports".to_owned(),
+        r#type: v1::value::Type::Ranges as i32,
+        ranges: Some(ports.to_proto()),
+        ..Default::default()
+    }])
+}
+
 /// Looks at ports for as long as the agent runs.
 pub(super) fn start(handle: Handle, watch: Watch, cgroups: Cgroups, shutdown: CancellationToken) {
     let interval = watch.interval.max(Duration::from_millis(100));
@@ -147,7 +159,8 @@ pub(super) fn start(handle: Handle, watch: Watch, cgroups: Cgroups, shutdown: Ca
                 if watch.enforces {
                     let root = container.split('.').next().unwrap_or_default().to_owned();
                     let reason = Reason::ContainerLimitation;
-                    handle.look(move |agent| agent.exceed(&root, reason, message)).await;
+                    let problem = Problem::limitation(reason, message, resources(&wrong));
+                    handle.look(move |agent| agent.exceed(&root, problem)).await;
                 }
             }
         }

@@ -11,6 +11,8 @@ use mesos::v1::task_status::Reason;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::Handle;
+use crate::containerizer::Problem;
+use crate::core::DiskQuota;
 
 /// What a directory and all below it take on the disk, in bytes. Links are not followed; a file with two names counts
 /// once.
@@ -47,9 +49,7 @@ pub(super) fn watch(
         while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let Some(quotas) = handle.look(|agent| agent.disk_quotas()).await else { return };
             let looked = tokio::task::spawn_blocking(move || {
-                let look = |(container, sandbox, limit): (String, PathBuf, u64)| {
-                    (container, usage(&sandbox), limit)
-                };
+                let look = |quota: DiskQuota| (usage(&quota.sandbox), quota);
                 quotas.into_iter().map(look).collect::<Vec<_>>()
             });
             let found = looked.await.unwrap_or_default();
@@ -57,14 +57,15 @@ pub(super) fn watch(
                 .look(move |agent| {
                     agent.disk_used = found
                         .iter()
-                        .map(|(container, used, _)| (container.clone(), *used))
+                        .map(|(used, quota)| (quota.container.clone(), *used))
                         .collect();
-                    for (container, used, limit) in found {
-                        if enforces && used > limit {
-                            let (used, limit) = (Bytes(used), Bytes(limit));
-                            let message = format!("Disk usage ({used}) exceeds quota ({limit})");
-                            agent.exceed(&container, Reason::ContainerLimitationDisk, message);
-                        }
+                    let found = found.into_iter().filter(|_| enforces);
+                    for (used, quota) in found.filter(|(used, quota)| *used > quota.limit) {
+                        let (used, limit) = (Bytes(used), Bytes(quota.limit));
+                        let message = format!("Disk usage ({used}) exceeds quota ({limit})");
+                        let reason = Reason::ContainerLimitationDisk;
+                        let problem = Problem::limitation(reason, message, quota.resources);
+                        agent.exceed(&quota.container, problem);
                     }
                 })
                 .await;

@@ -35,7 +35,7 @@ impl Cgroups {
             self.write_cpus(container, resources, limits, is_set)?;
         }
         match self.memory_files(container) {
-            Some((_, limit)) => self.write_memory(&limit, resources, limits, is_set),
+            Some(files) => self.write_memory(&files.limit, resources, limits, is_set),
             None => Ok(()),
         }
     }

@@ -103,7 +103,7 @@ fn a_container_that_can_not_start_is_forgotten() {
     let (mut own, root, _) = nested();
     let child = root.child("bad");
     own.agent.launch_container(ask(&child)).unwrap();
-    let problem = (Reason::ContainerLaunchFailed, "no such user".to_owned());
+    let problem = Problem::new(Reason::ContainerLaunchFailed, "no such user");
     own.agent.container_ended(own.now, &child.to_string(), None, Some(problem));
     own.settle();
     assert!(own.seen.iter().any(
@@ -159,11 +159,10 @@ fn a_restarted_agent_takes_nested_containers_back_and_ends_those_of_nobody() {
     assert!(matches!(over, Some(Waited::Ended(Termination { status: Some(256), .. }))));
     // What its cgroups tell is told when they are gone.
     assert_eq!(own.agent.wait_container(&lingers), Some(Waited::Alive));
-    let problem = Some((Reason::ContainerLimitationMemory, "too much".to_owned()));
-    own.agent.container_ended(own.now, &lingers.to_string(), Some(9), problem);
+    let problem = Some(Problem::new(Reason::ContainerLimitationMemory, "too much"));
+    own.agent.container_ended(own.now, &lingers.to_string(), Some(9), problem.clone());
     own.settle();
-    let reason = Some(Reason::ContainerLimitationMemory);
-    let expected = Termination { status: Some(9), reason, message: Some("too much".into()) };
+    let expected = Termination { status: Some(9), problem };
     assert_eq!(own.agent.wait_container(&lingers), Some(Waited::Ended(expected)));
 }
 
