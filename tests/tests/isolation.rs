@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use end_to_end::site::{Parts, Site};
-use end_to_end::{need, skip, wait};
+use end_to_end::{http, need, skip, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -110,7 +110,7 @@ impl Host {
     fn wait_until_gone(&self, task: &str, marker: &str) {
         let (container, _) = self.site().executor(task);
         wait::until("nothing of the container to be left", LIMIT, || {
-            let groups = CONTROLLERS.iter().chain(&["unified", "cpuset", "devices"]);
+            let groups = CONTROLLERS.iter().chain(&["unified", "blkio", "cpuset", "devices"]);
             let groups = groups.map(|name| hierarchy(name).join(ROOT).join(&container));
             let left: Vec<PathBuf> = groups.filter(|path| path.exists()).collect();
             let living = living(marker);
@@ -126,7 +126,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         drop(self.0.take());
-        for controller in CONTROLLERS.iter().chain(&["unified", "cpuset", "devices"]) {
+        for controller in CONTROLLERS.iter().chain(&["unified", "blkio", "cpuset", "devices"]) {
             let root = hierarchy(controller).join(ROOT);
             // What is still ending keeps it for a moment: the next run uses it again.
             for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
@@ -296,9 +296,14 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
     assert!((270..=330).contains(&percent), "{parts:?}: {percent} %");
     drop(host);
 
-    let host =
-        Host::start(&["--launcher=linux", "--isolation=cgroups/cpu", "--cgroups_enable_cfs"]);
-    host.run("half", 0.4, "while :; do :; done");
+    let isolation = if counts_blocks() {
+        "--isolation=cgroups/cpu,cgroups/mem,cgroups/blkio"
+    } else {
+        "--isolation=cgroups/cpu,cgroups/mem"
+    };
+    let host = Host::start(&["--launcher=linux", isolation, "--cgroups_enable_cfs"]);
+    let write = "dd if=/dev/zero of=file bs=64k count=1 oflag=direct";
+    host.run("half", 0.4, &format!("{write}; while :; do :; done"));
     host.wait_for("half", "TASK_RUNNING");
     let (file, quota) = either(("cpu.cfs_quota_us", "50000\n"), ("cpu.max", "50000 100000\n"));
     let file = host.file("cpu", "half", file);
@@ -309,6 +314,28 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
         let throttled = statistics.lines().find_map(|line| line.strip_prefix("nr_throttled "));
         if throttled.is_some_and(|count| count != "0") { Ok(()) } else { Err(statistics) }
     });
+    // What the kernel counts is what operators are told.
+    let shown = http::get_json(&host.site().agent_url("/monitor/statistics")).expect("statistics");
+    let used = &shown[0]["statistics"];
+    let positive = |name: &str| used[name].as_f64().is_some_and(|value| value > 0.0);
+    let names = ["cpus_nr_throttled", "cpus_throttled_time_secs", "cpus_user_time_secs"];
+    let names = names.into_iter().chain(["mem_total_bytes", "mem_rss_bytes", "mem_cache_bytes"]);
+    assert!(names.clone().all(positive), "{shown}");
+    let throttling = &used["blkio_statistics"]["throttling"];
+    assert_eq!(
+        throttling.as_array().is_some_and(|all| !all.is_empty()),
+        counts_blocks(),
+        "{shown}"
+    );
+}
+
+/// Whether this kernel counts what is read from and written to block devices.
+fn counts_blocks() -> bool {
+    if is_unified() {
+        let controllers = fs::read_to_string(Path::new(HIERARCHY).join("cgroup.controllers"));
+        return controllers.is_ok_and(|names| names.split_whitespace().any(|name| name == "io"));
+    }
+    Path::new(HIERARCHY).join("blkio/cgroup.procs").exists()
 }
 
 #[test]

@@ -408,6 +408,24 @@ const FLAGS: &[Flag] = &[
         "Numbers of the GPUs to offer, e.g. 0,2 for /dev/nvidia0 and /dev/nvidia2, with gpu/nvidia and as many gpus in --resources; else all that there are.",
     ),
     flag("oversubscribed_resources_interval", Duration, Some("15secs"), "Taken for compatibility."),
+    flag(
+        "perf_duration",
+        Duration,
+        Some("10secs"),
+        "How long a sample of the processors' events takes; no longer than --perf_interval.",
+    ),
+    flag(
+        "perf_events",
+        Text,
+        None,
+        "The processors' events to count for each container with cgroups/perf_event, parted by commas (see perf list), by the program perf.",
+    ),
+    flag(
+        "perf_interval",
+        Duration,
+        Some("1mins"),
+        "From one such sample's start to the next one's.",
+    ),
     flag("port", Number, Some("5051"), "Port to listen on."),
     flag(
         "qos_controller",

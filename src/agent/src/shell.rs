@@ -15,6 +15,7 @@ mod operator_api;
 pub mod operator_view;
 mod origin;
 mod oversubscription;
+mod perf;
 mod permissions;
 mod plan;
 mod ports;

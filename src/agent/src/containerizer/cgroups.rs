@@ -4,12 +4,15 @@
 //! Paths are looked for where they are mounted; nothing here is needed for the posix launcher.
 
 mod amounts;
+mod blkio;
 mod controllers;
 pub mod devices;
 mod extras;
 pub mod gpus;
 pub mod handles;
 pub mod memory;
+pub mod perf;
+mod statistics;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -35,6 +38,8 @@ pub use extras::Extras;
 #[derive(Debug, Clone)]
 pub struct Cgroups {
     mounted: Mounted,
+    /// `--cgroups_root`.
+    name: PathBuf,
     limits: Limits,
     extras: Extras,
     watches: Watches,
@@ -122,7 +127,7 @@ impl Cgroups {
     pub fn prepare(hierarchy: &Path, root: &str, limits: Limits) -> io::Result<Self> {
         let mounted = Mounted::prepare(hierarchy, root, limits)?;
         let (extras, watches) = (Extras::default(), Watches::default());
-        let cgroups = Self { mounted, limits, extras, watches };
+        let cgroups = Self { mounted, name: root.into(), limits, extras, watches };
         if let Some(memory) = cgroups.v1(Controller::Memory)
             && limits.swap
             && !memory.join(SWAP_LIMIT).exists()
@@ -221,6 +226,18 @@ impl Cgroups {
     /// The containers that have cgroups and are not nested.
     pub fn containers(&self) -> Vec<String> {
         tree::names(self.root())
+    }
+
+    /// The containers that have cgroups, those nested in others after these.
+    fn all_containers(&self) -> Vec<String> {
+        let mut all = self.containers();
+        let mut index = 0;
+        while let Some(container) = all.get(index).cloned() {
+            let nested = tree::nested(&place(self.root(), &container));
+            all.extend(nested.into_iter().map(|name| format!("{container}.{name}")));
+            index += 1;
+        }
+        all
     }
 
     /// Kills every process of a container and removes its cgroups. Blocks until they are gone, a minute at most.

@@ -6,8 +6,10 @@ use mesos::v1::agent::call;
 use mesos::v1::agent::response::get_containers;
 use serde_json::{Map, Value, json};
 
+use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::processes;
 use crate::core::Agent;
+use crate::core::container_id::ContainerId;
 
 /// One container, as the agent knows it.
 #[derive(Debug, Clone)]
@@ -66,10 +68,20 @@ pub fn all(agent: &Agent, wanted: call::GetContainers) -> Vec<Shown> {
 }
 
 impl Shown {
-    /// What it uses at `now` (seconds since 1970); reads `/proc`.
-    fn statistics(&self, now: f64) -> v1::ResourceStatistics {
+    /// What it uses at `now` (seconds since 1970); reads `/proc` and its cgroups.
+    fn statistics(&self, now: f64, cgroups: Option<&Cgroups>) -> v1::ResourceStatistics {
         let mut statistics = v1::ResourceStatistics { timestamp: now, ..Default::default() };
-        let Some(owner) = &self.owner else { return statistics };
+        self.add_processes(&mut statistics);
+        let container = ContainerId::parse(&self.id).ok();
+        if let (Some(cgroups), Some(container)) = (cgroups, container) {
+            cgroups.add_statistics(&container.to_string(), &mut statistics);
+        }
+        statistics
+    }
+
+    /// What the agent and `/proc` know of an executor's.
+    fn add_processes(&self, statistics: &mut v1::ResourceStatistics) {
+        let Some(owner) = &self.owner else { return };
         let memory = (owner.resources.mem() * 1_048_576.0) as u64;
         statistics.cpus_soft_limit = Some(owner.resources.cpus());
         statistics.mem_limit_bytes = Some(memory);
@@ -83,7 +95,6 @@ impl Shown {
             statistics.cpus_system_time_secs = Some(usage.system_seconds);
             statistics.mem_rss_bytes = Some(usage.resident_bytes);
         }
-        statistics
     }
 
     fn status(&self) -> v1::ContainerStatus {
@@ -95,7 +106,7 @@ impl Shown {
     }
 
     /// As GET_CONTAINERS shows it.
-    pub fn message(&self, now: f64) -> get_containers::Container {
+    pub fn message(&self, now: f64, cgroups: Option<&Cgroups>) -> get_containers::Container {
         let owner = self.owner.as_ref();
         get_containers::Container {
             framework_id: owner.map(|owner| v1::FrameworkId { value: owner.framework.clone() }),
@@ -104,12 +115,12 @@ impl Shown {
             // Of a nested one only the last part, as the original has it; the status names the parents.
             container_id: v1::ContainerId { value: self.id.value.clone(), parent: None },
             container_status: Some(self.status()),
-            resource_statistics: Some(self.statistics(now)),
+            resource_statistics: Some(self.statistics(now, cgroups)),
         }
     }
 
     /// As the old endpoints show an executor's: names in alphabetical order.
-    fn legacy(&self, now: f64, is_whole: bool) -> Value {
+    fn legacy(&self, now: f64, cgroups: Option<&Cgroups>, is_whole: bool) -> Value {
         let sorted = |value: Value| {
             let mut value = value;
             value.sort_all_objects();
@@ -126,7 +137,7 @@ impl Shown {
             object.insert("framework_id".to_owned(), json!(owner.framework));
             object.insert("source".to_owned(), json!(owner.source));
         }
-        object.insert("statistics".to_owned(), sorted(to_value(&self.statistics(now))));
+        object.insert("statistics".to_owned(), sorted(to_value(&self.statistics(now, cgroups))));
         if is_whole {
             let status = mesos::json::to_value(&self.status(), mesos::json::Dialect::V0);
             object.insert("status".to_owned(), sorted(status));
@@ -136,11 +147,11 @@ impl Shown {
 }
 
 /// `/containers`.
-pub fn containers(all: &[Shown], now: f64) -> Value {
-    all.iter().map(|shown| shown.legacy(now, true)).collect()
+pub fn containers(all: &[Shown], now: f64, cgroups: Option<&Cgroups>) -> Value {
+    all.iter().map(|shown| shown.legacy(now, cgroups, true)).collect()
 }
 
 /// `/monitor/statistics`.
-pub fn monitor(all: &[Shown], now: f64) -> Value {
-    all.iter().map(|shown| shown.legacy(now, false)).collect()
+pub fn monitor(all: &[Shown], now: f64, cgroups: Option<&Cgroups>) -> Value {
+    all.iter().map(|shown| shown.legacy(now, cgroups, false)).collect()
 }

@@ -28,6 +28,7 @@ use web::respond;
 
 use super::actor::{Handle, Input};
 use super::{containers, files, metrics, operator_api, origin, view};
+use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::fetch::Fetching;
 use crate::containerizer::images::Provisioner;
 use crate::core::CallError;
@@ -49,6 +50,8 @@ pub(super) struct App {
     pub(super) provisioner: Option<Provisioner>,
     /// Images that are never removed.
     pub(super) kept_images: Arc<[v1::Image]>,
+    /// Where containers' cgroups are, if they have some.
+    pub(super) cgroups: Option<Cgroups>,
     pub(super) handle: Handle,
     pub(super) flags: Arc<Values>,
     /// `--http_heartbeat_interval`.
@@ -149,7 +152,8 @@ async fn answer(app: App, request: Request) -> Response {
                 return ending();
             };
             let now = app.start_time + app.started.elapsed().as_secs_f64();
-            match tokio::task::spawn_blocking(move || show(&all, now)).await {
+            let cgroups = app.cgroups.clone();
+            match tokio::task::spawn_blocking(move || show(&all, now, cgroups.as_ref())).await {
                 Ok(value) => respond::jsonp(value.to_string(), query),
                 Err(_) => ending(),
             }

@@ -12,6 +12,7 @@ use mesos::v1;
 
 use crate::containerizer::cgroups::gpus::{self, Gpus};
 use crate::containerizer::cgroups::handles::Handles;
+use crate::containerizer::cgroups::perf::Perf;
 use crate::containerizer::cgroups::{Cgroups, Extras, Limits, devices};
 use crate::containerizer::isolation::Isolation;
 
@@ -102,7 +103,16 @@ fn extras(values: &Values, isolation: &Isolation, limits: Limits) -> anyhow::Res
         None
     };
     let handles = handles.map_err(anyhow::Error::msg)?.map(Arc::new);
-    Ok(Extras { devices, gpus, handles })
+    Ok(Extras { devices, gpus, handles, perf: perf(values, limits)? })
+}
+
+/// What is counted of the processors' events, if anything.
+fn perf(values: &Values, limits: Limits) -> anyhow::Result<Option<Arc<Perf>>> {
+    let Some(events) = values.text("perf_events") else { return Ok(None) };
+    ensure!(limits.perf_event, "--perf_events needs --isolation=cgroups/perf_event");
+    let duration = |name: &str| values.duration(name).unwrap_or_default();
+    let perf = Perf::prepare(events, duration("perf_duration"), duration("perf_interval"));
+    Ok(Some(Arc::new(perf.map_err(anyhow::Error::msg).context("--perf_events")?)))
 }
 
 /// `--nvidia_gpu_devices`.

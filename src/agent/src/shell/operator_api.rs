@@ -231,7 +231,9 @@ impl App {
     ) -> Option<Option<response::GetContainers>> {
         let all = self.handle.look(move |agent| containers::all(agent, wanted)).await?;
         let now = self.start_time + self.started.elapsed().as_secs_f64();
-        let read = move || all.iter().map(|shown| shown.message(now)).collect::<Vec<_>>();
+        let cgroups = self.cgroups.clone();
+        let message = move |shown: &containers::Shown| shown.message(now, cgroups.as_ref());
+        let read = move || all.iter().map(message).collect::<Vec<_>>();
         let containers = tokio::task::spawn_blocking(read).await.ok()?;
         Some((!containers.is_empty()).then_some(response::GetContainers { containers }))
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Actor, Input};
 use super::http::{App, router};
 use super::plan::{check, claim_work_dir, settings};
-use super::{images, ports, qos, quota};
+use super::{images, perf, ports, qos, quota};
 use crate::checkpoint::{self, found, paths};
 use crate::containerizer::fetch::{Cache, Fetching};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
@@ -166,7 +166,10 @@ pub async fn run(
         let interval = interval.unwrap_or(Duration::from_secs(15));
         quota::watch(handle.clone(), interval, enforces, shutdown.clone());
     }
-    if let (Some(watch), Some(cgroups)) = (plan.ports, plan.cgroups) {
+    if let Some(cgroups) = plan.cgroups.clone() {
+        perf::start(cgroups, shutdown.clone());
+    }
+    if let (Some(watch), Some(cgroups)) = (plan.ports, plan.cgroups.clone()) {
         ports::start(handle.clone(), watch, cgroups, shutdown.clone());
     }
     if let Some(thresholds) = plan.thresholds {
@@ -188,6 +191,7 @@ pub async fn run(
         fetching,
         provisioner,
         kept_images: kept_images.unwrap_or_default().into(),
+        cgroups: plan.cgroups,
         handle,
         flags: Arc::new(values),
         guard: Arc::new(plan.guard),

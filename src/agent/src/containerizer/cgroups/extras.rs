@@ -8,7 +8,8 @@ use mesos::resources::Resources;
 
 use super::gpus::Gpus;
 use super::handles::Handles;
-use super::tree::{self, place};
+use super::perf::Perf;
+use super::tree::place;
 use super::{Cgroups, Controller, devices, inherit_processors, write};
 
 fn is_nested(container: &str) -> bool {
@@ -24,6 +25,8 @@ pub struct Extras {
     pub gpus: Option<Arc<Gpus>>,
     /// The marks of their packets; without, operators give them.
     pub handles: Option<Arc<Handles>>,
+    /// What is counted of the processors' events, if anything.
+    pub perf: Option<Arc<Perf>>,
 }
 
 impl Extras {
@@ -46,14 +49,7 @@ impl Cgroups {
             let root = self.v1(controller)?;
             fs::read_to_string(place(root, container).join(name)).ok()
         };
-        let nested = |container: &String| {
-            let names = tree::nested(&place(self.root(), container));
-            let ids = names.into_iter().map(|name| format!("{container}.{name}"));
-            ids.collect::<Vec<_>>()
-        };
-        let outermost = self.containers();
-        let all = outermost.iter().flat_map(nested).collect::<Vec<_>>();
-        for container in outermost.into_iter().chain(all) {
+        for container in self.all_containers() {
             let handle = of(Controller::NetCls, &container, "net_cls.classid");
             let handle = handle.and_then(|text| text.trim().parse().ok());
             if let (Some(handles), Some(handle @ 1..)) = (&extras.handles, handle) {
@@ -136,6 +132,7 @@ mod tests {
             devices: vec!["c 1:3 rwm".to_owned()],
             handles: Some(Arc::new(Handles::parse("2", Some("1,1")).unwrap())),
             gpus: Some(Arc::default()),
+            perf: None,
         };
         let first = cgroups().with(extras());
         first.create("c", &resources("cpus:1"), &ResourceLimits::default()).unwrap();
