@@ -116,10 +116,11 @@ impl Drop for Daemon {
 }
 
 /// Kills every process whose working directory, or an argument, lies under `directory`: executors and tasks that
-/// outlive their agent by design.
-pub fn kill_all_under(directory: &Path) {
-    let Some(text) = directory.to_str() else { return };
-    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+/// outlive their agent by design. Whether there were any.
+pub fn kill_all_under(directory: &Path) -> bool {
+    let mut found = false;
+    let Some(text) = directory.to_str() else { return false };
+    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
     let own = std::process::id().to_string();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -133,6 +134,8 @@ pub fn kill_all_under(directory: &Path) {
         if let (true, Ok(number)) = (below || named, name.parse()) {
             // An error means that it has ended already.
             let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+            found = true;
         }
     }
+    found
 }

@@ -14,6 +14,7 @@ pub mod golden;
 pub mod http;
 pub mod keys;
 pub mod lab;
+pub mod leftovers;
 pub mod linearizability;
 pub mod ports;
 pub mod programs;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, kill_all_under};
 use crate::programs::{binary, original_mesos, root};
-use crate::{http, ports, wait};
+use crate::{http, leftovers, ports, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -70,7 +70,7 @@ impl Site {
     #[must_use]
     pub fn start(parts: Parts) -> Self {
         let [master_port, agent_port] = ports::free();
-        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let directory = leftovers::directory();
         let mut site = Self {
             directory,
             parts,

@@ -7,13 +7,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use end_to_end::site::{Parts, Site};
-use end_to_end::{http, need, skip, wait};
+use end_to_end::{http, leftovers, need, skip, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const HIERARCHY: &str = "/sys/fs/cgroup";
 const ROOT: &str = "mesos-isolation";
 const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "memory", "freezer", "pids"];
+
+/// Where containers of these tests may have groups.
+fn own_controllers() -> impl Iterator<Item = &'static str> {
+    CONTROLLERS.iter().copied().chain(["unified", "blkio", "cpuset", "devices"])
+}
 
 /// Whether this machine has one hierarchy for all controllers.
 fn is_unified() -> bool {
@@ -58,7 +63,11 @@ struct Host(Option<Site>);
 impl Host {
     fn start(flags: &[&'static str]) -> Self {
         let agent_flags = [&["--cgroups_root=mesos-isolation"], flags].concat();
-        Self(Some(Site::start(Parts { agent_flags, ..Parts::default() })))
+        let own = Self(Some(Site::start(Parts { agent_flags, ..Parts::default() })));
+        for controller in own_controllers() {
+            leftovers::remove_groups(&hierarchy(controller).join(ROOT));
+        }
+        own
     }
 
     fn limited() -> Self {
@@ -75,8 +84,12 @@ impl Host {
 
     /// Runs a shell command with this many CPUs, 32 MB of memory and disk; its executor adds 0.1 CPUs and 32 MB.
     fn run(&self, task: &str, cpus: f64, command: &str) {
+        self.run_with(task, cpus, 32.0, command);
+    }
+
+    fn run_with(&self, task: &str, cpus: f64, mem: f64, command: &str) {
         let scalar = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
-        let resources = [scalar("cpus", cpus), scalar("mem", 32.0), scalar("disk", 32.0)];
+        let resources = [scalar("cpus", cpus), scalar("mem", mem), scalar("disk", 32.0)];
         self.site().run(task, &json!({"resources": resources, "command": {"value": command}}));
     }
 
@@ -110,7 +123,7 @@ impl Host {
     fn wait_until_gone(&self, task: &str, marker: &str) {
         let (container, _) = self.site().executor(task);
         wait::until("nothing of the container to be left", LIMIT, || {
-            let groups = CONTROLLERS.iter().chain(&["unified", "blkio", "cpuset", "devices"]);
+            let groups = own_controllers();
             let groups = groups.map(|name| hierarchy(name).join(ROOT).join(&container));
             let left: Vec<PathBuf> = groups.filter(|path| path.exists()).collect();
             let living = living(marker);
@@ -126,12 +139,10 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         drop(self.0.take());
-        for controller in CONTROLLERS.iter().chain(&["unified", "blkio", "cpuset", "devices"]) {
+        for controller in own_controllers() {
             let root = hierarchy(controller).join(ROOT);
             // What is still ending keeps it for a moment: the next run uses it again.
-            for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir(entry.path());
-            }
+            leftovers::remove_groups(&root);
             let _ = fs::remove_dir(&root);
         }
     }
@@ -302,8 +313,7 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
         "--isolation=cgroups/cpu,cgroups/mem"
     };
     let host = Host::start(&["--launcher=linux", isolation, "--cgroups_enable_cfs"]);
-    let write = "dd if=/dev/zero of=file bs=64k count=1 oflag=direct";
-    host.run("half", 0.4, &format!("{write}; while :; do :; done"));
+    host.run("half", 0.4, "echo written > file; while :; do :; done");
     host.wait_for("half", "TASK_RUNNING");
     let (file, quota) = either(("cpu.cfs_quota_us", "50000\n"), ("cpu.max", "50000 100000\n"));
     let file = host.file("cpu", "half", file);
@@ -315,18 +325,16 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
         if throttled.is_some_and(|count| count != "0") { Ok(()) } else { Err(statistics) }
     });
     // What the kernel counts is what operators are told.
-    let shown = http::get_json(&host.site().agent_url("/monitor/statistics")).expect("statistics");
-    let used = &shown[0]["statistics"];
-    let positive = |name: &str| used[name].as_f64().is_some_and(|value| value > 0.0);
     let names = ["cpus_nr_throttled", "cpus_throttled_time_secs", "cpus_user_time_secs"];
-    let names = names.into_iter().chain(["mem_total_bytes", "mem_rss_bytes", "mem_cache_bytes"]);
-    assert!(names.clone().all(positive), "{shown}");
+    let names = [&names[..], &["mem_total_bytes", "mem_rss_bytes", "mem_cache_bytes"]].concat();
+    let used = wait::until("numbers of all kinds", LIMIT, || {
+        let shown = http::get_json(&host.site().agent_url("/monitor/statistics"))?;
+        let used = shown[0]["statistics"].clone();
+        let is_counted = |name: &&str| used[*name].as_f64().is_some_and(|value| value > 0.0);
+        if names.iter().all(is_counted) { Ok(used) } else { Err(shown.to_string()) }
+    });
     let throttling = &used["blkio_statistics"]["throttling"];
-    assert_eq!(
-        throttling.as_array().is_some_and(|all| !all.is_empty()),
-        counts_blocks(),
-        "{shown}"
-    );
+    assert_eq!(throttling.as_array().is_some_and(|all| !all.is_empty()), counts_blocks(), "{used}");
 }
 
 /// Whether this kernel counts what is read from and written to block devices.
@@ -347,7 +355,8 @@ while True:
     try:
         if os.fork() == 0: os.setsid()
     except OSError: pass'";
-    host.run("bomb", 0.1, bomb);
+    // Enough memory for all of them: only their number is to stop them.
+    host.run_with("bomb", 0.1, 256.0, bomb);
     host.wait_for("bomb", "TASK_RUNNING");
     wait::until("the limit to be hit", LIMIT, || {
         let events = fs::read_to_string(host.file("pids", "bomb", "pids.events"));
