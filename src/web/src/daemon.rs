@@ -30,3 +30,12 @@ pub fn cancelled_by_signals() -> std::io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// The calling thread gives way to all others of this process by so much (`nice(7)`, at most 19), where processors are
+/// few. One that is refused works as all do.
+pub fn give_way(nice: i32) {
+    // Linux counts threads: of no process is of the one that asks.
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::debug!(%error, "a thread can't give way to others");
+    }
+}

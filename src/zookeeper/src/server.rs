@@ -209,6 +209,7 @@ impl Server {
             batch_ms: (0, 0),
             permits: Vec::new(),
             answered: Vec::new(),
+            has_answered: false,
             quorum: None,
             standing: Standing::default(),
             is_blank,
@@ -384,6 +385,8 @@ struct Actor {
     permits: Vec<(ConnectionId, Permit)>,
     /// Of those that wait for no transaction.
     answered: Vec<(ConnectionId, Permit)>,
+    /// Whether there were such since transactions were last sent to the log.
+    has_answered: bool,
     quorum: Option<Box<ensemble::Quorum>>,
     standing: Standing,
     /// Its data is missing, and it may not begin without.
@@ -431,7 +434,7 @@ impl Actor {
             }
             match quorum {
                 None => {
-                    self.append();
+                    self.append()?;
                     self.snapshot_when_due()?;
                     self.resume_when_possible()?;
                     self.clients.flush();

@@ -12,15 +12,11 @@ const NICE: i32 = 19;
 /// Nothing but its threads for what blocks is used. They start when they are needed and end when they have long had
 /// nothing to do.
 static THREADS: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-    Builder::new_current_thread().thread_name("background").on_thread_start(give_way).build()
+    Builder::new_current_thread()
+        .thread_name("background")
+        .on_thread_start(|| web::daemon::give_way(NICE))
+        .build()
 });
-
-fn give_way() {
-    // Of no process is of the thread that asks. One that is refused works as all do.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "a thread can't give way to others");
-    }
-}
 
 /// Does something on such a thread.
 pub(super) fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

@@ -1,8 +1,11 @@
-//! The log's thread: it writes and syncs while the server's task goes on.
+//! The log: a thread of its own writes and syncs while the server's task goes on. Where the disk is quick and nobody
+//! would wait but those who wait for the sync, the task does it itself: waking a thread, and being woken by it, takes
+//! about as long.
 //!
-//! What has come while one sync went on is written together and has the next one in common; and the next one waits a
-//! little for those that will have heard of the last ([`Pace`]). Reports come in the order of the transactions. When the
-//! disk has refused some, those behind them are dropped until [`Appender::resume`]: a log has no gaps.
+//! What has come while one sync went on is written together and has the next one in common; and the thread's next
+//! one waits a little for those that will have heard of the last ([`Pace`]). Reports come in the order of the
+//! transactions. When the disk has refused some, those behind them are dropped until [`Appender::resume`]: a log has no
+//! gaps.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,9 +22,22 @@ use crate::disk::log::Log;
 const WAITING_MAX: usize = 64 << 20;
 /// Transactions that are written together.
 const BATCH_MAX: usize = 16 * 1024;
+/// So many batches of nothing but writes make it likely that the next one is such too.
+const ROW: u32 = 8;
+/// Transactions that the server's task writes itself: with more of them, it has something to do meanwhile.
+const HERE_MAX: usize = 16;
 
 /// A transaction's number and bytes.
 pub(crate) type Encoded = (i64, Arc<[u8]>);
+
+/// Where a sync may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// In the log's thread: others would wait for it here.
+    Elsewhere,
+    /// Here too.
+    Anywhere,
+}
 
 enum Command {
     Append(Vec<Encoded>),
@@ -53,9 +69,42 @@ impl Reports {
     }
 }
 
+/// The log, and how the disk has done of late.
+#[derive(Debug)]
+struct Writer {
+    log: Log,
+    /// The disk has refused something.
+    is_refused: bool,
+    pace: Pace,
+}
+
+impl Writer {
+    /// Writes and syncs, unless the disk has refused what comes before; `waiting` says how many transactions have come
+    /// meanwhile.
+    fn append(
+        &mut self,
+        entries: &[Encoded],
+        waiting: impl FnOnce() -> usize,
+    ) -> Option<Result<Logged, DiskError>> {
+        let (last, _) = entries.last()?;
+        if self.is_refused {
+            return None;
+        }
+        let begin = Instant::now();
+        let bytes = entries.iter().map(|(_, data)| data.len()).sum();
+        let logged = Logged { last: *last, count: entries.len(), bytes };
+        let report = self.log.append_encoded(entries).map(|_| logged);
+        self.is_refused = report.is_err();
+        self.pace.note(begin.elapsed(), entries.len(), waiting());
+        Some(report)
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     commands: VecDeque<Command>,
+    /// Taken out by whoever writes: no lock is held meanwhile.
+    writer: Option<Writer>,
     /// Transactions among them.
     entries: usize,
     /// Commands that are not for transactions: they are not kept waiting.
@@ -105,8 +154,22 @@ impl Queue {
         self.is_due.notify_one();
     }
 
-    /// The next command, with all transactions that wait behind its own; `None` at the end.
-    fn next(&self, pace: &Pace) -> Option<Command> {
+    /// The log, if the thread has nothing to do and syncs are quick. Until it is put back, the thread is to be given
+    /// nothing.
+    fn borrow(&self) -> Option<Writer> {
+        let mut waiting = self.lock();
+        if !waiting.commands.is_empty() {
+            return None;
+        }
+        waiting.writer.take_if(|writer| writer.pace.is_quick())
+    }
+
+    fn put_back(&self, writer: Writer) {
+        self.lock().writer = Some(writer);
+    }
+
+    /// The next command, with all transactions that wait behind its own, and the log; `None` at the end.
+    fn next(&self) -> Option<(Command, Writer)> {
         let mut waiting = self.lock();
         waiting.wanted = 1;
         while waiting.commands.is_empty() {
@@ -115,6 +178,7 @@ impl Queue {
             }
             waiting = self.is_due.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        let pace = waiting.writer.as_ref().map(|writer| writer.pace)?;
         if let Some((gap, longest)) = pace.pause() {
             let begin = Instant::now();
             waiting.wanted = pace.outstanding;
@@ -132,11 +196,12 @@ impl Queue {
             }
         }
         waiting.wanted = usize::MAX;
+        let writer = waiting.writer.take()?;
         let Some(Command::Append(mut entries)) =
             waiting.commands.pop_front_if(|command| matches!(command, Command::Append(_)))
         else {
             waiting.others -= 1;
-            return waiting.commands.pop_front();
+            return waiting.commands.pop_front().map(|command| (command, writer));
         };
         while entries.len() < BATCH_MAX
             && let Some(Command::Append(more)) =
@@ -145,7 +210,7 @@ impl Queue {
             entries.extend(more);
         }
         waiting.entries -= entries.len();
-        Some(Command::Append(entries))
+        Some((Command::Append(entries), writer))
     }
 }
 
@@ -155,10 +220,12 @@ impl Queue {
 /// those who waited meanwhile, and the others would have to wait for the one behind it: every sync would be half as
 /// useful as it could be. So it waits until as many transactions are there as were outstanding at the last one, but
 /// not for longer than a part of what a sync takes, and not if none comes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Pace {
     /// What a sync takes, of late.
     sync: Duration,
+    /// Which of the last ones were not quick, a bit for each.
+    slow: u8,
     /// Transactions that were outstanding behind the last one.
     outstanding: usize,
 }
@@ -166,6 +233,10 @@ struct Pace {
 impl Pace {
     /// Syncs that take less are not worth waiting for.
     const SYNC_MIN: Duration = Duration::from_micros(400);
+    /// Syncs that take less are not worth a thread.
+    const QUICK: Duration = Duration::from_millis(1);
+    /// So many of the last eight must take longer: one that does for once says little of the next.
+    const SLOW_MIN: u32 = 4;
     /// Slow disks are not made slower than by a part of this.
     const SYNC_MAX: Duration = Duration::from_millis(10);
 
@@ -175,19 +246,27 @@ impl Pace {
         (self.outstanding > 1 && sync >= Self::SYNC_MIN).then_some((sync / 4, sync / 2))
     }
 
+    /// Whether syncs are so short that others may wait for them.
+    fn is_quick(&self) -> bool {
+        self.slow.count_ones() < Self::SLOW_MIN
+    }
+
     /// A sync took so long, for `synced` transactions; `waiting` have come meanwhile.
     fn note(&mut self, took: Duration, synced: usize, waiting: usize) {
         self.sync = (self.sync * 3 + took) / 4;
+        self.slow = (self.slow << 1) | u8::from(took > Self::QUICK);
         self.outstanding = synced + waiting;
     }
 }
 
-/// The way to the thread. It ends, when all is written, after this is dropped.
+/// The way to the log. Its thread ends, when all is written, after this is dropped.
 #[derive(Debug)]
 pub(crate) struct Appender {
     queue: Arc<Queue>,
     reports: Arc<Reports>,
     waiting: usize,
+    /// Batches in a row that might have been synced anywhere.
+    in_a_row: u32,
     slow_syncs: Arc<AtomicU64>,
 }
 
@@ -199,10 +278,11 @@ impl Appender {
     pub(crate) fn start(log: Log) -> io::Result<Self> {
         let (queue, reports) = (Arc::<Queue>::default(), Arc::<Reports>::default());
         let (commands, told, slow_syncs) = (queue.clone(), reports.clone(), log.slow_syncs.clone());
+        queue.put_back(Writer { log, is_refused: false, pace: Pace::default() });
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(log, &commands, &told))?;
-        Ok(Self { queue, reports, waiting: 0, slow_syncs })
+            .spawn(move || write(&commands, &told))?;
+        Ok(Self { queue, reports, waiting: 0, in_a_row: 0, slow_syncs })
     }
 
     fn command(&self, command: Command) {
@@ -210,16 +290,31 @@ impl Appender {
         self.queue.push(command);
     }
 
-    /// Appends transactions; a report says when they are on disk. Waits while too much is not.
-    pub(crate) fn append(&mut self, entries: Vec<Encoded>) {
+    /// Appends transactions; a report says when they are on disk: this one if they were written here, else one to come.
+    /// Waits while too much is not.
+    pub(crate) fn append(
+        &mut self,
+        entries: Vec<Encoded>,
+        sync: Sync,
+    ) -> Option<Result<Logged, DiskError>> {
         if entries.is_empty() {
-            return;
+            return None;
+        }
+        self.in_a_row = if sync == Sync::Anywhere { self.in_a_row.saturating_add(1) } else { 0 };
+        if self.in_a_row > ROW
+            && entries.len() <= HERE_MAX
+            && let Some(mut writer) = self.queue.borrow()
+        {
+            let report = writer.append(&entries, || 0);
+            self.queue.put_back(writer);
+            return report;
         }
         self.waiting += entries.iter().map(|(_, data)| data.len()).sum::<usize>();
         self.command(Command::Append(entries));
         if self.waiting > WAITING_MAX {
             self.wait();
         }
+        None
     }
 
     /// Syncs that took longer than they should, as [`Log::slow_syncs`].
@@ -279,40 +374,27 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn write(mut log: Log, queue: &Queue, reports: &Reports) {
+fn write(queue: &Queue, reports: &Reports) {
     let _ended = Ended(queue);
-    let (mut is_refused, mut pace) = (false, Pace::default());
-    while let Some(command) = queue.next(&pace) {
+    while let Some((command, mut writer)) = queue.next() {
+        let mut told = None;
         match command {
             Command::Append(entries) => {
-                let begin = Instant::now();
-                if let Some(report) = append(&mut log, &entries, is_refused) {
-                    is_refused = report.is_err();
-                    pace.note(begin.elapsed(), entries.len(), queue.lock().entries);
+                if let Some(report) = writer.append(&entries, || queue.lock().entries) {
                     reports.lock().push_back(report);
                     reports.is_new.notify_one();
                 }
             }
-            Command::Roll => log.roll(),
-            Command::Resume => is_refused = false,
+            Command::Roll => writer.log.roll(),
+            Command::Resume => writer.is_refused = false,
+            Command::Wait(done) => told = Some(done),
+        }
+        queue.put_back(writer);
+        if let Some(done) = told {
             // An error means that nobody waits any more.
-            Command::Wait(done) => drop(done.send(())),
+            let _ = done.send(());
         }
     }
-}
-
-fn append(
-    log: &mut Log,
-    entries: &[Encoded],
-    is_refused: bool,
-) -> Option<Result<Logged, DiskError>> {
-    let (last, _) = entries.last()?;
-    if is_refused {
-        return None;
-    }
-    let bytes = entries.iter().map(|(_, data)| data.len()).sum();
-    let logged = Logged { last: *last, count: entries.len(), bytes };
-    Some(log.append_encoded(entries).map(|_| logged))
 }
 
 #[cfg(test)]
@@ -338,17 +420,29 @@ mod tests {
     #[test]
     fn what_is_reported_is_on_disk_in_order() {
         let directory = tempfile::TempDir::new().unwrap();
-        let log = Log::new(directory.path().to_owned(), crate::disk::log::Options::default());
+        // A slow disk would be left to the thread.
+        let options = crate::disk::log::Options { sync: false, ..Default::default() };
+        let log = Log::new(directory.path().to_owned(), options);
         let mut appender = Appender::start(log).unwrap();
+        let mut here = 0;
         for zxid in 1..=100 {
-            appender.append(vec![entry(zxid)]);
+            // Now this one writes, now the thread.
+            let sync = if zxid % 32 < 16 { Sync::Anywhere } else { Sync::Elsewhere };
+            if let Some(report) = appender.append(vec![entry(zxid)], sync) {
+                assert_eq!(report.unwrap().last, zxid);
+                here += 1;
+            } else {
+                // It has nothing to do.
+                appender.wait();
+            }
         }
+        assert_eq!(here, 3 * (16 - ROW as usize) - 1, "the first row has 15");
         assert_eq!(outcomes(&mut appender).last(), Some(&Ok(100)));
         assert_eq!(appender.waiting, 0);
         let zxids = read(&directory.path().join("log.1")).unwrap().entries;
         assert!(zxids.iter().map(|entry| entry.zxid).eq(1..=100));
         appender.roll();
-        appender.append(vec![entry(101), entry(102)]);
+        appender.append(vec![entry(101), entry(102)], Sync::Elsewhere);
         assert_eq!(outcomes(&mut appender), [Ok(102)]);
         assert_eq!(read(&directory.path().join("log.65")).unwrap().entries.len(), 2);
     }
@@ -369,21 +463,30 @@ mod tests {
         let queue = Arc::<Queue>::default();
         queue.push(Command::Append(vec![entry(1)]));
         queue.push(Command::Append(vec![entry(2), entry(3)]));
-        let next = |pace| match queue.next(pace) {
-            Some(Command::Append(entries)) => entries.iter().map(|(zxid, _)| *zxid).collect(),
-            _ => Vec::new(),
+        let log = Log::new(std::path::PathBuf::new(), crate::disk::log::Options::default());
+        queue.put_back(Writer { log, is_refused: false, pace });
+        let next = || match queue.next() {
+            Some((Command::Append(entries), writer)) => {
+                queue.put_back(writer);
+                entries.iter().map(|(zxid, _)| *zxid).collect()
+            }
+            Some((_, writer)) => {
+                queue.put_back(writer);
+                vec![0]
+            }
+            None => Vec::new(),
         };
-        assert_eq!(next(&pace), [1, 2, 3], "all are there");
+        assert_eq!(next(), [1, 2, 3], "all are there");
         queue.push(Command::Append(vec![entry(4)]));
-        assert_eq!(next(&pace), [4], "no more come");
+        assert_eq!(next(), [4], "no more come");
         queue.push(Command::Append(vec![entry(5)]));
         queue.push(Command::Roll);
         queue.push(Command::Append(vec![entry(6)]));
-        assert_eq!(next(&pace), [5], "the next file is not theirs");
-        assert!(matches!(queue.next(&pace), Some(Command::Roll)));
+        assert_eq!(next(), [5], "the next file is not theirs");
+        assert_eq!(next(), [0], "it has its turn");
         queue.close();
-        assert_eq!(next(&pace), [6]);
-        assert!(queue.next(&pace).is_none());
+        assert_eq!(next(), [6]);
+        assert!(queue.next().is_none());
     }
 
     #[test]
@@ -392,13 +495,13 @@ mod tests {
         let place = directory.path().join("logs");
         let log = Log::new(place.clone(), crate::disk::log::Options::default());
         let mut appender = Appender::start(log).unwrap();
-        appender.append(vec![entry(1)]);
+        appender.append(vec![entry(1)], Sync::Elsewhere);
         assert_eq!(outcomes(&mut appender), [Err(())], "there is no directory");
         std::fs::create_dir(&place).unwrap();
-        appender.append(vec![entry(2)]);
+        appender.append(vec![entry(2)], Sync::Elsewhere);
         assert_eq!(outcomes(&mut appender), []);
         appender.resume();
-        appender.append(vec![entry(1)]);
+        appender.append(vec![entry(1)], Sync::Elsewhere);
         assert_eq!(outcomes(&mut appender), [Ok(1)]);
         assert_eq!(read(&place.join("log.1")).unwrap().entries.len(), 1);
     }

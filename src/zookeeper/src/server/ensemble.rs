@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listeners::{Doors, Listeners, Manner, ObserverPort};
 use self::turns::Turns;
+use super::appender::{Logged, Sync};
 use super::clients::Permit;
 use super::replies::Held;
 use super::{Actor, Input, ServerError, wall_ms};
@@ -580,7 +581,15 @@ impl Actor {
             if !is_idle {
                 continue;
             }
-            self.log.append(std::mem::take(&mut quorum.unlogged));
+            let unlogged = std::mem::take(&mut quorum.unlogged);
+            if !unlogged.is_empty() {
+                // What a leader sends must leave meanwhile, so that its followers sync too.
+                let sync = if quorum.leads() { Sync::Elsewhere } else { self.sync() };
+                if let Some(report) = self.log.append(unlogged, sync) {
+                    self.member_reported(quorum, report)?;
+                    continue;
+                }
+            }
             // A leader under load is never without proposals: new ones wait until the tree is as what is committed.
             quorum.wants_snapshot = self.taking.is_due();
             if quorum.wants_snapshot && quorum.proposed == quorum.committed {
@@ -605,17 +614,26 @@ impl Actor {
     /// Tells the member what is on disk since the last call.
     fn member_logged(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
         while let Some(report) = self.log.report() {
-            let logged = report?;
-            self.taking.note(logged.count, logged.bytes as u64);
-            quorum.member.logged(logged.last);
+            self.member_reported(quorum, report)?;
         }
+        Ok(())
+    }
+
+    fn member_reported(
+        &mut self,
+        quorum: &mut Quorum,
+        report: Result<Logged, DiskError>,
+    ) -> Result<(), DiskError> {
+        let logged = report?;
+        self.taking.note(logged.count, logged.bytes as u64);
+        quorum.member.logged(logged.last);
         Ok(())
     }
 
     /// Waits until everything is on disk. The member is not told: its role is about to change, and what it has on disk
     /// then goes without saying.
     fn flush(&mut self, quorum: &mut Quorum) -> Result<(), DiskError> {
-        self.log.append(std::mem::take(&mut quorum.unlogged));
+        self.log.append(std::mem::take(&mut quorum.unlogged), Sync::Elsewhere);
         self.log.wait();
         while let Some(report) = self.log.report() {
             let logged = report?;

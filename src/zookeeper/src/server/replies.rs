@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Actor;
-use super::appender::Logged;
+use super::appender::{Logged, Sync};
 use super::clients::Permit;
 use crate::core::{ConnectionId, Effect};
 use crate::disk::DiskError;
@@ -47,13 +47,23 @@ impl Actor {
 
     /// Sends transactions to the log. Where the disk keeps the server waiting, its clock stands still: clients that have
     /// sent what keeps their sessions alive must not lose them because nobody could look.
-    pub(super) fn append(&mut self) {
+    pub(super) fn append(&mut self) -> Result<(), DiskError> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
         let begin = Instant::now();
-        self.log.append(std::mem::take(&mut self.entries));
+        let sync = self.sync();
+        let report = self.log.append(std::mem::take(&mut self.entries), sync);
         let took = begin.elapsed();
         if took > STALL {
             self.base_ms -= took.as_millis() as i64;
         }
+        report.map_or(Ok(()), |report| self.reported(report))
+    }
+
+    /// Where what has been asked for since the last call may be synced: those who only read are not to wait for it.
+    pub(super) fn sync(&mut self) -> Sync {
+        if std::mem::take(&mut self.has_answered) { Sync::Elsewhere } else { Sync::Anywhere }
     }
 
     /// Transactions are on disk, or were refused for want of room.
@@ -104,7 +114,9 @@ impl Actor {
 
     /// The core has dealt with a request: it is under way for as long as its reply waits for a transaction.
     pub(super) fn under_way(&mut self, id: ConnectionId, permit: Permit) {
-        let list = if self.core.waits(id) { &mut self.permits } else { &mut self.answered };
+        let waits = self.core.waits(id);
+        self.has_answered |= !waits;
+        let list = if waits { &mut self.permits } else { &mut self.answered };
         list.push((id, permit));
     }
 

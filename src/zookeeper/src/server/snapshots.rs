@@ -17,6 +17,10 @@ use crate::disk::snapshot::{Content, Trailer};
 use crate::disk::{DiskError, purge};
 use crate::metrics::Summary;
 
+/// Clients come first where processors are few, but it has a tenth of one even then: what is not in a snapshot must be
+/// replayed after a crash.
+const NICE: i32 = 10;
+
 /// What the thread has made.
 pub(crate) type Written = Result<Unpublished, DiskError>;
 
@@ -155,6 +159,7 @@ impl Actor {
         let is_wanted = Arc::new(AtomicBool::new(true));
         let goes_on = is_wanted.clone();
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            web::daemon::give_way(NICE);
             let goes_on = || goes_on.load(Ordering::Relaxed);
             let written = content.write(&directory, compression, trailer, goes_on);
             drop(content);
@@ -195,6 +200,7 @@ impl Actor {
         let retain = self.config.snap_retain_count;
         // Large files take a while to go.
         let purge = move || {
+            web::daemon::give_way(NICE);
             let mut count = 0;
             let purged = purge::purge(&snapshots, &logs, retain, |_| count += 1);
             if count > 0 {
