@@ -12,6 +12,7 @@ use nix::unistd::{User, chown};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
+use super::cgroups::Cgroups;
 use super::cni::Joined;
 use super::confinement::Confinement;
 use super::images::Provisioned;
@@ -292,6 +293,13 @@ async fn view(
         mounts.retain(|own| own.target.exists());
     }
     if image.is_some() {
+        let cgroups = config.cgroups.as_ref().filter(|_| is_for_mesos(&launch.program));
+        let devices = cgroups.map(Cgroups::device_files).unwrap_or_default();
+        mounts.extend(devices.into_iter().map(|path| Mount {
+            source: Tree::Directory(path.clone()),
+            target: path,
+            is_read_only: false,
+        }));
         mounts.extend(volumes::mounts(&launch.volumes, user)?);
         mounts.extend(shared::mounts(shared, user)?);
     } else {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesos::resources::Resources;
@@ -62,6 +63,11 @@ impl Cgroups {
             }
         }
         Self { extras, ..self }
+    }
+
+    /// Device files that a container with a root of its own is to find there.
+    pub fn device_files(&self) -> Vec<PathBuf> {
+        self.extras.gpus.as_ref().map(|gpus| gpus.files()).unwrap_or_default()
     }
 
     pub(super) fn prepare_extras(&self, container: &str) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! through the whitelist of its cgroup.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,8 @@ pub struct Gpus {
     all: BTreeSet<Device>,
     /// What the driver is reached by, in the kernel's form.
     controls: Vec<String>,
+    /// Where device files are.
+    directory: PathBuf,
     held: Mutex<BTreeMap<String, BTreeSet<Device>>>,
 }
 
@@ -45,6 +48,17 @@ pub fn find(directory: &Path) -> BTreeMap<u32, PathBuf> {
         Some((number, entry.path()))
     });
     gpus.collect()
+}
+
+/// All device files of the driver in a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let of_driver = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b"nvidia"));
+    let mut files: Vec<PathBuf> = of_driver.map(|entry| entry.path()).collect();
+    // What is no device, as the directory of capabilities, is none of them.
+    files.retain(|path| devices::numbers(path).is_ok_and(|(is_char, ..)| is_char));
+    files.sort();
+    files
 }
 
 /// How many GPUs an agent offers, of which the numbers are `chosen` by an operator or all: `given` is what he says of it in
@@ -105,7 +119,7 @@ impl Gpus {
         }
         let device = |path: &Path| devices::numbers(path).map(|(_, major, minor)| (major, minor));
         let all = paths.into_iter().map(|path| device(path)).collect::<Result<_, _>>()?;
-        let mut own = Self { all, ..Self::default() };
+        let mut own = Self { all, directory: directory.to_owned(), ..Self::default() };
         if own.all.is_empty() {
             return Ok(own);
         }
@@ -116,6 +130,12 @@ impl Gpus {
             own.controls.push(format!("c {major}:{minor} rwm"));
         }
         Ok(own)
+    }
+
+    /// What a container with a root of its own is to find of the driver in `/dev`: all of it, as in the original, though
+    /// of the GPUs it may use only its own.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.all.is_empty() { Vec::new() } else { files(&self.directory) }
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<Device>>> {
@@ -241,5 +261,23 @@ mod tests {
         assert!(Gpus::open(directory.path(), Some(&[7])).unwrap_err().contains("nvidia7"));
         let none = Gpus::open(Path::new("/proc/self"), None).unwrap();
         assert!(none.controls().is_empty(), "no GPU, no driver");
+    }
+
+    #[test]
+    fn an_image_finds_the_devices_of_the_driver() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // Devices like any others: who may make some is root.
+        let names = ["nvidia-uvm", "nvidia0", "nvidiactl"];
+        for (name, device) in names.into_iter().zip(["/dev/zero", "/dev/null", "/dev/full"]) {
+            symlink(device, at(name)).unwrap();
+        }
+        std::fs::create_dir(at("nvidia-caps")).unwrap();
+        std::fs::write(at("nvidia1"), "").unwrap();
+        symlink("/dev/null", at("null")).unwrap();
+        let gpus = Gpus::open(directory.path(), None).unwrap();
+        assert_eq!(gpus.files(), names.map(at));
+        assert_eq!(Gpus::default().files(), [""; 0].map(PathBuf::from));
     }
 }
