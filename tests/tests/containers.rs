@@ -182,7 +182,11 @@ fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
     });
     host.run("web", &web);
     host.run("stubborn", &json!({"command": shell("trap '' TERM; while :; do sleep 1; done"), "container": docker("HOST")}));
-    host.run("victim", &json!({"command": shell("sleep 1000"), "container": docker("HOST")}));
+    let limits = json!({"cpus": {"value": "Infinity"}, "mem": {"value": "Infinity"}});
+    host.run(
+        "victim",
+        &json!({"command": shell("sleep 1000"), "container": docker("HOST"), "limits": limits}),
+    );
     for task in ["web", "stubborn", "victim"] {
         host.wait_for(task, "TASK_RUNNING");
     }
@@ -205,6 +209,10 @@ fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
     assert_eq!(host.container("web").0, web);
 
     let (victim, _) = host.container("victim");
+    // It may take all that there is, and is sure of what it asks for.
+    let format = "{{.HostConfig.Memory}} {{.HostConfig.MemoryReservation}} {{.HostConfig.CpuShares}} {{.HostConfig.CpuQuota}}";
+    let unlimited = host.lab.ssh("h1", &format!("docker inspect -f '{format}' mesos-{victim}"));
+    assert_eq!(unlimited.trim(), "0 67108864 204 0");
     host.lab.ssh("h1", &format!("docker kill mesos-{victim}"));
     let failed = host.wait_for("victim", "TASK_FAILED");
     assert_eq!(failed["message"], "Container exited with status 137");
