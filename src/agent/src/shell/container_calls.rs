@@ -1,5 +1,7 @@
 //! The operator API's calls that start, await, end and remove containers (`slave/http.cpp`).
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
 use http::StatusCode;
 use mesos::resources::Resources;
@@ -20,29 +22,26 @@ fn found(id: &v1::ContainerId) -> Result<ContainerId, Box<Response>> {
 
 /// The container that a call asks for.
 pub(super) fn ask(call: Call) -> Option<Ask> {
-    if let Some(launch) = call.launch_container {
-        return Some(Ask {
-            id: ContainerId::parse(&launch.container_id).ok()?,
-            class: Class::Default,
-            command: launch.command.unwrap_or_default(),
-            container: launch.container,
-            resources: Resources::from_protos(&launch.resources),
-            limits: ResourceLimits::of(&launch.limits),
-        });
-    }
-    let (id, class, command, container) = if let Some(launch) = call.launch_nested_container {
-        (launch.container_id, Class::Default, launch.command, launch.container)
+    let (id, class, command, container, resources, limits) = if let Some(launch) =
+        call.launch_container
+    {
+        let (resources, limits) = (launch.resources, launch.limits);
+        (launch.container_id, Class::Default, launch.command, launch.container, resources, limits)
+    } else if let Some(launch) = call.launch_nested_container {
+        let (class, command) = (Class::Default, launch.command);
+        (launch.container_id, class, command, launch.container, Vec::new(), BTreeMap::new())
     } else {
         let launch = call.launch_nested_container_session?;
-        (launch.container_id, Class::Session, launch.command, launch.container)
+        let (class, command) = (Class::Session, launch.command);
+        (launch.container_id, class, command, launch.container, Vec::new(), BTreeMap::new())
     };
     Some(Ask {
         id: ContainerId::parse(&id).ok()?,
         class,
         command: command.unwrap_or_default(),
         container,
-        resources: Resources::new(),
-        limits: ResourceLimits::default(),
+        resources: Resources::from_protos(&resources),
+        limits: ResourceLimits::of(&limits),
     })
 }
 

@@ -232,9 +232,14 @@ impl Master {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         let key = (agent.to_owned(), executor.to_owned());
         let Some(executor) = known.executors.remove(&key) else { return };
-        let default = known.roles().into_iter().next().unwrap_or_else(|| "*".to_owned());
-        let role = mesos::model::role(&executor.resources).unwrap_or(&default);
-        let resources = Resources::from_protos(&executor.resources);
+        self.free(framework, agent, &executor.resources);
+    }
+
+    /// What a task or an executor had on an agent may be offered again.
+    pub(super) fn free(&mut self, framework: &str, agent: &str, resources: &[v1::Resource]) {
+        // Those of agents that know no allocation to roles are marked when they register.
+        let role = mesos::model::role(resources).unwrap_or("*");
+        let resources = Resources::from_protos(resources);
         self.allocator.recover(framework, role, agent, &resources, None);
     }
 

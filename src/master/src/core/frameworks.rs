@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use mesos::internal;
 use mesos::libprocess::Upid;
-use mesos::resources::Resources;
 use mesos::v1::scheduler::{Event, OfferConstraints, call, event};
 use mesos::v1::{self, framework_info::capability::Type as Capability};
 
@@ -309,9 +308,7 @@ impl Master {
         for task in std::mem::take(&mut framework.tasks).into_values() {
             self.unindex_task(id, &task);
             if !is_terminal(task.state()) {
-                let role = mesos::model::role(&task.resources).unwrap_or("*");
-                let resources = Resources::from_protos(&task.resources);
-                self.allocator.recover(id, role, &task.agent_id.value, &resources, None);
+                self.free(id, &task.agent_id.value, &task.resources);
             }
             framework.completed.push_back(Arc::new(self.killed_with_framework(now, id, task)));
         }
@@ -322,9 +319,7 @@ impl Master {
             framework.completed.pop_front();
         }
         for ((agent, _), executor) in std::mem::take(&mut framework.executors) {
-            let role = mesos::model::role(&executor.resources).unwrap_or("*");
-            let resources = Resources::from_protos(&executor.resources);
-            self.allocator.recover(id, role, &agent, &resources, None);
+            self.free(id, &agent, &executor.resources);
         }
         if let Some(stream) = framework.stream() {
             self.effects.push(Effect::Close(stream));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mesos::internal;
-use mesos::resources::Resources;
 use mesos::v1::scheduler::{Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState, framework_info::capability::Type as Capability};
@@ -113,14 +112,7 @@ impl Master {
         self.unindex_task(framework, &ended);
         let agent = ended.agent_id.value.clone();
         if !is_terminal(ended.state()) {
-            let role = mesos::model::role(&ended.resources).unwrap_or("*");
-            self.allocator.recover(
-                framework,
-                role,
-                &agent,
-                &Resources::from_protos(&ended.resources),
-                None,
-            );
+            self.free(framework, &agent, &ended.resources);
             let status = self.own_status(now, framework, task, Some(&agent), cause);
             ended.state = status.state;
             self.count_reason(&status);
@@ -158,14 +150,7 @@ impl Master {
         let Some(mut lost) = known.tasks.remove(task) else { return };
         self.unindex_task(framework, &lost);
         let agent = lost.agent_id.value.clone();
-        let role = mesos::model::role(&lost.resources).unwrap_or("*");
-        self.allocator.recover(
-            framework,
-            role,
-            &agent,
-            &Resources::from_protos(&lost.resources),
-            None,
-        );
+        self.free(framework, &agent, &lost.resources);
         let mut status = self.own_status(
             now,
             framework,
@@ -257,7 +242,7 @@ impl Master {
             .and_then(|state| TaskState::try_from(state).ok())
             .unwrap_or_else(|| status.state());
         let shown = known.tasks.contains_key(&task_id).then_some(latest);
-        let mut ended = false;
+        let mut ended = None;
         if let Some(task) = known.tasks.get_mut(&task_id) {
             let was_over = is_terminal(task.state());
             if !was_over {
@@ -269,15 +254,11 @@ impl Master {
             kept.data = None;
             push_status(task, kept);
             if !was_over && is_terminal(latest) {
-                ended = true;
-                let (role, resources) = (
-                    mesos::model::role(&task.resources).unwrap_or("*").to_owned(),
-                    Resources::from_protos(&task.resources),
-                );
-                self.allocator.recover(&framework, &role, &agent, &resources, None);
+                ended = Some(task.resources.clone());
             }
         }
-        if ended {
+        if let Some(resources) = ended {
+            self.free(&framework, &agent, &resources);
             self.count_reason(&status);
         }
         if let Some(state) = shown {
