@@ -408,8 +408,15 @@ impl World {
         let is_answer = status.reason() == v1::task_status::Reason::Reconciliation
             && status.uuid.is_none()
             && status.reason.is_some();
+        let is_denial = status.reason() == v1::task_status::Reason::Reconciliation
+            && status.source() == v1::task_status::Source::Agent
+            && matches!(state, TaskState::TaskDropped | TaskState::TaskLost);
         if known.is_over() && is_answer {
             // It asked before it heard of the end, and the master had forgotten the task by then.
+        } else if known.is_over() && is_denial {
+            // What the agent told before the end was under way for long and came to a master that has led only since;
+            // of what the agent told next the task was missing, so the master asked. Neither keeps in mind what ended
+            // and was acknowledged, nor do the originals (`Master::__reregisterSlave`, `Slave::reregistered`).
         } else if known.is_missing && !known.may_return && state == TaskState::TaskDropped {
             // The agent had dropped it, which a new master hears last: agents don't report what they never took.
             (known.state, known.is_missing) = (Some(state), false);
