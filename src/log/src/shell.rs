@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mesos::internal::log::metadata::Status;
 use mesos::libprocess::Upid;
 use mesos::libprocess::inbound::Header;
 use mesos::libprocess::outbound::Sender;
@@ -34,6 +35,8 @@ enum Input {
 pub struct ReplicatedLog {
     inputs: mpsc::Sender<Input>,
     own: Upid,
+    members: watch::Receiver<BTreeSet<Upid>>,
+    votes: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for Input {
@@ -74,7 +77,9 @@ impl ReplicatedLog {
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
         let started = Instant::now();
         let own = settings.own.clone();
+        let (tell_votes, votes) = watch::channel(replica.status() == Status::Voting);
         let task = Task {
+            votes: tell_votes,
             status: replica.status(),
             node: Node::new(settings, replica, Duration::ZERO),
             own: own.clone(),
@@ -87,8 +92,19 @@ impl ReplicatedLog {
             well_since: started,
             told: None,
         };
-        tokio::spawn(task.run(queue, members));
-        Ok(Self { inputs, own })
+        tokio::spawn(task.run(queue, members.clone()));
+        Ok(Self { inputs, own, members, votes })
+    }
+
+    /// How many replicas there are, as far as is known, the own included.
+    pub fn replicas(&self) -> usize {
+        let members = self.members.borrow();
+        members.len() + usize::from(!members.contains(&self.own))
+    }
+
+    /// Whether the own replica has recovered: it votes.
+    pub fn has_recovered(&self) -> bool {
+        *self.votes.borrow()
     }
 
     /// Asks for the right to write, however long it takes; the newest entry then.
@@ -149,7 +165,8 @@ struct Task {
     local: VecDeque<Envelope>,
     electing: Option<oneshot::Sender<Result<Option<Vec<u8>>, String>>>,
     appending: Option<oneshot::Sender<Result<(), String>>>,
-    status: mesos::internal::log::metadata::Status,
+    votes: watch::Sender<bool>,
+    status: Status,
     /// Since when there is something to complain about.
     well_since: Instant,
     told: Option<Instant>,
@@ -275,6 +292,7 @@ impl Task {
                 "replica changed its status"
             );
             self.status = status;
+            self.votes.send_replace(status == Status::Voting);
         }
         let Some(complaint) = self.node.complaint() else {
             (self.well_since, self.told) = (Instant::now(), None);

@@ -9,6 +9,7 @@ mod permissions;
 mod registrar;
 pub mod run;
 pub mod scheduler_api;
+mod streamed;
 mod visible;
 mod wanted;
 mod whitelist;

@@ -5,7 +5,8 @@
 mod framework_metrics;
 pub mod metrics;
 pub mod operator;
-pub mod parts;
+pub mod pieces;
 pub mod prometheus;
+pub mod shown;
 pub mod state;
 pub mod summary;

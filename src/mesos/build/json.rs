@@ -109,6 +109,10 @@ fn field_form(
             let _ = writeln!(write, "out.agents(\"{name}\", &self.{member});");
             let _ = writeln!(read, "fields.messages(\"{name}\", &mut self.{member})?;");
         }
+        (Label::Repeated, "message") if lists_all(full) && !is_deprecated(field) => {
+            let _ = writeln!(write, "out.all_messages(\"{name}\", &self.{member});");
+            let _ = writeln!(read, "fields.messages(\"{name}\", &mut self.{member})?;");
+        }
         (Label::Repeated, kind) => {
             let _ = writeln!(write, "out.{kind}s(\"{name}\", &self.{member});");
             let _ = writeln!(read, "fields.{kind}s(\"{name}\", &mut self.{member})?;");
@@ -122,9 +126,7 @@ fn field_form(
             );
         }
         (Label::Optional, kind) => {
-            let deprecated =
-                field.options.as_ref().is_some_and(prost_types::FieldOptions::deprecated);
-            if field.default_value.is_some() && !deprecated {
+            if field.default_value.is_some() && !is_deprecated(field) {
                 let _ = writeln!(write, "{}", write_default(name, kind, &member));
             } else if full == ".mesos.v1.AgentInfo" && name == "checkpoint" {
                 let _ = writeln!(
@@ -146,6 +148,19 @@ fn field_form(
             );
         }
     }
+}
+
+fn is_deprecated(field: &FieldDescriptorProto) -> bool {
+    field.options.as_ref().is_some_and(prost_types::FieldOptions::deprecated)
+}
+
+/// Whether the original writes a message's lists by hand, even when they are empty (`jsonifyGetTasks` and its like in
+/// `master/readonly_handler.cpp` and `slave/http.cpp`).
+fn lists_all(full: &str) -> bool {
+    let answer = [".mesos.v1.master.Response.", ".mesos.v1.agent.Response."]
+        .iter()
+        .find_map(|scope| full.strip_prefix(scope));
+    matches!(answer, Some("GetTasks" | "GetExecutors" | "GetFrameworks" | "GetAgents"))
 }
 
 fn write_default(name: &str, kind: &str, member: &str) -> String {

@@ -186,25 +186,6 @@ pub fn to_value<M: Json>(message: &M, dialect: Dialect) -> Value {
     serde_json::from_str(&to_string(message, dialect)).unwrap_or(Value::Null)
 }
 
-/// Puts in the lists that the operator API writes even when they are empty: `lists` names them, in order, by the member
-/// that holds them, here or in `get_state`.
-pub fn with_empty_lists(value: &mut Value, lists: &[(&str, &[&str])]) {
-    let Some(object) = value.as_object_mut() else { return };
-    for (name, lists) in lists {
-        let Some(holder) = object.get_mut(*name).and_then(Value::as_object_mut) else { continue };
-        let mut whole = serde_json::Map::new();
-        for list in *lists {
-            let present = holder.shift_remove(*list).unwrap_or_else(|| Value::Array(Vec::new()));
-            whole.insert((*list).to_owned(), present);
-        }
-        whole.append(holder);
-        *holder = whole;
-    }
-    if let Some(state) = object.get_mut("get_state") {
-        with_empty_lists(state, lists);
-    }
-}
-
 /// Reads JSON text. Unknown members and nulls are ignored.
 ///
 /// # Errors

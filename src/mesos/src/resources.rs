@@ -16,6 +16,7 @@ mod validate;
 use std::collections::BTreeMap;
 
 pub use entry::{Milli, reserved_role};
+pub use forms::Model;
 pub use operations::Conversion;
 pub use print::message as describe;
 pub use ranges::Ranges;
@@ -65,12 +66,6 @@ impl Resources {
     /// As messages in both forms at once, as HTTP endpoints show them (`…_full`, `total_resources`).
     pub fn to_protos_for_endpoints(&self) -> Vec<v1::Resource> {
         self.entries.iter().map(|entry| forms::both(entry.to_proto())).collect()
-    }
-
-    /// As `/state` shows resources: the four usual scalars always, others where there are some, ranges and sets as
-    /// text; what is revocable apart, as `…_revocable`.
-    pub fn to_model(&self) -> serde_json::Map<String, serde_json::Value> {
-        forms::model(&self.entries)
     }
 
     fn add_entry(&mut self, entry: Entry) {

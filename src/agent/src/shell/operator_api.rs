@@ -6,7 +6,6 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use mesos::content::ContentType;
-use mesos::json::{self, Dialect};
 use mesos::v1;
 use mesos::v1::agent::{Call, Response as Answer, call, response};
 use web::{logging, respond};
@@ -72,16 +71,7 @@ pub(super) fn parse(content: ContentType, body: &[u8]) -> Result<Call, String> {
 
 /// A reply with a message in it.
 fn reply(accept: ContentType, answer: &Answer) -> Response {
-    match accept {
-        ContentType::Json => {
-            let mut value = json::to_value(answer, Dialect::V1);
-            json::with_empty_lists(&mut value, operator_view::LISTS);
-            respond::body(StatusCode::OK, accept.as_str(), value.to_string())
-        }
-        ContentType::Protobuf => {
-            respond::body(StatusCode::OK, accept.as_str(), accept.encode(answer))
-        }
-    }
+    respond::body(StatusCode::OK, accept.as_str(), accept.encode(answer))
 }
 
 /// A call that gets one answer.

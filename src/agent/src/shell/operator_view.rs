@@ -12,16 +12,6 @@ pub fn answer(kind: response::Type) -> Response {
     Response { r#type: Some(kind as i32), ..Default::default() }
 }
 
-/// The lists that are written in JSON even when they are empty, in order, by the member that holds them.
-pub const LISTS: &[(&str, &[&str])] = &[
-    (
-        "get_tasks",
-        &["pending_tasks", "queued_tasks", "launched_tasks", "terminated_tasks", "completed_tasks"],
-    ),
-    ("get_executors", &["executors", "completed_executors"]),
-    ("get_frameworks", &["frameworks", "completed_frameworks"]),
-];
-
 fn all_frameworks(agent: &Agent) -> impl Iterator<Item = (&str, &Framework)> {
     let running = agent.frameworks.iter().map(|(id, framework)| (id.as_str(), framework));
     let completed = &agent.completed_frameworks;

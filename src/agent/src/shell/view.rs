@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mesos::json::{self, Dialect};
 use mesos::model;
-use mesos::resources::Resources;
+use mesos::resources::{Model, Resources};
 use mesos::v1;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use super::files::Attached;
 use crate::core::{Agent, CAPABILITIES, Executor, Framework};
 
 fn resources(resources: &Resources) -> Value {
-    Value::Object(resources.to_model())
+    json!(Model::of(resources))
 }
 
 fn full(resources: &Resources) -> Value {
@@ -40,14 +40,16 @@ fn executor(agent: &Agent, executor: &Executor) -> Value {
         put("role", json!(model::role(std::slice::from_ref(first)).unwrap_or("*")));
     }
     if let Some(labels) = &info.labels {
-        put("labels", model::labels(labels));
+        put("labels", json!(model::labels(labels)));
     }
     if info.r#type.is_some() {
         put("type", json!(info.r#type().as_str_name()));
     }
-    put("tasks", executor.tasks.values().map(model::task).collect());
-    put("queued_tasks", executor.queued.values().map(model::queued_task).collect());
-    put("completed_tasks", executor.completed.iter().map(model::task).collect());
+    put("tasks", executor.tasks.values().map(|task| json!(model::Task(task))).collect());
+    let queued = executor.queued.values().map(|task| json!(model::QueuedTask(task)));
+    put("queued_tasks", queued.collect());
+    let completed = executor.completed.iter().map(|task| json!(model::Task(task)));
+    put("completed_tasks", completed.collect());
     Value::Object(object)
 }
 

@@ -21,7 +21,7 @@ impl Master {
         }
         self.operators += 1;
         let subscribed = event::Subscribed {
-            get_state: Some(shown::state(self)),
+            get_state: Some(shown::state(&self.scene())),
             heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
         };
         [

@@ -1,5 +1,7 @@
 //! The state of one moment, to be shown while the master goes on.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use mesos::v1;
 
@@ -26,6 +28,8 @@ pub struct Scene {
     pub completed_frameworks: Copies<Framework>,
     /// As [`Master::offers`].
     pub offers: Copies<Offer>,
+    /// As [`Master::inverse_offers`].
+    pub inverse_offers: BTreeMap<String, v1::InverseOffer>,
 }
 
 impl Master {
@@ -44,6 +48,7 @@ impl Master {
             frameworks: self.frameworks.clone(),
             completed_frameworks: self.completed_frameworks.clone(),
             offers: self.offers.clone(),
+            inverse_offers: self.inverse_offers.clone(),
         }
     }
 }

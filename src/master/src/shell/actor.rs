@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::Principal;
@@ -11,7 +13,6 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use mesos::content::ContentType;
 use mesos::internal::Registry;
-use mesos::json::{self, Dialect};
 use mesos::libprocess::inbound::Header;
 use mesos::libprocess::outbound::Sender;
 use mesos::v1;
@@ -27,7 +28,6 @@ use super::visible::{self, Visible};
 use super::whitelist::Hosts;
 use crate::core::model::{Now, StreamId};
 use crate::core::{CallError, Effect, Master, Settings};
-use crate::view::operator;
 
 /// Inputs that may wait for the core; senders wait beyond that.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -86,6 +86,7 @@ pub struct Asked {
 #[derive(Clone)]
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
+    unstored: Arc<AtomicUsize>,
 }
 
 impl Handle {
@@ -97,6 +98,11 @@ impl Handle {
     /// Inputs that wait.
     pub fn queued(&self) -> usize {
         self.inputs.max_capacity() - self.inputs.capacity()
+    }
+
+    /// Changes of the registry that wait for the one that is being stored.
+    pub fn unstored(&self) -> usize {
+        self.unstored.load(Ordering::Relaxed)
     }
 
     /// Looks at the state inside the actor; `None` when this master doesn't lead, or ends.
@@ -201,6 +207,8 @@ struct Keeper {
     changes: u64,
     /// How many of them are on disk.
     stored: u64,
+    /// Changes that are in no write yet, each one counted.
+    waiting: usize,
     writing: Option<Writing>,
 }
 
@@ -240,6 +248,7 @@ impl Keeper {
     /// Begins to write the registry, unless a write is under way.
     fn write(&mut self, registry: &Registry) {
         let Some(mut registrar) = self.registrar.take() else { return };
+        self.waiting = 0;
         let registry = registry.encode_to_vec();
         let task = tokio::spawn(async move {
             let stored = registrar.store(registry).await;
@@ -277,12 +286,18 @@ impl Actor {
         shutdown: CancellationToken,
     ) -> (Handle, tokio::task::JoinHandle<Option<String>>) {
         let (inputs, queue) = mpsc::channel(QUEUE_MAX);
-        let handle = Handle { inputs };
+        let handle = Handle { inputs, unstored: Arc::default() };
         let actor = Self {
             settings,
             whitelist,
             info,
-            keeper: Keeper { registrar: Some(registrar), changes: 0, stored: 0, writing: None },
+            keeper: Keeper {
+                registrar: Some(registrar),
+                changes: 0,
+                stored: 0,
+                waiting: 0,
+                writing: None,
+            },
             recovering: false,
             master: None,
             streams: HashMap::new(),
@@ -336,6 +351,7 @@ impl Actor {
             }
             self.tick(batch_began);
             self.carry_out();
+            self.handle.unstored.store(self.keeper.waiting, Ordering::Relaxed);
         }
         // A write that is under way is safe or not, but never cut in half.
         if self.failure.is_none()
@@ -481,9 +497,9 @@ impl Actor {
         let effects = self.master.as_mut().map(Master::take_effects).unwrap_or_default();
         self.dues += effects.len() as u64;
         // The registry holds all changes so far: of a batch, it is written once, before the first that waits for it.
-        if effects.contains(&Effect::Store) {
-            self.keeper.changes += 1;
-        }
+        let changes = effects.iter().filter(|effect| **effect == Effect::Store).count();
+        self.keeper.changes += u64::from(changes > 0);
+        self.keeper.waiting += changes;
         let changes = self.keeper.changes;
         self.due.extend(effects.into_iter().map(|effect| match effect {
             Effect::Store => Due::Stored(changes),
@@ -611,15 +627,5 @@ fn open(handle: &Handle, stream: StreamId, content: ContentType) -> (Stream, Sub
 }
 
 fn operator_record(content: ContentType, event: &v1::master::Event) -> Bytes {
-    let encoded = match content {
-        ContentType::Protobuf => content.encode(event),
-        ContentType::Json => {
-            let mut value = json::to_value(event, Dialect::V1);
-            if let Some(subscribed) = value.get_mut("subscribed") {
-                operator::with_empty_lists(subscribed);
-            }
-            value.to_string().into()
-        }
-    };
-    mesos::recordio::encode(&encoded)
+    mesos::recordio::encode(&content.encode(event))
 }

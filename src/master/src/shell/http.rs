@@ -30,6 +30,7 @@ use super::{legacy, operator_api, permissions, scheduler_api};
 use crate::core::authentication::SESSION_PREFIX;
 use crate::core::model::Now;
 use crate::core::{Master, Refusal};
+use crate::view::metrics;
 
 /// Longest body taken, in bytes.
 const BODY_MAX: usize = 64 << 20;
@@ -138,7 +139,7 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
     let accepts = request.headers().get(http::header::ACCEPT_ENCODING);
     let gzip =
         accepts.and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains("gzip"));
-    let response = answer(app, request).await;
+    let response = answer(app, request, gzip).await;
     if gzip { compressed(response).await } else { response }
 }
 
@@ -165,7 +166,7 @@ async fn compressed(response: Response) -> Response {
     }
 }
 
-async fn answer(app: App, request: Request) -> Response {
+async fn answer(app: App, request: Request, gzip: bool) -> Response {
     if let Some(refusal) = app.firewall.refusal(request.uri().path()) {
         return respond::text(StatusCode::FORBIDDEN, refusal);
     }
@@ -192,7 +193,7 @@ async fn answer(app: App, request: Request) -> Response {
         return respond::method_not_allowed(methods, &parts.method);
     }
     if methods.is_empty() || parts.method == Method::GET {
-        return legacy::shown(&app, &caller, local, query).await;
+        return legacy::shown(&app, &caller, local, query, gzip).await;
     }
     let body = match read(body).await {
         Ok(body) => decoded(&parts.headers, body),
@@ -237,6 +238,20 @@ impl App {
         let leader = self.leader.borrow();
         let leader = leader.as_ref()?;
         Some(format!("//{}:{}", leader.hostname(), leader.port))
+    }
+
+    /// All metrics as they are now.
+    pub(super) async fn metrics(&self) -> metrics::Snapshot {
+        let around = metrics::Around {
+            uptime: self.started.elapsed().as_secs_f64(),
+            queued: self.handle.queued(),
+            unstored: self.handle.unstored(),
+            // A log that is not replicated is read when it is opened.
+            ensemble: self.log.as_ref().map_or(1, ReplicatedLog::replicas),
+            log_recovered: self.log.as_ref().is_none_or(ReplicatedLog::has_recovered),
+        };
+        let all = self.handle.look(move |master, _| metrics::snapshot(Some(master), around));
+        all.await.unwrap_or_else(|| metrics::snapshot(None, around))
     }
 
     /// Where the leader has the same, under its process' name as the original writes it.

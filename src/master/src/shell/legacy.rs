@@ -3,29 +3,20 @@
 use access::Action;
 use access::acls::Object;
 use access::guard::Caller;
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use mesos::json::{self, Dialect};
 use mesos::v1;
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use web::respond;
 
 use super::http::{App, bad_request};
 use super::permissions;
-use super::visible::{self, Visible};
-use super::{background, operator_api, wanted};
-use crate::core::scene::Scene;
+use super::visible::Visible;
+use super::{background, operator_api, streamed, wanted};
+use crate::view::shown::{Shown, View};
 use crate::view::{metrics, prometheus, state, summary};
-
-/// `/state` is written in pieces of about this many bytes.
-const PIECE: usize = 64 * 1024;
-/// Pieces that wait for a slow reader; who writes them waits as well.
-const PIECES_MAX: usize = 8;
 
 /// What every master answers, whoever leads.
 pub(super) async fn anywhere(
@@ -51,13 +42,7 @@ pub(super) async fn anywhere(
         "/version" => respond::jsonp(state::version().to_string(), query),
         "/flags" => respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query),
         "/metrics/snapshot" | "/metrics/prometheus" => {
-            let uptime = app.started.elapsed().as_secs_f64();
-            let queued = app.handle.queued();
-            let all = app
-                .handle
-                .look(move |master, _| metrics::snapshot(Some(master), uptime, queued))
-                .await;
-            let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime, queued));
+            let all = app.metrics().await;
             if local == "/metrics/prometheus" {
                 prometheus::families(&all).respond()
             } else {
@@ -76,8 +61,9 @@ pub(super) async fn anywhere(
                 Some(_) => respond::text(StatusCode::NOT_FOUND, ""),
             }
         }
-        // glog's verbosity, which is not what is changed here.
-        "/logging/toggle" if query.is_none() => respond::text(StatusCode::OK, "0\n"),
+        "/logging/toggle" => web::logging::toggle(query, |text| {
+            mesos::units::parse_duration(text).map_err(|error| error.to_string())
+        }),
         _ => return None,
     })
 }
@@ -104,37 +90,23 @@ pub(super) fn methods(local: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// What the leader shows.
+/// What the leader shows; what is long is compressed for who takes `gzip`.
 pub(super) async fn shown(
     app: &App,
     caller: &Caller,
     local: &str,
     query: Option<&str>,
+    gzip: bool,
 ) -> Response {
     let parameter = |name: &str| respond::query_parameter(query, name);
-    let flags = app.flags.clone();
-    let start_time = app.start_time;
-    let (slave_id, framework_id) = (parameter("slave_id"), parameter("framework_id"));
     let callback = parameter("jsonp").filter(|name| !name.is_empty());
-    if local == "/state" && callback.is_none() && visible::sees_all(caller) {
-        return whole_state(app).await;
+    if let Some(view) = view(app, local, query) {
+        return match Visible::of(caller, &app.handle).await {
+            Some(visible) => pruned(app, view, visible, callback).await,
+            None => streamed::answer(app, view, callback, gzip).await,
+        };
     }
     let shown = match local {
-        "/state" => {
-            let state = move |scene: &Scene| {
-                state::state(scene, start_time, flags.as_strings()).into_value()
-            };
-            shown_outside(app, state).await
-        }
-        "/state-summary" => {
-            shown_outside(app, move |scene| summary::summary(scene, flags.as_strings())).await
-        }
-        "/slaves" => {
-            shown_outside(app, move |scene| state::slaves(scene, slave_id.as_deref())).await
-        }
-        "/frameworks" => {
-            shown_outside(app, move |scene| state::frameworks(scene, framework_id.as_deref())).await
-        }
         "/roles" => app.handle.look(|master, _| summary::roles(master)).await,
         "/weights" => {
             let weights = |weight: &mesos::internal::registry::Weight| json!({"role": weight.info.role(), "weight": weight.info.weight});
@@ -158,26 +130,54 @@ pub(super) async fn shown(
         "/allocator/offer_constraints_debug" => {
             app.handle.look(|master, _| summary::constraints(master)).await
         }
-        "/tasks" => {
-            let tasks = summary::TaskQuery {
-                limit: parameter("limit").and_then(|limit| limit.parse().ok()),
-                offset: parameter("offset")
-                    .and_then(|offset| offset.parse().ok())
-                    .unwrap_or_default(),
-                ascending: parameter("order").as_deref() == Some("asc"),
-                framework: framework_id,
-                task: parameter("task_id"),
-            };
-            shown_outside(app, move |scene| summary::tasks(scene, &tasks)).await
-        }
         _ => app.handle.look(|master, _| sorted(&master.registry)).await,
     };
     let Some(mut value) = shown else { return app.not_recovered() };
     if let Some(visible) = Visible::of(caller, &app.handle).await {
         visible.prune_json(&mut value);
     }
+    as_stream_ends(&value, callback)
+}
+
+/// What is put together from a copy of the state, while the master goes on.
+fn view(app: &App, local: &str, query: Option<&str>) -> Option<View> {
+    let parameter = |name: &str| respond::query_parameter(query, name);
+    let flags = app.flags.clone();
+    Some(match local {
+        "/state" => View::State(app.start_time, flags),
+        "/state-summary" => View::Summary(flags),
+        "/slaves" => View::Slaves(parameter("slave_id")),
+        "/frameworks" => View::Frameworks(parameter("framework_id")),
+        "/tasks" => View::Tasks(summary::TaskQuery {
+            limit: parameter("limit").and_then(|limit| limit.parse().ok()),
+            offset: parameter("offset").and_then(|offset| offset.parse().ok()).unwrap_or_default(),
+            ascending: parameter("order").as_deref() == Some("asc"),
+            framework: parameter("framework_id"),
+            task: parameter("task_id"),
+        }),
+        _ => return None,
+    })
+}
+
+/// For who may not see all of it.
+async fn pruned(app: &App, view: View, visible: Visible, callback: Option<String>) -> Response {
+    let Some(scene) = app.handle.look(|master, _| master.scene()).await else {
+        return app.not_recovered();
+    };
+    let shown = background::spawn(move || {
+        let mut value = json!(Shown { view: &view, scene: &scene });
+        visible.prune_json(&mut value);
+        value
+    });
+    match shown.await {
+        Ok(value) => as_stream_ends(&value, callback),
+        Err(_) => app.not_recovered(),
+    }
+}
+
+/// What is written as a stream ends without a semicolon.
+fn as_stream_ends(value: &serde_json::Value, callback: Option<String>) -> Response {
     match callback {
-        // What is written as a stream ends without a semicolon.
         Some(function) => {
             respond::body(StatusCode::OK, "text/javascript", format!("{function}({value})"))
         }
@@ -185,40 +185,10 @@ pub(super) async fn shown(
     }
 }
 
-/// What is put together from a copy of the state, while the master goes on.
-async fn shown_outside<T: Send + 'static>(
-    app: &App,
-    show: impl FnOnce(&Scene) -> T + Send + 'static,
-) -> Option<T> {
-    let scene = app.handle.look(|master, _| master.scene()).await?;
-    background::spawn(move || show(&scene)).await.ok()
-}
-
-/// `/state` for who may see all of it: written while it is put together, if it is long.
-async fn whole_state(app: &App) -> Response {
-    let (start_time, flags) = (app.start_time, app.flags.clone());
-    let Some(scene) = app.handle.look(|master, _| master.scene()).await else {
-        return app.not_recovered();
-    };
-    let (pieces, mut written) = mpsc::channel(PIECES_MAX);
-    background::spawn(move || {
-        let state = state::state(&scene, start_time, flags.as_strings());
-        state.write(PIECE, |piece| pieces.blocking_send(Bytes::from(piece)).is_ok());
-    });
-    let first = written.recv().await.unwrap_or_default();
-    if first.len() < PIECE {
-        return respond::json(first);
-    }
-    let rest = ReceiverStream::new(written);
-    let all = tokio_stream::once(first).chain(rest).map(Ok::<Bytes, std::convert::Infallible>);
-    respond::body(StatusCode::OK, "application/json", Body::from_stream(all))
-}
-
 fn is_quota(local: &str) -> bool {
     local == "/quota" || local.starts_with("/quota/")
 }
 
-/// What is written whole, not as a stream.
 /// As the original writes what it keeps in a map first: members by name.
 fn sorted<M: json::Json>(message: &M) -> serde_json::Value {
     let mut value = json::to_value(message, Dialect::V0);
@@ -226,6 +196,7 @@ fn sorted<M: json::Json>(message: &M) -> serde_json::Value {
     value
 }
 
+/// What is written whole, not as a stream.
 fn jsonp(app: &App, shown: Option<serde_json::Value>, query: Option<&str>) -> Response {
     match shown {
         Some(value) => respond::jsonp(value.to_string(), query),

@@ -1,23 +1,26 @@
 //! `POST /api/v1`: the operator API.
 
+use std::time::Duration;
+
 use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mesos::content::ContentType;
-use mesos::json::{self, Dialect};
 use mesos::v1;
 use mesos::v1::master::{Call, Response as Answer, call, response};
 use tokio_stream::StreamExt as _;
-use web::respond;
+use web::{logging, respond};
 
+use super::background;
 use super::http::{App, bad_request};
 use super::permissions;
 use super::scheduler_api::{accepted, content_type};
 use super::visible::Visible;
 use super::wanted;
-use crate::view::{metrics, operator};
+use crate::core::scene::Scene;
+use crate::view::operator;
 
 /// Answers a call.
 pub(super) async fn handle(
@@ -58,15 +61,8 @@ pub(super) async fn handle(
         }
         answer
     };
-    let answer = |answer: Answer| match accepted {
-        ContentType::Json => {
-            let mut value = json::to_value(&pruned(answer), Dialect::V1);
-            operator::with_empty_lists(&mut value);
-            respond::body(StatusCode::OK, accepted.as_str(), value.to_string())
-        }
-        ContentType::Protobuf => {
-            respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&pruned(answer)))
-        }
+    let answer = |answer: Answer| {
+        respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&pruned(answer)))
     };
     let start = app.start_time;
     macro_rules! look {
@@ -79,6 +75,9 @@ pub(super) async fn handle(
                 None => app.not_recovered(),
             }
         };
+    }
+    if let Some(show) = of_scene(kind) {
+        return shown(app, accepted, visible, show).await;
     }
     match kind {
         T::GetHealth => answer(Answer {
@@ -114,14 +113,8 @@ pub(super) async fn handle(
             })
         }
         T::GetMetrics => {
-            let uptime = app.started.elapsed().as_secs_f64();
-            let queued = app.handle.queued();
-            let all = app
-                .handle
-                .look(move |master, _| metrics::snapshot(Some(master), uptime, queued))
-                .await;
-            let all = all.unwrap_or_else(|| metrics::snapshot(None, uptime, queued));
-            let metrics = all
+            let metrics = app.metrics().await;
+            let metrics = metrics
                 .into_iter()
                 .map(|(name, value)| v1::Metric { name, value: Some(value) })
                 .collect();
@@ -130,15 +123,6 @@ pub(super) async fn handle(
                 ..operator::answer(response::Type::GetMetrics)
             })
         }
-        T::GetState => look!(get_state, GetState, |master, _| operator::state(master)),
-        T::GetAgents => look!(get_agents, GetAgents, |master, _| operator::agents(master)),
-        T::GetFrameworks => {
-            look!(get_frameworks, GetFrameworks, |master, _| operator::frameworks(master))
-        }
-        T::GetExecutors => {
-            look!(get_executors, GetExecutors, |master, _| operator::executors(master))
-        }
-        T::GetTasks => look!(get_tasks, GetTasks, |master, _| operator::tasks(master)),
         T::GetRoles => look!(get_roles, GetRoles, |master, _| operator::roles(master)),
         T::GetMaster => {
             look!(get_master, GetMaster, move |master, _| operator::master(master, start))
@@ -152,9 +136,6 @@ pub(super) async fn handle(
                 }),
                 None => app.not_recovered(),
             }
-        }
-        T::GetOperations => {
-            look!(get_operations, GetOperations, |master, _| operator::operations(master))
         }
         T::GetMaintenanceStatus => {
             look!(get_maintenance_status, GetMaintenanceStatus, |master, _| {
@@ -170,9 +151,15 @@ pub(super) async fn handle(
             response::GetQuota { status: master.quota_status() }
         }),
         T::GetLoggingLevel => answer(Answer {
-            get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
+            get_logging_level: Some(response::GetLoggingLevel { level: logging::verbosity() }),
             ..operator::answer(response::Type::GetLoggingLevel)
         }),
+        T::SetLoggingLevel => {
+            let set = call.set_logging_level.unwrap_or_default();
+            let nanoseconds = set.duration.nanoseconds.try_into().unwrap_or_default();
+            logging::set_verbosity(set.level, Duration::from_nanos(nanoseconds));
+            respond::empty(StatusCode::OK)
+        }
         // No file of a master is served.
         T::ListFiles | T::ReadFile => respond::text(StatusCode::NOT_FOUND, ""),
         T::UpdateWeights => {
@@ -224,6 +211,59 @@ pub(super) async fn handle(
             StatusCode::NOT_IMPLEMENTED,
             format!("{} is not supported by this master yet", other.as_str_name()),
         ),
+    }
+}
+
+type Show = fn(&Scene) -> Answer;
+
+/// How calls are answered that may get a long answer.
+fn of_scene(kind: call::Type) -> Option<Show> {
+    use call::Type as T;
+    use response::Type as A;
+    Some(match kind {
+        T::GetState => |scene| Answer {
+            get_state: Some(operator::state(scene)),
+            ..operator::answer(A::GetState)
+        },
+        T::GetAgents => |scene| Answer {
+            get_agents: Some(operator::agents(scene)),
+            ..operator::answer(A::GetAgents)
+        },
+        T::GetFrameworks => |scene| Answer {
+            get_frameworks: Some(operator::frameworks(scene)),
+            ..operator::answer(A::GetFrameworks)
+        },
+        T::GetExecutors => |scene| Answer {
+            get_executors: Some(operator::executors(scene)),
+            ..operator::answer(A::GetExecutors)
+        },
+        T::GetTasks => |scene| Answer {
+            get_tasks: Some(operator::tasks(scene)),
+            ..operator::answer(A::GetTasks)
+        },
+        T::GetOperations => |scene| Answer {
+            get_operations: Some(operator::operations(scene)),
+            ..operator::answer(A::GetOperations)
+        },
+        _ => return None,
+    })
+}
+
+/// Answers with what is put together from a copy of the state, while the master goes on.
+async fn shown(app: &App, content: ContentType, visible: Option<Visible>, show: Show) -> Response {
+    let Some(scene) = app.handle.look(|master, _| master.scene()).await else {
+        return app.not_recovered();
+    };
+    let encoded = background::spawn(move || {
+        let mut answer = show(&scene);
+        if let Some(visible) = &visible {
+            visible.prune(&mut answer);
+        }
+        content.encode(&answer)
+    });
+    match encoded.await {
+        Ok(body) => respond::body(StatusCode::OK, content.as_str(), body),
+        Err(_) => app.not_recovered(),
     }
 }
 

@@ -13,11 +13,26 @@ use crate::core::Master;
 /// Metrics by name, sorted.
 pub type Snapshot = BTreeMap<String, f64>;
 
-/// All metrics of a master; of one that doesn't lead when there is no state. `queued` inputs wait for it.
-pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> Snapshot {
+/// What is measured around the state.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around {
+    /// Seconds since the process began.
+    pub uptime: f64,
+    /// Inputs that wait for the master.
+    pub queued: usize,
+    /// Changes of the registry that wait for the one that is being stored.
+    pub unstored: usize,
+    /// Replicas of the registry's log.
+    pub ensemble: usize,
+    /// Whether the own replica takes part.
+    pub log_recovered: bool,
+}
+
+/// All metrics of a master; of one that doesn't lead when there is no state.
+pub fn snapshot(master: Option<&Master>, around: Around) -> Snapshot {
     let mut all = Snapshot::new();
     let mut put = |name: &str, value: f64| all.insert(name.to_owned(), value);
-    put("master/uptime_secs", uptime_seconds);
+    put("master/uptime_secs", around.uptime);
     put("master/elected", f64::from(u8::from(master.is_some())));
     system(&mut put);
     for name in COUNTERS {
@@ -38,11 +53,12 @@ pub fn snapshot(master: Option<&Master>, uptime_seconds: f64, queued: usize) -> 
     ] {
         put(name, 0.0);
     }
-    put("master/event_queue_dispatches", queued as f64);
+    put("master/event_queue_dispatches", around.queued as f64);
     let observers = master.map_or(0, Master::operators);
     put("master/operator_event_stream_subscribers", observers as f64);
-    put("registrar/log/ensemble_size", 1.0);
-    put("registrar/log/recovered", 1.0);
+    put("registrar/queued_operations", around.unstored as f64);
+    put("registrar/log/ensemble_size", around.ensemble as f64);
+    put("registrar/log/recovered", f64::from(u8::from(around.log_recovered)));
     for name in GAUGES {
         put(name, 0.0);
     }
@@ -213,7 +229,6 @@ const GAUGES: &[&str] = &[
     "master/tasks_running",
     "master/tasks_staging",
     "master/tasks_starting",
-    "registrar/queued_operations",
 ];
 
 /// Counters that are there from the start.

@@ -7,14 +7,16 @@ use mesos::v1::master::{Response, response};
 use super::state::Used;
 use super::summary;
 use crate::core::Master;
-use crate::core::model::{Agent, Connection, Framework};
+use crate::core::copies::Copies;
+use crate::core::model::{Agent, Connection, Framework, Offer};
+use crate::core::scene::Scene;
 
 fn time(seconds: f64) -> Option<v1::TimeInfo> {
     (seconds > 0.0).then_some(v1::TimeInfo { nanoseconds: (seconds * 1e9) as i64 })
 }
 
-fn agent(master: &Master, agent: &Agent, used: &Used<'_>) -> response::get_agents::Agent {
-    let offers = agent.offers.iter().filter_map(|id| master.offers.get(id));
+fn agent(agent: &Agent, offers: &Copies<Offer>, used: &Resources) -> response::get_agents::Agent {
+    let offers = agent.offers.iter().filter_map(|id| offers.get(id));
     let offered: Resources = offers.map(|offer| &offer.resources).sum();
     let mut info = agent.info.clone();
     info.resources = Resources::from_protos(&info.resources).to_protos();
@@ -29,16 +31,16 @@ fn agent(master: &Master, agent: &Agent, used: &Used<'_>) -> response::get_agent
         registered_time: time(agent.registered),
         reregistered_time: time(agent.reregistered),
         total_resources: agent.total.to_protos_for_endpoints(),
-        allocated_resources: used.on(&agent.id).to_protos_for_endpoints(),
+        allocated_resources: used.to_protos_for_endpoints(),
         offered_resources: offered.to_protos_for_endpoints(),
         capabilities: agent.capabilities.clone(),
         ..Default::default()
     }
 }
 
-fn framework(master: &Master, framework: &Framework) -> response::get_frameworks::Framework {
-    let offers: Vec<&crate::core::model::Offer> =
-        framework.offers.keys().filter_map(|id| master.offers.get(id)).collect();
+fn framework(scene: &Scene, framework: &Framework) -> response::get_frameworks::Framework {
+    let offers: Vec<&Offer> =
+        framework.offers.keys().filter_map(|id| scene.offers.get(id)).collect();
     let offered: Resources = offers.iter().map(|offer| &offer.resources).sum();
     response::get_frameworks::Framework {
         framework_info: framework.info.clone(),
@@ -52,7 +54,7 @@ fn framework(master: &Master, framework: &Framework) -> response::get_frameworks
         allocated_resources: framework.used(None).to_protos_for_endpoints(),
         offered_resources: offered.to_protos_for_endpoints(),
         offer_constraints: Some(framework.constraints.clone()),
-        inverse_offers: master
+        inverse_offers: scene
             .inverse_offers
             .values()
             .filter(|offer| offer.framework_id.value == framework.id)
@@ -63,7 +65,8 @@ fn framework(master: &Master, framework: &Framework) -> response::get_frameworks
 
 /// One agent as `GET_AGENTS` shows it.
 pub fn one_agent(master: &Master, id: &str) -> Option<response::get_agents::Agent> {
-    master.agents.get(id).map(|known| agent(master, known, &Used::of(master.frameworks.values())))
+    let used: Resources = master.frameworks.values().map(|known| known.used(Some(id))).sum();
+    master.agents.get(id).map(|known| agent(known, &master.offers, &used))
 }
 
 /// One framework as events show it: without what it holds, with all its times.
@@ -82,30 +85,34 @@ pub fn one_framework(master: &Master, id: &str) -> Option<response::get_framewor
 }
 
 /// `GET_AGENTS`.
-pub fn agents(master: &Master) -> response::GetAgents {
-    let used = Used::of(master.frameworks.values());
+pub fn agents(scene: &Scene) -> response::GetAgents {
+    let used = Used::of(scene.frameworks.values());
     response::GetAgents {
-        agents: master.agents.values().map(|known| agent(master, known, &used)).collect(),
-        recovered_agents: master.recovered_agents.values().cloned().collect(),
+        agents: scene
+            .agents
+            .values()
+            .map(|known| agent(known, &scene.offers, &used.on(&known.id)))
+            .collect(),
+        recovered_agents: scene.recovered_agents.values().cloned().collect(),
     }
 }
 
 /// `GET_FRAMEWORKS`.
-pub fn frameworks(master: &Master) -> response::GetFrameworks {
+pub fn frameworks(scene: &Scene) -> response::GetFrameworks {
     response::GetFrameworks {
-        frameworks: master.frameworks.values().map(|known| framework(master, known)).collect(),
-        completed_frameworks: master
+        frameworks: scene.frameworks.values().map(|known| framework(scene, known)).collect(),
+        completed_frameworks: scene
             .completed_frameworks
             .values()
-            .map(|known| framework(master, known))
+            .map(|known| framework(scene, known))
             .collect(),
         ..Default::default()
     }
 }
 
 /// `GET_TASKS`.
-pub fn tasks(master: &Master) -> response::GetTasks {
-    let all = || master.frameworks.values().chain(master.completed_frameworks.values());
+pub fn tasks(scene: &Scene) -> response::GetTasks {
+    let all = || scene.frameworks.values().chain(scene.completed_frameworks.values());
     response::GetTasks {
         tasks: all().flat_map(|known| known.tasks.values().cloned()).collect(),
         unreachable_tasks: all().flat_map(|known| known.unreachable.values().cloned()).collect(),
@@ -117,9 +124,9 @@ pub fn tasks(master: &Master) -> response::GetTasks {
 }
 
 /// `GET_EXECUTORS`.
-pub fn executors(master: &Master) -> response::GetExecutors {
+pub fn executors(scene: &Scene) -> response::GetExecutors {
     let executors =
-        master.frameworks.values().flat_map(|known| &known.executors).map(|((agent, _), info)| {
+        scene.frameworks.values().flat_map(|known| &known.executors).map(|((agent, _), info)| {
             response::get_executors::Executor {
                 executor_info: info.clone(),
                 agent_id: v1::AgentId { value: agent.clone() },
@@ -129,12 +136,12 @@ pub fn executors(master: &Master) -> response::GetExecutors {
 }
 
 /// `GET_STATE`.
-pub fn state(master: &Master) -> response::GetState {
+pub fn state(scene: &Scene) -> response::GetState {
     response::GetState {
-        get_tasks: Some(tasks(master)),
-        get_executors: Some(executors(master)),
-        get_frameworks: Some(frameworks(master)),
-        get_agents: Some(agents(master)),
+        get_tasks: Some(tasks(scene)),
+        get_executors: Some(executors(scene)),
+        get_frameworks: Some(frameworks(scene)),
+        get_agents: Some(agents(scene)),
     }
 }
 
@@ -165,8 +172,8 @@ pub fn roles(master: &Master) -> response::GetRoles {
 }
 
 /// `GET_OPERATIONS`.
-pub fn operations(master: &Master) -> response::GetOperations {
-    let operations = master.agents.values().flat_map(|agent| agent.operations.values());
+pub fn operations(scene: &Scene) -> response::GetOperations {
+    let operations = scene.agents.values().flat_map(|agent| agent.operations.values());
     response::GetOperations { operations: operations.cloned().collect() }
 }
 
@@ -189,17 +196,4 @@ pub fn master(master: &Master, start_time: f64) -> response::GetMaster {
 /// An answer with nothing in it but its type.
 pub fn answer(kind: response::Type) -> Response {
     Response { r#type: Some(kind as i32), ..Default::default() }
-}
-
-/// The lists that the original writes in JSON even when they are empty, in order, by the member that holds them.
-const LISTS: &[(&str, &[&str])] = &[
-    ("get_tasks", &["tasks", "unreachable_tasks", "completed_tasks"]),
-    ("get_executors", &["executors"]),
-    ("get_frameworks", &["frameworks", "completed_frameworks"]),
-    ("get_agents", &["agents", "recovered_agents"]),
-];
-
-/// An answer's JSON with its empty lists.
-pub fn with_empty_lists(value: &mut serde_json::Value) {
-    mesos::json::with_empty_lists(value, LISTS);
 }

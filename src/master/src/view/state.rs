@@ -1,37 +1,50 @@
-//! `/state`, `/slaves`, `/frameworks`, `/tasks`, `/roles`, `/state-summary`.
+//! `/state`, `/slaves`, `/frameworks`: written from the scene as it is, without JSON values of what is in it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use mesos::json::{self, Dialect};
-use mesos::model;
-use mesos::resources::Resources;
+use mesos::model::{self, Command, List, Members, Message, Task};
+use mesos::resources::{Model, Resources};
 use mesos::v1;
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
-use super::parts::Part;
-use crate::core::model::{Agent, Connection, Framework, is_terminal};
+use crate::core::model::{Agent, Connection, Framework, Offer, is_terminal};
 use crate::core::scene::Scene;
 
-/// Resources as the legacy endpoints write them.
-pub fn resources(resources: &Resources) -> Value {
-    Value::Object(resources.to_model())
+struct Attribute<'a>(&'a v1::Attribute);
+
+impl Serialize for Attribute<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = self.0;
+        match (&own.scalar, &own.ranges, &own.set, &own.text) {
+            (Some(scalar), ..) => serializer.serialize_f64(scalar.value),
+            (_, Some(ranges), ..) => {
+                serializer.collect_str(&mesos::resources::Ranges::from_proto(ranges))
+            }
+            (_, _, Some(set), _) => {
+                serializer.collect_str(&format_args!("{{{}}}", set.item.join(", ")))
+            }
+            (_, _, _, Some(text)) => serializer.serialize_str(&text.value),
+            _ => serializer.serialize_unit(),
+        }
+    }
 }
 
-fn attributes(attributes: &[v1::Attribute]) -> Value {
-    let mut object = Map::new();
-    for attribute in attributes {
-        let value = match (&attribute.scalar, &attribute.ranges, &attribute.set, &attribute.text) {
-            (Some(scalar), ..) => json!(scalar.value),
-            (_, Some(ranges), ..) => {
-                json!(mesos::resources::Ranges::from_proto(ranges).to_string())
+fn attributes(attributes: &[v1::Attribute]) -> impl Serialize {
+    // Of several of one name the last is shown, in the first's place.
+    let by_name = move || {
+        let mut shown: Vec<(&str, Attribute<'_>)> = Vec::with_capacity(attributes.len());
+        for own in attributes {
+            match shown.iter_mut().find(|(name, _)| *name == own.name) {
+                Some((_, value)) => value.0 = own,
+                None => shown.push((&own.name, Attribute(own))),
             }
-            (_, _, Some(set), _) => json!(format!("{{{}}}", set.item.join(", "))),
-            (_, _, _, Some(text)) => json!(text.value),
-            _ => Value::Null,
-        };
-        object.insert(attribute.name.clone(), value);
-    }
-    Value::Object(object)
+        }
+        shown
+    };
+    Members(by_name)
 }
 
 /// What runs on each agent, found in one pass.
@@ -65,160 +78,227 @@ pub fn offered<'a>(scene: &'a Scene, offers: impl Iterator<Item = &'a str>) -> R
     offers.filter_map(|id| scene.offers.get(id)).map(|offer| &offer.resources).sum()
 }
 
-/// One agent.
-pub fn slave(scene: &Scene, agent: &Agent, used: &Used<'_>) -> Value {
-    let reserved: Map<String, Value> = agent
-        .total
-        .reservations()
-        .iter()
-        .map(|(role, reserved)| (role.clone(), resources(reserved)))
-        .collect();
-    let mut object = Map::new();
-    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    put("id", json!(agent.id));
-    put("hostname", json!(agent.info.hostname));
-    put("port", json!(agent.info.port()));
-    put("attributes", attributes(&agent.info.attributes));
+/// Writes what is said of an agent wherever it is shown.
+pub fn slave<M: SerializeMap>(
+    object: &mut M,
+    scene: &Scene,
+    agent: &Agent,
+    used: &Used<'_>,
+) -> Result<(), M::Error> {
+    let reserved = agent.total.reservations();
+    object.serialize_entry("id", &agent.id)?;
+    object.serialize_entry("hostname", &agent.info.hostname)?;
+    object.serialize_entry("port", &agent.info.port())?;
+    object.serialize_entry("attributes", &attributes(&agent.info.attributes))?;
     if let Some(domain) = &agent.info.domain {
-        put("domain", json::to_value(domain, Dialect::V0));
+        object.serialize_entry("domain", &Message(domain))?;
     }
-    put("pid", json!(agent.pid.to_string()));
-    put("registered_time", json!(agent.registered));
+    object.serialize_entry("pid", &format_args!("{}", agent.pid))?;
+    object.serialize_entry("registered_time", &agent.registered)?;
     if agent.reregistered > 0.0 {
-        put("reregistered_time", json!(agent.reregistered));
+        object.serialize_entry("reregistered_time", &agent.reregistered)?;
     }
-    put("resources", resources(&agent.total));
-    put("used_resources", resources(&used.on(&agent.id)));
-    put("offered_resources", resources(&offered(scene, agent.offers.iter().map(String::as_str))));
-    put("reserved_resources", Value::Object(reserved));
-    put("unreserved_resources", resources(&agent.total.unreserved()));
-    put("active", json!(agent.is_active()));
-    put("deactivated", json!(agent.deactivated));
-    put("version", json!(agent.version));
-    put("capabilities", capabilities(&agent.capabilities));
+    object.serialize_entry("resources", &Model::of(&agent.total))?;
+    object.serialize_entry("used_resources", &Model::of(&used.on(&agent.id)))?;
+    let offered = offered(scene, agent.offers.iter().map(String::as_str));
+    object.serialize_entry("offered_resources", &Model::of(&offered))?;
+    let reserved = || reserved.iter().map(|(role, reserved)| (role, Model::of(reserved)));
+    object.serialize_entry("reserved_resources", &Members(reserved))?;
+    object.serialize_entry("unreserved_resources", &Model::of(&agent.total.unreserved()))?;
+    object.serialize_entry("active", &agent.is_active())?;
+    object.serialize_entry("deactivated", &agent.deactivated)?;
+    object.serialize_entry("version", &agent.version)?;
+    let typed = || agent.capabilities.iter().filter(|own| own.r#type.is_some());
+    let names = || typed().map(|own| own.r#type().as_str_name());
+    object.serialize_entry("capabilities", &List(names))?;
     if let Some(drain) = &agent.drain {
-        put("drain_info", json::to_value(drain, Dialect::V0));
+        object.serialize_entry("drain_info", &Message(drain))?;
     }
     if let Some(since) = agent.drain_since {
-        put("estimated_drain_start_time_seconds", json!(since));
+        object.serialize_entry("estimated_drain_start_time_seconds", &since)?;
     }
-    Value::Object(object)
+    Ok(())
 }
 
-fn capabilities(capabilities: &[v1::agent_info::Capability]) -> Value {
-    capabilities
-        .iter()
-        .filter(|capability| capability.r#type.is_some())
-        .map(|capability| json!(capability.r#type().as_str_name()))
-        .collect()
+/// An agent as `/state` shows it, or as `/slaves` does.
+struct Slave<'a> {
+    scene: &'a Scene,
+    agent: &'a Agent,
+    used: &'a Used<'a>,
+    in_full: bool,
 }
 
-fn executor(executor: &v1::ExecutorInfo, agent: &str) -> Value {
-    let mut object = Map::new();
-    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    put("executor_id", json!(executor.executor_id.value));
-    put("name", json!(executor.name()));
-    put("framework_id", json!(executor.framework_id.as_ref().map_or("", |id| id.value.as_str())));
-    put("command", model::command(&executor.command.clone().unwrap_or_default()));
-    put("resources", model::resources(&executor.resources));
-    if let Some(role) = model::role(&executor.resources) {
-        put("role", json!(role));
+/// Resources as messages.
+struct Full(Resources);
+
+impl Serialize for Full {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        List(|| self.0.to_protos_for_endpoints().into_iter().map(Owned)).serialize(serializer)
     }
-    if let Some(labels) = &executor.labels {
-        put("labels", model::labels(labels));
-    }
-    if executor.r#type.is_some() {
-        put("type", json!(executor.r#type().as_str_name()));
-    }
-    put("slave_id", json!(agent));
-    Value::Object(object)
 }
 
-/// What `/state-summary` also says of a framework.
-pub fn framework_head(
+struct Owned(v1::Resource);
+
+impl Serialize for Owned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Message(&self.0).serialize(serializer)
+    }
+}
+
+impl Serialize for Slave<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { scene, agent, used, in_full } = *self;
+        let mut object = serializer.serialize_map(None)?;
+        slave(&mut object, scene, agent, used)?;
+        if in_full {
+            let reserved = || agent.total.reservations().into_iter();
+            let reserved = || reserved().map(|(role, reserved)| (role, Full(reserved)));
+            object.serialize_entry("reserved_resources_full", &Members(reserved))?;
+            object.serialize_entry("unreserved_resources_full", &Full(agent.total.unreserved()))?;
+            object.serialize_entry("used_resources_full", &Full(used.on(&agent.id)))?;
+            let offered = offered(scene, agent.offers.iter().map(String::as_str));
+            object.serialize_entry("offered_resources_full", &Full(offered))?;
+        }
+        object.end()
+    }
+}
+
+struct Executor<'a> {
+    info: &'a v1::ExecutorInfo,
+    agent: &'a str,
+}
+
+impl Serialize for Executor<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { info, agent } = *self;
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("executor_id", &info.executor_id.value)?;
+        object.serialize_entry("name", info.name())?;
+        let framework = info.framework_id.as_ref().map_or("", |id| id.value.as_str());
+        object.serialize_entry("framework_id", framework)?;
+        let none = v1::CommandInfo::default();
+        object.serialize_entry("command", &Command(info.command.as_ref().unwrap_or(&none)))?;
+        object.serialize_entry("resources", &Model::of_protos(&info.resources))?;
+        if let Some(role) = model::role(&info.resources) {
+            object.serialize_entry("role", role)?;
+        }
+        if let Some(labels) = &info.labels {
+            object.serialize_entry("labels", &model::labels(labels))?;
+        }
+        if info.r#type.is_some() {
+            object.serialize_entry("type", info.r#type().as_str_name())?;
+        }
+        object.serialize_entry("slave_id", agent)?;
+        object.end()
+    }
+}
+
+/// Writes what `/state-summary` also says of a framework.
+pub fn framework_head<M: SerializeMap>(
+    object: &mut M,
     framework: &Framework,
     used: &Resources,
     offered: &Resources,
-) -> Map<String, Value> {
-    let mut object = Map::new();
-    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    put("id", json!(framework.id));
-    put("name", json!(framework.info.name));
+) -> Result<(), M::Error> {
+    object.serialize_entry("id", &framework.id)?;
+    object.serialize_entry("name", &framework.info.name)?;
     if let Some(pid) = &framework.pid {
-        put("pid", json!(pid.to_string()));
+        object.serialize_entry("pid", &format_args!("{pid}"))?;
     }
-    put("used_resources", resources(used));
-    put("offered_resources", resources(offered));
-    let capabilities = framework.info.capabilities.iter();
-    put("capabilities", capabilities.map(|own| json!(own.r#type().as_str_name())).collect());
-    put("hostname", json!(framework.info.hostname()));
-    put("webui_url", json!(framework.info.webui_url()));
-    put("active", json!(framework.active));
-    put("connected", json!(framework.is_connected()));
-    put("recovered", json!(framework.connection == Connection::Recovered));
-    object
+    object.serialize_entry("used_resources", &Model::of(used))?;
+    object.serialize_entry("offered_resources", &Model::of(offered))?;
+    let names = || framework.info.capabilities.iter().map(|own| own.r#type().as_str_name());
+    object.serialize_entry("capabilities", &List(names))?;
+    object.serialize_entry("hostname", framework.info.hostname())?;
+    object.serialize_entry("webui_url", framework.info.webui_url())?;
+    object.serialize_entry("active", &framework.active)?;
+    object.serialize_entry("connected", &framework.is_connected())?;
+    object.serialize_entry("recovered", &(framework.connection == Connection::Recovered))
 }
 
-/// One framework, with its tasks.
-pub fn framework<'a>(scene: &'a Scene, framework: &'a Framework) -> Part<'a> {
-    let (mut both, offered) = (framework.used(None), offered(scene, framework.offers.keys()));
-    let mut object = Part::from(framework_head(framework, &both, &offered));
-    both.add(&offered);
-    let mut put = |name: &str, value: Value| object.put(name, value);
-    put("user", json!(framework.info.user));
-    put("failover_timeout", json!(framework.info.failover_timeout()));
-    put("checkpoint", json!(framework.info.checkpoint()));
-    put("registered_time", json!(framework.registered));
-    put("unregistered_time", json!(framework.unregistered));
-    if let Some(principal) = &framework.info.principal {
-        put("principal", json!(principal));
-    }
-    put("resources", resources(&both));
-    if framework.reregistered > framework.registered {
-        put("reregistered_time", json!(framework.reregistered));
-    }
-    if framework.can(v1::framework_info::capability::Type::MultiRole) {
-        put("roles", json!(framework.info.roles));
-    } else {
-        put("role", json!(framework.info.role()));
-    }
-    object.put("tasks", Part::list(framework.tasks.values().map(model::task)));
-    object.put("unreachable_tasks", Part::list(framework.unreachable.values().map(model::task)));
-    object
-        .put("completed_tasks", Part::list(framework.completed.iter().map(|own| model::task(own))));
-    let offers =
-        framework.offers.keys().filter_map(move |id| scene.offers.get(id)).map(move |offer| {
-            json!({
-                "id": offer.message.id.value,
-                "framework_id": framework.id,
-                "allocation_info": {"role": offer.role},
-                "slave_id": offer.message.agent_id.value,
-                "resources": resources(&offer.resources),
-            })
-        });
-    object.put("offers", Part::list(offers));
-    let executors = framework.executors.iter().map(|((agent, _), info)| executor(info, agent));
-    object.put("executors", Part::list(executors));
-    if let Some(labels) = &framework.info.labels {
-        object.put("labels", model::labels(labels));
-    }
-    object.put("offer_constraints", json::to_value(&framework.constraints, Dialect::V0));
-    object
+/// A framework, with its tasks.
+struct Whole<'a> {
+    scene: &'a Scene,
+    framework: &'a Framework,
 }
 
-fn recovered_slaves(scene: &Scene) -> Value {
-    scene
-        .recovered_agents
-        .iter()
-        .map(|(id, info)| {
-            json!({
-                "id": id,
-                "hostname": info.hostname,
-                "port": info.port(),
-                "attributes": attributes(&info.attributes),
-            })
-        })
-        .collect()
+impl Serialize for Whole<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { scene, framework } = *self;
+        let (mut both, offered) = (framework.used(None), offered(scene, framework.offers.keys()));
+        let mut object = serializer.serialize_map(None)?;
+        framework_head(&mut object, framework, &both, &offered)?;
+        both.add(&offered);
+        object.serialize_entry("user", &framework.info.user)?;
+        object.serialize_entry("failover_timeout", &framework.info.failover_timeout())?;
+        object.serialize_entry("checkpoint", &framework.info.checkpoint())?;
+        object.serialize_entry("registered_time", &framework.registered)?;
+        object.serialize_entry("unregistered_time", &framework.unregistered)?;
+        if let Some(principal) = &framework.info.principal {
+            object.serialize_entry("principal", principal)?;
+        }
+        object.serialize_entry("resources", &Model::of(&both))?;
+        if framework.reregistered > framework.registered {
+            object.serialize_entry("reregistered_time", &framework.reregistered)?;
+        }
+        if framework.can(v1::framework_info::capability::Type::MultiRole) {
+            object.serialize_entry("roles", &framework.info.roles)?;
+        } else {
+            object.serialize_entry("role", framework.info.role())?;
+        }
+        object.serialize_entry("tasks", &List(|| framework.tasks.values().map(Task)))?;
+        let unreachable = || framework.unreachable.values().map(Task);
+        object.serialize_entry("unreachable_tasks", &List(unreachable))?;
+        let completed = || framework.completed.iter().map(Arc::as_ref).map(Task);
+        object.serialize_entry("completed_tasks", &List(completed))?;
+        let offers = || framework.offers.keys().filter_map(|id| scene.offers.get(id));
+        object.serialize_entry("offers", &List(|| offers().map(Offered)))?;
+        let executors =
+            || framework.executors.iter().map(|((agent, _), info)| Executor { info, agent });
+        object.serialize_entry("executors", &List(executors))?;
+        if let Some(labels) = &framework.info.labels {
+            object.serialize_entry("labels", &model::labels(labels))?;
+        }
+        object.serialize_entry("offer_constraints", &Message(&framework.constraints))?;
+        object.end()
+    }
+}
+
+struct Offered<'a>(&'a Offer);
+
+impl Serialize for Offered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let offer = self.0;
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("id", &offer.message.id.value)?;
+        object.serialize_entry("framework_id", &offer.message.framework_id.value)?;
+        let role = || [("role", &offer.role)];
+        object.serialize_entry("allocation_info", &Members(role))?;
+        object.serialize_entry("slave_id", &offer.message.agent_id.value)?;
+        object.serialize_entry("resources", &Model::of(&offer.resources))?;
+        object.end()
+    }
+}
+
+/// An agent that is known from the registry and has not come back.
+struct Recovered<'a> {
+    id: &'a str,
+    info: &'a v1::AgentInfo,
+}
+
+impl Serialize for Recovered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("id", self.id)?;
+        object.serialize_entry("hostname", &self.info.hostname)?;
+        object.serialize_entry("port", &self.info.port())?;
+        object.serialize_entry("attributes", &attributes(&self.info.attributes))?;
+        object.end()
+    }
+}
+
+fn recovered_slaves(scene: &Scene) -> impl Serialize {
+    List(|| scene.recovered_agents.iter().map(|(id, info)| Recovered { id, info }))
 }
 
 /// What `/version` says, members sorted.
@@ -231,98 +311,95 @@ pub fn version() -> Value {
     })
 }
 
-/// `/state`.
-pub fn state<'a>(
-    scene: &'a Scene,
+/// Nothing, as a list.
+const NONE: [(); 0] = [];
+
+/// `/state`, of a master that was started at a time (in seconds since 1970) with flags.
+pub fn state<S: Serializer>(
+    serializer: S,
+    scene: &Scene,
     start_time: f64,
     flags: &BTreeMap<&'static str, String>,
-) -> Part<'a> {
+) -> Result<S::Ok, S::Error> {
     let active = scene.agents.values().filter(|agent| agent.is_active()).count();
-    let pid = scene.info.pid.clone().unwrap_or_default();
-    let mut object = Part::Object(Vec::new());
-    let mut put = |name: &str, value: Value| object.put(name, value);
-    put("version", json!(mesos::VERSION));
-    put("build_date", json!(crate::BUILD_DATE));
-    put("build_time", json!(crate::BUILD_TIME));
-    put("build_user", json!("meso"));
-    put("start_time", json!(start_time));
-    put("elected_time", json!(scene.elected));
-    put("id", json!(scene.info.id));
-    put("pid", json!(pid));
-    put("hostname", json!(scene.info.hostname()));
-    let capabilities = scene.info.capabilities.iter().map(|own| own.r#type().as_str_name());
-    put("capabilities", capabilities.collect());
-    put("activated_slaves", json!(active as f64));
-    put("deactivated_slaves", json!((scene.agents.len() - active) as f64));
-    put("unreachable_slaves", json!(scene.unreachable_agents as f64));
-    put("leader", json!(pid));
-    put(
-        "leader_info",
-        json!({"id": scene.info.id, "pid": pid, "port": scene.info.port, "hostname": scene.info.hostname()}),
-    );
-    if let Some(cluster) = flags.get("cluster") {
-        put("cluster", json!(cluster));
+    let info = &scene.info;
+    let pid = info.pid.as_deref().unwrap_or_default();
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("version", mesos::VERSION)?;
+    object.serialize_entry("build_date", crate::BUILD_DATE)?;
+    object.serialize_entry("build_time", &crate::BUILD_TIME)?;
+    object.serialize_entry("build_user", "meso")?;
+    object.serialize_entry("start_time", &start_time)?;
+    object.serialize_entry("elected_time", &scene.elected)?;
+    object.serialize_entry("id", &info.id)?;
+    object.serialize_entry("pid", pid)?;
+    object.serialize_entry("hostname", info.hostname())?;
+    let capabilities = || info.capabilities.iter().map(|own| own.r#type().as_str_name());
+    object.serialize_entry("capabilities", &List(capabilities))?;
+    object.serialize_entry("activated_slaves", &(active as f64))?;
+    object.serialize_entry("deactivated_slaves", &((scene.agents.len() - active) as f64))?;
+    object.serialize_entry("unreachable_slaves", &(scene.unreachable_agents as f64))?;
+    object.serialize_entry("leader", pid)?;
+    let leader = json!({"id": info.id, "pid": pid, "port": info.port, "hostname": info.hostname()});
+    object.serialize_entry("leader_info", &leader)?;
+    for named in ["cluster", "log_dir"] {
+        if let Some(value) = flags.get(named) {
+            object.serialize_entry(named, value)?;
+        }
     }
-    if let Some(directory) = flags.get("log_dir") {
-        put("log_dir", json!(directory));
-    }
-    put("flags", json!(flags));
+    object.serialize_entry("flags", flags)?;
     let used = Used::of(scene.frameworks.values());
-    let slaves = scene.agents.values().map(move |agent| slave(scene, agent, &used));
-    object.put("slaves", Part::list(slaves));
-    object.put("recovered_slaves", recovered_slaves(scene));
-    let shown = move |known: &'a Framework| framework(scene, known);
-    object.put("frameworks", Part::list(scene.frameworks.values().map(shown)));
-    object.put("completed_frameworks", Part::list(scene.completed_frameworks.values().map(shown)));
-    object.put("orphan_tasks", json!([]));
-    object.put("unregistered_frameworks", json!([]));
-    object
+    let slave = |agent| Slave { scene, agent, used: &used, in_full: false };
+    object.serialize_entry("slaves", &List(|| scene.agents.values().map(slave)))?;
+    object.serialize_entry("recovered_slaves", &recovered_slaves(scene))?;
+    write_frameworks(&mut object, scene, None)?;
+    object.serialize_entry("orphan_tasks", &NONE)?;
+    object.serialize_entry("unregistered_frameworks", &NONE)?;
+    object.end()
+}
+
+/// Writes frameworks that are known and that are over, all or the one named.
+fn write_frameworks<M: SerializeMap>(
+    object: &mut M,
+    scene: &Scene,
+    only: Option<&str>,
+) -> Result<(), M::Error> {
+    let shown = |framework: &&Framework| only.is_none_or(|id| framework.id == id);
+    let whole = |framework| Whole { scene, framework };
+    let known = || scene.frameworks.values().filter(shown).map(whole);
+    object.serialize_entry("frameworks", &List(known))?;
+    let completed = || scene.completed_frameworks.values().filter(shown).map(whole);
+    object.serialize_entry("completed_frameworks", &List(completed))
 }
 
 /// `/slaves`, all or the one named.
-pub fn slaves(scene: &Scene, only: Option<&str>) -> Value {
-    let full = |resources: &Resources| -> Value {
-        let shown = resources.to_protos_for_endpoints();
-        shown.iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
-    };
+pub fn slaves<S: Serializer>(
+    serializer: S,
+    scene: &Scene,
+    only: Option<&str>,
+) -> Result<S::Ok, S::Error> {
     let used = Used::of(scene.frameworks.values());
-    let slaves: Vec<Value> = scene
-        .agents
-        .values()
-        .filter(|agent| only.is_none_or(|id| agent.id == id))
-        .map(|agent| {
-            let mut object = slave(scene, agent, &used);
-            if let Value::Object(object) = &mut object {
-                let reserved: Map<String, Value> = agent
-                    .total
-                    .reservations()
-                    .iter()
-                    .map(|(role, reserved)| (role.clone(), full(reserved)))
-                    .collect();
-                object.insert("reserved_resources_full".to_owned(), Value::Object(reserved));
-                object.insert(
-                    "unreserved_resources_full".to_owned(),
-                    full(&agent.total.unreserved()),
-                );
-                object.insert("used_resources_full".to_owned(), full(&used.on(&agent.id)));
-                object.insert(
-                    "offered_resources_full".to_owned(),
-                    full(&offered(scene, agent.offers.iter().map(String::as_str))),
-                );
-            }
-            object
-        })
-        .collect();
-    let recovered = if only.is_none() { recovered_slaves(scene) } else { json!([]) };
-    json!({"slaves": slaves, "recovered_slaves": recovered})
+    let shown = |agent: &&Agent| only.is_none_or(|id| agent.id == id);
+    let slave = |agent| Slave { scene, agent, used: &used, in_full: true };
+    let slaves = || scene.agents.values().filter(shown).map(slave);
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("slaves", &List(slaves))?;
+    if only.is_none() {
+        object.serialize_entry("recovered_slaves", &recovered_slaves(scene))?;
+    } else {
+        object.serialize_entry("recovered_slaves", &NONE)?;
+    }
+    object.end()
 }
 
 /// `/frameworks`, all or the one named.
-pub fn frameworks(scene: &Scene, only: Option<&str>) -> Value {
-    let shown = |known: &&Framework| only.is_none_or(|id| known.id == id);
-    json!({
-        "frameworks": scene.frameworks.values().filter(shown).map(|known| framework(scene, known).into_value()).collect::<Vec<_>>(),
-        "completed_frameworks": scene.completed_frameworks.values().filter(shown).map(|known| framework(scene, known).into_value()).collect::<Vec<_>>(),
-        "unregistered_frameworks": [],
-    })
+pub fn frameworks<S: Serializer>(
+    serializer: S,
+    scene: &Scene,
+    only: Option<&str>,
+) -> Result<S::Ok, S::Error> {
+    let mut object = serializer.serialize_map(None)?;
+    write_frameworks(&mut object, scene, only)?;
+    object.serialize_entry("unregistered_frameworks", &NONE)?;
+    object.end()
 }

@@ -1,16 +1,18 @@
 //! `/state-summary`, `/tasks` and `/roles`: what is counted and listed over all agents and frameworks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use mesos::model;
+use mesos::model::{List, Members, Task};
 use mesos::resources::Resources;
 use mesos::v1::{self, TaskState};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::state::{Used, framework_head, offered, slave};
 use crate::core::Master;
-use crate::core::model::{Framework, is_terminal};
+use crate::core::model::{Agent, Framework, is_terminal};
 use crate::core::scene::Scene;
 
 /// What `/tasks` is asked for.
@@ -29,7 +31,11 @@ pub struct TaskQuery {
 }
 
 /// `/tasks`: newest first by first status unless asked otherwise.
-pub fn tasks(scene: &Scene, query: &TaskQuery) -> Value {
+pub fn tasks<S: Serializer>(
+    serializer: S,
+    scene: &Scene,
+    query: &TaskQuery,
+) -> Result<S::Ok, S::Error> {
     let frameworks = scene.frameworks.values().chain(scene.completed_frameworks.values());
     let mut all: Vec<&v1::Task> = frameworks
         .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
@@ -48,13 +54,9 @@ pub fn tasks(scene: &Scene, query: &TaskQuery) -> Value {
     all.sort_by(|a, b| {
         if query.ascending { first(a).total_cmp(&first(b)) } else { first(b).total_cmp(&first(a)) }
     });
-    let shown: Vec<Value> = all
-        .into_iter()
-        .skip(query.offset)
-        .take(query.limit.unwrap_or(100))
-        .map(model::task)
-        .collect();
-    json!({"tasks": shown})
+    let limit = query.limit.unwrap_or(100);
+    let shown = || all.iter().skip(query.offset).take(limit).map(|task| Task(task));
+    Members(|| [("tasks", List(shown))]).serialize(serializer)
 }
 
 /// Roles that are known: those of frameworks, with a weight, or reserved for; in order.
@@ -187,7 +189,11 @@ pub fn constraints(master: &Master) -> Value {
     json!({"frameworks": frameworks})
 }
 
-fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String, Value>) {
+/// Writes how many of these tasks are in each state.
+fn counts<'a, M: SerializeMap>(
+    object: &mut M,
+    tasks: impl Iterator<Item = &'a v1::Task>,
+) -> Result<(), M::Error> {
     let mut by_state: BTreeMap<&'static str, u64> = BTreeMap::new();
     for task in tasks {
         *by_state.entry(task.state().as_str_name()).or_default() += 1;
@@ -205,16 +211,62 @@ fn counts<'a>(tasks: impl Iterator<Item = &'a v1::Task>, object: &mut Map<String
         S::TaskError,
         S::TaskUnreachable,
     ] {
-        object.insert(
-            state.as_str_name().to_owned(),
-            json!(by_state.get(state.as_str_name()).copied().unwrap_or_default()),
-        );
+        let name = state.as_str_name();
+        object.serialize_entry(name, by_state.get(name).unwrap_or(&0))?;
+    }
+    Ok(())
+}
+
+/// What runs or ran on an agent, and of which frameworks.
+type OnAgent<'a> = (Vec<&'a v1::Task>, BTreeSet<&'a str>);
+
+/// An agent, with how many tasks it has.
+struct Counted<'a> {
+    scene: &'a Scene,
+    agent: &'a Agent,
+    used: &'a Used<'a>,
+    has: Option<&'a OnAgent<'a>>,
+}
+
+impl Serialize for Counted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        slave(&mut object, self.scene, self.agent, self.used)?;
+        let tasks = self.has.into_iter().flat_map(|(tasks, _)| tasks.iter().copied());
+        counts(&mut object, tasks)?;
+        let ids = || self.has.into_iter().flat_map(|(_, ids)| ids);
+        object.serialize_entry("framework_ids", &List(ids))?;
+        object.end()
+    }
+}
+
+/// A framework, with how many tasks it has.
+struct Outline<'a> {
+    scene: &'a Scene,
+    framework: &'a Framework,
+}
+
+impl Serialize for Outline<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known = self.framework;
+        let mut object = serializer.serialize_map(None)?;
+        let offered = offered(self.scene, known.offers.keys());
+        framework_head(&mut object, known, &known.used(None), &offered)?;
+        counts(&mut object, all_tasks(known))?;
+        let live = known.tasks.values().filter(|task| !is_terminal(task.state()));
+        let ids: BTreeSet<&String> = live.map(|task| &task.agent_id.value).collect();
+        object.serialize_entry("slave_ids", &ids)?;
+        object.end()
     }
 }
 
 /// `/state-summary`.
-pub fn summary(scene: &Scene, flags: &BTreeMap<&'static str, String>) -> Value {
-    let mut of_agent: BTreeMap<&str, (Vec<&v1::Task>, BTreeSet<&str>)> = BTreeMap::new();
+pub fn summary<S: Serializer>(
+    serializer: S,
+    scene: &Scene,
+    flags: &BTreeMap<&'static str, String>,
+) -> Result<S::Ok, S::Error> {
+    let mut of_agent: HashMap<&str, OnAgent<'_>> = HashMap::new();
     for known in scene.frameworks.values() {
         for task in all_tasks(known) {
             let (tasks, frameworks) = of_agent.entry(&task.agent_id.value).or_default();
@@ -223,44 +275,21 @@ pub fn summary(scene: &Scene, flags: &BTreeMap<&'static str, String>) -> Value {
         }
     }
     let used = Used::of(scene.frameworks.values());
-    let slaves: Vec<Value> = scene
-        .agents
-        .values()
-        .map(|agent| {
-            let mut object = slave(scene, agent, &used);
-            if let Value::Object(object) = &mut object {
-                let (tasks, ids) = of_agent.remove(agent.id.as_str()).unwrap_or_default();
-                counts(tasks.into_iter(), object);
-                object.insert("framework_ids".to_owned(), json!(ids));
-            }
-            object
+    let counted = || {
+        scene.agents.values().map(|agent| {
+            let has = of_agent.get(agent.id.as_str());
+            Counted { scene, agent, used: &used, has }
         })
-        .collect();
-    let frameworks: Vec<Value> = scene
-        .frameworks
-        .values()
-        .map(|known| {
-            let mut object =
-                framework_head(known, &known.used(None), &offered(scene, known.offers.keys()));
-            counts(all_tasks(known), &mut object);
-            let ids: BTreeSet<&String> = known
-                .tasks
-                .values()
-                .filter(|task| !is_terminal(task.state()))
-                .map(|task| &task.agent_id.value)
-                .collect();
-            object.insert("slave_ids".to_owned(), json!(ids));
-            Value::Object(object)
-        })
-        .collect();
-    let mut object = Map::new();
-    object.insert("hostname".to_owned(), json!(scene.info.hostname()));
+    };
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("hostname", scene.info.hostname())?;
     if let Some(cluster) = flags.get("cluster") {
-        object.insert("cluster".to_owned(), json!(cluster));
+        object.serialize_entry("cluster", cluster)?;
     }
-    object.insert("slaves".to_owned(), json!(slaves));
-    object.insert("frameworks".to_owned(), json!(frameworks));
-    Value::Object(object)
+    object.serialize_entry("slaves", &List(counted))?;
+    let outline = |framework| Outline { scene, framework };
+    object.serialize_entry("frameworks", &List(|| scene.frameworks.values().map(outline)))?;
+    object.end()
 }
 
 fn all_tasks(framework: &Framework) -> impl Iterator<Item = &v1::Task> {

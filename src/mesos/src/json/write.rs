@@ -85,10 +85,10 @@ impl Fields<'_> {
         self.dialect == Dialect::V0 || self.lists_agents
     }
 
-    /// Writes a member that is a list of agents, unless it is empty.
+    /// Writes a member that is a list of agents.
     pub fn agents<M: Json>(&mut self, name: &'static str, values: &[M]) {
         self.lists_agents = true;
-        self.messages(name, values);
+        self.all_messages(name, values);
         self.lists_agents = false;
     }
 
@@ -101,9 +101,12 @@ impl Fields<'_> {
     }
 
     fn list<T>(&mut self, name: &'static str, values: &[T], write: impl Fn(&T, &mut String)) {
-        if values.is_empty() {
-            return;
+        if !values.is_empty() {
+            self.all(name, values, write);
         }
+    }
+
+    fn all<T>(&mut self, name: &'static str, values: &[T], write: impl Fn(&T, &mut String)) {
         self.name(name);
         self.text.push('[');
         for (index, value) in values.iter().enumerate() {
@@ -165,8 +168,15 @@ impl Fields<'_> {
 
     /// Writes a member that is a list of messages, unless it is empty.
     pub fn messages<M: Json>(&mut self, name: &'static str, values: &[M]) {
+        if !values.is_empty() {
+            self.all_messages(name, values);
+        }
+    }
+
+    /// Writes a member that is a list of messages.
+    pub fn all_messages<M: Json>(&mut self, name: &'static str, values: &[M]) {
         let (dialect, lists_agents) = (self.dialect, self.lists_agents);
-        self.list(name, values, |value, text| write_nested(value, dialect, lists_agents, text));
+        self.all(name, values, |value, text| write_nested(value, dialect, lists_agents, text));
     }
 
     /// Writes a member that is a map to messages, unless it is empty.

@@ -42,6 +42,22 @@ pub(super) enum Quantity {
 }
 
 impl Quantity {
+    /// How much a message says; nothing where it does not say so in the way of its type.
+    pub(super) fn of(resource: &v1::Resource) -> Option<Self> {
+        use v1::value::Type;
+        Some(match Type::try_from(resource.r#type).ok()? {
+            Type::Scalar => Self::Scalar(Milli::from_f64(resource.scalar?.value)),
+            Type::Ranges => Self::Ranges(Ranges::from_proto(resource.ranges.as_ref()?)),
+            Type::Set => {
+                let mut items = resource.set.as_ref()?.item.clone();
+                items.sort();
+                items.dedup();
+                Self::Set(items)
+            }
+            Type::Text => return None,
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Scalar(value) => value.0 <= 0,
@@ -134,19 +150,13 @@ pub(super) fn upgrade(resource: &mut v1::Resource) {
 
 impl Entry {
     pub(super) fn from_proto(resource: &v1::Resource) -> Option<Self> {
-        use v1::value::Type;
+        let quantity = Quantity::of(resource)?;
         let mut identity = resource.clone();
-        let quantity = match Type::try_from(resource.r#type).ok()? {
-            Type::Scalar => Quantity::Scalar(Milli::from_f64(identity.scalar.take()?.value)),
-            Type::Ranges => Quantity::Ranges(Ranges::from_proto(&identity.ranges.take()?)),
-            Type::Set => {
-                let mut items = identity.set.take()?.item;
-                items.sort();
-                items.dedup();
-                Quantity::Set(items)
-            }
-            Type::Text => return None,
-        };
+        match quantity {
+            Quantity::Scalar(_) => identity.scalar = None,
+            Quantity::Ranges(_) => identity.ranges = None,
+            Quantity::Set(_) => identity.set = None,
+        }
         upgrade(&mut identity);
         Some(Self { identity: Arc::new(identity), quantity, copies: 1 })
     }

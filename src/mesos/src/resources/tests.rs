@@ -147,7 +147,12 @@ fn the_forms_are_those_of_the_original() {
 
 #[test]
 fn state_shows_four_scalars_always_and_the_rest_as_text() {
-    let model = |text: &str| serde_json::Value::Object(from_json(text).to_model()).to_string();
+    let model = |text: &str| {
+        let set = from_json(text);
+        let shown = serde_json::to_string(&Model::of(&set)).unwrap();
+        assert_eq!(serde_json::to_string(&Model::of_protos(&set.to_protos())).unwrap(), shown);
+        shown
+    };
     assert_eq!(model("[]"), r#"{"disk":0.0,"mem":0.0,"gpus":0.0,"cpus":0.0}"#);
     assert_eq!(
         model("cpus:1;cpus(r):0.5;ports:[1-2,5-5];bugs:{b,a}"),
