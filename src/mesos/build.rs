@@ -42,6 +42,10 @@ fn main() {
     }
     let mut config = prost_build::Config::new();
     config.include_file("protos.rs").btree_map(["."]).enable_type_names();
+    // Rare and large: a master keeps very many resources and tasks, most of them without.
+    for rare in ["Resource.disk", "Task.container", "Task.health_check"] {
+        config.boxed(format!(".mesos.v1.{rare}"));
+    }
     if let Err(error) = config.compile_fds(set) {
         panic!("proto/ cannot be generated: {error}");
     }

@@ -149,10 +149,10 @@ impl Serialize for Task<'_> {
             object.serialize_entry("discovery", &Message(discovery))?;
         }
         if let Some(container) = &task.container {
-            object.serialize_entry("container", &Message(container))?;
+            object.serialize_entry("container", &Message(&**container))?;
         }
         if let Some(check) = &task.health_check {
-            object.serialize_entry("health_check", &Message(check))?;
+            object.serialize_entry("health_check", &Message(&**check))?;
         }
         object.end()
     }

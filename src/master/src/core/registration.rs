@@ -240,6 +240,8 @@ impl Master {
             // Agents send the form before Mesos 1.4 where they can.
             task.resources = Resources::from_protos(&task.resources).to_protos();
             allocate_old(framework, &mut task.resources);
+            // Read from the wire there is room for more, of which there will be little.
+            task.statuses.shrink_to_fit();
             let (framework, task_id) = (framework.id.clone(), task.task_id.value.clone());
             let known = self.frameworks.get_mut(&framework);
             if known.is_some_and(|known| !known.tasks.insert(task_id.as_str(), task)) {

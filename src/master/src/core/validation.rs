@@ -122,7 +122,7 @@ fn share_cgroups_alike(
     let mut all = tasks
         .iter()
         .map(|task| shares_cgroups(task.container.as_ref()))
-        .chain(there.map(|task| shares_cgroups(task.container.as_ref())));
+        .chain(there.map(|task| shares_cgroups(task.container.as_deref())));
     let first = all.next();
     if all.any(|shares| Some(shares) != first) {
         return Err("If set, the value of 'share_cgroups' must be the same for all tasks in each task group and under a single executor".to_owned());

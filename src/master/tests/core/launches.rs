@@ -250,11 +250,11 @@ fn persistent(container_path: &str) -> v1::Resource {
         container_path: container_path.to_owned(),
         ..Default::default()
     };
-    disk.disk = Some(v1::resource::DiskInfo {
+    disk.disk = Some(Box::new(v1::resource::DiskInfo {
         persistence: Some(persistence),
         volume: Some(volume),
         ..Default::default()
-    });
+    }));
     disk
 }
 

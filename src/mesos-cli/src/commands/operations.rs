@@ -80,7 +80,7 @@ pub(super) async fn volumes(context: &Context, command: Volumes) -> Result<()> {
                 r#type: v1::value::Type::Scalar as i32,
                 scalar: Some(v1::value::Scalar { value: size.0 as f64 / f64::from(1 << 20) }),
                 reservations: vec![reservation(&role, principal.clone())],
-                disk: Some(DiskInfo {
+                disk: Some(Box::new(DiskInfo {
                     persistence: Some(disk_info::Persistence { id, principal }),
                     volume: Some(v1::Volume {
                         container_path,
@@ -88,7 +88,7 @@ pub(super) async fn volumes(context: &Context, command: Volumes) -> Result<()> {
                         ..Default::default()
                     }),
                     ..Default::default()
-                }),
+                })),
                 ..Default::default()
             };
             let agent_id = agent_id(context, &agent).await?;

@@ -588,7 +588,7 @@ impl World {
             let name = scheduler.new_name("volume");
             about = Some(name.clone());
             let made = v1::Resource {
-                disk: Some(v1::resource::DiskInfo {
+                disk: Some(Box::new(v1::resource::DiskInfo {
                     persistence: Some(v1::resource::disk_info::Persistence {
                         id: name,
                         principal: None,
@@ -599,7 +599,7 @@ impl World {
                         ..Default::default()
                     }),
                     ..Default::default()
-                }),
+                })),
                 ..of(&disk, amount(&disk).min(64.0))
             };
             operation.create = Some(operation::Create { volumes: vec![made] });
