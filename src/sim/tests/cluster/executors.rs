@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use agent::containerizer::Launch;
+use agent::containerizer::{Launch, Problem};
 use agent::core::StreamId;
 use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
@@ -132,7 +132,7 @@ impl World {
             return self.agent_effects(index);
         }
         if fails {
-            let problem = (Reason::ContainerLaunchFailed, "no such image".to_owned());
+            let problem = Problem::new(Reason::ContainerLaunchFailed, "no such image");
             agent.container_ended(now, &container, None, Some(problem));
             return self.agent_effects(index);
         }
