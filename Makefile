@@ -4,7 +4,10 @@ SHELL := /bin/bash
 
 ZIG_TARGET := x86_64-unknown-linux-gnu
 GLIBC := 2.17
-BINARIES := target/$(ZIG_TARGET)/release
+# Cargo's profile of the programs in packages. Those that `make test` makes are less optimised, and kept apart.
+PROFILE := release
+BINARIES := target/$(ZIG_TARGET)/$(PROFILE)
+RPMS := $(if $(filter release,$(PROFILE)),target/rpms,target/$(PROFILE)/rpms)
 # Times in packages: the last commit's, so that the same commit gives the same bytes.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 export SOURCE_DATE_EPOCH
@@ -23,13 +26,16 @@ help: ## this list
 up: tools-to-build ui ## a whole cluster on this machine, unprivileged; Ctrl-C ends it
 	cargo run --quiet --package meso --bin meso -- up
 
-# The whole workspace is built at once, packaging with it: a package by itself would build what it depends on once more.
-test: tools lint ## everything: installs what the tests need (Debian), builds, runs all tests, end to end included
-	cargo build --quiet --workspace --bins
-	$(MAKE) rpm PACKAGING=target/debug/packaging
-	tests/python-clients.sh
-	cargo test --quiet --workspace --doc
-	scripts/run-tests
+# The whole workspace is built at once, tests and programs with the same features of the same libraries: a package or the programs
+# by themselves would build what they depend on once more.
+test: ## everything: installs what the tests need (Debian), builds, runs all tests, end to end included
+	@scripts/step --first tools scripts/install-tools
+	@scripts/step lint $(MAKE) lint
+	@scripts/step build cargo build --quiet --workspace --all-targets
+	@scripts/step packages $(MAKE) rpm PROFILE=trial PACKAGING=target/debug/packaging
+	@scripts/step clients tests/python-clients.sh
+	@scripts/step tests scripts/run-tests
+	@scripts/step
 
 check: ui lint ## quick: formatting, lints, units and packaging without hosts
 	cargo test --quiet --package packaging
@@ -40,11 +46,11 @@ lint: ui
 	scripts/check-dependencies
 
 rpm: binaries ## the packages, in target/rpms (BASEURL=… sets the repository's address)
-	$(PACKAGING) rpm --binaries $(BINARIES) $(if $(BASEURL),--baseurl $(BASEURL))
-	$(PACKAGING) check
+	$(PACKAGING) rpm --binaries $(BINARIES) --out $(RPMS) $(if $(BASEURL),--baseurl $(BASEURL))
+	$(PACKAGING) check --rpms $(RPMS)
 
 repo: rpm ## a yum repository of them, in target/repo, for file:// or any web server
-	$(PACKAGING) repo
+	$(PACKAGING) repo --rpms $(RPMS)
 
 lab: ## three test hosts, as root, until `../shared/lab/lab down`
 	../shared/lab/lab up 3 --as centos7
@@ -68,6 +74,6 @@ tools-to-build:
 
 # Programs that run on CentOS 7.
 binaries: ui
-	packaging/zigbuild --release --target $(ZIG_TARGET).$(GLIBC) --bins \
+	packaging/zigbuild $(if $(CI),--quiet) --profile $(PROFILE) --target $(ZIG_TARGET).$(GLIBC) --bins \
 		--package zookeeper --package zkcli --package master --package agent --package mesos-cli --package marathon \
 		--package meso

@@ -36,23 +36,32 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Where `make rpm` leaves the programs that go into packages, if it ran.
+/// The programs that went into the newest packages, if `make rpm` or `make test` ran.
 #[must_use]
-pub fn release_binaries() -> Option<PathBuf> {
-    let directory = root().join("target/x86_64-unknown-linux-gnu/release");
-    directory.join("meso").is_file().then_some(directory)
+pub fn packaged_binaries() -> Option<PathBuf> {
+    let target = root().join("target/x86_64-unknown-linux-gnu");
+    newest([target.join("release/meso"), target.join("trial/meso")])
 }
 
-/// The built packages, if `make rpm` ran.
+/// The newest packages, if `make rpm` or `make test` built any.
 #[must_use]
 pub fn packages() -> Option<PathBuf> {
-    let directory = root().join("target/rpms");
-    let has_packages = std::fs::read_dir(&directory).is_ok_and(|entries| {
+    let found = ["target/rpms", "target/trial/rpms"].map(|directory| {
+        let entries = std::fs::read_dir(root().join(directory)).into_iter().flatten().flatten();
         entries
-            .flatten()
-            .any(|entry| entry.path().extension().is_some_and(|extension| extension == "rpm"))
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|is| is == "rpm"))
     });
-    has_packages.then_some(directory)
+    newest(found.into_iter().flatten())
+}
+
+/// The directory of the file that was written last.
+fn newest(paths: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let written = paths.into_iter().filter_map(|path| {
+        let time = path.metadata().ok()?.modified().ok()?;
+        Some((time, path))
+    });
+    written.max()?.1.parent().map(Path::to_path_buf)
 }
 
 /// The Python that has the clients of `tests/requirements.txt`, if `make test` made it.

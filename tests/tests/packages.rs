@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use end_to_end::need;
-use end_to_end::programs::{binary, packages, release_binaries, run};
+use end_to_end::programs::{binary, packaged_binaries, packages, run};
 use packaging::binaries::Binaries;
 use packaging::builder::{Build, DEFAULT_SOURCE_DATE};
 use packaging::{build_all, catalogue, check, repository};
@@ -94,7 +94,7 @@ fn packages_hold_and_run_what_is_recorded() {
 
 #[test]
 fn the_same_programs_give_the_same_bytes() {
-    let binaries = release_binaries();
+    let binaries = packaged_binaries();
     need!(binaries.is_some(), "{MISSING}");
     let build = Build {
         binaries: Binaries::new(&binaries.expect("checked before")),
