@@ -34,8 +34,8 @@ test: ## everything: installs what the tests need (Debian), builds, runs all tes
 	@scripts/step build cargo build --quiet --workspace --all-targets
 	@scripts/step packages $(MAKE) rpm PROFILE=trial PACKAGING=target/debug/packaging
 	@scripts/step clients tests/python-clients.sh
-	@scripts/step tests scripts/run-tests
 	@scripts/step
+	@scripts/run-tests
 
 check: ui lint ## quick: formatting, lints, units and packaging without hosts
 	cargo test --quiet --package packaging

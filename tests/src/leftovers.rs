@@ -81,7 +81,7 @@ mod tests {
         for path in [&left, &own, &all.path().join("other")] {
             fs::create_dir(path).expect("a directory");
         }
-        assert_eq!(left_behind(all.path()), [left.clone()]);
+        assert_eq!(left_behind(all.path()), std::slice::from_ref(&left));
         let mut sleeper = std::process::Command::new("sleep");
         let mut sleeper = sleeper.arg("600").current_dir(&left).spawn().expect("a process");
         let waits = std::thread::spawn(move || sleeper.wait());
