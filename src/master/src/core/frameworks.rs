@@ -11,7 +11,7 @@ use mesos::v1::{self, framework_info::capability::Type as Capability};
 
 use super::allocator::Allocator;
 use super::copies::Copies;
-use super::model::{Connection, Framework, Now, StreamId, is_terminal, roles_of};
+use super::model::{Connection, End, Ended, Framework, Now, StreamId, is_terminal, roles_of};
 use super::updates::Cause;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
 
@@ -310,10 +310,12 @@ impl Master {
             if !is_terminal(task.state()) {
                 self.free(id, &task.agent_id.value, &task.resources);
             }
-            framework.completed.push_back(Arc::new(self.killed_with_framework(now, id, task)));
+            let task = self.killed_with_framework(now, id, task);
+            framework.completed.push_back(Arc::new(Ended { task, end: End::Settled }));
         }
         for task in std::mem::take(&mut framework.unreachable).into_values() {
-            framework.completed.push_back(Arc::new(self.killed_with_framework(now, id, task)));
+            let task = self.killed_with_framework(now, id, task);
+            framework.completed.push_back(Arc::new(Ended { task, end: End::Settled }));
         }
         while framework.completed.len() > self.settings.max_completed_tasks {
             framework.completed.pop_front();

@@ -67,7 +67,7 @@ pub struct Framework {
     /// Tasks that are not over, or whose end is not acknowledged.
     pub tasks: Copies<v1::Task>,
     /// Tasks that are over, newest last.
-    pub completed: VecDeque<Arc<v1::Task>>,
+    pub completed: VecDeque<Arc<Ended>>,
     /// Tasks on agents that can't be reached.
     pub unreachable: Copies<v1::Task>,
     /// Operations that it wants to hear of, by its own name for each: on which agent, and the operation's id there.
@@ -82,6 +82,24 @@ pub struct Framework {
     pub offers: Copies<()>,
     /// When the next heartbeat is due (monotonic).
     pub heartbeat_due: Duration,
+}
+
+/// A task that is over.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The task, as it was at last.
+    pub task: v1::Task,
+    /// Who may tell of its end yet.
+    pub end: End,
+}
+
+/// How much of a task's end was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All: the framework acknowledged it, or its agent knows no more of it. A report of the task is older than that.
+    Settled,
+    /// The master saw or made it when it lost the agent: the agent tells of the task again if it comes back.
+    Open,
 }
 
 impl Framework {
@@ -101,6 +119,11 @@ impl Framework {
             Connection::Http(stream) => Some(stream),
             _ => None,
         }
+    }
+
+    /// Its tasks that are over, newest last.
+    pub fn completed_tasks(&self) -> impl Iterator<Item = &v1::Task> {
+        self.completed.iter().map(|ended| &ended.task)
     }
 
     /// Whether it is connected, in either way.

@@ -9,8 +9,7 @@ use mesos::v1;
 
 use super::agents::observer_id;
 use super::copies::Copies;
-use super::model::{Agent, Away, Connection, Framework, Now, is_terminal};
-use super::updates::Cause;
+use super::model::{Agent, Away, Connection, End, Framework, Now, is_terminal};
 use super::{Effect, Master};
 
 impl Master {
@@ -227,7 +226,7 @@ impl Master {
             .iter()
             .map(|task| (task.framework_id.value.clone(), task.task_id.value.clone()))
             .collect();
-        let unknown = self.tasks_unknown_to_agent(now, &id, &reported, was_unreachable);
+        let unknown = self.tasks_unknown_to_agent(&id, &reported, was_unreachable);
         let was_known = self.agents.contains_key(&id);
         for mut task in message.tasks {
             let Some(framework) = self.frameworks.get_mut(&task.framework_id.value) else {
@@ -236,7 +235,12 @@ impl Master {
             if is_over_since(framework, &task, was_known) {
                 continue;
             }
-            framework.unreachable.remove(&task.task_id.value);
+            let id = &task.task_id;
+            let was_lost = framework.unreachable.remove(&id.value).is_some();
+            if !was_lost && !framework.tasks.contains_key(&id.value) {
+                // None is both over and under way.
+                framework.completed.retain(|ended| ended.task.task_id != *id);
+            }
             // Agents send the form before Mesos 1.4 where they can.
             task.resources = Resources::from_protos(&task.resources).to_protos();
             allocate_old(framework, &mut task.resources);
@@ -398,7 +402,6 @@ impl Master {
     /// way still: the agent is asked and answers with their end, unless it has got them meanwhile.
     fn tasks_unknown_to_agent(
         &mut self,
-        now: Now,
         agent: &str,
         reported: &BTreeSet<(String, String)>,
         was_unreachable: bool,
@@ -409,12 +412,7 @@ impl Master {
         let over: Vec<(String, String)> =
             unknown.extract_if(.., |(framework, task)| self.is_over(framework, task)).collect();
         for (framework, task) in over {
-            let cause = Cause {
-                state: v1::TaskState::TaskDropped,
-                reason: v1::task_status::Reason::Reconciliation,
-                message: "Task is unknown to the agent",
-            };
-            self.end_task(now, &framework, &task, cause);
+            self.put_away(&framework, &task, End::Settled);
         }
         for framework in self.frameworks.values_mut().filter(|_| was_unreachable) {
             let is_here = |(id, task): (&str, &v1::Task)| {
@@ -497,15 +495,15 @@ impl Master {
 
 /// Whether a task that an agent reports ended, and was acknowledged, after the agent told of it: nobody would tell of its
 /// end again. The master knows all tasks of an agent that is registered (`Master::reconcileKnownSlave`), but for those
-/// that it thought to be lost when the agent was cut off; of others it knows which ends it has seen.
+/// that it thought to be lost when the agent was cut off; of others it knows which ends were settled. An end that was
+/// not comes again with the agent, as all tasks do in the original (`Master::__reregisterSlave`).
 fn is_over_since(framework: &Framework, task: &v1::Task, knows_agent: bool) -> bool {
     let id = &task.task_id;
     if framework.tasks.contains_key(&id.value) || framework.unreachable.contains_key(&id.value) {
         return false;
     }
-    let end = framework.completed.iter().rev().find(|known| known.task_id == *id);
-    (knows_agent && is_terminal(task.state()))
-        || end.is_some_and(|end| end.state() != v1::TaskState::TaskLost)
+    let end = framework.completed.iter().rev().find(|ended| ended.task.task_id == *id);
+    (knows_agent && is_terminal(task.state())) || end.is_some_and(|ended| ended.end == End::Settled)
 }
 
 /// What an agent has, with the reservations and volumes that it remembers.

@@ -8,7 +8,7 @@ use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState, framework_info::capability::Type as Capability};
 
 use super::Master;
-use super::model::{Now, is_terminal};
+use super::model::{End, Ended, Now, is_terminal};
 
 /// Why the master itself changes a task's state.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +125,16 @@ impl Master {
             self.keep_unreachable(framework, ended);
             self.count("master/tasks_lost");
         } else {
-            self.complete(framework, ended);
+            self.complete(framework, ended, End::Open);
         }
+    }
+
+    /// A task that is over is done with.
+    pub(super) fn put_away(&mut self, framework: &str, task: &str, end: End) {
+        let known = self.frameworks.get_mut(framework);
+        let Some(task) = known.and_then(|known| known.tasks.remove(task)) else { return };
+        self.unindex_task(framework, &task);
+        self.complete(framework, task, end);
     }
 
     pub(super) fn unreachable_task(
@@ -139,11 +147,8 @@ impl Master {
     ) {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         if known.tasks.get(task).is_some_and(|task| is_terminal(task.state())) {
-            // Over already; what the agent still had to be told of it is moot.
-            if let Some(task) = known.tasks.remove(task) {
-                self.unindex_task(framework, &task);
-                self.complete(framework, task);
-            }
+            // Over already. The agent tells of its end again if it comes back, until it hears that that was acknowledged.
+            self.put_away(framework, task, End::Open);
             return;
         }
         let partition_aware = known.can(Capability::PartitionAware);
@@ -177,13 +182,13 @@ impl Master {
         }
     }
 
-    fn complete(&mut self, framework: &str, task: v1::Task) {
+    fn complete(&mut self, framework: &str, task: v1::Task, end: End) {
         let metric = metric_of(task.state());
         self.count(&format!("master/tasks_{metric}"));
         self.count_of(framework, "terminal", &format!("task_{metric}"), 1);
         let max = self.settings.max_completed_tasks;
         if let Some(known) = self.frameworks.get_mut(framework) {
-            known.completed.push_back(Arc::new(task));
+            known.completed.push_back(Arc::new(Ended { task, end }));
             while known.completed.len() > max {
                 known.completed.pop_front();
             }
@@ -275,16 +280,15 @@ impl Master {
             return;
         };
         self.count("master/valid_status_update_acknowledgements");
-        if let Some(known) = self.frameworks.get_mut(framework) {
+        if let Some(known) = self.frameworks.get(framework) {
             let is_end = known.tasks.get(&task_id).is_some_and(|task| {
                 task.status_update_state
                     .and_then(|state| TaskState::try_from(state).ok())
                     .is_some_and(is_terminal)
                     && task.status_update_uuid.as_deref() == Some(&acknowledge.uuid)
             });
-            if is_end && let Some(task) = known.tasks.remove(&task_id) {
-                self.unindex_task(framework, &task);
-                self.complete(framework, task);
+            if is_end {
+                self.put_away(framework, &task_id, End::Settled);
             }
         }
         let message = internal::StatusUpdateAcknowledgementMessage {

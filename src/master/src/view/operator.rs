@@ -116,9 +116,7 @@ pub fn tasks(scene: &Scene) -> response::GetTasks {
     response::GetTasks {
         tasks: all().flat_map(|known| known.tasks.values().cloned()).collect(),
         unreachable_tasks: all().flat_map(|known| known.unreachable.values().cloned()).collect(),
-        completed_tasks: all()
-            .flat_map(|known| known.completed.iter().map(|task| v1::Task::clone(task)))
-            .collect(),
+        completed_tasks: all().flat_map(|known| known.completed_tasks().cloned()).collect(),
         ..Default::default()
     }
 }

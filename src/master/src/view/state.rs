@@ -1,7 +1,6 @@
 //! `/state`, `/slaves`, `/frameworks`: written from the scene as it is, without JSON values of what is in it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use mesos::model::{self, Command, List, Members, Message, Task};
 use mesos::resources::{Model, Resources};
@@ -249,7 +248,7 @@ impl Serialize for Whole<'_> {
         object.serialize_entry("tasks", &List(|| framework.tasks.values().map(Task)))?;
         let unreachable = || framework.unreachable.values().map(Task);
         object.serialize_entry("unreachable_tasks", &List(unreachable))?;
-        let completed = || framework.completed.iter().map(Arc::as_ref).map(Task);
+        let completed = || framework.completed_tasks().map(Task);
         object.serialize_entry("completed_tasks", &List(completed))?;
         let offers = || framework.offers.keys().filter_map(|id| scene.offers.get(id));
         object.serialize_entry("offers", &List(|| offers().map(Offered)))?;

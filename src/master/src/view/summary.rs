@@ -1,7 +1,6 @@
 //! `/state-summary`, `/tasks` and `/roles`: what is counted and listed over all agents and frameworks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use mesos::model::{List, Members, Task};
 use mesos::resources::Resources;
@@ -40,11 +39,7 @@ pub fn tasks<S: Serializer>(
     let mut all: Vec<&v1::Task> = frameworks
         .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
         .flat_map(|known| {
-            known
-                .tasks
-                .values()
-                .chain(known.unreachable.values())
-                .chain(known.completed.iter().map(Arc::as_ref))
+            known.tasks.values().chain(known.unreachable.values()).chain(known.completed_tasks())
         })
         .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
         .collect();
@@ -297,5 +292,5 @@ fn all_tasks(framework: &Framework) -> impl Iterator<Item = &v1::Task> {
         .tasks
         .values()
         .chain(framework.unreachable.values())
-        .chain(framework.completed.iter().map(Arc::as_ref))
+        .chain(framework.completed_tasks())
 }

@@ -156,6 +156,22 @@ fn an_agent_is_asked_of_tasks_that_it_does_not_report() {
     assert!(test.master.frameworks["M-0000"].tasks.is_empty());
 }
 
+/// An agent registers again with one task.
+fn reported(task: &str, state: TaskState) -> internal::ReregisterSlaveMessage {
+    internal::ReregisterSlaveMessage {
+        slave: v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() },
+        tasks: vec![v1::Task {
+            task_id: v1::TaskId { value: task.to_owned() },
+            framework_id: v1::FrameworkId { value: "M-0000".to_owned() },
+            agent_id: id("M-S0"),
+            state: state as i32,
+            resources: resources("cpus:1;mem:128"),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
 #[test]
 fn what_ended_and_was_acknowledged_since_an_agent_told_of_it_does_not_come_back() {
     let mut test = Test::new();
@@ -164,28 +180,41 @@ fn what_ended_and_was_acknowledged_since_an_agent_told_of_it_does_not_come_back(
     test.launch(stream, vec![task("t1")]);
     test.update("t1", TaskState::TaskFinished, 1);
     test.acknowledge(stream, "t1", 1);
-    let told = |state: TaskState| internal::ReregisterSlaveMessage {
-        slave: v1::AgentInfo { id: Some(id("M-S0")), ..agent_info() },
-        tasks: vec![v1::Task {
-            task_id: v1::TaskId { value: "t1".to_owned() },
-            framework_id: v1::FrameworkId { value: "M-0000".to_owned() },
-            agent_id: id("M-S0"),
-            state: state as i32,
-            resources: resources("cpus:1;mem:128"),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
     for is_cut_off in [false, true] {
         for state in [TaskState::TaskFinished, TaskState::TaskRunning] {
             if is_cut_off {
                 (0..6).for_each(|_| test.after(15.0));
                 assert!(test.master.agents.is_empty());
             }
-            test.message(&agent_pid(), &told(state));
+            test.message(&agent_pid(), &reported("t1", state));
             assert!(test.master.frameworks["M-0000"].tasks.is_empty(), "{state:?}");
             assert!(test.master.agents["M-S0"].tasks.is_empty(), "{state:?}");
         }
+    }
+}
+
+#[test]
+fn an_end_that_was_not_acknowledged_comes_again_with_an_agent_that_was_cut_off() {
+    for told in [TaskState::TaskRunning, TaskState::TaskFinished] {
+        let mut test = Test::new();
+        test.register();
+        let stream = test.subscribe(framework_info());
+        test.launch(stream, vec![task("t1")]);
+        let mut update = update("t1", told, 1);
+        update.update.latest_state = Some(TaskState::TaskFinished as i32);
+        test.message(&agent_pid(), &update);
+        test.states();
+        (0..6).for_each(|_| test.after(15.0));
+        assert!(test.master.agents.is_empty());
+        assert_eq!(test.master.frameworks["M-0000"].completed.len(), 1);
+        test.message(&agent_pid(), &reported("t1", TaskState::TaskFinished));
+        let framework = &test.master.frameworks["M-0000"];
+        assert_eq!(framework.tasks["t1"].state(), TaskState::TaskFinished);
+        assert!(framework.completed.is_empty(), "none is over and awaited at once");
+
+        test.update("t1", TaskState::TaskFinished, 2);
+        test.acknowledge(stream, "t1", 2);
+        assert_eq!(test.master.frameworks["M-0000"].completed.len(), 1);
     }
 }
 

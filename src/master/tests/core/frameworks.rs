@@ -219,7 +219,7 @@ fn with_a_framework_its_tasks_on_agents_that_cannot_be_reached_are_over() {
     test.master.remove_framework(test.now, "M-0000");
     let completed = &test.master.completed_frameworks["M-0000"];
     assert!(completed.unreachable.is_empty());
-    assert_eq!(completed.completed[0].state(), TaskState::TaskKilled);
+    assert_eq!(completed.completed[0].task.state(), TaskState::TaskKilled);
 }
 
 #[test]

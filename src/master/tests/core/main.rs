@@ -57,6 +57,22 @@ fn agent_info() -> v1::AgentInfo {
     }
 }
 
+fn update(task: &str, state: TaskState, uuid: u8) -> internal::StatusUpdateMessage {
+    let status = v1::TaskStatus {
+        task_id: v1::TaskId { value: task.to_owned() },
+        state: state as i32,
+        ..Default::default()
+    };
+    let update = internal::StatusUpdate {
+        framework_id: v1::FrameworkId { value: "M-0000".to_owned() },
+        slave_id: Some(id("M-S0")),
+        uuid: Some(vec![uuid; 16]),
+        status,
+        ..Default::default()
+    };
+    internal::StatusUpdateMessage { update, pid: Some(agent_pid().to_string()) }
+}
+
 fn framework_info() -> v1::FrameworkInfo {
     v1::FrameworkInfo {
         user: "nobody".to_owned(),
@@ -182,20 +198,7 @@ impl Test {
     }
 
     fn update(&mut self, task: &str, state: TaskState, uuid: u8) {
-        let status = v1::TaskStatus {
-            task_id: v1::TaskId { value: task.to_owned() },
-            state: state as i32,
-            ..Default::default()
-        };
-        let update = internal::StatusUpdate {
-            framework_id: v1::FrameworkId { value: "M-0000".to_owned() },
-            slave_id: Some(id("M-S0")),
-            uuid: Some(vec![uuid; 16]),
-            status,
-            ..Default::default()
-        };
-        let pid = Some(agent_pid().to_string());
-        self.message(&agent_pid(), &internal::StatusUpdateMessage { update, pid });
+        self.message(&agent_pid(), &update(task, state, uuid));
     }
 
     fn acknowledge(&mut self, stream: StreamId, task: &str, uuid: u8) {
