@@ -61,6 +61,27 @@ fn unreachable(site: &Site, count: f64) {
     });
 }
 
+/// Waits until a framework is told that a task runs yet, in the words that were recorded.
+fn hears_of_return(framework: &Framework, task: &str) {
+    let mut told = framework.wait_for(task, "TASK_RUNNING").remove(0);
+    let recorded = golden::records("partition/scheduler-aware.recordio");
+    let mut recorded = recorded
+        .into_iter()
+        .map(|mut event| event["update"]["status"].take())
+        .find(|status| {
+            status["task_id"]["value"] == task
+                && status["source"] == "SOURCE_MASTER"
+                && status["state"] == "TASK_RUNNING"
+        })
+        .expect("a recorded return");
+    for status in [&mut told, &mut recorded] {
+        for own in ["agent_id", "timestamp", "container_status"] {
+            assert!(!status[own].take().is_null(), "{own}");
+        }
+    }
+    assert_eq!(told, recorded);
+}
+
 #[test]
 fn our_master_treats_a_silent_agent_as_the_original_did() {
     need!(golden::directory().is_some(), "../shared/reference/mesos-golden is missing");
@@ -96,6 +117,7 @@ fn our_master_treats_a_silent_agent_as_the_original_did() {
             "op/GET_STATE-back" => {
                 agent.signal(Signal::SIGCONT);
                 unreachable(&site, 0.0);
+                hears_of_return(&aware, "aware-1");
             }
             "op/GET_STATE-gone" => {
                 aware.wait_for("aware-1", "TASK_GONE_BY_OPERATOR");

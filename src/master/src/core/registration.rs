@@ -205,7 +205,7 @@ impl Master {
         self.count("master/slave_reregistrations");
         self.rescind_offers_of_agent(&id);
         let was_unreachable = self.admit_to_registry(&message.slave);
-        self.recovered_agents.remove(&id);
+        let was_recovered = self.recovered_agents.remove(&id).is_some();
 
         // Frameworks of its tasks that no longer exist are shut down there; those not seen yet are known by name from now on.
         for info in &message.frameworks {
@@ -241,6 +241,10 @@ impl Master {
                 // None is both over and under way.
                 framework.completed.retain(|ended| ended.task.task_id != *id);
             }
+            if !was_known && !was_recovered {
+                self.tell_of_return(now, &task, was_unreachable);
+            }
+            let Some(framework) = self.frameworks.get(&task.framework_id.value) else { continue };
             // Agents send the form before Mesos 1.4 where they can.
             task.resources = Resources::from_protos(&task.resources).to_protos();
             allocate_old(framework, &mut task.resources);

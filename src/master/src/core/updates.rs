@@ -129,6 +129,22 @@ impl Master {
         }
     }
 
+    /// Tells a framework how a task is that comes back with its agent, which was unreachable or forgotten
+    /// (`Master::__reregisterSlave`). It is not to be acknowledged: the agent tells of each state in turn.
+    pub(super) fn tell_of_return(&mut self, now: Now, task: &v1::Task, was_unreachable: bool) {
+        let message = if was_unreachable {
+            "Unreachable agent re-reregistered"
+        } else {
+            "Unknown agent reregistered"
+        };
+        let framework = &task.framework_id.value;
+        let agent = Some(task.agent_id.value.as_str());
+        let cause = Cause { state: task.state(), reason: Reason::AgentReregistered, message };
+        let mut status = self.own_status(now, framework, &task.task_id.value, agent, cause);
+        complete_status(&mut status, task);
+        self.send_update(framework, status);
+    }
+
     /// A task that is over is done with.
     pub(super) fn put_away(&mut self, framework: &str, task: &str, end: End) {
         let known = self.frameworks.get_mut(framework);
@@ -361,12 +377,7 @@ impl Master {
                 Some(&task.agent_id.value),
                 reconciled(state, "Reconciliation: Latest task state"),
             );
-            if let Some(last) = task.statuses.last() {
-                status.healthy = last.healthy;
-                status.container_status.clone_from(&last.container_status);
-                status.check_status.clone_from(&last.check_status);
-            }
-            status.executor_id.clone_from(&task.executor_id);
+            complete_status(&mut status, task);
             status
         } else if let Some(task) = known.unreachable.get(task) {
             let time = task.statuses.last().and_then(|status| status.unreachable_time);
@@ -420,6 +431,16 @@ impl Master {
         };
         self.send_update(framework, status);
     }
+}
+
+/// What a status of the master's own says besides, as far as is known.
+fn complete_status(status: &mut v1::TaskStatus, task: &v1::Task) {
+    if let Some(last) = task.statuses.last() {
+        status.healthy = last.healthy;
+        status.container_status.clone_from(&last.container_status);
+        status.check_status.clone_from(&last.check_status);
+    }
+    status.executor_id.clone_from(&task.executor_id);
 }
 
 /// How a state is called in names of metrics.

@@ -203,7 +203,6 @@ fn an_end_that_was_not_acknowledged_comes_again_with_an_agent_that_was_cut_off()
         let mut update = update("t1", told, 1);
         update.update.latest_state = Some(TaskState::TaskFinished as i32);
         test.message(&agent_pid(), &update);
-        test.states();
         (0..6).for_each(|_| test.after(15.0));
         assert!(test.master.agents.is_empty());
         assert_eq!(test.master.frameworks["M-0000"].completed.len(), 1);
@@ -211,11 +210,41 @@ fn an_end_that_was_not_acknowledged_comes_again_with_an_agent_that_was_cut_off()
         let framework = &test.master.frameworks["M-0000"];
         assert_eq!(framework.tasks["t1"].state(), TaskState::TaskFinished);
         assert!(framework.completed.is_empty(), "none is over and awaited at once");
+        assert_eq!(test.states(), [("t1".to_owned(), TaskState::TaskFinished)]);
 
         test.update("t1", TaskState::TaskFinished, 2);
         test.acknowledge(stream, "t1", 2);
         assert_eq!(test.master.frameworks["M-0000"].completed.len(), 1);
     }
+}
+
+#[test]
+fn a_framework_hears_how_its_tasks_are_when_an_agent_is_back() {
+    let mut test = Test::new();
+    test.register();
+    let stream = test.subscribe(framework_info());
+    test.launch(stream, vec![task("t1")]);
+    test.update("t1", TaskState::TaskRunning, 1);
+    (0..6).for_each(|_| test.after(15.0));
+    let again = reported("t1", TaskState::TaskRunning);
+    test.message(&agent_pid(), &again);
+    let [status] = test.task_statuses().try_into().unwrap();
+    assert_eq!(status.state(), TaskState::TaskRunning);
+    assert_eq!(status.reason(), v1::task_status::Reason::AgentReregistered);
+    assert_eq!(status.source(), v1::task_status::Source::Master);
+    assert_eq!(status.message(), "Unreachable agent re-reregistered");
+    assert_eq!(status.uuid, None, "there is nothing to acknowledge");
+
+    // One that was there all along brings no news; nor does one that a new master waits for.
+    test.message(&agent_pid(), &again);
+    assert!(test.states().is_empty());
+    let mut test = Test::with_registry(test.master.registry.clone());
+    test.subscribe(v1::FrameworkInfo {
+        id: Some(v1::FrameworkId { value: "M-0000".to_owned() }),
+        ..framework_info()
+    });
+    test.message(&agent_pid(), &again);
+    assert!(test.states().is_empty());
 }
 
 #[test]

@@ -215,10 +215,14 @@ impl Test {
         .unwrap();
     }
 
-    fn states(&self) -> Vec<(String, TaskState)> {
+    fn task_statuses(&self) -> Vec<v1::TaskStatus> {
         let status = |event: Event| event.update.unwrap().status;
+        self.events(event::Type::Update).into_iter().map(status).collect()
+    }
+
+    fn states(&self) -> Vec<(String, TaskState)> {
         let pair = |status: v1::TaskStatus| (status.task_id.value.clone(), status.state());
-        self.events(event::Type::Update).into_iter().map(status).map(pair).collect()
+        self.task_statuses().into_iter().map(pair).collect()
     }
 }
 

@@ -411,7 +411,11 @@ impl World {
         let is_denial = status.reason() == v1::task_status::Reason::Reconciliation
             && status.source() == v1::task_status::Source::Agent
             && matches!(state, TaskState::TaskDropped | TaskState::TaskLost);
-        if known.is_over() && is_answer {
+        let is_return = status.reason() == v1::task_status::Reason::AgentReregistered
+            && status.source() == v1::task_status::Source::Master;
+        if is_return && (known.is_over() || agent::core::is_terminal(state)) {
+            // What an agent reported when it came back: of states that it had told of before, or tells of in turn yet.
+        } else if known.is_over() && is_answer {
             // It asked before it heard of the end, and the master had forgotten the task by then.
         } else if known.is_over() && is_denial {
             // What the agent told before the end was under way for long and came to a master that has led only since;
