@@ -22,7 +22,7 @@ pub mod updates;
 mod v0;
 pub mod validation;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -250,6 +250,8 @@ pub struct Executor {
     pub tasks: IndexMap<String, v1::Task>,
     /// Tasks that are over, newest last.
     pub completed: VecDeque<v1::Task>,
+    /// Tasks whose updates on disk nobody is to hear any more, since its framework was shut down.
+    pub unheard: BTreeSet<String>,
     /// Tasks to be killed, until they are over: an order may be lost with a stream.
     pub kills: BTreeMap<String, Option<v1::KillPolicy>>,
     /// How its tasks end when it ends, if the agent ended it.
@@ -272,6 +274,7 @@ impl Executor {
             completed: VecDeque::new(),
             kills: BTreeMap::new(),
             verdict: None,
+            unheard: BTreeSet::new(),
         }
     }
 

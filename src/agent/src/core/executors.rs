@@ -11,7 +11,7 @@ use mesos::v1::{self, TaskState};
 use super::container_id::ContainerId;
 use super::containers::Termination;
 use super::garbage::Waste;
-use super::{Agent, Effect, ExecutorState, Now, Peer, StreamId, Verdict};
+use super::{Agent, Effect, Executor, ExecutorState, Now, Peer, StreamId, Verdict};
 use crate::containerizer::Problem;
 
 /// Why a call is refused.
@@ -378,6 +378,15 @@ impl Agent {
         };
         framework.is_terminating = true;
         let executors: Vec<String> = framework.executors.keys().cloned().collect();
+        for executor in framework.executors.values_mut().chain(&mut framework.completed) {
+            let tasks = executor.tasks.values().chain(&executor.completed);
+            let tasks = tasks.map(|task| task.task_id.value.clone());
+            let waits = |task: &String| self.updates.has_pending(&(id.to_owned(), task.clone()));
+            executor.unheard.extend(tasks.filter(waits));
+        }
+        for executor in framework.completed.iter().filter(|_| framework.info.checkpoint()) {
+            self.effects.extend(silence(executor, &self.settings.work_dir));
+        }
         self.updates.remove_framework(id);
         for executor in executors {
             self.shut_down_executor(now, id, &executor);
@@ -520,6 +529,7 @@ impl Agent {
         if is_checkpointing {
             let sentinel = executor.run.meta(&work_dir).join("executor.sentinel");
             self.effects.push(Effect::Write(sentinel, Vec::new()));
+            self.effects.extend(silence(&executor, &work_dir));
         }
         self.ended.push((Waste::Run(executor.run.clone()), std::time::Duration::ZERO));
         let is_generated = executor.is_generated;
@@ -543,4 +553,13 @@ impl Agent {
             });
         }
     }
+}
+
+/// Empties what is on disk of updates that nobody is to hear, or an agent that starts anew would tell of them. The
+/// original takes no updates of executors back that have a sentinel: it writes that when no update waits any more, ours
+/// does when the executor has ended.
+fn silence(executor: &Executor, work_dir: &std::path::Path) -> Vec<Effect> {
+    let files =
+        executor.unheard.iter().map(|task| executor.run.task(work_dir, task).join("task.updates"));
+    files.map(|file| Effect::Write(file, Vec::new())).collect()
 }

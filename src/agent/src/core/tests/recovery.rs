@@ -21,6 +21,27 @@ fn a_restarted_agent_takes_its_executors_back_and_repeats_what_nobody_acknowledg
 }
 
 #[test]
+fn nobody_hears_after_a_restart_of_tasks_whose_framework_was_shut_down() {
+    let shutdown = m::ShutdownFrameworkMessage { framework_id: framework().id.unwrap() };
+    for ends_first in [false, true] {
+        let (mut own, container) = Conversation::running("t");
+        if !ends_first {
+            own.hear(&shutdown);
+        }
+        own.agent.container_ended(own.now, &container, Some(9), None);
+        own.settle();
+        if ends_first {
+            own.hear(&shutdown);
+        }
+        let (mut own, watched) = own.restarted(|_| {});
+        assert!(watched.is_empty());
+        own.reregistered();
+        assert!(own.sent::<m::ReregisterSlaveMessage>()[0].tasks.is_empty());
+        assert_eq!(own.states(), []);
+    }
+}
+
+#[test]
 fn an_executor_that_does_not_come_back_is_destroyed() {
     let (own, container) = Conversation::running("t");
     let (mut own, _) = own.restarted(|_| {});
