@@ -35,8 +35,9 @@ const QUEUE_MAX: usize = 16 * 1024;
 const BATCH_MAX: usize = 256;
 /// Effects that may wait for the registry; while there are more, nothing is taken in.
 const WAITING_MAX: usize = 64 * 1024;
-/// Events that may wait for one framework; one that reads more slowly is cut off.
-const STREAM_MAX: usize = 8 * 1024;
+/// Events that may wait for one framework; one that reads more slowly is cut off. One with 100,000 tasks is told of all of
+/// them at once, when it reconciles or when agents come back.
+const STREAM_MAX: usize = 128 * 1024;
 /// How often time is looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
 
