@@ -2,7 +2,6 @@
 
 use mesos::internal::{self, registry};
 use mesos::libprocess::{Upid, inbound::Header};
-use mesos::resources::Resources;
 use mesos::v1::{self, scheduler::event};
 use prost::{DecodeError, Message, Name};
 
@@ -232,15 +231,7 @@ impl Master {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         let key = (agent.to_owned(), executor.to_owned());
         let Some(executor) = known.executors.remove(&key) else { return };
-        self.free(framework, agent, &executor.resources);
-    }
-
-    /// What a task or an executor had on an agent may be offered again.
-    pub(super) fn free(&mut self, framework: &str, agent: &str, resources: &[v1::Resource]) {
-        // Those of agents that know no allocation to roles are marked when they register.
-        let role = mesos::model::role(resources).unwrap_or("*");
-        let resources = Resources::from_protos(resources);
-        self.allocator.recover(framework, role, agent, &resources, None);
+        self.allocator.recover_used(framework, agent, &executor.resources);
     }
 
     /// A connection of ours to a peer broke: agents and drivers there are disconnected until they register again.

@@ -382,6 +382,13 @@ impl Allocator {
         self.forget_filters(key, (!roles.is_empty()).then_some(found.as_slice()));
     }
 
+    /// What a task or an executor had on an agent is free again.
+    pub fn recover_used(&mut self, framework: &str, agent: &str, resources: &[v1::Resource]) {
+        // Those of agents that know no allocation to roles are marked when they register.
+        let role = mesos::model::role(resources).unwrap_or("*");
+        self.recover(framework, role, agent, &Resources::from_protos(resources), None);
+    }
+
     /// Resources of an offer or a task are free again; with `refuse_until` the framework is not offered as much on that
     /// agent before then.
     pub fn recover(

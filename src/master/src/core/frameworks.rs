@@ -308,7 +308,7 @@ impl Master {
         for task in std::mem::take(&mut framework.tasks).into_values() {
             self.unindex_task(id, &task);
             if !is_terminal(task.state()) {
-                self.free(id, &task.agent_id.value, &task.resources);
+                self.allocator.recover_used(id, &task.agent_id.value, &task.resources);
             }
             let task = self.killed_with_framework(now, id, task);
             framework.completed.push_back(Arc::new(Ended { task, end: End::Settled }));
@@ -321,7 +321,7 @@ impl Master {
             framework.completed.pop_front();
         }
         for ((agent, _), executor) in std::mem::take(&mut framework.executors) {
-            self.free(id, &agent, &executor.resources);
+            self.allocator.recover_used(id, &agent, &executor.resources);
         }
         if let Some(stream) = framework.stream() {
             self.effects.push(Effect::Close(stream));

@@ -112,7 +112,7 @@ impl Master {
         self.unindex_task(framework, &ended);
         let agent = ended.agent_id.value.clone();
         if !is_terminal(ended.state()) {
-            self.free(framework, &agent, &ended.resources);
+            self.allocator.recover_used(framework, &agent, &ended.resources);
             let status = self.own_status(now, framework, task, Some(&agent), cause);
             ended.state = status.state;
             self.count_reason(&status);
@@ -171,7 +171,7 @@ impl Master {
         let Some(mut lost) = known.tasks.remove(task) else { return };
         self.unindex_task(framework, &lost);
         let agent = lost.agent_id.value.clone();
-        self.free(framework, &agent, &lost.resources);
+        self.allocator.recover_used(framework, &agent, &lost.resources);
         let mut status = self.own_status(
             now,
             framework,
@@ -263,7 +263,7 @@ impl Master {
             .and_then(|state| TaskState::try_from(state).ok())
             .unwrap_or_else(|| status.state());
         let shown = known.tasks.contains_key(&task_id).then_some(latest);
-        let mut ended = None;
+        let mut ended = false;
         if let Some(task) = known.tasks.get_mut(&task_id) {
             let was_over = is_terminal(task.state());
             if !was_over {
@@ -275,11 +275,11 @@ impl Master {
             kept.data = None;
             push_status(task, kept);
             if !was_over && is_terminal(latest) {
-                ended = Some(task.resources.clone());
+                ended = true;
+                self.allocator.recover_used(&framework, &agent, &task.resources);
             }
         }
-        if let Some(resources) = ended {
-            self.free(&framework, &agent, &resources);
+        if ended {
             self.count_reason(&status);
         }
         if let Some(state) = shown {

@@ -38,9 +38,7 @@ pub fn tasks<S: Serializer>(
     let frameworks = scene.frameworks.values().chain(scene.completed_frameworks.values());
     let mut all: Vec<&v1::Task> = frameworks
         .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
-        .flat_map(|known| {
-            known.tasks.values().chain(known.unreachable.values()).chain(known.completed_tasks())
-        })
+        .flat_map(all_tasks)
         .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
         .collect();
     let first = |task: &v1::Task| {
