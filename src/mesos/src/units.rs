@@ -4,6 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+impl crate::v1::DurationInfo {
+    /// As long as it says; nothing where it says less than nothing.
+    pub fn duration(&self) -> Duration {
+        Duration::from_nanos(self.nanoseconds.try_into().unwrap_or_default())
+    }
+}
+
 /// Why a text is no duration or size, in the original's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {

@@ -401,10 +401,7 @@ impl Agent {
         if executor.is_ending() {
             return;
         }
-        let grace = executor
-            .info
-            .shutdown_grace_period
-            .map_or(grace, |own| std::time::Duration::from_nanos(own.nanoseconds.max(0) as u64));
+        let grace = executor.info.shutdown_grace_period.map_or(grace, |own| own.duration());
         let container = executor.run.container.clone();
         if executor.peer.is_some() {
             executor.state = ExecutorState::Terminating(Some(now.mono + grace));

@@ -270,10 +270,9 @@ impl Agent {
         let settings = &self.settings;
         let (run, info) = (&executor.run, &executor.info);
         let sandbox = sandbox.to_string_lossy().into_owned();
-        let grace =
-            info.shutdown_grace_period.map_or(settings.executor_shutdown_grace_period, |period| {
-                std::time::Duration::from_nanos(period.nanoseconds.max(0) as u64)
-            });
+        let grace = info
+            .shutdown_grace_period
+            .map_or(settings.executor_shutdown_grace_period, |period| period.duration());
         let format = mesos::units::format_duration;
         let mut environment: Vec<(String, String)> = match &settings.executor_environment {
             Some(given) => given.clone().into_iter().collect(),

@@ -57,9 +57,7 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// The grace period of a kill: the call's policy, else the task's, else the default.
 pub fn grace(call: Option<&v1::KillPolicy>, task: &v1::TaskInfo, default: Duration) -> Duration {
-    let of = |policy: &v1::KillPolicy| {
-        policy.grace_period.map(|period| Duration::from_nanos(period.nanoseconds.max(0) as u64))
-    };
+    let of = |policy: &v1::KillPolicy| policy.grace_period.map(|period| period.duration());
     call.and_then(of).or_else(|| task.kill_policy.as_ref().and_then(of)).unwrap_or(default)
 }
 

@@ -152,8 +152,7 @@ impl Pod {
             Ok(()) => {
                 task.is_launched = true;
                 let limit = info.max_completion_time.filter(|limit| limit.nanoseconds > 0);
-                task.complete_by =
-                    limit.map(|limit| now + Duration::from_nanos(limit.nanoseconds.max(0) as u64));
+                task.complete_by = limit.map(|limit| now + limit.duration());
                 let is_group_killing = task.is_group_killing;
                 self.update(id, TaskState::TaskRunning, |_| {});
                 if is_group_killing || is_shutting_down {

@@ -82,9 +82,7 @@ async fn one(app: &App, caller: &Caller, accept: ContentType, call: Call) -> Res
         T::Unknown => return respond::text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented."),
         T::SetLoggingLevel => {
             let set = call.set_logging_level.unwrap_or_default();
-            let nanoseconds = set.duration.nanoseconds.try_into().unwrap_or_default();
-            let duration = std::time::Duration::from_nanos(nanoseconds);
-            logging::set_verbosity(set.level, duration);
+            logging::set_verbosity(set.level, set.duration.duration());
             return respond::empty(StatusCode::OK);
         }
         T::PruneImages => return prune_images(app, call).await,

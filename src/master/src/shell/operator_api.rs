@@ -1,7 +1,5 @@
 //! `POST /api/v1`: the operator API.
 
-use std::time::Duration;
-
 use access::guard::Caller;
 use axum::body::Body;
 use axum::response::Response;
@@ -156,8 +154,7 @@ pub(super) async fn handle(
         }),
         T::SetLoggingLevel => {
             let set = call.set_logging_level.unwrap_or_default();
-            let nanoseconds = set.duration.nanoseconds.try_into().unwrap_or_default();
-            logging::set_verbosity(set.level, Duration::from_nanos(nanoseconds));
+            logging::set_verbosity(set.level, set.duration.duration());
             respond::empty(StatusCode::OK)
         }
         // No file of a master is served.
