@@ -24,8 +24,6 @@ const WAITING_MAX: usize = 64 << 20;
 const BATCH_MAX: usize = 16 * 1024;
 /// So many batches of nothing but writes make it likely that the next one is such too.
 const ROW: u32 = 8;
-/// Transactions that the server's task writes itself: with more of them, it has something to do meanwhile.
-const HERE_MAX: usize = 16;
 
 /// A transaction's number and bytes.
 pub(crate) type Encoded = (i64, Arc<[u8]>);
@@ -35,8 +33,8 @@ pub(crate) type Encoded = (i64, Arc<[u8]>);
 pub(crate) enum Sync {
     /// In the log's thread: others would wait for it here.
     Elsewhere,
-    /// Here too.
-    Anywhere,
+    /// Here too, if they are so many at most: with more of them, there is something to do here meanwhile.
+    Anywhere(usize),
 }
 
 enum Command {
@@ -300,9 +298,18 @@ impl Appender {
         if entries.is_empty() {
             return None;
         }
-        self.in_a_row = if sync == Sync::Anywhere { self.in_a_row.saturating_add(1) } else { 0 };
+        let here_max = match sync {
+            Sync::Elsewhere => {
+                self.in_a_row = 0;
+                0
+            }
+            Sync::Anywhere(here_max) => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                here_max
+            }
+        };
         if self.in_a_row > ROW
-            && entries.len() <= HERE_MAX
+            && entries.len() <= here_max
             && let Some(mut writer) = self.queue.borrow()
         {
             let report = writer.append(&entries, || 0);
@@ -425,9 +432,9 @@ mod tests {
         let log = Log::new(directory.path().to_owned(), options);
         let mut appender = Appender::start(log).unwrap();
         let mut here = 0;
-        for zxid in 1..=100 {
+        for zxid in 1..=110 {
             // Now this one writes, now the thread.
-            let sync = if zxid % 32 < 16 { Sync::Anywhere } else { Sync::Elsewhere };
+            let sync = if zxid % 32 < 16 { Sync::Anywhere(1) } else { Sync::Elsewhere };
             if let Some(report) = appender.append(vec![entry(zxid)], sync) {
                 assert_eq!(report.unwrap().last, zxid);
                 here += 1;
@@ -436,15 +443,17 @@ mod tests {
                 appender.wait();
             }
         }
-        assert_eq!(here, 3 * (16 - ROW as usize) - 1, "the first row has 15");
-        assert_eq!(outcomes(&mut appender).last(), Some(&Ok(100)));
+        assert_eq!(here, 4 * (16 - ROW as usize) - 2, "the first and the last row have 15");
+        let too_many = appender.append(vec![entry(111), entry(112)], Sync::Anywhere(1));
+        assert!(too_many.is_none(), "the thread writes them");
+        assert_eq!(outcomes(&mut appender).last(), Some(&Ok(112)));
         assert_eq!(appender.waiting, 0);
         let zxids = read(&directory.path().join("log.1")).unwrap().entries;
-        assert!(zxids.iter().map(|entry| entry.zxid).eq(1..=100));
+        assert!(zxids.iter().map(|entry| entry.zxid).eq(1..=112));
         appender.roll();
-        appender.append(vec![entry(101), entry(102)], Sync::Elsewhere);
-        assert_eq!(outcomes(&mut appender), [Ok(102)]);
-        assert_eq!(read(&directory.path().join("log.65")).unwrap().entries.len(), 2);
+        appender.append(vec![entry(113), entry(114)], Sync::Elsewhere);
+        assert_eq!(outcomes(&mut appender), [Ok(114)]);
+        assert_eq!(read(&directory.path().join("log.71")).unwrap().entries.len(), 2);
     }
 
     #[test]

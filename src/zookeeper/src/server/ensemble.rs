@@ -46,6 +46,9 @@ use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
 
 /// A file in the data directory by which a server without data may vote; it is taken away (`FileTxnSnapLog`).
 pub(super) const INITIALIZE: &str = "initialize";
+/// Transactions that a follower's task writes itself; more come meanwhile, unlike to a lone server, that are to be
+/// carried out.
+const FOLLOWER_MAX: usize = 16;
 /// How long members may take to read the last of what they are sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a server looks for a leader at least before it serves reads alone.
@@ -584,7 +587,7 @@ impl Actor {
             let unlogged = std::mem::take(&mut quorum.unlogged);
             if !unlogged.is_empty() {
                 // What a leader sends must leave meanwhile, so that its followers sync too.
-                let sync = if quorum.leads() { Sync::Elsewhere } else { self.sync() };
+                let sync = if quorum.leads() { Sync::Elsewhere } else { self.sync(FOLLOWER_MAX) };
                 if let Some(report) = self.log.append(unlogged, sync) {
                     self.member_reported(quorum, report)?;
                     continue;

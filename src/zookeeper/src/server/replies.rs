@@ -12,6 +12,8 @@ use crate::quorum::packet::Packet;
 
 /// Syncs that take longer are not counted as time that has passed.
 const STALL: Duration = Duration::from_millis(100);
+/// Transactions that a lone server's task writes itself.
+const ALONE_MAX: usize = 128;
 
 /// What may leave only when the transactions before it are on disk, or committed.
 pub(super) enum Held {
@@ -52,7 +54,7 @@ impl Actor {
             return Ok(());
         }
         let begin = Instant::now();
-        let sync = self.sync();
+        let sync = self.sync(ALONE_MAX);
         let report = self.log.append(std::mem::take(&mut self.entries), sync);
         let took = begin.elapsed();
         if took > STALL {
@@ -62,8 +64,12 @@ impl Actor {
     }
 
     /// Where what has been asked for since the last call may be synced: those who only read are not to wait for it.
-    pub(super) fn sync(&mut self) -> Sync {
-        if std::mem::take(&mut self.has_answered) { Sync::Elsewhere } else { Sync::Anywhere }
+    pub(super) fn sync(&mut self, here_max: usize) -> Sync {
+        if std::mem::take(&mut self.has_answered) {
+            Sync::Elsewhere
+        } else {
+            Sync::Anywhere(here_max)
+        }
     }
 
     /// Transactions are on disk, or were refused for want of room.
