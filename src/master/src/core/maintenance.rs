@@ -275,17 +275,23 @@ impl Master {
         Ok(())
     }
 
-    /// Asks frameworks for what they have on agents whose machines will be away.
+    fn is_unavailable(&self, agent: &str) -> bool {
+        self.agents.get(agent).is_some_and(|agent| agent.unavailable.is_some())
+    }
+
+    /// Asks frameworks for what they have on agents whose machines will be away: on all of these, or on some.
     pub(super) fn make_inverse_offers(&mut self, now: Now, agents: Option<&BTreeSet<String>>) {
-        let unavailable: Vec<String> = self
-            .agents
-            .values()
-            .filter(|agent| {
-                agent.unavailable.is_some()
-                    && agents.is_none_or(|agents| agents.contains(&agent.id))
-            })
-            .map(|agent| agent.id.clone())
-            .collect();
+        if self.registry.schedules.iter().all(|schedule| schedule.windows.is_empty()) {
+            return;
+        }
+        // Of very many agents few are asked for at a time.
+        let unavailable: Vec<String> = match agents {
+            Some(agents) => agents.iter().filter(|id| self.is_unavailable(id)).cloned().collect(),
+            None => {
+                let unavailable = self.agents.values().filter(|agent| agent.unavailable.is_some());
+                unavailable.map(|agent| agent.id.clone()).collect()
+            }
+        };
         let mut asked: BTreeMap<String, Vec<v1::InverseOffer>> = BTreeMap::new();
         for id in unavailable {
             let holders = self.allocator.holders(&id);
