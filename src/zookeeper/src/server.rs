@@ -218,7 +218,8 @@ impl Server {
         };
         if let Some(ensemble) = config.ensemble.clone() {
             let events = Events(inputs.clone());
-            let quorum = ensemble::start(ensemble, &mut actor, events, shutdown.clone()).await?;
+            let quorum =
+                ensemble::start::start(ensemble, &mut actor, events, shutdown.clone()).await?;
             actor.quorum = Some(Box::new(quorum));
         }
         // A member of an ensemble hands over before it lets go of its clients.

@@ -7,42 +7,40 @@ mod files;
 mod full;
 mod listeners;
 mod measure;
+mod output;
 mod requests;
+pub(super) mod start;
 mod status;
 pub(crate) mod turns;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jute::request::opcode;
-use jute::txn::Entry;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::listeners::{Doors, Listeners, Manner, ObserverPort};
+use self::listeners::{Listeners, ObserverPort};
 use self::turns::Turns;
 use super::appender::{Logged, Sync};
 use super::clients::Permit;
 use super::replies::Held;
-use super::{Actor, Input, ServerError, wall_ms};
+use super::{Actor, Input, wall_ms};
 use crate::config;
 use crate::core::{ConnectionId, Effect, State};
 use crate::disk::snapshot::{self, Content};
-use crate::disk::{DiskError, epoch, load, truncate};
-use crate::quorum::configuration::{Address, Configuration, Endpoint};
+use crate::disk::{DiskError, truncate};
+use crate::quorum::configuration::{Address, Endpoint};
 use crate::quorum::elections::Elections;
 use crate::quorum::leader::Leader;
 use crate::quorum::member::Member;
-use crate::quorum::membership::Membership;
 use crate::quorum::net::{self, Door, Event, Events, Link};
 use crate::quorum::observers::Relays;
-use crate::quorum::oracle;
 use crate::quorum::packet::{Packet, kind};
 use crate::quorum::security::Security;
-use crate::quorum::zab::{Epochs, History, Limits, Output, Proposal};
+use crate::quorum::zab::{History, Output, Proposal};
 
 /// A file in the data directory by which a server without data may vote; it is taken away (`FileTxnSnapLog`).
 pub(super) const INITIALIZE: &str = "initialize";
@@ -94,113 +92,6 @@ pub(super) struct Quorum {
     shutdown: CancellationToken,
     /// Until when a leader that is told to end commits what it has proposed.
     ends_ms: Option<i64>,
-}
-
-/// Opens the ports and begins to look for a leader.
-pub(super) async fn start(
-    ensemble: config::Ensemble,
-    actor: &mut Actor,
-    events: Events,
-    shutdown: CancellationToken,
-) -> Result<Quorum, ServerError> {
-    let own = ensemble.current.servers().get(&ensemble.id).ok_or(ServerError::NoMember)?;
-    let addresses = own.addresses.clone();
-    let manner = Manner { everywhere: ensemble.listens_everywhere, tries: ensemble.bind_tries };
-    let bound = listeners::bind(&addresses, manner).await?;
-    let zxid = actor.core.zxid();
-    let current = epoch::read(&actor.snapshots, epoch::CURRENT, zxid >> 32)?;
-    let accepted = epoch::read(&actor.snapshots, epoch::ACCEPTED, current)?;
-    if accepted < current {
-        return Err(ServerError::Epochs { accepted, current });
-    }
-    let limits = limits(&actor.config, &ensemble);
-    let (id, proposed) = (ensemble.id, ensemble.proposed.clone());
-    let members = Membership::new(id, ensemble.current.clone(), proposed, ensemble.is_dynamic);
-    files::back_up(&ensemble);
-    let history = history(actor, zxid)?;
-    let runtime = Handle::current();
-    let security = Security::new(actor.config.security.quorum.clone())?;
-    let elections = Elections::new(&members, security.clone(), events.clone(), runtime.clone());
-    // The thread of the core looks at `shutdown` when something comes in.
-    let (ending, last) = (shutdown.clone(), events.clone());
-    tokio::spawn(async move {
-        ending.cancelled().await;
-        last.wake().await;
-    });
-    if let Some(path) = ensemble.oracle.clone() {
-        let watching = oracle::watch(path, events.clone());
-        let ending = shutdown.clone();
-        tokio::spawn(async move { ending.run_until_cancelled(watching).await });
-    }
-    let all = net::Links::default();
-    let doors = Doors {
-        elections: elections.clone(),
-        links: all.clone(),
-        security: security.clone(),
-        events: events.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let listeners = Listeners::new(addresses, manner, bound, doors);
-    actor.core.set_server_id(ensemble.id);
-    actor.core.changes.keeps_two = ensemble.standalone;
-    actor.core.changes.takes_several = ensemble.takes_several;
-    actor.core.without_leader();
-    let epochs = Epochs { accepted, current };
-    let mut member = Member::new(members, limits, epochs, history, actor.now_ms());
-    if actor.is_blank {
-        tracing::warn!(
-            "there is no data, and db.autocreate is false: this server waits for a leader that others elect; if the whole ensemble is new, put an empty file named {INITIALIZE} into each data directory"
-        );
-        member.set_blank(actor.now_ms());
-    }
-    Ok(Quorum {
-        member,
-        ensemble,
-        elections,
-        listeners,
-        observer_port: ObserverPort::default(),
-        security,
-        events,
-        runtime,
-        links: BTreeMap::new(),
-        all,
-        early: BTreeMap::new(),
-        is_dialling: false,
-        next_number: 1,
-        unlogged: Vec::new(),
-        proposed: zxid,
-        committed: zxid,
-        turns: Turns::default(),
-        relays: Relays::default(),
-        wants_snapshot: false,
-        ticked_ms: 0,
-        is_parked: false,
-        leads_since_ms: 0,
-        looking_ms: None,
-        clock: measure::Clock::default(),
-        shutdown,
-        ends_ms: None,
-    })
-}
-
-fn limits(config: &config::Config, ensemble: &config::Ensemble) -> Limits {
-    let tick_ms = i64::from(config.tick_ms);
-    Limits {
-        tick_ms,
-        init_ms: tick_ms * i64::from(ensemble.init_limit),
-        sync_ms: tick_ms * i64::from(ensemble.sync_limit),
-        tuning: ensemble.tuning,
-    }
-}
-
-fn history(actor: &Actor, zxid: i64) -> Result<History, DiskError> {
-    let (base, entries) =
-        truncate::last_entries(&actor.snapshots, &actor.logs, zxid, actor.config.commit_log_count)?;
-    let mut history = History::new(base, actor.config.commit_log_count);
-    for (zxid, data) in entries {
-        history.push(Proposal { zxid, data: data.into() });
-    }
-    Ok(history)
 }
 
 impl Quorum {
@@ -663,140 +554,6 @@ impl Actor {
                 }
                 other => self.perform(other),
             }
-        }
-    }
-
-    fn output(&mut self, quorum: &mut Quorum, output: Output) -> Result<(), DiskError> {
-        let now_ms = self.now_ms();
-        quorum.measure(&self.core.metrics, now_ms, &output);
-        match output {
-            Output::Send(to, packet) => quorum.send(now_ms, to, packet.encode()),
-            Output::SendSnapshot(to) => {
-                tracing::info!("sending server {to} the tree at zxid 0x{:x}", self.core.zxid());
-                let zxid = self.core.zxid();
-                quorum.send(now_ms, to, Packet::bare(kind::SNAP, zxid).encode());
-                let (tree, sessions) = (self.core.tree().freeze(), self.core.sessions());
-                quorum.send_tree(now_ms, to, Content { tree, sessions, zxid });
-            }
-            Output::Drop(other) => quorum.cut(now_ms, other),
-            Output::SaveAcceptedEpoch(epoch) => {
-                epoch::write(&self.snapshots, epoch::ACCEPTED, epoch)?;
-            }
-            Output::SaveCurrentEpoch(epoch) => {
-                self.flush(quorum)?;
-                epoch::write(&self.snapshots, epoch::CURRENT, epoch)?;
-            }
-            Output::Log(proposal) => quorum.unlogged.push((proposal.zxid, proposal.data)),
-            Output::Truncate(zxid) => {
-                tracing::info!("cutting the log behind zxid 0x{zxid:x}, as the leader says");
-                self.flush(quorum)?;
-                self.taking.cancel();
-                truncate::cut_logs(&self.logs, zxid)?;
-                truncate::remove_newer_snapshots(&self.snapshots, zxid)?;
-                self.log.roll();
-                let trust = self.config.trust_empty_snapshot;
-                self.core.restore(load::load(&self.snapshots, &self.logs, trust)?);
-            }
-            Output::Deliver(proposal) => self.deliver(&proposal)?,
-            Output::Commit(zxid) => {
-                quorum.committed = zxid;
-                self.core.settle(zxid);
-                for held in self.release(zxid) {
-                    match held {
-                        Held::Effect(effect) => self.perform(effect),
-                        Held::Answered(permits) => self.answered(permits),
-                        Held::Packet(to, packet) => quorum.send(now_ms, to, packet.encode()),
-                    }
-                }
-            }
-            Output::Serve(zxid) => self.serve_clients(quorum, zxid),
-            Output::Lost => {
-                self.flush(quorum)?;
-                // What a leader had proposed, or a follower logged, may be taken back.
-                self.taking.cancel();
-                self.core.without_leader();
-                quorum.links.clear();
-                self.held.clear();
-                quorum.turns.clear();
-                quorum.relays.clear();
-                quorum.observer_port.close();
-                // Also those that the core knows no more: that they end may have been held.
-                self.clients.clear();
-                for proposal in quorum.member.take_kept() {
-                    self.deliver(&proposal)?;
-                }
-                (quorum.proposed, quorum.committed) = (self.core.zxid(), self.core.zxid());
-            }
-            Output::Pass(from, packet) if quorum.member.leading().is_some() => {
-                self.learner_packet(quorum, from, packet);
-            }
-            Output::Pass(from, packet) if quorum.member.leader() == Some(from) => {
-                self.leader_packet(quorum, from, packet);
-            }
-            Output::Pass(from, packet) => self.observer_packet(quorum, from, packet),
-            Output::Propose(newest) => {
-                tracing::info!("configuration {:x} of the ensemble is proposed", newest.version);
-                let members = quorum.member.members();
-                quorum.elections.configure(members);
-                files::propose(&quorum.ensemble, &newest, members.current());
-            }
-            Output::Activate(next) => self.reconfigure(quorum, &next),
-            Output::HandOver(_) | Output::GiveUp(_) => {}
-        }
-        Ok(())
-    }
-
-    fn take_configuration(&mut self, configuration: &Configuration) {
-        self.core.set_configuration(wall_ms(), configuration);
-        self.clients.share_limit(configuration.voters().count());
-    }
-
-    /// Another configuration is in force.
-    fn reconfigure(&mut self, quorum: &mut Quorum, next: &Configuration) {
-        tracing::info!("configuration {:x} of the ensemble is in force", next.version);
-        let members = quorum.member.members();
-        quorum.elections.configure(members);
-        files::activate(&quorum.ensemble, members);
-        self.take_configuration(next);
-        let Some(own) = next.servers().get(&quorum.ensemble.id) else { return };
-        quorum.listeners.move_to(&own.addresses);
-        quorum.open_observer_port();
-        let Some(client) = &own.client else { return };
-        match config::resolved(&client.host).map(|ip| SocketAddr::new(ip, client.port)) {
-            Some(address) if self.config.client_address != Some(address) => {
-                self.config.client_address = Some(address);
-                self.client_port.send_replace(Some(address));
-            }
-            Some(_) => {}
-            None => tracing::error!("clients' address {client} can't be resolved: not listened at"),
-        }
-    }
-
-    /// What can't be read ends the server: what comes after it must not be applied without it.
-    fn deliver(&mut self, proposal: &Proposal) -> Result<(), DiskError> {
-        let zxid = proposal.zxid;
-        let entry = Entry::decode(&proposal.data)
-            .map_err(|error| DiskError::Transaction { zxid, reason: error.to_string() })?;
-        self.core.deliver(&entry);
-        Ok(())
-    }
-
-    fn serve_clients(&mut self, quorum: &mut Quorum, zxid: i64) {
-        let members = quorum.member.members();
-        self.take_configuration(members.current());
-        if quorum.member.leading().is_some() {
-            tracing::info!("leading epoch {}", zxid >> 32);
-            self.core.lead(self.now_ms(), zxid);
-            quorum.leads_since_ms = self.now_ms();
-            (quorum.proposed, quorum.committed) = (zxid, zxid);
-        } else {
-            let leader = quorum.member.leader().unwrap_or_default();
-            let observes = members.observes();
-            let does = if observes { "observing" } else { "following" };
-            tracing::info!("{does} server {leader}");
-            self.core.follow(zxid, observes);
-            (quorum.proposed, quorum.committed) = (0, 0);
-            quorum.open_observer_port();
         }
     }
 }

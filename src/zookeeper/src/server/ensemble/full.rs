@@ -1,7 +1,8 @@
 //! A member with a full disk. It can acknowledge nothing, so it leads nobody, follows nobody and votes for nobody, as if
 //! it had stopped; its clients go to other servers. When there is room it begins anew with what is on disk.
 
-use super::{Actor, Input, Quorum, history, limits};
+use super::start::{history, limits};
+use super::{Actor, Input, Quorum};
 use crate::disk::{DiskError, epoch};
 use crate::quorum::member::Member;
 use crate::quorum::zab::Epochs;
