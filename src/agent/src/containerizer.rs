@@ -23,6 +23,7 @@ mod shared;
 mod start;
 pub mod supervise;
 pub mod switchboard;
+mod terminal;
 pub mod view;
 mod volumes;
 

@@ -24,15 +24,15 @@ pub(super) const SIGNALS: &[Signal] = &[
 /// What shells add to a signal's number.
 const SIGNALLED: i32 = 128;
 
-/// Runs a program to its end; its wait status is in the file `status` then, unless that has no name. All other
-/// processes of the namespace end with this one.
+/// Runs a program to its end; its wait status is in the file `status` then, or, if that has no name, was written to
+/// standard input. All other processes of the namespace end with this one.
 ///
 /// # Errors
 /// When the program can't be started.
 pub(super) fn run(options: &[String], program: &[String], status: &Path) -> anyhow::Result<()> {
     let mut heard = SIGNALS.iter().copied().collect::<SigSet>();
     heard.add(Signal::SIGCHLD);
-    // The program begins with none of them blocked: the library sees to that.
+    // The helper that becomes the program blocks none of them.
     heard.thread_block()?;
     let mut command = helper::again(options, program, false);
     if status.as_os_str().is_empty() {
@@ -43,8 +43,12 @@ pub(super) fn run(options: &[String], program: &[String], status: &Path) -> anyh
         match heard.wait()? {
             Signal::SIGCHLD => {
                 if let Some((raw, code)) = ended(child) {
-                    if !status.as_os_str().is_empty() {
-                        checkpoint::replace(status, raw.to_string().as_bytes())?;
+                    let text = raw.to_string();
+                    if status.as_os_str().is_empty() {
+                        // Who waits for it may be gone.
+                        let _ = nix::unistd::write(std::io::stdin(), text.as_bytes());
+                    } else {
+                        checkpoint::replace(status, text.as_bytes())?;
                     }
                     #[expect(clippy::exit, reason = "the program's status is this process's")]
                     std::process::exit(code);

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, User};
 
 use super::confinement::Confinement;
@@ -141,6 +142,8 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         arguments.first().is_some_and(|name| name == "launch"),
         "only 'launch' and 'supervise' are supported: this program is started by a Mesos agent"
     );
+    // The program begins with no signal blocked, whatever its parent waits for.
+    SigSet::empty().thread_set_mask()?;
     let end = arguments
         .iter()
         .position(|argument| argument == "--")
@@ -196,10 +199,9 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let Some(user) = user {
         let Account { user, groups } = user;
         become_user(&user, &groups).with_context(|| format!("cannot become '{}'", user.name))?;
-        command.env("HOME", &user.dir).env("USER", &user.name);
     }
     confinement.after_user(&filters)?;
-    Err(anyhow::Error::new(command.exec()).context(format!("Failed to start '{program}'")))
+    Err(anyhow::Error::new(command.exec()).context(format!("Failed to execute '{program}'")))
 }
 
 /// A user of this host, with all groups.

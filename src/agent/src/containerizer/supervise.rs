@@ -7,7 +7,7 @@
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 
 use super::confinement::Confinement;
 use super::processes::kill_children;
-use super::switchboard::{Switchboard, Terminal};
+use super::switchboard::Switchboard;
+use super::terminal::Terminal;
 use super::{first, helper, namespaces};
 use crate::checkpoint;
 
@@ -211,7 +212,7 @@ async fn supervise(options: &Options, program: &str, argv: &[String]) -> anyhow:
 async fn wait(
     child: &mut Child,
     signals: &mut mpsc::Receiver<Signal>,
-) -> std::io::Result<std::process::ExitStatus> {
+) -> std::io::Result<ExitStatus> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     loop {
         tokio::select! {
@@ -232,9 +233,16 @@ pub(super) fn stand_in(options: &[String], program: &[String]) -> anyhow::Result
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
         let mut signals = passed_on()?;
+        let (mut told, tells) = std::io::pipe()?;
         let mut command: Command = helper::again(options, program, true).into();
-        let mut child = command.stdin(Stdio::null()).spawn()?;
-        anyhow::Ok(wait(&mut child, &mut signals).await?)
+        let mut child = command.stdin(tells).spawn()?;
+        // Its own copy of what the first process writes to.
+        drop(command);
+        let status = wait(&mut child, &mut signals).await?;
+        // The first process of a namespace can't end by a signal of its own.
+        let mut text = String::new();
+        told.read_to_string(&mut text)?;
+        anyhow::Ok(text.parse().map_or(status, ExitStatus::from_raw))
     })?;
     if let Some(signal) = status.signal().and_then(|number| Signal::try_from(number).ok()) {
         end_by(signal);

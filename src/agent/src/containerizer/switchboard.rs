@@ -15,8 +15,6 @@ use bytes::Bytes;
 use mesos::recordio;
 use mesos::v1::agent::{ProcessIo, process_io};
 use prost::Message as _;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
@@ -24,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::supervise::Options;
+use super::terminal::{End, resize};
 
 /// Records that wait for one reader.
 const WAITING_MAX: usize = 64;
@@ -60,32 +59,6 @@ fn short(runtime: &Path) -> io::Result<(File, PathBuf)> {
 pub async fn connect(runtime: &Path) -> io::Result<UnixStream> {
     let (_directory, path) = short(runtime)?;
     UnixStream::connect(&path).await
-}
-
-/// A pseudo terminal.
-pub(super) struct Terminal {
-    /// The end that stays here.
-    pub(super) ours: OwnedFd,
-    /// The end of the program.
-    pub(super) theirs: OwnedFd,
-}
-
-impl Terminal {
-    pub(super) fn open(rows: u16, columns: u16) -> io::Result<Self> {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&ours)?;
-        unlockpt(&ours)?;
-        let name = ptsname(&ours, Vec::new())?;
-        let path = PathBuf::from(name.to_string_lossy().into_owned());
-        let theirs = File::options().read(true).write(true).open(path)?.into();
-        resize(&ours, rows, columns)?;
-        Ok(Self { ours, theirs })
-    }
-}
-
-fn resize(terminal: &OwnedFd, rows: u16, columns: u16) -> io::Result<()> {
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    Ok(tcsetwinsize(terminal, size)?)
 }
 
 /// What somebody types.
@@ -168,7 +141,7 @@ impl Switchboard {
 
     pub(super) fn of_terminal(options: &Options, terminal: OwnedFd) -> anyhow::Result<Self> {
         let sized = terminal.try_clone()?;
-        let input = tokio::fs::File::from_std(File::from(terminal.try_clone()?));
+        let input = End::new(terminal.try_clone()?)?;
         let typed = type_into(input, move |rows, columns| resize(&sized, rows, columns), true);
         let mut board = Self::serve(options, typed)?;
         let log = if options.is_session {
@@ -176,7 +149,7 @@ impl Switchboard {
         } else {
             Some(File::from(io::stdout().as_fd().try_clone_to_owned()?))
         };
-        let output = tokio::fs::File::from_std(File::from(terminal));
+        let output = End::new(terminal)?;
         board.pump(output, process_io::data::Type::Stdout, log);
         Ok(board)
     }
