@@ -52,6 +52,12 @@ fn exit_code(name: &str, ended: anyhow::Result<()>) -> std::process::ExitCode {
     }
 }
 
+/// The variable that tells a task in which role's name it has its resources.
+fn allocation_role(task: &mesos::v1::TaskInfo) -> (String, String) {
+    let role = mesos::model::role(&task.resources).unwrap_or("*");
+    ("MESOS_ALLOCATION_ROLE".to_owned(), role.to_owned())
+}
+
 enum Program {
     Command,
     Default,

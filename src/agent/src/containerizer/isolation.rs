@@ -95,6 +95,14 @@ impl Isolation {
                 names.insert(known(name)?);
             }
         }
+        if names.contains("filesystem/linux") {
+            names.extend(["volume/host_path", "volume/image", "volume/sandbox_path"]);
+        }
+        names.insert("environment_secret");
+        only_one(&names, "filesystem", |name| name.starts_with("filesystem/"))?;
+        only_one(&names, "network", |name| {
+            name.starts_with("network/") && name != "network/ports"
+        })?;
         Ok(Self { names })
     }
 
@@ -124,6 +132,18 @@ impl Isolation {
             |name: &&str| ISOLATORS.iter().any(|(own, kind)| own == name && kinds.contains(kind));
         self.names.iter().copied().find(is_one)
     }
+}
+
+/// Refuses isolators that do the same thing in different ways.
+fn only_one(
+    names: &BTreeSet<&'static str>,
+    kind: &str,
+    is_one: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    if names.iter().filter(|name| is_one(name)).count() > 1 {
+        return Err(format!("Using multiple {kind} isolators simultaneously is disallowed"));
+    }
+    Ok(())
 }
 
 /// An isolator that this agent has.
@@ -160,8 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn some_come_with_others_or_always() {
+        let of = |text: &str| Isolation::parse(text).unwrap();
+        assert!(of("").has("environment_secret") && !of("").has("volume/host_path"));
+        for name in ["volume/host_path", "volume/image", "volume/sandbox_path"] {
+            assert!(of("filesystem/linux").has(name), "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (text, expected) in [
+            ("filesystem/linux,filesystem/posix", "Using multiple filesystem isolators"),
             ("posix/cpu,what", "Unknown or unsupported isolator 'what'; these are there: cgroups/"),
             ("appc/runtime", "'appc/runtime' is not supported by this agent: images of"),
             ("cgroups/cpu,cgroups/cpu", "Duplicate entries found in --isolation flag"),

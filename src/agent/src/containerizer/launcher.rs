@@ -150,8 +150,23 @@ impl Launcher {
                 Err(message) => {
                     tracing::warn!(container, message, "container not launched");
                     let _ = launcher.clean_up(&container, None).await;
-                    let message = format!("Failed to launch container: {message}");
-                    let problem = Some(Problem::new(Reason::ContainerLaunchFailed, message));
+                    let problem = Some(match start::unsupported(&launcher.config, &launch) {
+                        // The original asks after a container that none of its containerizers has.
+                        Some(reason) => {
+                            let message = format!(
+                                "{reason}; Abnormal executor termination: unknown container"
+                            );
+                            Problem::new(Reason::ExecutorTerminated, message)
+                        }
+                        None => {
+                            let message = match launch.supervision {
+                                // Who asked for it gets this as the answer.
+                                Some(_) => message,
+                                None => format!("Failed to launch container: {message}"),
+                            };
+                            Problem::new(Reason::ContainerLaunchFailed, message)
+                        }
+                    });
                     launcher.tell(Notice::Ended { container, status: None, problem }).await;
                 }
             }

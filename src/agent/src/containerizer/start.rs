@@ -1,9 +1,9 @@
 //! One container's start: its sandbox, its files, its image, its cgroups, its first process.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -45,11 +45,11 @@ pub const MEMORY_LIMIT: &str = "MESOS_MEMORY_LIMIT";
 /// What went wrong, in words.
 pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, String> {
     check(config, launch)?;
-    let user = user(launch)?;
     let is_nested = launch.run.container.contains('.');
+    let user = user(launch, is_nested)?;
     let own_processes = is_for_mesos(&launch.program)
         && config.policy.has_own_processes(launch.container.as_ref(), is_nested)?;
-    let hidden = hidden(config, launch)?;
+    let hidden = secrets::values(&launch.secrets)?;
     let mut confinement = Confinement::of(&config.policy, launch.container.as_ref())?;
     let is_session = launch.supervision.as_ref().is_some_and(|own| own.is_session);
     confinement.ipc = config.policy.ipc(launch.container.as_ref(), is_nested, is_session)?;
@@ -196,36 +196,31 @@ async fn start_in_docker(
     docker::run::start(&docker, &name, body).await.map(drop)
 }
 
-/// Refuses what none of the containerizers can run.
-fn check(config: &Config, launch: &Launch) -> Result<(), String> {
+fn wants_docker(launch: &Launch) -> bool {
     let container = launch.container.as_ref();
-    let wants_docker =
-        container.is_some_and(|container| container.r#type() == container_info::Type::Docker);
-    let needed = if wants_docker { "docker" } else { "mesos" };
-    if !config.has(needed) {
-        return Err(format!(
+    container.is_some_and(|container| container.r#type() == container_info::Type::Docker)
+}
+
+/// Says so if none of the containerizers runs what is asked for.
+pub(super) fn unsupported(config: &Config, launch: &Launch) -> Option<String> {
+    let needed = if wants_docker(launch) { "docker" } else { "mesos" };
+    (!config.has(needed)).then(|| {
+        format!(
             "None of the enabled containerizers ({}) could create a container for the provided TaskInfo/ExecutorInfo message",
             config.containerizers.join(",")
-        ));
+        )
+    })
+}
+
+/// Refuses what none of the containerizers can run.
+fn check(config: &Config, launch: &Launch) -> Result<(), String> {
+    if let Some(reason) = unsupported(config, launch) {
+        return Err(reason);
     }
-    if wants_docker && is_for_mesos(&launch.program) {
+    if wants_docker(launch) && is_for_mesos(&launch.program) {
         return Err("Nested containers are not supported by the Docker containerizer".to_owned());
     }
     Ok(())
-}
-
-/// The variables of the command that are secrets.
-fn hidden(config: &Config, launch: &Launch) -> Result<BTreeMap<String, String>, String> {
-    if let Some(first) = launch.secrets.first()
-        && is_for_mesos(&launch.program)
-        && !config.policy.isolation.has("environment_secret")
-    {
-        return Err(format!(
-            "Environment variable '{}' of type 'SECRET' needs an agent with --isolation=environment_secret",
-            first.name
-        ));
-    }
-    secrets::values(&launch.secrets)
 }
 
 /// The image that a container asks for, made ready.
@@ -235,9 +230,16 @@ async fn image(config: &Config, launch: &Launch) -> Result<Option<Provisioned>, 
     else {
         return Ok(None);
     };
-    let provisioner = config.provisioner.as_ref().ok_or(
-        "Unsupported container image: this agent was started without --image_providers=docker",
-    )?;
+    let provisioner =
+        config.provisioner.as_ref().filter(|_| image.r#type() == v1::image::Type::Docker);
+    let provisioner = provisioner.ok_or_else(|| {
+        let kind = image.r#type().as_str_name();
+        let hint = match image.r#type() {
+            v1::image::Type::Docker => " (the agent needs --image_providers=docker)",
+            v1::image::Type::Appc => "",
+        };
+        format!("Unsupported container image type: {kind}{hint}")
+    })?;
     let provisioned = provisioner.provision(&launch.run.container, image).await;
     provisioned.map(Some).map_err(|reason| format!("Failed to provision the image: {reason}"))
 }
@@ -309,6 +311,13 @@ async fn view(
     if is_for_mesos(&launch.program) {
         mounts.extend(volumes::asked_for(config, launch, image.is_some(), user).await?);
     }
+    let is_missing = |own: &&Mount| own.target.is_absolute() && !own.target.exists();
+    if let (None, Some(missing)) = (image, mounts.iter().find(is_missing)) {
+        return Err(format!(
+            "Mount point '{}' is an absolute path. It must exist if the container shares the host filesystem",
+            missing.target.display()
+        ));
+    }
     let root = image.map(|image| Root {
         tree: image.tree.clone(),
         sandbox_directory: config.sandbox_directory.clone(),
@@ -361,8 +370,9 @@ fn prepare_runtime(supervision: &Supervision, is_nested: bool) -> Result<(), Str
 
 fn prepare_sandbox(launch: &Launch, user: Option<&User>) -> Result<(), String> {
     let sandbox = &launch.sandbox;
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o755).create(sandbox).map_err(at(sandbox))?;
+    fs::create_dir_all(sandbox).map_err(at(sandbox))?;
+    // What a task keeps there is nobody else's business (`createSandboxDirectory`).
+    fs::set_permissions(sandbox, Permissions::from_mode(0o750)).map_err(at(sandbox))?;
     for name in ["stdout", "stderr"] {
         output(launch, name)?;
     }
@@ -457,8 +467,17 @@ fn command(
     Ok(helper::command(&options, &program, &argv).into())
 }
 
-fn user(launch: &Launch) -> Result<Option<User>, String> {
-    launch.user.as_deref().map_or(Ok(None), find_user)
+fn user(launch: &Launch, is_nested: bool) -> Result<Option<User>, String> {
+    let Some(name) = &launch.user else { return Ok(None) };
+    find_user(name).map_err(|reason| {
+        let reason = format!("Failed to chown directory to '{name}': {reason}");
+        if is_nested {
+            let sandbox = launch.sandbox.display();
+            format!("Failed to create nested sandbox '{sandbox}': {reason}")
+        } else {
+            format!("Failed to create sandbox: {reason}")
+        }
+    })
 }
 
 /// Whether this host has a user that sandboxes can belong to.

@@ -62,7 +62,7 @@ impl Agent {
     /// Why a new executor can have no sandbox, if so: the host has not the user that it would belong to
     /// (`Framework::addExecutor`).
     pub(super) fn reason_for_no_sandbox(
-        &self,
+        &mut self,
         framework: &v1::FrameworkInfo,
         executor_id: &str,
         command: Option<&v1::CommandInfo>,
@@ -76,8 +76,13 @@ impl Agent {
         let own = command.and_then(|command| command.user.as_deref());
         let user = own.unwrap_or(&framework.user);
         let reason = (self.settings.check_user)(user).err()?;
-        let directory =
-            paths::executor(&self.settings.work_dir, self.id()?, framework_id, executor_id);
+        let run = Run {
+            agent: self.id()?.to_owned(),
+            framework: framework_id.to_owned(),
+            executor: executor_id.to_owned(),
+            container: self.entropy.uuid().to_string(),
+        };
+        let directory = run.sandbox(&self.settings.work_dir);
         Some(Verdict::new(
             TaskState::TaskDropped,
             Reason::ExecutorTerminated,
@@ -167,12 +172,7 @@ impl Agent {
             program,
             pid_file: is_checkpointing.then(|| run.meta(work_dir).join("pids/forked.pid")),
             user: self.settings.switch_user.then_some(user),
-            environment: self.executor_environment(
-                executor,
-                &sandbox,
-                is_checkpointing,
-                &framework.info,
-            ),
+            environment: self.executor_environment(executor, &sandbox, is_checkpointing),
             secrets: secrets::variables(command),
             uris: command.map(|command| command.uris.clone()).unwrap_or_default(),
             container,
@@ -265,7 +265,6 @@ impl Agent {
         executor: &Executor,
         sandbox: &std::path::Path,
         is_checkpointing: bool,
-        framework: &v1::FrameworkInfo,
     ) -> Vec<(String, String)> {
         let settings = &self.settings;
         let (run, info) = (&executor.run, &executor.info);
@@ -312,15 +311,6 @@ impl Agent {
         if is_checkpointing {
             put("MESOS_RECOVERY_TIMEOUT", format(settings.recovery_timeout));
             put("MESOS_SUBSCRIPTION_BACKOFF_MAX", format(settings.executor_reregistration_timeout));
-        }
-        let role = info
-            .resources
-            .iter()
-            .find_map(|resource| resource.allocation_info.as_ref()?.role.clone())
-            .or_else(|| framework.roles.first().cloned())
-            .or_else(|| framework.role.clone());
-        if let Some(role) = role {
-            put("MESOS_ALLOCATION_ROLE", role);
         }
         let given = info.command.iter().flat_map(|command| &command.environment);
         for variable in given.flat_map(|environment| &environment.variables) {

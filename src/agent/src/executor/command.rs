@@ -137,7 +137,7 @@ fn spawn(info: &v1::TaskInfo, told: &Told) -> Result<Child, String> {
         words
     };
     told.secrets.as_ref().map_err(Clone::clone)?;
-    words.envs(told.given(&command));
+    words.envs(told.given(&command)).envs([super::allocation_role(info)]);
     for own in OWN {
         words.env_remove(own);
     }

@@ -194,8 +194,8 @@ fn launch_of(container_id: v1::ContainerId, task: &v1::TaskInfo) -> LaunchContai
     let variables = &mut command.environment.get_or_insert_default().variables;
     let ip = std::env::var("LIBPROCESS_IP").unwrap_or_else(|_| "127.0.0.1".to_owned());
     variables.push(variable("MESOS_CONTAINER_IP", ip));
-    let role = mesos::model::role(&task.resources).unwrap_or("*");
-    variables.push(variable("MESOS_ALLOCATION_ROLE", role.to_owned()));
+    let (name, role) = super::allocation_role(task);
+    variables.push(variable(&name, role));
     LaunchContainer {
         container_id,
         command: Some(command),

@@ -310,10 +310,7 @@ fn asked(
     mapped: &str,
     has_quota: bool,
 ) -> Result<ContainerCreateBody, String> {
-    let mut variables = Vec::new();
-    if let Ok(role) = std::env::var("MESOS_ALLOCATION_ROLE") {
-        variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
-    }
+    let mut variables = vec![super::allocation_role(task)];
     variables.extend(super::command::secrets()?);
     container(Asked {
         name,

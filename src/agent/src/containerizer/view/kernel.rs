@@ -215,12 +215,6 @@ impl View {
         for own in &self.mounts {
             let Opened { source, is_directory, .. } = opened(own)?;
             let target = if own.target.is_absolute() {
-                if fs::metadata(&own.target).is_err() {
-                    return Err(io::Error::other(format!(
-                        "Mount point '{}' is an absolute path. It must exist if the container shares the host filesystem",
-                        own.target.display()
-                    )));
-                }
                 own.target.clone()
             } else {
                 make_below(&self.sandbox, &own.target, is_directory)?
