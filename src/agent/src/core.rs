@@ -256,6 +256,8 @@ pub struct Executor {
     pub kills: BTreeMap<String, Option<v1::KillPolicy>>,
     /// How its tasks end when it ends, if the agent ended it.
     pub verdict: Option<Verdict>,
+    /// Whether its container is gone.
+    pub has_ended: bool,
 }
 
 impl Executor {
@@ -274,6 +276,7 @@ impl Executor {
             completed: VecDeque::new(),
             kills: BTreeMap::new(),
             verdict: None,
+            has_ended: false,
             unheard: BTreeSet::new(),
         }
     }

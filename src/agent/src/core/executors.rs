@@ -491,6 +491,7 @@ impl Agent {
                 failed(Problem::new(Reason::ExecutorTerminated, how))
             }
         };
+        executor.has_ended = true;
         // Tasks that it never got become known, so that their end is recorded like others'.
         for (id, task) in executor.queued.drain(..).collect::<Vec<_>>() {
             executor

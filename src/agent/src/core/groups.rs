@@ -56,7 +56,8 @@ impl Agent {
             });
         if let Some(refusal) = refusal {
             for id in &ids {
-                self.refuse(now, &message.framework, &framework_id, id, &refusal);
+                let named = Some(executor_id.as_str());
+                self.refuse(now, &message.framework, &framework_id, named, id, &refusal);
             }
             if message.launch_executor == Some(true) {
                 // The master counts the executor since it sent the group.

@@ -372,9 +372,9 @@ impl Agent {
                     let verdict = Verdict::new(
                         v1::TaskState::TaskDropped,
                         v1::task_status::Reason::Reconciliation,
-                        "Task is unknown to the agent",
+                        "Reconciliation: task unknown to the agent",
                     );
-                    self.refuse(now, &info, &framework, &status.task_id.value, &verdict);
+                    self.refuse(now, &info, &framework, None, &status.task_id.value, &verdict);
                 }
             }
         }

@@ -4,6 +4,7 @@ use mesos::internal as m;
 use mesos::v1;
 use mesos::v1::task_status::Source;
 
+use super::container_id::ContainerId;
 use super::updates::Acknowledged;
 use super::{Agent, COMPLETED_TASKS_MAX, Effect, Executor, Now, TaskState, Verdict, is_terminal};
 use crate::checkpoint;
@@ -36,32 +37,35 @@ impl Agent {
         verdict: &Verdict,
     ) {
         let info = self.frameworks.get(framework).map(|known| known.info.clone());
-        self.update_for(now, info.as_ref(), framework, executor, task, verdict);
+        let status = self.status_of_agent(now, info.as_ref(), executor, task, verdict);
+        self.take_update(now, framework, executor, status);
     }
 
-    /// Refuses a task of a framework that need not be known here.
+    /// Refuses a task of a framework that need not be known here; `executor` is the one that it was for.
     pub(super) fn refuse(
         &mut self,
         now: Now,
         info: &v1::FrameworkInfo,
         framework: &str,
-        task: &str,
-        verdict: &Verdict,
-    ) {
-        self.update_for(now, Some(info), framework, None, task, verdict);
-    }
-
-    fn update_for(
-        &mut self,
-        now: Now,
-        info: Option<&v1::FrameworkInfo>,
-        framework: &str,
         executor: Option<&str>,
         task: &str,
         verdict: &Verdict,
     ) {
+        let status = self.status_of_agent(now, Some(info), executor, task, verdict);
+        // No executor has it.
+        self.take_update(now, framework, None, status);
+    }
+
+    fn status_of_agent(
+        &mut self,
+        now: Now,
+        info: Option<&v1::FrameworkInfo>,
+        executor: Option<&str>,
+        task: &str,
+        verdict: &Verdict,
+    ) -> v1::TaskStatus {
         let state = as_known_to(info, verdict.state);
-        let status = v1::TaskStatus {
+        v1::TaskStatus {
             task_id: v1::TaskId { value: task.to_owned() },
             state: state as i32,
             message: Some(verdict.problem.message.clone()),
@@ -73,8 +77,7 @@ impl Agent {
             timestamp: Some(now.wall),
             uuid: Some(self.entropy.uuid().as_bytes().to_vec()),
             ..Default::default()
-        };
-        self.take_update(now, framework, executor, status);
+        }
     }
 
     /// Takes an update in: the task's state, the checkpoint, the stream.
@@ -93,17 +96,21 @@ impl Agent {
         let address = self.settings.endpoint.ip();
         status.agent_id.clone_from(&self.info.id);
         self.mark_drained(framework_id, &mut status);
+        let place = self.place_of(&status);
         let mut directory = None;
         if let Some(executor) = executor_id.and_then(|id| self.executor_mut(framework_id, id)) {
             if !executor.tasks.contains_key(&task_id) && !executor.queued.contains_key(&task_id) {
                 return; // The task is over, and its end was taken in before.
             }
-            describe_container(executor, address, &mut status);
+            // Of one that has not begun, or is gone, there is nothing to tell.
+            if executor.tasks.contains_key(&task_id) && !executor.has_ended {
+                describe_container(executor, address, place, &mut status);
+            }
             directory = is_checkpointing.then(|| executor.run.task(&work_dir, &task_id));
         }
         let update = m::StatusUpdate {
             framework_id: v1::FrameworkId { value: framework_id.to_owned() },
-            executor_id: executor_id.map(|value| v1::ExecutorId { value: value.to_owned() }),
+            executor_id: status.executor_id.clone(),
             slave_id: self.info.id.clone(),
             timestamp: status.timestamp.unwrap_or(now.wall),
             uuid: status.uuid.clone(),
@@ -147,6 +154,15 @@ impl Agent {
                 self.resize(framework_id, executor_id.unwrap_or_default());
             }
         }
+    }
+
+    /// Which container an executor says that a status is of.
+    fn place_of(&self, status: &v1::TaskStatus) -> Place {
+        let named = status.container_status.as_ref().and_then(|own| own.container_id.as_ref());
+        let Some(named) = named.filter(|id| id.parent.is_some()) else { return Place::Executor };
+        let id = ContainerId::parse(named).ok();
+        let known = id.and_then(|id| self.containers.get(&id)).filter(|own| own.is_alive());
+        known.map_or(Place::None, |own| Place::Nested(own.pid))
     }
 
     /// Bounds what is remembered of an executor; what waits for an acknowledgement stays.
@@ -194,15 +210,36 @@ impl Agent {
     }
 }
 
+/// Which container a status is of.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// The executor's.
+    Executor,
+    /// One that is nested in it, with its first process.
+    Nested(Option<i32>),
+    /// One that has not begun, or is gone.
+    None,
+}
+
 /// Fills in what the agent knows of the container.
-fn describe_container(executor: &Executor, address: std::net::IpAddr, status: &mut v1::TaskStatus) {
+fn describe_container(
+    executor: &Executor,
+    address: std::net::IpAddr,
+    place: Place,
+    status: &mut v1::TaskStatus,
+) {
+    let pid = match place {
+        Place::Executor => executor.pid,
+        Place::Nested(pid) => pid,
+        Place::None => return,
+    };
     let container = status.container_status.get_or_insert_default();
     container.container_id.get_or_insert_with(|| v1::ContainerId {
         value: executor.run.container.clone(),
         parent: None,
     });
     if container.executor_pid.is_none() {
-        container.executor_pid = executor.pid.and_then(|pid| u32::try_from(pid).ok());
+        container.executor_pid = pid.and_then(|pid| u32::try_from(pid).ok());
     }
     if container.network_infos.is_empty() {
         container.network_infos.clone_from(&executor.networks);

@@ -94,7 +94,8 @@ impl Agent {
                 self.reason_for_no_sandbox(&message.framework, &executor_id, command)
             });
         if let Some(refusal) = refusal {
-            self.refuse(now, &message.framework, &framework_id, &task_id, &refusal);
+            let named = Some(executor_id.as_str());
+            self.refuse(now, &message.framework, &framework_id, named, &task_id, &refusal);
             if message.launch_executor == Some(true) {
                 // The master counts the executor since it sent the task.
                 self.tell_exited(&framework_id, &executor_id, -1);
@@ -143,10 +144,10 @@ impl Agent {
             ),
             None if launch_executor == Some(false) => (
                 Reason::ExecutorTerminated,
-                "No executor is expected to launch and there is no executor running",
+                "No executor is expected to launch and there is none running",
             ),
             Some(ExecutorState::Terminating(_)) => {
-                (Reason::ExecutorTerminated, "Executor is terminating")
+                (Reason::ExecutorTerminated, "Executor terminating")
             }
             _ => return None,
         };

@@ -183,6 +183,8 @@ fn launch_container(launch: &call::LaunchContainer) -> Result<(), String> {
     let is_twice_nested =
         launch.container_id.parent.as_ref().is_some_and(|parent| parent.parent.is_some());
     let is_standalone = launch.container_id.parent.is_none();
+    Resources::validate(&launch.resources)
+        .map_err(|error| format!("Invalid resources: {error}"))?;
     if is_standalone {
         let resources = Resources::from_protos(&launch.resources);
         if !resources.reservations().is_empty() {
