@@ -53,7 +53,14 @@ impl App {
                 let text = "I/O switchboard server was disabled for this container";
                 return Err(Box::new(failed(text)));
             }
-            Some(None) => return Err(Box::new(not_found(id))),
+            Some(None) => {
+                let root = id.root_id();
+                let known = self.handle.look(move |agent| agent.attachable(&root).is_some()).await;
+                // The original finds the root, and then nothing in it.
+                let is_in_known = id.depth() > 0 && known == Some(true);
+                let unknown = || failed(format!("Unknown container {id}"));
+                return Err(Box::new(if is_in_known { unknown() } else { not_found(id) }));
+            }
             None => return Err(Box::new(self.ending())),
         };
         // The process that serves it may not have come to that yet.

@@ -115,9 +115,8 @@ impl App {
         if let Some(number) = signal
             && nix::sys::signal::Signal::try_from(number).is_err()
         {
-            return bad_request(format!(
-                "Unable to send signal to container: {number} is no signal"
-            ));
+            let text = "Unable to send signal to container: Invalid argument";
+            return respond::text(StatusCode::INTERNAL_SERVER_ERROR, text);
         }
         let asked = id.clone();
         match self.handle.look(move |agent| agent.kill_container(&asked, signal)).await {

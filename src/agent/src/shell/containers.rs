@@ -68,6 +68,11 @@ pub fn all(agent: &Agent, wanted: call::GetContainers) -> Vec<Shown> {
 }
 
 impl Shown {
+    /// Whether it is the outermost container of this id.
+    pub fn is(&self, id: &str) -> bool {
+        self.id.parent.is_none() && self.id.value == id
+    }
+
     /// What it uses at `now` (seconds since 1970); reads `/proc` and its cgroups.
     fn statistics(&self, now: f64, cgroups: Option<&Cgroups>) -> v1::ResourceStatistics {
         let mut statistics = v1::ResourceStatistics { timestamp: now, ..Default::default() };

@@ -191,6 +191,7 @@ pub fn read(
 pub async fn download(attached: &Attached, path: &str) -> Response {
     let real = match resolve(attached, path) {
         Ok(real) => real,
+        Err(FileError::NotFound) => return respond::not_found(),
         Err(error) => return error.into_response(),
     };
     if real.is_dir() {

@@ -148,9 +148,12 @@ async fn answer(app: App, request: Request) -> Response {
         },
         "/containers" | "/monitor/statistics" => {
             let show = if local == "/containers" { containers::containers } else { containers::monitor };
-            let Some(all) = app.handle.look(|agent| containers::of_executors(agent)).await else {
+            let Some(mut all) = app.handle.look(|agent| containers::of_executors(agent)).await else {
                 return ending();
             };
+            if let (Some(id), "/containers") = (parameter("container_id"), local) {
+                all.retain(|own| own.is(&id));
+            }
             let now = app.start_time + app.started.elapsed().as_secs_f64();
             let cgroups = app.cgroups.clone();
             match tokio::task::spawn_blocking(move || show(&all, now, cgroups.as_ref())).await {
@@ -159,6 +162,11 @@ async fn answer(app: App, request: Request) -> Response {
             }
         }
         "/metrics/snapshot" | "/metrics/prometheus" => {
+            if let Some(timeout) = parameter("timeout")
+                && let Err(error) = mesos::units::parse_duration(&timeout)
+            {
+                return bad_request(format!("Invalid timeout '{timeout}': {error}.\n"));
+            }
             let uptime = app.started.elapsed().as_secs_f64();
             match app.handle.look(move |agent| metrics::metrics(agent, uptime)).await {
                 Some(mut all) => {

@@ -99,16 +99,34 @@ async fn one(app: &App, caller: &Caller, accept: ContentType, call: Call) -> Res
         },
         T::AddResourceProviderConfig
         | T::UpdateResourceProviderConfig
-        | T::RemoveResourceProviderConfig
-        | T::MarkResourceProviderGone => {
-            let text = format!("{}: this agent has no resource providers", kind.as_str_name());
-            return respond::text(StatusCode::NOT_IMPLEMENTED, text);
-        }
+        | T::RemoveResourceProviderConfig => return no_resource_provider(kind, call),
+        // As the original says of one that it doesn't know.
+        T::MarkResourceProviderGone => return respond::empty(StatusCode::OK),
         _ => shown(app, kind, call).await,
     };
     match answer {
         Some(answer) => reply(accept, &answer),
         None => app.ending(),
+    }
+}
+
+/// Refuses configurations of resource providers: this agent has none.
+fn no_resource_provider(kind: call::Type, call: Call) -> Response {
+    const STORAGE: &str = "org.apache.mesos.rp.local.storage";
+    let added = call.add_resource_provider_config.map(|add| add.info);
+    let info = added.or_else(|| call.update_resource_provider_config.map(|update| update.info));
+    match info.filter(|info| info.r#type != STORAGE) {
+        Some(info) => respond::text(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "Failed to validate resource provider config with type '{0}' and name '{1}': Unknown local resource provider type '{0}'",
+                info.r#type, info.name
+            ),
+        ),
+        None => {
+            let text = format!("{}: this agent has no resource providers", kind.as_str_name());
+            respond::text(StatusCode::NOT_IMPLEMENTED, text)
+        }
     }
 }
 
