@@ -112,7 +112,8 @@ class Console:
                 self.offers.pop(event["rescind"]["offer_id"]["value"], None)
             elif kind == "UPDATE":
                 status = event["update"]["status"]
-                shown = {key: status[key] for key in ("healthy", "check_status", "limitation") if key in status}
+                shown = {key: status[key] for key in ("healthy", "check_status", "limitation", "source", "executor_id") if key in status}
+                shown["container"] = sorted(status.get("container_status", {}))
                 say(task=status["task_id"]["value"], state=status["state"], reason=status.get("reason"), message=status.get("message"), **shown)
                 if "uuid" in status:
                     acknowledge = {key: status[key] for key in ("agent_id", "task_id", "uuid")}

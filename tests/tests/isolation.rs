@@ -606,7 +606,7 @@ fn secrets_come_to_their_task_and_to_nobody_else() {
     need!(skip::is_root(), "mounts need root");
     let host = Host::start(&[
         "--launcher=posix",
-        "--isolation=posix/cpu,posix/mem,filesystem/linux,environment_secret,volume/secret",
+        "--isolation=posix/cpu,posix/mem,filesystem/linux,volume/secret",
     ]);
     let site = host.site();
     // s3cr3t-8841

@@ -45,6 +45,10 @@ pub const ALLOWED_OF_TASKS: Allowed = Allowed {
         ),
         ("container_id: members missing [], of ours only [\"parent\"]", "the same"),
         (
+            "statuses[0].container_status: members missing [\"network_infos\", \"executor_pid\"]",
+            "the same: a task in a pod is starting before its container is there",
+        ),
+        (
             "resource_statistics: members missing [\"cpus_user_time_secs\"",
             "containers in a pod are not measured apart",
         ),
