@@ -9,6 +9,9 @@ pub enum DecodeError {
     /// A length below −1 or beyond the input.
     #[error("unreasonable length = {0}")]
     Length(i32),
+    /// An operation or a mode that can't be where it is.
+    #[error("{0} can't be here")]
+    Kind(i32),
 }
 
 /// Reads primitives from a slice.

@@ -57,6 +57,9 @@ pub mod opcode {
     }
 }
 
+/// The number of every ping (`ClientCnxn.PING_XID`).
+pub const PING_XID: i32 = -2;
+
 /// A request to create a znode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create {
@@ -129,7 +132,7 @@ pub enum Request {
     },
     Auth {
         scheme: String,
-        auth: Vec<u8>,
+        auth: Option<Vec<u8>>,
     },
     SetWatches {
         relative_zxid: i64,
@@ -166,7 +169,7 @@ pub enum Request {
 /// A request with its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framed {
-    /// The client's number for it.
+    /// The client's number for it; of pings always their own, by which they are answered.
     pub xid: i32,
     /// What it asks.
     pub opcode: i32,
@@ -188,20 +191,27 @@ impl Request {
     /// When there is no header.
     pub fn decode(frame: &[u8]) -> Result<Framed, DecodeError> {
         let mut reader = Reader::new(frame);
-        let (xid, opcode) = (reader.int()?, reader.int()?);
+        let (given, opcode) = (reader.int()?, reader.int()?);
+        let xid = if opcode == opcode::PING { PING_XID } else { given };
         Ok(Framed { xid, opcode, request: Self::body(opcode, &mut reader) })
     }
 
-    /// In a multi the flags, not the opcode, say what is created, and plain znodes are answered as by `create` (`Op`).
-    fn in_multi(mut self) -> Self {
-        if let Self::Create(create) = &mut self {
-            create.opcode = match (create.opcode, create.flags) {
-                (opcode::CREATE_TTL, 5 | 6) => opcode::CREATE_TTL,
-                (_, 4) => opcode::CREATE_CONTAINER,
-                _ => opcode::CREATE,
-            };
+    /// In a multi the flags, not the opcode, say what is created, and plain znodes are answered as by `create` (`Op`); a
+    /// time to live that is not there makes it unreadable, and reads set no watches.
+    fn in_multi(mut self) -> Result<Self, DecodeError> {
+        match &mut self {
+            Self::Create(create) => {
+                create.opcode = match (create.opcode, create.flags) {
+                    (opcode::CREATE_TTL, 5 | 6) => opcode::CREATE_TTL,
+                    (_, flags @ (5 | 6)) => return Err(DecodeError::Kind(flags)),
+                    (_, 4) => opcode::CREATE_CONTAINER,
+                    _ => opcode::CREATE,
+                };
+            }
+            Self::GetData { watch, .. } | Self::GetChildren { watch, .. } => *watch = false,
+            _ => {}
         }
-        self
+        Ok(self)
     }
 
     fn body(kind: i32, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -259,9 +269,9 @@ impl Request {
                         &[o::GET_DATA, o::GET_CHILDREN]
                     };
                     if !allowed.contains(&inner) {
-                        return Err(DecodeError::Length(inner));
+                        return Err(DecodeError::Kind(inner));
                     }
-                    operations.push(Self::body(inner, reader)?.in_multi());
+                    operations.push(Self::body(inner, reader)?.in_multi()?);
                 }
                 if kind == o::MULTI { Self::Multi(operations) } else { Self::MultiRead(operations) }
             }
@@ -271,14 +281,11 @@ impl Request {
             }
             o::AUTH => {
                 let _type = reader.int()?;
-                Self::Auth {
-                    scheme: reader.string()?,
-                    auth: reader.buffer()?.unwrap_or_default().to_vec(),
-                }
+                Self::Auth { scheme: reader.string()?, auth: reader.buffer()?.map(<[u8]>::to_vec) }
             }
             o::SET_WATCHES | o::SET_WATCHES2 => {
                 let relative_zxid = reader.long()?;
-                let mut paths = || reader.vector(Reader::string).map(Option::unwrap_or_default);
+                let mut paths = || reader.vector(given_path)?.ok_or(DecodeError::Length(-1));
                 let (data, exist, child) = (paths()?, paths()?, paths()?);
                 let (persistent, recursive) =
                     if kind == o::SET_WATCHES2 { (paths()?, paths()?) } else { Default::default() };
@@ -307,6 +314,71 @@ impl Request {
 mod tests {
     use super::*;
     use crate::codec::Writer;
+
+    fn decoded(frame: &mut Writer) -> Result<Request, DecodeError> {
+        Request::decode(frame.as_bytes()).unwrap().request
+    }
+
+    fn multi(
+        kind: i32,
+        inner: i32,
+        write: impl FnOnce(&mut Writer),
+    ) -> Result<Request, DecodeError> {
+        let mut frame = Writer::new();
+        frame.int(1).int(kind).int(inner).boolean(false).int(-1);
+        write(&mut frame);
+        decoded(frame.int(-1).boolean(true).int(-1))
+    }
+
+    #[test]
+    fn a_multi_is_unreadable_where_a_time_to_live_is_missing_or_an_operation_has_no_place_in_it() {
+        for (inner, flags, expected) in [
+            (opcode::CREATE, 0, None),
+            (opcode::CREATE, 5, Some(DecodeError::Kind(5))),
+            (opcode::CREATE2, 6, Some(DecodeError::Kind(6))),
+            (opcode::CREATE_CONTAINER, 5, Some(DecodeError::Kind(5))),
+            (opcode::SET_ACL, 0, Some(DecodeError::Kind(opcode::SET_ACL))),
+        ] {
+            let request = multi(opcode::MULTI, inner, |frame| {
+                frame.string("/a").buffer(None).int(0).int(flags);
+            });
+            assert_eq!(request.err(), expected, "{inner} {flags}");
+        }
+    }
+
+    #[test]
+    fn reads_in_a_multi_set_no_watches() {
+        for inner in [opcode::GET_DATA, opcode::GET_CHILDREN] {
+            let request = multi(opcode::MULTI_READ, inner, |frame| {
+                frame.string("/a").boolean(true);
+            });
+            let Ok(Request::MultiRead(operations)) = &request else { panic!("{request:?}") };
+            assert!(
+                matches!(
+                    operations[..],
+                    [Request::GetData { watch: false, .. }
+                        | Request::GetChildren { watch: false, .. }]
+                ),
+                "{operations:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_of_watches_and_their_paths_can_not_be_null() {
+        let list = |frame: &mut Writer, path: i32| {
+            frame.int(1).int(path);
+        };
+        for (nulls, readable) in [([0, 0, 0], true), ([-1, 0, 0], false), ([0, 0, -1], false)] {
+            let mut frame = Writer::new();
+            frame.int(-8).int(opcode::SET_WATCHES).long(0);
+            nulls.iter().for_each(|path| list(&mut frame, *path));
+            assert_eq!(decoded(&mut frame).is_ok(), readable, "{nulls:?}");
+        }
+        let mut frame = Writer::new();
+        frame.int(-8).int(opcode::SET_WATCHES2).long(0).int(0).int(0).int(0).int(0).int(-1);
+        assert_eq!(decoded(&mut frame), Err(DecodeError::Length(-1)));
+    }
 
     #[test]
     fn a_path_of_null_makes_most_requests_unreadable() {

@@ -137,11 +137,11 @@ impl Auth {
     }
 
     /// What an auth packet proves (`AuthenticationProvider.handleAuthentication`). `proven` are the ids so far.
-    pub fn authenticate(&self, scheme: &str, data: &[u8], proven: &[Id]) -> Outcome {
-        let text = || String::from_utf8_lossy(data);
+    pub fn authenticate(&self, scheme: &str, data: Option<&[u8]>, proven: &[Id]) -> Outcome {
+        let text = || String::from_utf8_lossy(data.unwrap_or_default());
         match scheme {
             "ip" => Outcome::Proven(Vec::new()),
-            "digest" => match self.digest {
+            "digest" => match self.digest.filter(|_| data.is_some()) {
                 None => Outcome::Refused,
                 Some(algorithm) => {
                     let digest = algorithm.id(&text());
@@ -157,7 +157,7 @@ impl Auth {
             "ensemble" => match &self.ensemble {
                 None => Outcome::Refused,
                 Some(names)
-                    if data.is_empty()
+                    if data.is_none_or(<[u8]>::is_empty)
                         || names.is_empty()
                         || names.iter().any(|name| *name == text()) =>
                 {
@@ -308,21 +308,25 @@ mod tests {
         };
         let digest = id("digest", "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=");
         assert_eq!(
-            auth.authenticate("digest", b"super:admin", &[]),
+            auth.authenticate("digest", Some(b"super:admin"), &[]),
             Outcome::Proven(vec![id("super", ""), digest])
         );
-        assert_eq!(auth.authenticate("ip", b"", &[]), Outcome::Proven(vec![]));
+        assert_eq!(auth.authenticate("ip", None, &[]), Outcome::Proven(vec![]));
+        assert_eq!(auth.authenticate("digest", None, &[]), Outcome::Refused);
         for scheme in ["world", "super", "auth", "sasl", "x509", "ensemble", "nonsense"] {
-            assert_eq!(auth.authenticate(scheme, b"a:b", &[]), Outcome::Refused, "{scheme}");
+            assert_eq!(auth.authenticate(scheme, Some(b"a:b"), &[]), Outcome::Refused, "{scheme}");
         }
         (auth.x509, auth.sasl, auth.ensemble) = (true, true, Some(vec!["prod".into()]));
-        assert_eq!(auth.authenticate("x509", b"", &[]), Outcome::Refused);
-        assert_eq!(auth.authenticate("x509", b"", &[id("x509", "CN=a")]), Outcome::Proven(vec![]));
-        assert_eq!(auth.authenticate("sasl", b"", &[]), Outcome::Refused);
-        assert_eq!(auth.authenticate("ensemble", b"prod", &[]), Outcome::Proven(vec![]));
-        assert_eq!(auth.authenticate("ensemble", b"test", &[]), Outcome::Closed);
+        assert_eq!(auth.authenticate("x509", Some(b""), &[]), Outcome::Refused);
+        assert_eq!(
+            auth.authenticate("x509", Some(b""), &[id("x509", "CN=a")]),
+            Outcome::Proven(vec![])
+        );
+        assert_eq!(auth.authenticate("sasl", Some(b""), &[]), Outcome::Refused);
+        assert_eq!(auth.authenticate("ensemble", Some(b"prod"), &[]), Outcome::Proven(vec![]));
+        assert_eq!(auth.authenticate("ensemble", Some(b"test"), &[]), Outcome::Closed);
         auth.digest = None;
-        assert_eq!(auth.authenticate("digest", b"a:b", &[]), Outcome::Refused);
+        assert_eq!(auth.authenticate("digest", Some(b"a:b"), &[]), Outcome::Refused);
     }
 
     #[test]

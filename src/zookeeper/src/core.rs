@@ -501,7 +501,7 @@ impl Core {
         };
         let is_known = self.touch(session, now_ms);
         let (xid, opcode) = (framed.xid, framed.opcode);
-        if !self.admit(from, xid, &framed.request) || self.refuses(from, xid, opcode) {
+        if !self.admit(from, (xid, opcode), &framed.request) || self.refuses(from, xid, opcode) {
             return;
         }
         let request = match framed.request {

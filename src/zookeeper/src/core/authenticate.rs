@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jute::records::Id;
-use jute::request::Request;
+use jute::request::{Request, opcode};
 use jute::{Code, Writer};
 use sha2::{Digest as _, Sha256};
 
@@ -34,11 +34,17 @@ impl Core {
     pub(super) fn admit<E>(
         &mut self,
         from: ConnectionId,
-        xid: i32,
+        (xid, opcode): (i32, i32),
         request: &Result<Request, E>,
     ) -> bool {
         match request {
-            Ok(Request::Auth { scheme, auth }) => self.authenticate(from, xid, scheme, auth),
+            Ok(Request::Auth { scheme, auth }) => {
+                self.authenticate(from, xid, scheme, auth.as_deref());
+            }
+            Err(_) if opcode == opcode::AUTH => {
+                tracing::warn!("an auth packet can't be read: closed");
+                self.close(from);
+            }
             Ok(Request::Sasl { token }) => self.evaluate_token(from, xid, token),
             _ if self.settings.auth.is_enough(self.ids(from)) => return true,
             _ => {
@@ -50,7 +56,7 @@ impl Core {
         false
     }
 
-    fn authenticate(&mut self, from: ConnectionId, xid: i32, scheme: &str, data: &[u8]) {
+    fn authenticate(&mut self, from: ConnectionId, xid: i32, scheme: &str, data: Option<&[u8]>) {
         match self.settings.auth.authenticate(scheme, data, self.ids(from)) {
             Outcome::Proven(ids) => {
                 self.add_ids(from, ids);
@@ -241,6 +247,28 @@ mod tests {
         let mut by_sasl = core(auth);
         sasl(&mut by_sasl, "pw");
         assert_eq!(exchange(&mut by_sasl, &ping()).0, 0);
+    }
+
+    #[test]
+    fn what_proves_nothing_ends_the_connection() {
+        let mut nothing = Writer::new();
+        nothing.int(-4).int(100).int(0).string("digest").buffer(None);
+        assert_eq!(exchange(&mut core(Auth::default()), nothing.as_bytes()), (-115, vec![], true));
+        let mut short = Writer::new();
+        short.int(-4).int(100).int(0);
+        let mut core = core(Auth::default());
+        core.frame(0, 0, CLIENT, short.as_bytes());
+        assert_eq!(core.take_effects(), [Effect::Close(CLIENT)], "closed without a word");
+    }
+
+    #[test]
+    fn pings_are_answered_as_pings_whatever_their_number() {
+        let mut core = core(Auth::default());
+        let mut frame = Writer::new();
+        core.frame(0, 0, CLIENT, frame.int(5).int(11).as_bytes());
+        let effects = core.take_effects();
+        let [Effect::Send(_, reply)] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(reply[..4], (-2i32).to_be_bytes());
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Core {
             self.close(from);
             return;
         };
-        if !self.admit(from, framed.xid, &framed.request) {
+        if !self.admit(from, (framed.xid, framed.opcode), &framed.request) {
             return;
         }
         let queue = self.ensemble.queues.entry(from).or_default();

@@ -47,7 +47,7 @@ impl Core {
             return;
         };
         let (xid, kind) = (framed.xid, framed.opcode);
-        if !self.admit(from, xid, &framed.request) || self.refuses(from, xid, kind) {
+        if !self.admit(from, (xid, kind), &framed.request) || self.refuses(from, xid, kind) {
             return;
         }
         let result = match framed.request {
