@@ -223,7 +223,7 @@ impl Config {
             connections_per_address_max: values.limit("maxClientCnxns", 60)?,
             connections_max: values.limit("maxCnxns", 0)?,
             words: words(&values),
-            snap_count: values.number("snapCount", 100_000u64)?.max(2),
+            snap_count: values.number("snapCount", 100_000i64)?.max(2) as u64,
             frame_max: frame_max(&values)?,
             snap_retain_count: values
                 .limit("autopurge.snapRetainCount", 3)?
@@ -248,7 +248,7 @@ impl Config {
             metrics: Metrics::read(&values)?,
             initial: masked_text(text),
             given: given(&values),
-            notices: values.notices,
+            notices: values.notices.into_inner(),
         })
     }
 }
@@ -268,7 +268,6 @@ fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {
     let data = given("dataDir").ok_or_else(|| values.whole("dataDir is not set"))?;
     let log = given("dataLogDir").unwrap_or_else(|| data.clone());
     let may_make = values.boolean_or("datadir.autocreate", true)?;
-    let mut notices = Vec::new();
     for (key, path) in [("dataDir", &data), ("dataLogDir", &log)] {
         if !may_make && !path.join("version-2").is_dir() {
             let missing = format!(
@@ -278,14 +277,13 @@ fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {
             return Err(values.error(key, missing));
         }
         if path.is_relative() && values.text(key).is_some() {
-            notices.push(format!(
+            values.notice(format!(
                 "{}: {key}: {} is relative: it depends on where the server is started",
                 values.path.display(),
                 path.display()
             ));
         }
     }
-    values.notices.append(&mut notices);
     Ok((data, log))
 }
 
@@ -377,14 +375,7 @@ fn log_options(values: &Values) -> Result<disk::log::Options, ConfigError> {
 
 /// A number of bytes, in any of the forms that Java's `Integer.decode` takes.
 fn frame_max(values: &Values) -> Result<usize, ConfigError> {
-    const KEY: &str = "jute.maxbuffer";
-    match values.number(KEY, 0xf_ffff_i64) {
-        Ok(number @ 1..=0x7fff_ffff) => Ok(number as usize),
-        _ => {
-            let text = values.text(KEY).unwrap_or_default();
-            Err(values.error(KEY, format!("'{text}' is not a number of bytes")))
-        }
-    }
+    Ok(values.number_in("jute.maxbuffer", 1..=0x7fff_ffff, 0xf_ffff)? as usize)
 }
 
 /// Whether a key's value is nobody's business.

@@ -1,6 +1,7 @@
 //! What a client's properties say of TLS and SASL (`ZKClientConfig`): `zookeeper.ssl.*` and others, in a file and as `-D`
 //! flags of `CLIENT_JVMFLAGS` and `JVMFLAGS`. The file wins.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -45,7 +46,7 @@ impl Client {
         let text = text.transpose()?.unwrap_or_default();
         let path = file.unwrap_or(Path::new("CLIENT_JVMFLAGS"));
         let mut values =
-            Values { path: path.to_owned(), given: HashMap::new(), notices: Vec::new() };
+            Values { path: path.to_owned(), given: HashMap::new(), notices: RefCell::default() };
         for flag in environment.client_flags() {
             let key = flag.key.strip_prefix("zookeeper.").unwrap_or(&flag.key).to_owned();
             let value = Value { text: flag.value, origin: Origin::Flag(flag.origin) };
@@ -75,6 +76,7 @@ impl Client {
         let user = jaas.filter(|jaas| jaas.has(&section)).map(|jaas| jaas.credentials(&section));
         let user = user.transpose().map_err(|reason| reader.wrong_jaas(reason))?;
         notices.extend(reader.warnings);
+        notices.extend(values.notices.into_inner());
         Ok(Self { tls, user, notices })
     }
 }

@@ -147,7 +147,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
     if !ensemble.is_static {
         ensemble.proposed = proposed(&ensemble.next_file());
     }
-    values.notices.extend(role);
+    values.notices.get_mut().extend(role);
     Ok(Some(ensemble))
 }
 
@@ -164,10 +164,7 @@ fn observer_master_port(values: &Values) -> Result<Option<u16>, ConfigError> {
 fn tuning(values: &Values) -> Result<Tuning, ConfigError> {
     let standard = Tuning::DEFAULT;
     let tick_ms: i64 = values.number("tickTime", 3000)?;
-    let positive = |key: &str, default: i64| match values.number(key, default)? {
-        given if given > 0 => Ok(given),
-        _ => Err(values.error(key, "must be greater than 0")),
-    };
+    let positive = |key: &str, default: i64| values.number_in(key, 1..=0x7fff_ffff, default);
     let votes_min_ms = positive("fastleader.minNotificationInterval", standard.votes_min_ms)?;
     Ok(Tuning {
         votes_min_ms,

@@ -49,19 +49,14 @@ impl Limits {
             outstanding_max: values.number("globalOutstandingLimit", 1000usize)?,
             requests_max: values.limit("request_throttle_max_requests", 0)?,
             throttled_after_ms: values.limit("throttled_op_wait_time", 0)? as u64,
-            large_threshold: match values.number("largeRequestThreshold", -1i32)? {
-                -1 => None,
-                given => Some(usize::try_from(given).ok().filter(|given| *given > 0).ok_or_else(
-                    || values.error("largeRequestThreshold", "must be -1 or greater than 0"),
-                )?),
-            },
-            large_bytes_max: match values.number("largeRequestMaxBytes", 100i64 << 20)? {
-                given @ 1..=0x7fff_ffff => given as usize,
-                _ => {
-                    let reason = "must be greater than 0 and less than 2 GiB";
-                    return Err(values.error("largeRequestMaxBytes", reason));
-                }
-            },
+            large_threshold: usize::try_from(values.number_in(
+                "largeRequestThreshold",
+                1..=0x7fff_ffff,
+                -1,
+            )?)
+            .ok(),
+            large_bytes_max: values.number_in("largeRequestMaxBytes", 1..=0x7fff_ffff, 100 << 20)?
+                as usize,
             sessions: SessionBucket::read(values)?,
         })
     }
@@ -69,14 +64,9 @@ impl Limits {
 
 impl SessionBucket {
     fn read(values: &Values) -> Result<Option<Self>, ConfigError> {
-        let number = |key: &str, default: i64| {
-            let given: i32 = values.number(key, default as i32)?;
-            Ok(i64::from(given))
-        };
-        let positive = |key: &str, default: i64| match number(key, default)? {
-            given if given > 0 => Ok(given),
-            _ => Err(values.error(key, "must be greater than 0")),
-        };
+        let number =
+            |key: &str, default: i64| values.number_in(key, -0x8000_0000..=0x7fff_ffff, default);
+        let positive = |key: &str, default: i64| values.number_in(key, 1..=0x7fff_ffff, default);
         let is_weighted = values.boolean("connection_throttle_weight_enabled")?;
         let local = positive("connection_throttle_local_session_weight", 1)?;
         let new = positive("connection_throttle_global_session_weight", 3)?.max(local);

@@ -46,7 +46,7 @@ impl Security {
         let quorum = reader.quorum(jaas.as_ref())?;
         let admin_tls = reader.admin_tls()?;
         let warnings = reader.warnings;
-        values.notices.extend(warnings);
+        values.notices.get_mut().extend(warnings);
         Ok(Self { secure_address, tls, unifies_ports, auth, quorum, admin_tls })
     }
 }
@@ -87,11 +87,11 @@ impl Reader<'_> {
         let is_quorum = side == Side::Members;
         let prefix = if is_quorum { "ssl.quorum." } else { "ssl." };
         let key = |name: &str| format!("{prefix}{name}");
-        if self.values.boolean(&key("ocsp"))? {
+        if self.values.decided(&key("ocsp"), false)? {
             let reason = "OCSP is not asked by this server: set it to false, and crl to true, which fetches the lists that certificates name";
             return Err(self.values.error(&key("ocsp"), reason));
         }
-        let checks_revocation = self.values.boolean(&key("crl"))?;
+        let checks_revocation = self.values.decided(&key("crl"), false)?;
         if self.text(&key("context.supplier.class")).is_some() {
             let reason = "Java's classes can't be loaded by this server";
             return Err(self.values.error(&key("context.supplier.class"), reason));
@@ -129,10 +129,10 @@ impl Reader<'_> {
                 key("trustStore.location")
             )));
         }
-        let checks_servers = self.values.boolean_or(&key("hostnameVerification"), true)?;
+        let checks_servers = self.values.decided(&key("hostnameVerification"), true)?;
         // Clients of the client port come from anywhere; members come from their hosts.
-        let checks_clients = checks_servers
-            && self.values.boolean_or(&key("clientHostnameVerification"), is_quorum)?;
+        let checks_clients =
+            checks_servers && self.values.decided(&key("clientHostnameVerification"), is_quorum)?;
         let reloads = if is_quorum {
             self.values.boolean("sslQuorumReloadCertFiles")?
         } else {
@@ -287,9 +287,9 @@ impl Reader<'_> {
 
     fn enforced(&self, auth: &Auth) -> Result<Option<Vec<String>>, ConfigError> {
         const SCHEMES: &str = "enforce.auth.schemes";
-        let (key, schemes) = if self.values.boolean_or("sessionRequireClientSASLAuth", false)? {
+        let (key, schemes) = if self.values.decided("sessionRequireClientSASLAuth", false)? {
             ("sessionRequireClientSASLAuth", vec!["sasl".to_owned()])
-        } else if self.values.boolean_or("enforce.auth.enabled", false)? {
+        } else if self.values.decided("enforce.auth.enabled", false)? {
             let schemes = self.text(SCHEMES).unwrap_or_default().split(',').map(str::trim);
             let schemes = schemes.filter(|scheme| !scheme.is_empty()).map(str::to_owned);
             (SCHEMES, schemes.collect())

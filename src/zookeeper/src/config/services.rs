@@ -51,7 +51,10 @@ pub struct Metrics {
 
 impl Admin {
     pub(super) fn read(values: &Values) -> Result<Option<Self>, ConfigError> {
-        let is_enabled = values.boolean_or("admin.enableServer", true)?;
+        // Only what says that it is off is off (`AdminServerFactory`).
+        if values.text("admin.enableServer") == Some("false") {
+            return Ok(None);
+        }
         let address = listen(values, "admin.serverAddress", "admin.serverPort", 8080)?;
         let url = values.text("admin.commandURL").unwrap_or("/commands").trim_end_matches('/');
         if !url.is_empty() && !url.starts_with('/') {
@@ -61,28 +64,31 @@ impl Admin {
         let idle = Duration::from_millis(u64::from(idle_ms));
         let is_default = !values.keys().any(|key| key.starts_with("admin."));
         let is_unified = values.boolean("admin.portUnification")?;
-        let https = match values.boolean("admin.forceHttps")? {
+        let https = match values.decided("admin.forceHttps", false)? {
             true => Https::Forced,
             false if is_unified => Https::Taken,
             false => Https::Off,
         };
-        Ok(is_enabled.then(|| Self { address, url: url.to_owned(), idle, is_default, https }))
+        Ok(Some(Self { address, url: url.to_owned(), idle, is_default, https }))
     }
 }
 
 impl Metrics {
     pub(super) fn read(values: &Values) -> Result<Option<Self>, ConfigError> {
+        match values.text("metricsProvider.className") {
+            None => return Ok(None),
+            Some(name) if QUIET.contains(&name) => return Ok(None),
+            Some(PROMETHEUS) => {}
+            Some(name) => {
+                return Err(values.error(
+                    "metricsProvider.className",
+                    format!("metrics provider class was not found: '{name}'; use {PROMETHEUS}"),
+                ));
+            }
+        }
         let address = listen(values, "metricsProvider.httpHost", "metricsProvider.httpPort", 7000)?;
         let with_process = values.boolean_or("metricsProvider.exportJvmInfo", true)?;
-        match values.text("metricsProvider.className") {
-            None => Ok(None),
-            Some(name) if QUIET.contains(&name) => Ok(None),
-            Some(PROMETHEUS) => Ok(Some(Self { address, with_process })),
-            Some(name) => Err(values.error(
-                "metricsProvider.className",
-                format!("metrics provider class was not found: '{name}'; use {PROMETHEUS}"),
-            )),
-        }
+        Ok(Some(Self { address, with_process }))
     }
 }
 
@@ -93,5 +99,8 @@ fn listen(
     default: u16,
 ) -> Result<SocketAddr, ConfigError> {
     let ip = values.text(host).map_or(Ok(IpAddr::from([0, 0, 0, 0])), |_| address(values, host))?;
-    Ok(SocketAddr::new(ip, values.number(port, default)?))
+    let number = values.number(port, i64::from(default))?;
+    let number = u16::try_from(number)
+        .map_err(|_| values.error(port, "a port is a number from 0 to 65535"))?;
+    Ok(SocketAddr::new(ip, number))
 }

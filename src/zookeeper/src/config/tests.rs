@@ -50,18 +50,13 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
         (BASE, "clientPort=99999"),
         (BASE, "clientPortAddress=no such host"),
         (BASE, "minSessionTimeout=9\nmaxSessionTimeout=8"),
-        (BASE, "jute.maxbuffer=-1"),
-        (BASE, "snapCount=many"),
-        (BASE, "skipACL=true"),
-        (BASE, "forceSync=maybe"),
-        (BASE, "extendedTypesEnabled=yes"),
+        (BASE, "maxClientCnxns=many"),
+        (BASE, "reconfigEnabled=yes"),
+        (BASE, "enforce.auth.enabled=yes"),
+        (BASE, "admin.forceHttps=yes"),
         (BASE, "admin.serverPort=-1"),
         (BASE, "admin.commandURL=commands"),
         (BASE, "metricsProvider.className=org.example.Provider"),
-        (BASE, "largeRequestThreshold=0"),
-        (BASE, "largeRequestMaxBytes=0"),
-        (BASE, "connection_throttle_drop_increase=2"),
-        (BASE, "connection_throttle_fill_time=0"),
         (BASE, "datadir.autocreate=false"),
         (BASE, "server.0=h:1:2"),
         (BASE, "server.256=h:1:2"),
@@ -99,9 +94,43 @@ fn flags_of_the_environment_say_what_zoo_cfg_leaves_open() {
     );
     assert_eq!(config.notices, Vec::<String>::new());
     assert_eq!(
-        with_flags(BASE, "-Dzookeeper.maxCnxns=x").unwrap_err(),
-        "SERVER_JVMFLAGS: -Dzookeeper.maxCnxns: 'x' is not a number that fits"
+        with_flags(BASE, "-Dzookeeper.maxCnxns=x").unwrap().notices,
+        [
+            "SERVER_JVMFLAGS: -Dzookeeper.maxCnxns: 'x' is not a number that fits: taken as not given"
+        ]
     );
+}
+
+/// What the original reads as a system property starts it whatever it says; so it does here, and is told.
+#[test]
+fn slips_in_system_properties_are_told_and_do_no_harm() {
+    let lines = [
+        "jute.maxbuffer=-1",
+        "snapCount=many",
+        "skipACL=true",
+        "forceSync=",
+        "extendedTypesEnabled=yes",
+        "digest.enabled=on",
+        "maxCnxns=99999999999999999999",
+        "globalOutstandingLimit=-5",
+        "largeRequestThreshold=0",
+        "largeRequestMaxBytes=0",
+        "connection_throttle_drop_increase=2",
+        "connection_throttle_fill_time=0",
+        "admin.serverPort=http",
+    ];
+    let config = parse(&format!("{BASE}{}\n", lines.join("\n"))).unwrap();
+    let standard = parse(BASE).unwrap();
+    assert_eq!(
+        (config.frame_max, config.snap_count, config.skip_acl, config.log.sync),
+        (standard.frame_max, standard.snap_count, false, true)
+    );
+    assert_eq!(config.limits, standard.limits);
+    assert_eq!((config.extended_types, config.storage.digests), (false, false));
+    insta::assert_snapshot!(config.notices.join("\n"));
+    // Nothing is asked of those that are not there.
+    let off = "admin.enableServer=false\nadmin.serverAddress=no such host\nmetricsProvider.httpHost=no such host";
+    assert!(parse(&format!("{BASE}{off}")).is_ok());
 }
 
 #[test]

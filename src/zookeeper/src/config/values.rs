@@ -1,6 +1,8 @@
 //! What `zoo.cfg` and the environment say, by key, with the place of each: errors name it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
@@ -28,8 +30,8 @@ pub(super) struct Values {
     /// The `zoo.cfg`.
     pub(super) path: PathBuf,
     pub(super) given: HashMap<String, Value>,
-    /// What a person should know: keys without effect, unknown keys. In the order of the file.
-    pub(super) notices: Vec<String>,
+    /// What a person should know: keys without effect, unknown keys, slips. In the order of the file, slips at last.
+    pub(super) notices: RefCell<Vec<String>>,
 }
 
 /// What this server makes of a key that some place gave.
@@ -51,7 +53,8 @@ impl Values {
         text: &str,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
-        let mut read = Self { path: path.to_owned(), given: HashMap::new(), notices: Vec::new() };
+        let mut read =
+            Self { path: path.to_owned(), given: HashMap::new(), notices: RefCell::default() };
         for flag in environment.flags() {
             let prefixed = flag.key.strip_prefix("zookeeper.");
             let key = prefixed.unwrap_or(&flag.key).to_owned();
@@ -63,7 +66,7 @@ impl Values {
                 Verdict::Passed => continue,
                 Verdict::Taken => {}
                 Verdict::Noticed(notice) => {
-                    read.notices.push(format!("{}: -D{}: {notice}", flag.origin, flag.key));
+                    read.notice(format!("{}: -D{}: {notice}", flag.origin, flag.key));
                 }
             }
             let value =
@@ -81,12 +84,12 @@ impl Values {
                     let reason = format!("it is on line {before} already; keep one of them");
                     return Err(read.error(&key, reason));
                 }
-                read.notices.push(format!(
+                read.notice(format!(
                     "{}:{line}: {key} is on line {before} too: this one counts",
                     path.display()
                 ));
             } else if let Verdict::Noticed(notice) = of_line(&key) {
-                read.notices.push(format!("{}:{line}: {key}: {notice}", path.display()));
+                read.notice(format!("{}:{line}: {key}: {notice}", path.display()));
             }
         }
         Ok(read)
@@ -121,15 +124,54 @@ impl Values {
         ConfigError::Whole { path: self.path.clone(), reason: reason.into() }
     }
 
+    /// Something that a person should know.
+    pub(super) fn notice(&self, text: String) {
+        let mut notices = self.notices.borrow_mut();
+        if !notices.contains(&text) {
+            notices.push(text);
+        }
+    }
+
+    /// A value that says nothing: refused in keys of `zoo.cfg` alone, which the original parses. What it reads as a system
+    /// property starts it all the same, and so must whoever takes its place: `taken` says as what, once at the start.
+    fn slip<T>(&self, key: &str, reason: &str, instead: T, taken: &str) -> Result<T, ConfigError> {
+        let wrong = self.error(key, reason);
+        if keys::find(key).is_none_or(|key| key.scope == Scope::File) {
+            return Err(wrong);
+        }
+        self.notice(format!("{wrong}: taken as {taken}"));
+        Ok(instead)
+    }
+
+    /// [`Values::slip`] that leaves the default.
+    fn not_given<T>(&self, key: &str, reason: &str, default: T) -> Result<T, ConfigError> {
+        self.slip(key, reason, default, "not given")
+    }
+
     /// A whole number: decimal, or as `Integer.decode` takes it, with `0x` in front.
     pub(super) fn number<T: TryFrom<i64>>(&self, key: &str, default: T) -> Result<T, ConfigError> {
         let Some(text) = self.text(key) else { return Ok(default) };
         let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
         let number = hex.map_or_else(|| text.parse(), |hex| i64::from_str_radix(hex, 16));
-        number
-            .ok()
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| self.error(key, format!("'{text}' is not a number that fits")))
+        match number.ok().and_then(|number| T::try_from(number).ok()) {
+            Some(number) => Ok(number),
+            None => self.not_given(key, &format!("'{text}' is not a number that fits"), default),
+        }
+    }
+
+    /// A number within a range.
+    pub(super) fn number_in(
+        &self,
+        key: &str,
+        range: impl RangeBounds<i64>,
+        default: i64,
+    ) -> Result<i64, ConfigError> {
+        let number = self.number(key, default)?;
+        if number == default || range.contains(&number) {
+            return Ok(number);
+        }
+        let text = self.text(key).unwrap_or_default();
+        self.not_given(key, &format!("'{text}' is not a number that fits"), default)
     }
 
     /// A number of things of which less than one means any number, given as 0 here.
@@ -141,34 +183,59 @@ impl Values {
     /// A number with a fraction, from 0 to 1.
     pub(super) fn part(&self, key: &str, default: f64) -> Result<f64, ConfigError> {
         let Some(text) = self.text(key) else { return Ok(default) };
-        let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
-        number.ok_or_else(|| self.error(key, format!("'{text}' is not a number from 0 to 1")))
+        match text.parse().ok().filter(|number| (0.0..=1.0).contains(number)) {
+            Some(number) => Ok(number),
+            None => self.not_given(key, &format!("'{text}' is not a number from 0 to 1"), default),
+        }
     }
 
-    /// `true` or `false`; false if not given.
+    /// `true` or `false`; false if not given. A system property that says something else is false as well
+    /// (`Boolean.getBoolean`).
     pub(super) fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
         self.boolean_or(key, false)
     }
 
-    /// `true` or `false`.
+    /// [`Values::boolean`] with another default.
     pub(super) fn boolean_or(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
-        self.either(key, default, "true", "false")
+        match self.either(key, default, ["true", "false"]) {
+            Ok(decided) => Ok(decided),
+            Err(Undecided(text)) => {
+                self.slip(key, &format!("'{text}' is neither true nor false"), false, "false")
+            }
+        }
+    }
+
+    /// `true` or `false` where a slip would open a door: nothing else is taken, though the original does.
+    pub(super) fn decided(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        self.either(key, default, ["true", "false"]).map_err(|Undecided(text)| {
+            self.error(key, format!("'{text}' is neither true nor false"))
+        })
     }
 
     /// `yes` or `no`.
     pub(super) fn yes_or_no(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
-        self.either(key, default, "yes", "no")
+        self.either(key, default, ["yes", "no"]).or_else(|Undecided(text)| {
+            self.not_given(key, &format!("'{text}' is neither yes nor no"), default)
+        })
     }
 
-    fn either(&self, key: &str, default: bool, yes: &str, no: &str) -> Result<bool, ConfigError> {
+    fn either(
+        &self,
+        key: &str,
+        default: bool,
+        [yes, no]: [&str; 2],
+    ) -> Result<bool, Undecided<'_>> {
         match self.text(key) {
             None => Ok(default),
             Some(text) if text.eq_ignore_ascii_case(yes) => Ok(true),
             Some(text) if text.eq_ignore_ascii_case(no) => Ok(false),
-            Some(text) => Err(self.error(key, format!("'{text}' is neither {yes} nor {no}"))),
+            Some(text) => Err(Undecided(text)),
         }
     }
 }
+
+/// What is neither yes nor no.
+struct Undecided<'a>(&'a str);
 
 fn of_line(name: &str) -> Verdict {
     let Some(key) = keys::find(name) else {
