@@ -207,6 +207,25 @@ fn compare_keys(ours: &Server, original: &Server) {
     assert_eq!(less, Vec::<&str>::new());
 }
 
+/// What is known to the byte: the tree's size, and what was written below each name.
+fn compare_sizes(ours: &Server, original: &Server) {
+    let sizes = |server: &Server| -> Vec<String> {
+        let text = server.word("mntr");
+        let lines = text.lines().filter(|line| {
+            line.contains("zk_approximate_data_size")
+                || line.contains("_write_per_namespace") && !line.contains("_zookeeper_")
+        });
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    // A change is applied later by those who were told of it later.
+    wait::until("the same sizes", LIMIT, || {
+        let (own, theirs) = (sizes(ours), sizes(original));
+        if own == theirs { Ok(()) } else { Err(format!("{own:#?}\n{theirs:#?}")) }
+    });
+}
+
 fn compare_commands(ours: &Server, original: &Server) {
     for command in COMMANDS {
         let [own, theirs] = [ours, original].map(|server| server.command(command));
@@ -304,6 +323,29 @@ fn leaders_followers_and_observers_tell_what_apaches_tell() {
             assert_eq!(lines(own, word), lines(theirs, word), "{mode}: {word}");
         }
     }
+    for (mode, measured) in [
+        ("leader", &["quorum_ack_latency", "propagation_latency"][..]),
+        (
+            "follower",
+            &[
+                "proposal_latency",
+                "proposal_ack_creation_latency",
+                "commit_propagation_latency",
+                "propagation_latency",
+            ],
+        ),
+        ("observer", &["commit_propagation_latency", "propagation_latency"]),
+    ] {
+        compare_sizes(ours.in_mode(mode), original.in_mode(mode));
+        for name in measured {
+            for ensemble in [&ours, &original] {
+                let counted = metric(ensemble.in_mode(mode), &format!("cnt_{name}"));
+                assert!(counted > 0, "{mode}: {name}");
+            }
+        }
+    }
+    let told = "learner_proposal_received_count";
+    assert_eq!(metric(ours.in_mode("observer"), told), metric(original.in_mode("observer"), told));
     let leader = ours.in_mode("leader").word("mntr");
     for line in [
         "zk_peer_state\tleading - broadcast",
@@ -329,6 +371,7 @@ fn prometheus_is_shown_the_originals_names_and_real_values() {
     std::fs::write(server.config(), text + &further).expect("zoo.cfg");
     server.start(program(Kind::Ours));
     server.wait();
+    drop(server.held("gone"));
     let _client = server.held("a");
     let reply =
         http::get(&format!("http://127.0.0.1:{}/metrics", server.metrics)).expect("metrics");
@@ -352,6 +395,9 @@ fn prometheus_is_shown_the_originals_names_and_real_values() {
         ("sync_processor_batch_size_sum", 4.0),
         ("snapshottime_count", 1.0),
         ("dbinittime_count", 1.0),
+        ("startup_snap_load_time_count", 1.0),
+        ("propagation_latency_count", 4.0),
+        ("connection_drop_count", 1.0),
         ("read_per_namespace_count{key=\"a\",}", 2.0),
         ("write_per_namespace_count{key=\"a\",}", 3.0),
         ("process_resident_memory_bytes", 1e6),

@@ -238,6 +238,19 @@ pub struct State {
     pub sessions: std::collections::HashMap<i64, i32>,
     /// What is known of the tree's digests.
     pub digests: Digests,
+    /// What loading it took.
+    pub loaded: Loaded,
+}
+
+/// What loading a data directory took (`startup_snap_load_time`, `startup_txns_loaded`, `startup_txns_load_time`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Reading the snapshot.
+    pub snapshot: Duration,
+    /// Transactions of the logs behind it.
+    pub transactions: u64,
+    /// Replaying them.
+    pub logs: Duration,
 }
 
 impl Core {
@@ -340,6 +353,10 @@ impl Core {
         self.latency.note(took);
         let kind = if is_write { Summary::UpdateLatency } else { Summary::ReadLatency };
         self.metrics.note(kind, took.as_millis() as u64);
+        if is_write && self.mode == "standalone" {
+            // Nobody else is to be told of it; in an ensemble it is measured where it is committed.
+            self.metrics.note(Summary::PropagationLatency, took.as_millis() as u64);
+        }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.latency.note(took);
         }

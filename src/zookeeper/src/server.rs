@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::core::{ConnectionId, Core, Settings};
+use crate::core::{ConnectionId, Core, Loaded, Settings};
 use crate::disk::{DiskError, load, log::Log, snapshot};
 use crate::metrics::{Counter, Summary};
 use crate::quorum::net::{Event, Events};
@@ -158,6 +158,7 @@ impl Server {
         let state = load::load(&snapshots, &logs, config.trust_empty_snapshot)?;
         let loaded = loading.elapsed();
         let mismatches = state.digests.mismatches;
+        let Loaded { snapshot: restored_in, transactions, logs: replayed_in } = state.loaded;
         let (address, doors) = doors(&config)?;
         let settings = settings(&config);
         tracing::info!(
@@ -181,6 +182,9 @@ impl Server {
         let mut core = Core::new(settings, state, wall_ms());
         core.changes.is_enabled = config.is_dynamic;
         core.metrics.note(Summary::DbInitTime, loaded.as_millis() as u64);
+        core.metrics.note(Summary::StartupSnapLoadTime, restored_in.as_millis() as u64);
+        core.metrics.note(Summary::StartupTxnsLoaded, transactions);
+        core.metrics.note(Summary::StartupTxnsLoadTime, replayed_in.as_millis() as u64);
         core.metrics.add(Counter::DigestMismatchesCount, mismatches);
         if let Some(saved) = saved {
             core.metrics.note(Summary::SnapshotTime, saved.as_millis() as u64);

@@ -112,6 +112,11 @@ impl Gate {
         Err(Refused::Sessions)
     }
 
+    /// A client has gone away without a word (`NIOServerCnxn.handleFailedRead`).
+    pub fn gone(&self) {
+        self.metrics.count(Counter::ConnectionDropCount);
+    }
+
     /// Whether there is room for a request of a connection that has `own` under way. A connection without any gets in
     /// whatever `globalOutstandingLimit` says, so that each makes progress.
     pub fn has_room(&self, own: usize) -> bool {

@@ -230,9 +230,9 @@ impl Tree {
         self.nodes.len() + 1
     }
 
-    /// Bytes of paths and data, roughly.
+    /// Bytes of paths and data, roughly; the root's one byte counts (`DataTree.approximateDataSize`).
     pub fn data_size(&self) -> usize {
-        self.bytes
+        self.bytes + 1
     }
 
     /// The digest over all znodes.

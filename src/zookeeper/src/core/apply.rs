@@ -95,14 +95,20 @@ impl Core {
         }
     }
 
+    /// `DataTree.updateWriteStat`: path and data, nothing for the rest of a znode.
     fn note_write(&self, path: &str, bytes: usize) {
         self.note_of_namespace(Set::WritePerNamespace, path, bytes);
     }
 
-    /// Counts bytes under the first name of a path (`DataTree.updateReadStat` and `updateWriteStat`).
-    pub(super) fn note_of_namespace(&self, set: Set, path: &str, bytes: usize) {
+    /// `DataTree.updateReadStat`: the stat counts too, asked for or not.
+    pub(super) fn note_read(&self, path: &str, bytes: usize) {
+        self.note_of_namespace(Set::ReadPerNamespace, path, bytes + STAT_BYTES);
+    }
+
+    /// Counts bytes under the first name of a path.
+    fn note_of_namespace(&self, set: Set, path: &str, bytes: usize) {
         if let Some(name) = path.split('/').nth(1).filter(|name| !name.is_empty()) {
-            self.metrics.note_of(set, name, (path.len() + bytes + STAT_BYTES) as u64);
+            self.metrics.note_of(set, name, (path.len() + bytes) as u64);
         }
     }
 

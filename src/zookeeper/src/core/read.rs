@@ -6,7 +6,6 @@ use jute::{Code, Writer};
 use super::apply::Event;
 use super::{ConnectionId, Core};
 use crate::acl::{self, perms};
-use crate::metrics::Set;
 use crate::tree::Node;
 use crate::watch::Mode;
 
@@ -39,7 +38,7 @@ impl Core {
                     return Err(Code::BadArguments);
                 }
                 let stat = self.readable(from, &path).map(|node| node.stat());
-                self.note_of_namespace(Set::ReadPerNamespace, &path, 0);
+                self.note_read(&path, 0);
                 if watch && stat != Err(Code::NoAuth) {
                     self.data_watches.add(&path, from, Mode::Standard);
                 }
@@ -50,7 +49,7 @@ impl Core {
                 body.buffer(node.data());
                 node.stat().write(&mut body);
                 let bytes = node.data().map_or(0, <[u8]>::len);
-                self.note_of_namespace(Set::ReadPerNamespace, &path, bytes);
+                self.note_read(&path, bytes);
                 if watch {
                     self.data_watches.add(&path, from, Mode::Standard);
                 }
@@ -64,7 +63,7 @@ impl Core {
                 if with_stat {
                     node.stat().write(&mut body);
                 }
-                self.note_of_namespace(Set::ReadPerNamespace, &path, bytes);
+                self.note_read(&path, bytes);
                 if watch {
                     self.child_watches.add(&path, from, Mode::Standard);
                 }

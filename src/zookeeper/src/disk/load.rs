@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::replay::{Digests, replay};
 use super::scan::{End, Next, Scan};
@@ -17,7 +18,9 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
         fs::create_dir_all(directory).map_err(at("create", directory))?;
     }
     snapshot::file::remove_unpublished(snapshots)?;
+    let began = Instant::now();
     let state = newest_snapshot(snapshots)?;
+    let snapshot = began.elapsed();
     let files = numbered(logs, "log")?;
     let mut state = match state {
         Some(state) => state,
@@ -30,6 +33,8 @@ pub fn load(snapshots: &Path, logs: &Path, trust_empty: bool) -> Result<State, D
         let file = fs::OpenOptions::new().write(true).open(&path).map_err(at("open", &path))?;
         file.set_len(offset).and_then(|()| file.sync_all()).map_err(at("truncate", &path))?;
     }
+    state.loaded.snapshot = snapshot;
+    state.loaded.logs = began.elapsed().saturating_sub(snapshot);
     let mismatches = state.digests.mismatches;
     if mismatches > 0 {
         // The original counts some in logs of its own (`digest_mismatches_count`), so this is no proof of damage.
@@ -85,6 +90,7 @@ pub fn replay_logs(
                     last = entry.zxid;
                     if entry.zxid > state.zxid && entry.zxid <= until {
                         replay(state, *entry);
+                        state.loaded.transactions += 1;
                     }
                 }
                 Next::End(end) => break end,
@@ -185,6 +191,7 @@ mod tests {
             save(directory.path(), &state, compression, Trailer::default()).unwrap();
             let loaded = load(directory.path(), directory.path(), false).unwrap();
             assert_eq!((loaded.zxid, loaded.sessions.len()), (4, 3), "{compression:?}");
+            assert_eq!(loaded.loaded.transactions, 2);
         }
     }
 

@@ -202,8 +202,11 @@ impl Client {
             match Pin::new(&mut self.stream).poll_read(&mut context, &mut arrived) {
                 Poll::Pending => return Turn::Done,
                 Poll::Ready(Ok(())) if !arrived.filled().is_empty() => {}
-                // Clients that go away are no event.
-                Poll::Ready(_) => return Turn::Over,
+                // Clients that go away are no event, but counted.
+                Poll::Ready(_) => {
+                    self.flow.gate().gone();
+                    return Turn::Over;
+                }
             }
             is_full = arrived.remaining() == 0;
             self.began = Instant::now();
