@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 pub use entry::{Milli, reserved_role};
 pub use forms::Model;
-pub use operations::Conversion;
+pub use operations::{Conversion, conversions};
 pub use print::message as describe;
 pub use ranges::Ranges;
 pub use text::{ParseError, parse_attributes};

@@ -6,6 +6,7 @@ use mesos::v1;
 use mesos::v1::master::{Event, event};
 
 use super::model::Now;
+use super::scene::Scene;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
 use crate::view::operator as shown;
 
@@ -14,20 +15,13 @@ fn notice(kind: event::Type) -> Event {
 }
 
 impl Master {
-    /// What a new subscriber hears first. From now on [`Effect::Notify`] is for it, too.
-    pub fn subscribe_operator(&mut self, now: Now) -> [Event; 2] {
+    /// A new subscriber: from now on [`Effect::Notify`] is for it, too. What it hears first is made of the scene.
+    pub fn subscribe_operator(&mut self, now: Now) -> Scene {
         if self.operators == 0 {
             self.notice_due = now.mono + std::time::Duration::from_secs_f64(HEARTBEAT_SECONDS);
         }
         self.operators += 1;
-        let subscribed = event::Subscribed {
-            get_state: Some(shown::state(&self.scene())),
-            heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
-        };
-        [
-            Event { subscribed: Some(subscribed), ..notice(event::Type::Subscribed) },
-            notice(event::Type::Heartbeat),
-        ]
+        self.scene()
     }
 
     /// A subscriber is gone.

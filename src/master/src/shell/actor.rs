@@ -19,15 +19,19 @@ use mesos::v1;
 use mesos::v1::scheduler::Call;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::background;
 use super::registrar::{Recovery, Registrar};
 use super::visible::{self, Visible};
 use super::whitelist::Hosts;
 use crate::core::model::{Now, StreamId};
 use crate::core::{CallError, Effect, Master, Settings};
+use crate::view::operator::greeting;
+use crate::view::seen::Sight;
 
 /// Inputs that may wait for the core; senders wait beyond that.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -52,7 +56,7 @@ pub enum Input {
     /// A framework subscribes; its stream is answered.
     Subscribe(ContentType, Box<Call>, oneshot::Sender<Option<Subscription>>),
     /// Somebody subscribes to the operator API's events.
-    Observe(ContentType, Caller, oneshot::Sender<Option<Subscription>>),
+    Observe(ContentType, Caller, oneshot::Sender<Option<(JoinHandle<Bytes>, Subscription)>>),
     /// A framework calls.
     Call(Box<Asked>, oneshot::Sender<Option<Result<(), CallError>>>),
     /// A framework's stream was closed by it.
@@ -142,11 +146,17 @@ impl Handle {
         answer.await.ok().flatten()
     }
 
-    /// A subscription to the operator API's events; `None` when this master doesn't lead.
-    pub async fn observe(&self, content: ContentType, caller: Caller) -> Option<Subscription> {
+    /// A subscription to the operator API's events, with its first records; `None` when this master doesn't lead.
+    pub async fn observe(
+        &self,
+        content: ContentType,
+        caller: Caller,
+    ) -> Option<(Bytes, Subscription)> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Observe(content, caller, reply)).await;
-        answer.await.ok().flatten()
+        let (first, subscription) = answer.await.ok().flatten()?;
+        // What happens meanwhile waits in the stream.
+        Some((first.await.ok()?, subscription))
     }
 
     /// A framework's call; `None` when this master doesn't lead.
@@ -414,14 +424,12 @@ impl Actor {
                 let Some(master) = &mut self.master else { return };
                 let id = StreamId(uuid::Uuid::new_v4());
                 let (stream, subscription) = open(&self.handle, id, content);
-                let events = master.subscribe_operator(now);
-                let visible = (!visible::sees_all(&caller)).then(|| Visible::now(&caller, master));
-                for event in &events {
-                    let pruned = visible.as_ref().and_then(|visible| visible.event(event));
-                    let event = pruned.as_ref().unwrap_or(event);
-                    // There is room for two records in a new stream.
-                    drop(stream.records.try_send(operator_record(content, event)));
-                }
+                let (scene, visible) = (master.subscribe_operator(now), Visible(caller.clone()));
+                let first = background::spawn(move || {
+                    let sight = Sight { scene: &scene, seen: &visible };
+                    let records = greeting(sight).map(|event| operator_record(content, &event));
+                    Bytes::from(records.concat())
+                });
                 // As the original, the oldest makes room.
                 if self.observers.len() >= self.observers_max
                     && self.observers.shift_remove_index(0).is_some()
@@ -429,7 +437,7 @@ impl Actor {
                     master.operator_closed();
                 }
                 self.observers.insert(id, Observer { stream, caller, before: self.dues });
-                drop(reply.send(Some(subscription)));
+                drop(reply.send(Some((first, subscription))));
             }
             (Input::Observe(_, _, reply), None) => drop(reply.send(None)),
             (Input::Call(asked, reply), Some(master)) => {
@@ -583,8 +591,8 @@ impl Actor {
                 let slot = usize::from(content == ContentType::Protobuf);
                 encoded[slot].get_or_insert_with(|| operator_record(content, event)).clone()
             } else {
-                let visible = master.map(|master| Visible::now(caller, master));
-                let Some(event) = visible.and_then(|visible| visible.event(event)) else {
+                let visible = Visible(caller.clone());
+                let Some(event) = master.and_then(|master| visible.event(event, master)) else {
                     return true;
                 };
                 operator_record(content, &event)

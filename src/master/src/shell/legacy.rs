@@ -14,8 +14,8 @@ use web::respond;
 use super::http::{App, bad_request};
 use super::permissions;
 use super::visible::Visible;
-use super::{background, operator_api, streamed, wanted};
-use crate::view::shown::{Shown, View};
+use super::{operator_api, streamed, wanted};
+use crate::view::shown::View;
 use crate::view::{metrics, prometheus, state, summary};
 
 /// What every master answers, whoever leads.
@@ -100,11 +100,9 @@ pub(super) async fn shown(
 ) -> Response {
     let parameter = |name: &str| respond::query_parameter(query, name);
     let callback = parameter("jsonp").filter(|name| !name.is_empty());
+    let visible = Visible(caller.clone());
     if let Some(view) = view(app, local, query) {
-        return match Visible::of(caller, &app.handle).await {
-            Some(visible) => pruned(app, view, visible, callback).await,
-            None => streamed::answer(app, view, callback, gzip).await,
-        };
+        return streamed::answer(app, visible, view, callback, gzip).await;
     }
     let shown = match local {
         "/roles" => app.handle.look(|master, _| summary::roles(master)).await,
@@ -133,9 +131,7 @@ pub(super) async fn shown(
         _ => app.handle.look(|master, _| sorted(&master.registry)).await,
     };
     let Some(mut value) = shown else { return app.not_recovered() };
-    if let Some(visible) = Visible::of(caller, &app.handle).await {
-        visible.prune_json(&mut value);
-    }
+    visible.prune_json(&mut value);
     as_stream_ends(&value, callback)
 }
 
@@ -157,22 +153,6 @@ fn view(app: &App, local: &str, query: Option<&str>) -> Option<View> {
         }),
         _ => return None,
     })
-}
-
-/// For who may not see all of it.
-async fn pruned(app: &App, view: View, visible: Visible, callback: Option<String>) -> Response {
-    let Some(scene) = app.handle.look(|master, _| master.scene()).await else {
-        return app.not_recovered();
-    };
-    let shown = background::spawn(move || {
-        let mut value = json!(Shown { view: &view, scene: &scene });
-        visible.prune_json(&mut value);
-        value
-    });
-    match shown.await {
-        Ok(value) => as_stream_ends(&value, callback),
-        Err(_) => app.not_recovered(),
-    }
 }
 
 /// What is written as a stream ends without a semicolon.

@@ -17,8 +17,8 @@ use super::permissions;
 use super::scheduler_api::{accepted, content_type};
 use super::visible::Visible;
 use super::wanted;
-use crate::core::scene::Scene;
 use crate::view::operator;
+use crate::view::seen::Sight;
 
 /// Answers a call.
 pub(super) async fn handle(
@@ -52,11 +52,9 @@ pub(super) async fn handle(
     if !permissions::may_call(caller, &call) {
         return respond::forbidden();
     }
-    let visible = Visible::of(caller, &app.handle).await;
+    let visible = Visible(caller.clone());
     let pruned = |mut answer: Answer| {
-        if let Some(visible) = &visible {
-            visible.prune(&mut answer);
-        }
+        visible.prune(&mut answer);
         answer
     };
     let answer = |answer: Answer| {
@@ -180,8 +178,9 @@ pub(super) async fn handle(
             app.change(move |master, now| master.mark_agent_gone(now, &id)).await
         }
         T::Subscribe => match app.handle.observe(accepted, caller.clone()).await {
-            Some(subscription) => {
-                let records = subscription.records().map(Ok::<Bytes, std::convert::Infallible>);
+            Some((first, subscription)) => {
+                let records = tokio_stream::once(first).chain(subscription.records());
+                let records = records.map(Ok::<Bytes, std::convert::Infallible>);
                 respond::body(StatusCode::OK, accepted.as_str(), Body::from_stream(records))
             }
             None => app.not_recovered(),
@@ -211,35 +210,35 @@ pub(super) async fn handle(
     }
 }
 
-type Show = fn(&Scene) -> Answer;
+type Show = fn(Sight<'_>) -> Answer;
 
 /// How calls are answered that may get a long answer.
 fn of_scene(kind: call::Type) -> Option<Show> {
     use call::Type as T;
     use response::Type as A;
     Some(match kind {
-        T::GetState => |scene| Answer {
-            get_state: Some(operator::state(scene)),
+        T::GetState => |sight| Answer {
+            get_state: Some(operator::state(sight)),
             ..operator::answer(A::GetState)
         },
-        T::GetAgents => |scene| Answer {
-            get_agents: Some(operator::agents(scene)),
+        T::GetAgents => |sight| Answer {
+            get_agents: Some(operator::agents(sight)),
             ..operator::answer(A::GetAgents)
         },
-        T::GetFrameworks => |scene| Answer {
-            get_frameworks: Some(operator::frameworks(scene)),
+        T::GetFrameworks => |sight| Answer {
+            get_frameworks: Some(operator::frameworks(sight)),
             ..operator::answer(A::GetFrameworks)
         },
-        T::GetExecutors => |scene| Answer {
-            get_executors: Some(operator::executors(scene)),
+        T::GetExecutors => |sight| Answer {
+            get_executors: Some(operator::executors(sight)),
             ..operator::answer(A::GetExecutors)
         },
-        T::GetTasks => |scene| Answer {
-            get_tasks: Some(operator::tasks(scene)),
+        T::GetTasks => |sight| Answer {
+            get_tasks: Some(operator::tasks(sight)),
             ..operator::answer(A::GetTasks)
         },
-        T::GetOperations => |scene| Answer {
-            get_operations: Some(operator::operations(scene)),
+        T::GetOperations => |sight| Answer {
+            get_operations: Some(operator::operations(sight)),
             ..operator::answer(A::GetOperations)
         },
         _ => return None,
@@ -247,17 +246,12 @@ fn of_scene(kind: call::Type) -> Option<Show> {
 }
 
 /// Answers with what is put together from a copy of the state, while the master goes on.
-async fn shown(app: &App, content: ContentType, visible: Option<Visible>, show: Show) -> Response {
+async fn shown(app: &App, content: ContentType, visible: Visible, show: Show) -> Response {
     let Some(scene) = app.handle.look(|master, _| master.scene()).await else {
         return app.not_recovered();
     };
-    let encoded = background::spawn(move || {
-        let mut answer = show(&scene);
-        if let Some(visible) = &visible {
-            visible.prune(&mut answer);
-        }
-        content.encode(&answer)
-    });
+    let encoded =
+        background::spawn(move || content.encode(&show(Sight { scene: &scene, seen: &visible })));
     match encoded.await {
         Ok(body) => respond::body(StatusCode::OK, content.as_str(), body),
         Err(_) => app.not_recovered(),

@@ -16,7 +16,9 @@ use web::respond;
 
 use super::background;
 use super::http::App;
+use super::visible::Visible;
 use crate::view::pieces::Pieces;
+use crate::view::seen::Sight;
 use crate::view::shown::{Shown, View};
 
 /// What may be long is written in pieces of about this many bytes.
@@ -67,9 +69,10 @@ impl Sender {
     }
 }
 
-/// Answers with a view of the state as it is now, as a call of `callback` if there is one.
+/// Answers with what may be seen in a view of the state as it is now, as a call of `callback` if there is one.
 pub(super) async fn answer(
     app: &App,
+    visible: Visible,
     view: View,
     callback: Option<String>,
     gzip: bool,
@@ -83,7 +86,8 @@ pub(super) async fn answer(
         let encoder = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
         let mut sender = Sender { pieces, encoder, has_sent: false };
         let mut writer = Pieces::new(PIECE, |piece| sender.part(piece));
-        if write(&mut writer, &Shown { view: &view, scene: &scene }, callback).is_ok() {
+        let sight = Sight { scene: &scene, seen: &visible };
+        if write(&mut writer, &Shown { view: &view, sight }, callback).is_ok() {
             let last = writer.finish();
             sender.last(last);
         }

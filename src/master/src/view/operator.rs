@@ -2,24 +2,37 @@
 
 use mesos::resources::Resources;
 use mesos::v1;
-use mesos::v1::master::{Response, response};
+use mesos::v1::master::{Event, Response, event, response};
 
+use super::seen::{Everything, Seen, Sight};
 use super::state::Used;
 use super::summary;
-use crate::core::Master;
 use crate::core::copies::Copies;
 use crate::core::model::{Agent, Connection, Framework, Offer};
 use crate::core::scene::Scene;
+use crate::core::{HEARTBEAT_SECONDS, Master};
 
 fn time(seconds: f64) -> Option<v1::TimeInfo> {
     (seconds > 0.0).then_some(v1::TimeInfo { nanoseconds: (seconds * 1e9) as i64 })
 }
 
-fn agent(agent: &Agent, offers: &Copies<Offer>, used: &Resources) -> response::get_agents::Agent {
+/// Those of these resources that are seen.
+fn visible(seen: &dyn Seen, mut resources: Vec<v1::Resource>) -> Vec<v1::Resource> {
+    resources.retain(|resource| seen.resource(resource));
+    resources
+}
+
+fn agent(
+    seen: &dyn Seen,
+    agent: &Agent,
+    offers: &Copies<Offer>,
+    used: &Resources,
+) -> response::get_agents::Agent {
+    let shown = |resources: &Resources| visible(seen, resources.to_protos_for_endpoints());
     let offers = agent.offers.iter().filter_map(|id| offers.get(id));
     let offered: Resources = offers.map(|offer| &offer.resources).sum();
     let mut info = agent.info.clone();
-    info.resources = Resources::from_protos(&info.resources).to_protos();
+    info.resources = visible(seen, Resources::from_protos(&info.resources).to_protos());
     response::get_agents::Agent {
         agent_info: info,
         active: agent.is_active(),
@@ -30,9 +43,9 @@ fn agent(agent: &Agent, offers: &Copies<Offer>, used: &Resources) -> response::g
         pid: Some(agent.pid.to_string()),
         registered_time: time(agent.registered),
         reregistered_time: time(agent.reregistered),
-        total_resources: agent.total.to_protos_for_endpoints(),
-        allocated_resources: used.to_protos_for_endpoints(),
-        offered_resources: offered.to_protos_for_endpoints(),
+        total_resources: shown(&agent.total),
+        allocated_resources: shown(used),
+        offered_resources: shown(&offered),
         capabilities: agent.capabilities.clone(),
         ..Default::default()
     }
@@ -65,8 +78,9 @@ fn framework(scene: &Scene, framework: &Framework) -> response::get_frameworks::
 
 /// One agent as `GET_AGENTS` shows it.
 pub fn one_agent(master: &Master, id: &str) -> Option<response::get_agents::Agent> {
+    let known = master.agents.get(id)?;
     let used: Resources = master.frameworks.values().map(|known| known.used(Some(id))).sum();
-    master.agents.get(id).map(|known| agent(known, &master.offers, &used))
+    Some(agent(&Everything, known, &master.offers, &used))
 }
 
 /// One framework as events show it: without what it holds, with all its times.
@@ -85,61 +99,67 @@ pub fn one_framework(master: &Master, id: &str) -> Option<response::get_framewor
 }
 
 /// `GET_AGENTS`.
-pub fn agents(scene: &Scene) -> response::GetAgents {
+pub fn agents(Sight { scene, seen }: Sight<'_>) -> response::GetAgents {
     let used = Used::of(scene.frameworks.values());
+    let recovered = |info: &v1::AgentInfo| {
+        let resources = visible(seen, info.resources.clone());
+        v1::AgentInfo { resources, ..info.clone() }
+    };
     response::GetAgents {
         agents: scene
             .agents
             .values()
-            .map(|known| agent(known, &scene.offers, &used.on(&known.id)))
+            .map(|known| agent(seen, known, &scene.offers, &used.on(&known.id)))
             .collect(),
-        recovered_agents: scene.recovered_agents.values().cloned().collect(),
+        recovered_agents: scene.recovered_agents.values().map(recovered).collect(),
     }
 }
 
 /// `GET_FRAMEWORKS`.
-pub fn frameworks(scene: &Scene) -> response::GetFrameworks {
+pub fn frameworks(sight: Sight<'_>) -> response::GetFrameworks {
+    let shown = |known| framework(sight.scene, known);
     response::GetFrameworks {
-        frameworks: scene.frameworks.values().map(|known| framework(scene, known)).collect(),
-        completed_frameworks: scene
-            .completed_frameworks
-            .values()
-            .map(|known| framework(scene, known))
-            .collect(),
+        frameworks: sight.frameworks().map(shown).collect(),
+        completed_frameworks: sight.completed_frameworks().map(shown).collect(),
         ..Default::default()
     }
 }
 
 /// `GET_TASKS`.
-pub fn tasks(scene: &Scene) -> response::GetTasks {
-    let all = || scene.frameworks.values().chain(scene.completed_frameworks.values());
-    response::GetTasks {
-        tasks: all().flat_map(|known| known.tasks.values().cloned()).collect(),
-        unreachable_tasks: all().flat_map(|known| known.unreachable.values().cloned()).collect(),
-        completed_tasks: all().flat_map(|known| known.completed_tasks().cloned()).collect(),
-        ..Default::default()
+pub fn tasks(sight: Sight<'_>) -> response::GetTasks {
+    let mut shown = response::GetTasks::default();
+    for known in sight.all_frameworks() {
+        shown.tasks.extend(sight.of_tasks(known, known.tasks.values()).cloned());
+        let unreachable = sight.of_tasks(known, known.unreachable.values());
+        shown.unreachable_tasks.extend(unreachable.cloned());
+        shown.completed_tasks.extend(sight.of_tasks(known, known.completed_tasks()).cloned());
     }
+    shown
 }
 
 /// `GET_EXECUTORS`.
-pub fn executors(scene: &Scene) -> response::GetExecutors {
-    let executors =
-        scene.frameworks.values().flat_map(|known| &known.executors).map(|((agent, _), info)| {
-            response::get_executors::Executor {
-                executor_info: info.clone(),
-                agent_id: v1::AgentId { value: agent.clone() },
+pub fn executors(sight: Sight<'_>) -> response::GetExecutors {
+    let mut shown = response::GetExecutors::default();
+    for known in sight.frameworks() {
+        for ((agent, _), info) in &known.executors {
+            if sight.seen.executor(&known.info, info) {
+                shown.executors.push(response::get_executors::Executor {
+                    executor_info: info.clone(),
+                    agent_id: v1::AgentId { value: agent.clone() },
+                });
             }
-        });
-    response::GetExecutors { executors: executors.collect(), ..Default::default() }
+        }
+    }
+    shown
 }
 
 /// `GET_STATE`.
-pub fn state(scene: &Scene) -> response::GetState {
+pub fn state(sight: Sight<'_>) -> response::GetState {
     response::GetState {
-        get_tasks: Some(tasks(scene)),
-        get_executors: Some(executors(scene)),
-        get_frameworks: Some(frameworks(scene)),
-        get_agents: Some(agents(scene)),
+        get_tasks: Some(tasks(sight)),
+        get_executors: Some(executors(sight)),
+        get_frameworks: Some(frameworks(sight)),
+        get_agents: Some(agents(sight)),
     }
 }
 
@@ -170,9 +190,30 @@ pub fn roles(master: &Master) -> response::GetRoles {
 }
 
 /// `GET_OPERATIONS`.
-pub fn operations(scene: &Scene) -> response::GetOperations {
+pub fn operations(Sight { scene, seen }: Sight<'_>) -> response::GetOperations {
     let operations = scene.agents.values().flat_map(|agent| agent.operations.values());
-    response::GetOperations { operations: operations.cloned().collect() }
+    // Who sees what an operation takes sees the operation.
+    let is_seen = |operation: &&v1::Operation| {
+        let conversions = mesos::resources::conversions(&operation.info);
+        conversions.is_ok_and(|all| {
+            let consumed = all.iter().flat_map(|conversion| conversion.consumed.to_protos());
+            consumed.into_iter().all(|resource| seen.resource(&resource))
+        })
+    };
+    response::GetOperations { operations: operations.filter(is_seen).cloned().collect() }
+}
+
+/// What a new subscriber of events hears first.
+pub fn greeting(sight: Sight<'_>) -> [Event; 2] {
+    let subscribed = event::Subscribed {
+        get_state: Some(state(sight)),
+        heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
+    };
+    let notice = |kind: event::Type| Event { r#type: Some(kind as i32), ..Default::default() };
+    [
+        Event { subscribed: Some(subscribed), ..notice(event::Type::Subscribed) },
+        notice(event::Type::Heartbeat),
+    ]
 }
 
 /// `GET_WEIGHTS`.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mesos::flags::Values;
 use serde::{Serialize, Serializer};
 
+use super::seen::Sight;
 use super::{state, summary};
-use crate::core::scene::Scene;
 
 /// What is shown.
 #[derive(Debug)]
@@ -23,26 +23,25 @@ pub enum View {
     Tasks(summary::TaskQuery),
 }
 
-/// It, of a scene.
-#[derive(Debug)]
+/// It, of one moment, for somebody.
 pub struct Shown<'a> {
     /// What.
     pub view: &'a View,
-    /// Of which moment.
-    pub scene: &'a Scene,
+    /// Of which moment, for whom.
+    pub sight: Sight<'a>,
 }
 
 impl Serialize for Shown<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { view, scene } = *self;
+        let Self { view, sight } = *self;
         match view {
             View::State(start_time, flags) => {
-                state::state(serializer, scene, *start_time, flags.as_strings())
+                state::state(serializer, sight, *start_time, flags.as_strings())
             }
-            View::Summary(flags) => summary::summary(serializer, scene, flags.as_strings()),
-            View::Slaves(only) => state::slaves(serializer, scene, only.as_deref()),
-            View::Frameworks(only) => state::frameworks(serializer, scene, only.as_deref()),
-            View::Tasks(query) => summary::tasks(serializer, scene, query),
+            View::Summary(flags) => summary::summary(serializer, sight, flags.as_strings()),
+            View::Slaves(only) => state::slaves(serializer, sight, only.as_deref()),
+            View::Frameworks(only) => state::frameworks(serializer, sight, only.as_deref()),
+            View::Tasks(query) => summary::tasks(serializer, sight, query),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::seen::Sight;
 use crate::core::model::{Agent, Connection, Framework, Offer, is_terminal};
 use crate::core::scene::Scene;
 
@@ -80,7 +81,7 @@ pub fn offered<'a>(scene: &'a Scene, offers: impl Iterator<Item = &'a str>) -> R
 /// Writes what is said of an agent wherever it is shown.
 pub fn slave<M: SerializeMap>(
     object: &mut M,
-    scene: &Scene,
+    sight: Sight<'_>,
     agent: &Agent,
     used: &Used<'_>,
 ) -> Result<(), M::Error> {
@@ -99,9 +100,10 @@ pub fn slave<M: SerializeMap>(
     }
     object.serialize_entry("resources", &Model::of(&agent.total))?;
     object.serialize_entry("used_resources", &Model::of(&used.on(&agent.id)))?;
-    let offered = offered(scene, agent.offers.iter().map(String::as_str));
+    let offered = offered(sight.scene, agent.offers.iter().map(String::as_str));
     object.serialize_entry("offered_resources", &Model::of(&offered))?;
-    let reserved = || reserved.iter().map(|(role, reserved)| (role, Model::of(reserved)));
+    let seen = || reserved.iter().filter(|(role, _)| sight.seen.role(role));
+    let reserved = || seen().map(|(role, reserved)| (role, Model::of(reserved)));
     object.serialize_entry("reserved_resources", &Members(reserved))?;
     object.serialize_entry("unreserved_resources", &Model::of(&agent.total.unreserved()))?;
     object.serialize_entry("active", &agent.is_active())?;
@@ -121,18 +123,20 @@ pub fn slave<M: SerializeMap>(
 
 /// An agent as `/state` shows it, or as `/slaves` does.
 struct Slave<'a> {
-    scene: &'a Scene,
+    sight: Sight<'a>,
     agent: &'a Agent,
     used: &'a Used<'a>,
     in_full: bool,
 }
 
 /// Resources as messages.
-struct Full(Resources);
+struct Full<'a>(Sight<'a>, Resources);
 
-impl Serialize for Full {
+impl Serialize for Full<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        List(|| self.0.to_protos_for_endpoints().into_iter().map(Owned)).serialize(serializer)
+        let all = || self.1.to_protos_for_endpoints().into_iter();
+        let seen = || all().filter(|resource| self.0.seen.resource(resource));
+        List(|| seen().map(Owned)).serialize(serializer)
     }
 }
 
@@ -146,17 +150,19 @@ impl Serialize for Owned {
 
 impl Serialize for Slave<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { scene, agent, used, in_full } = *self;
+        let Self { sight, agent, used, in_full } = *self;
         let mut object = serializer.serialize_map(None)?;
-        slave(&mut object, scene, agent, used)?;
+        slave(&mut object, sight, agent, used)?;
         if in_full {
+            let full = |resources| Full(sight, resources);
             let reserved = || agent.total.reservations().into_iter();
-            let reserved = || reserved().map(|(role, reserved)| (role, Full(reserved)));
+            let seen = || reserved().filter(|(role, _)| sight.seen.role(role));
+            let reserved = || seen().map(|(role, reserved)| (role, full(reserved)));
             object.serialize_entry("reserved_resources_full", &Members(reserved))?;
-            object.serialize_entry("unreserved_resources_full", &Full(agent.total.unreserved()))?;
-            object.serialize_entry("used_resources_full", &Full(used.on(&agent.id)))?;
-            let offered = offered(scene, agent.offers.iter().map(String::as_str));
-            object.serialize_entry("offered_resources_full", &Full(offered))?;
+            object.serialize_entry("unreserved_resources_full", &full(agent.total.unreserved()))?;
+            object.serialize_entry("used_resources_full", &full(used.on(&agent.id)))?;
+            let offered = offered(sight.scene, agent.offers.iter().map(String::as_str));
+            object.serialize_entry("offered_resources_full", &full(offered))?;
         }
         object.end()
     }
@@ -165,12 +171,17 @@ impl Serialize for Slave<'_> {
 struct Executor<'a> {
     info: &'a v1::ExecutorInfo,
     agent: &'a str,
+    is_seen: bool,
 }
 
 impl Serialize for Executor<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { info, agent } = *self;
+        let Self { info, agent, is_seen } = *self;
         let mut object = serializer.serialize_map(None)?;
+        if !is_seen {
+            // The original leaves the place of what may not be seen.
+            return object.end();
+        }
         object.serialize_entry("executor_id", &info.executor_id.value)?;
         object.serialize_entry("name", info.name())?;
         let framework = info.framework_id.as_ref().map_or("", |id| id.value.as_str());
@@ -217,13 +228,14 @@ pub fn framework_head<M: SerializeMap>(
 
 /// A framework, with its tasks.
 struct Whole<'a> {
-    scene: &'a Scene,
+    sight: Sight<'a>,
     framework: &'a Framework,
 }
 
 impl Serialize for Whole<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { scene, framework } = *self;
+        let Self { sight, framework } = *self;
+        let scene = sight.scene;
         let (mut both, offered) = (framework.used(None), offered(scene, framework.offers.keys()));
         let mut object = serializer.serialize_map(None)?;
         framework_head(&mut object, framework, &both, &offered)?;
@@ -245,15 +257,20 @@ impl Serialize for Whole<'_> {
         } else {
             object.serialize_entry("role", framework.info.role())?;
         }
-        object.serialize_entry("tasks", &List(|| framework.tasks.values().map(Task)))?;
-        let unreachable = || framework.unreachable.values().map(Task);
+        let tasks = || sight.of_tasks(framework, framework.tasks.values()).map(Task);
+        object.serialize_entry("tasks", &List(tasks))?;
+        let unreachable = || sight.of_tasks(framework, framework.unreachable.values()).map(Task);
         object.serialize_entry("unreachable_tasks", &List(unreachable))?;
-        let completed = || framework.completed_tasks().map(Task);
+        let completed = || sight.of_tasks(framework, framework.completed_tasks()).map(Task);
         object.serialize_entry("completed_tasks", &List(completed))?;
         let offers = || framework.offers.keys().filter_map(|id| scene.offers.get(id));
         object.serialize_entry("offers", &List(|| offers().map(Offered)))?;
-        let executors =
-            || framework.executors.iter().map(|((agent, _), info)| Executor { info, agent });
+        let executors = || {
+            framework.executors.iter().map(|((agent, _), info)| {
+                let is_seen = sight.seen.executor(&framework.info, info);
+                Executor { info, agent, is_seen }
+            })
+        };
         object.serialize_entry("executors", &List(executors))?;
         if let Some(labels) = &framework.info.labels {
             object.serialize_entry("labels", &model::labels(labels))?;
@@ -316,10 +333,11 @@ const NONE: [(); 0] = [];
 /// `/state`, of a master that was started at a time (in seconds since 1970) with flags.
 pub fn state<S: Serializer>(
     serializer: S,
-    scene: &Scene,
+    sight: Sight<'_>,
     start_time: f64,
     flags: &BTreeMap<&'static str, String>,
 ) -> Result<S::Ok, S::Error> {
+    let scene = sight.scene;
     let active = scene.agents.values().filter(|agent| agent.is_active()).count();
     let info = &scene.info;
     let pid = info.pid.as_deref().unwrap_or_default();
@@ -341,17 +359,19 @@ pub fn state<S: Serializer>(
     object.serialize_entry("leader", pid)?;
     let leader = json!({"id": info.id, "pid": pid, "port": info.port, "hostname": info.hostname()});
     object.serialize_entry("leader_info", &leader)?;
-    for named in ["cluster", "log_dir"] {
-        if let Some(value) = flags.get(named) {
-            object.serialize_entry(named, value)?;
+    if sight.seen.flags() {
+        for named in ["cluster", "log_dir"] {
+            if let Some(value) = flags.get(named) {
+                object.serialize_entry(named, value)?;
+            }
         }
+        object.serialize_entry("flags", flags)?;
     }
-    object.serialize_entry("flags", flags)?;
     let used = Used::of(scene.frameworks.values());
-    let slave = |agent| Slave { scene, agent, used: &used, in_full: false };
+    let slave = |agent| Slave { sight, agent, used: &used, in_full: false };
     object.serialize_entry("slaves", &List(|| scene.agents.values().map(slave)))?;
     object.serialize_entry("recovered_slaves", &recovered_slaves(scene))?;
-    write_frameworks(&mut object, scene, None)?;
+    write_frameworks(&mut object, sight, None)?;
     object.serialize_entry("orphan_tasks", &NONE)?;
     object.serialize_entry("unregistered_frameworks", &NONE)?;
     object.end()
@@ -360,26 +380,27 @@ pub fn state<S: Serializer>(
 /// Writes frameworks that are known and that are over, all or the one named.
 fn write_frameworks<M: SerializeMap>(
     object: &mut M,
-    scene: &Scene,
+    sight: Sight<'_>,
     only: Option<&str>,
 ) -> Result<(), M::Error> {
     let shown = |framework: &&Framework| only.is_none_or(|id| framework.id == id);
-    let whole = |framework| Whole { scene, framework };
-    let known = || scene.frameworks.values().filter(shown).map(whole);
+    let whole = |framework| Whole { sight, framework };
+    let known = || sight.frameworks().filter(shown).map(whole);
     object.serialize_entry("frameworks", &List(known))?;
-    let completed = || scene.completed_frameworks.values().filter(shown).map(whole);
+    let completed = || sight.completed_frameworks().filter(shown).map(whole);
     object.serialize_entry("completed_frameworks", &List(completed))
 }
 
 /// `/slaves`, all or the one named.
 pub fn slaves<S: Serializer>(
     serializer: S,
-    scene: &Scene,
+    sight: Sight<'_>,
     only: Option<&str>,
 ) -> Result<S::Ok, S::Error> {
+    let scene = sight.scene;
     let used = Used::of(scene.frameworks.values());
     let shown = |agent: &&Agent| only.is_none_or(|id| agent.id == id);
-    let slave = |agent| Slave { scene, agent, used: &used, in_full: true };
+    let slave = |agent| Slave { sight, agent, used: &used, in_full: true };
     let slaves = || scene.agents.values().filter(shown).map(slave);
     let mut object = serializer.serialize_map(None)?;
     object.serialize_entry("slaves", &List(slaves))?;
@@ -394,11 +415,11 @@ pub fn slaves<S: Serializer>(
 /// `/frameworks`, all or the one named.
 pub fn frameworks<S: Serializer>(
     serializer: S,
-    scene: &Scene,
+    sight: Sight<'_>,
     only: Option<&str>,
 ) -> Result<S::Ok, S::Error> {
     let mut object = serializer.serialize_map(None)?;
-    write_frameworks(&mut object, scene, only)?;
+    write_frameworks(&mut object, sight, only)?;
     object.serialize_entry("unregistered_frameworks", &NONE)?;
     object.end()
 }

@@ -9,6 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+use super::seen::Sight;
 use super::state::{Used, framework_head, offered, slave};
 use crate::core::Master;
 use crate::core::model::{Agent, Framework, is_terminal};
@@ -32,13 +33,13 @@ pub struct TaskQuery {
 /// `/tasks`: newest first by first status unless asked otherwise.
 pub fn tasks<S: Serializer>(
     serializer: S,
-    scene: &Scene,
+    sight: Sight<'_>,
     query: &TaskQuery,
 ) -> Result<S::Ok, S::Error> {
-    let frameworks = scene.frameworks.values().chain(scene.completed_frameworks.values());
-    let mut all: Vec<&v1::Task> = frameworks
+    let mut all: Vec<&v1::Task> = sight
+        .all_frameworks()
         .filter(|known| query.framework.as_ref().is_none_or(|id| known.id == *id))
-        .flat_map(all_tasks)
+        .flat_map(|known| sight.of_tasks(known, all_tasks(known)))
         .filter(|task| query.task.as_ref().is_none_or(|id| task.task_id.value == *id))
         .collect();
     let first = |task: &v1::Task| {
@@ -215,7 +216,7 @@ type OnAgent<'a> = (Vec<&'a v1::Task>, BTreeSet<&'a str>);
 
 /// An agent, with how many tasks it has.
 struct Counted<'a> {
-    scene: &'a Scene,
+    sight: Sight<'a>,
     agent: &'a Agent,
     used: &'a Used<'a>,
     has: Option<&'a OnAgent<'a>>,
@@ -224,7 +225,7 @@ struct Counted<'a> {
 impl Serialize for Counted<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(None)?;
-        slave(&mut object, self.scene, self.agent, self.used)?;
+        slave(&mut object, self.sight, self.agent, self.used)?;
         let tasks = self.has.into_iter().flat_map(|(tasks, _)| tasks.iter().copied());
         counts(&mut object, tasks)?;
         let ids = || self.has.into_iter().flat_map(|(_, ids)| ids);
@@ -256,9 +257,10 @@ impl Serialize for Outline<'_> {
 /// `/state-summary`.
 pub fn summary<S: Serializer>(
     serializer: S,
-    scene: &Scene,
+    sight: Sight<'_>,
     flags: &BTreeMap<&'static str, String>,
 ) -> Result<S::Ok, S::Error> {
+    let scene = sight.scene;
     let mut of_agent: HashMap<&str, OnAgent<'_>> = HashMap::new();
     for known in scene.frameworks.values() {
         for task in all_tasks(known) {
@@ -271,7 +273,7 @@ pub fn summary<S: Serializer>(
     let counted = || {
         scene.agents.values().map(|agent| {
             let has = of_agent.get(agent.id.as_str());
-            Counted { scene, agent, used: &used, has }
+            Counted { sight, agent, used: &used, has }
         })
     };
     let mut object = serializer.serialize_map(None)?;
@@ -281,7 +283,7 @@ pub fn summary<S: Serializer>(
     }
     object.serialize_entry("slaves", &List(counted))?;
     let outline = |framework| Outline { scene, framework };
-    object.serialize_entry("frameworks", &List(|| scene.frameworks.values().map(outline)))?;
+    object.serialize_entry("frameworks", &List(|| sight.frameworks().map(outline)))?;
     object.end()
 }
 

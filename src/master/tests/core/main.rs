@@ -14,6 +14,7 @@ mod quotas;
 mod recorded;
 mod reservations;
 mod security;
+mod seen;
 mod wire;
 
 use std::time::Duration;
