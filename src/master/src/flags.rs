@@ -154,7 +154,12 @@ const FLAGS: &[Flag] = &[
         Some("true"),
         "Begin with an empty registry where there is none.",
     ),
-    flag("log_dir", Text, None, "Directory of log files; logs also go to standard error."),
+    flag(
+        "log_dir",
+        Text,
+        None,
+        "Directory of log files: mesos-master.INFO names the newest. Logs also go to standard error.",
+    ),
     flag("logbufsecs", Number, Some("0"), "Taken for compatibility: logs are not buffered."),
     flag("logging_level", Text, Some("INFO"), "INFO, WARNING or ERROR."),
     flag("master_contender", Text, None, "Contender module. There are none: refused when given."),
@@ -285,7 +290,7 @@ const FLAGS: &[Flag] = &[
     ),
     flag(
         "whitelist",
-        Text,
+        Path,
         None,
         "File of the names of hosts, one a line, whose agents are offered; * for all.",
     ),

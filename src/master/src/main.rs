@@ -25,11 +25,16 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stdout(), "mesos {}", mesos::VERSION);
         return ExitCode::SUCCESS;
     }
-    web::daemon::init_logging(match values.text("logging_level") {
-        Some("WARNING") => "warn",
-        Some("ERROR") => "error",
-        _ => "info",
-    });
+    let places = web::logging::Places {
+        program: "mesos-master",
+        level: values.text("logging_level").unwrap_or("INFO"),
+        directory: values.text("log_dir"),
+        quiet: values.boolean("quiet"),
+    };
+    if let Err(reason) = web::logging::init_at(places) {
+        let _ = writeln!(std::io::stderr(), "{reason}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

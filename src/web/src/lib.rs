@@ -6,6 +6,7 @@
 //! nothing here knows which daemon it serves.
 
 pub mod daemon;
+pub mod log_files;
 pub mod logging;
 pub mod prometheus;
 pub mod respond;

@@ -1,29 +1,92 @@
 //! How much a daemon logs: set at its start, raised for a while by an operator (libprocess' `logging.cpp`).
 
-use std::sync::OnceLock;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use crate::log_files::LogFile;
 use crate::respond;
 
 static FILTER: OnceLock<(reload::Handle<EnvFilter, Registry>, String)> = OnceLock::new();
 /// The level in the low half, how often it was set in the high half.
 static VERBOSITY: AtomicU64 = AtomicU64::new(0);
 
+/// Where a Mesos daemon's logs go, as its flags say.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The program's name, with which names of files begin.
+    pub program: &'a str,
+    /// `--logging_level`.
+    pub level: &'a str,
+    /// `--log_dir`.
+    pub directory: Option<&'a str>,
+    /// `--quiet`: not to standard error.
+    pub quiet: bool,
+}
+
+/// Sends logs where the flags of a Mesos daemon say (`logging/logging.cpp`); `RUST_LOG` decides what is logged if it is set.
+///
+/// # Errors
+/// When there is no such level, or no such directory and it can't be made; the text is for the user.
+pub fn init_at(places: Places<'_>) -> Result<(), String> {
+    let level = match places.level {
+        "INFO" => "info",
+        "WARNING" => "warn",
+        "ERROR" => "error",
+        other => {
+            return Err(format!(
+                "'{other}' is not a valid logging level. Possible values for 'logging_level' flag are: 'INFO', 'WARNING', 'ERROR'."
+            ));
+        }
+    };
+    if let Some(directory) = places.directory {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            format!("Could not initialize logging: Failed to create directory {directory}: {error}")
+        })?;
+    }
+    start(
+        level,
+        places.directory.map(|directory| (Path::new(directory), places.program)),
+        places.quiet,
+    );
+    Ok(())
+}
+
 /// Sends logs to standard error, one line an event, at `level` unless `RUST_LOG` says otherwise.
 pub fn init(level: &str) {
+    start(level, None, false);
+}
+
+fn start(level: &str, files: Option<(&Path, &str)>, quiet: bool) {
     let given = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = EnvFilter::try_new(&given).unwrap_or_else(|_| EnvFilter::new(level));
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = || tracing_subscriber::fmt::layer().with_ansi(false);
+    let mut places = Vec::new();
+    if !quiet {
+        places.push(lines().with_writer(std::io::stderr).boxed());
+    }
+    if let Some((directory, program)) = files {
+        for (severity, least) in [
+            ("INFO", LevelFilter::TRACE),
+            ("WARNING", LevelFilter::WARN),
+            ("ERROR", LevelFilter::ERROR),
+        ] {
+            let file = Mutex::new(LogFile::new(directory, program, severity));
+            places.push(lines().with_writer(file).with_filter(least).boxed());
+        }
+    }
+    let all = tracing_subscriber::registry().with(filter).with(places);
     // Fails only where logging is set up already, which is as good.
-    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+    if all.try_init().is_ok() {
         let _ = FILTER.set((handle, given));
     }
 }
@@ -76,8 +139,10 @@ pub fn toggle(
         (_, None) => return refused("Expecting 'duration=value' in query.\n".to_owned()),
         (Some(level), Some(time)) => (level, time),
     };
-    let Ok(parsed) = level.parse::<u32>() else {
-        return refused(format!("Failed to convert '{level}' to number.\n"));
+    let parsed = match level.parse::<i32>().map(u32::try_from) {
+        Ok(Ok(parsed)) => parsed,
+        Ok(Err(_)) => return refused(format!("Invalid level '{level}'.\n")),
+        Err(_) => return refused(format!("Failed to convert '{level}' to number.\n")),
     };
     match duration(&time) {
         Ok(duration) => {

@@ -286,13 +286,14 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         ensure!(quorum >= 1, "--quorum must be at least 1");
         replicated = usize::try_from(quorum).ok().filter(|quorum| *quorum > 1);
     }
-    let registry = match (in_memory, values.text("work_dir"), replicated) {
-        (true, ..) => Place::Memory,
-        (false, Some(directory), quorum) => {
-            place(PathBuf::from(directory).join("replicated_log"), quorum)?
-        }
-        (false, None, _) => bail!("--work_dir needed for replicated log based registry"),
-    };
+    let registry =
+        match (in_memory, values.text("work_dir").filter(|path| !path.is_empty()), replicated) {
+            (true, ..) => Place::Memory,
+            (false, Some(directory), quorum) => {
+                place(PathBuf::from(directory).join("replicated_log"), quorum)?
+            }
+            (false, None, _) => bail!("--work_dir needed for replicated log based registry"),
+        };
     ensure!(
         !(values.is_given("ip") && values.is_given("ip_discovery_command")),
         "Only one of `--ip` or `--ip_discovery_command` should be specified"
