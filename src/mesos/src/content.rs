@@ -43,7 +43,13 @@ impl ContentType {
         let Some(value) = value else { return Some(Self::Json) };
         let mut protobuf = false;
         for media in value.split(',') {
-            match media.split(';').next().unwrap_or_default().trim() {
+            let mut parts = media.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            // What has no weight is not wanted.
+            if parts.filter_map(|part| part.strip_prefix("q=")).any(|q| q.parse() == Ok(0.0)) {
+                continue;
+            }
+            match name {
                 "*/*" | "application/*" | "application/json" => return Some(Self::Json),
                 "application/x-protobuf" => protobuf = true,
                 _ => {}
@@ -75,7 +81,7 @@ impl ContentType {
     pub fn decode<M: Json + Message>(self, body: &[u8]) -> Result<M, ContentError> {
         match self {
             Self::Json => json::from_slice(body, Dialect::V1).map_err(|error| match error {
-                JsonError::Syntax { .. } => ContentError::Syntax(error),
+                JsonError::Syntax { .. } | JsonError::Trailing(_) => ContentError::Syntax(error),
                 other => ContentError::Shape(other),
             }),
             Self::Protobuf => M::decode(body).map_err(|_| ContentError::Protobuf),
@@ -100,6 +106,11 @@ mod tests {
             Some(ContentType::Json)
         );
         assert_eq!(ContentType::accepted(Some("text/html")), None);
+        assert_eq!(ContentType::accepted(Some("application/json;q=0")), None);
+        assert_eq!(
+            ContentType::accepted(Some("application/json; q=0.0, application/x-protobuf")),
+            Some(ContentType::Protobuf)
+        );
         assert_eq!(ContentType::parse("Application/JSON"), None);
     }
 }

@@ -19,15 +19,10 @@ pub fn json(text: impl Into<Body>) -> Response {
     body(StatusCode::OK, "application/json", text)
 }
 
-/// JSON, wrapped in a call when the query names a `jsonp` function.
+/// JSON, wrapped in a call when the query names a `jsonp` function, be its name empty.
 pub fn jsonp(text: String, query: Option<&str>) -> Response {
-    let function = query
-        .into_iter()
-        .flat_map(|query| query.split('&'))
-        .find_map(|pair| pair.strip_prefix("jsonp="))
-        .filter(|name| !name.is_empty());
-    match function {
-        Some(function) => body(StatusCode::OK, "text/javascript", format!("{function}({text});")),
+    match query_parameter(query, "jsonp") {
+        Some(function) => body(StatusCode::OK, "text/javascript", format!("{function}({text})")),
         None => json(text),
     }
 }
@@ -88,12 +83,31 @@ pub fn temporary_redirect(location: &str) -> Response {
     response
 }
 
-/// A query's parameter, percent-decoded; the first of that name.
+/// A query's parameter, percent-decoded; the last of that name. `;` separates as `&` does.
 pub fn query_parameter(query: Option<&str>, name: &str) -> Option<String> {
-    query?.split('&').find_map(|pair| {
+    query?.rsplit(['&', ';']).find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then(|| percent_decode(value))
     })
+}
+
+/// Checks what was sent as a form: [`query_parameter`] takes a `%` without two digits as it stands, which is right for
+/// a query only.
+///
+/// # Errors
+/// `Unable to decode query string: Malformed % escape in '…': '%4'`, for the first that is wrong.
+pub fn check_form(form: &str) -> Result<(), String> {
+    for part in form.split(['&', ';', '=']) {
+        for (at, _) in part.match_indices('%') {
+            let escape: String = part[at..].chars().take(3).collect();
+            if escape.len() != 3 || !escape[1..].bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(format!(
+                    "Unable to decode query string: Malformed % escape in '{part}': '{escape}'"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Decodes `%41` and `+` of a query.
@@ -133,11 +147,29 @@ mod tests {
         assert_eq!(query_parameter(Some("a=100%"), "a").as_deref(), Some("100%"));
         assert_eq!(query_parameter(Some("a=1"), "b"), None);
         assert_eq!(query_parameter(None, "b"), None);
+        assert_eq!(query_parameter(Some("a=1;b=2&a=3"), "a").as_deref(), Some("3"));
+        assert_eq!(query_parameter(Some("a&b"), "a").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn forms_with_half_an_escape_are_refused() {
+        assert_eq!(check_form("a=%41&b=%2F%2f"), Ok(()));
+        for (form, part, escape) in
+            [("a=1&frameworkId=%41%2", "%41%2", "%2"), ("%zz=1", "%zz", "%zz"), ("%", "%", "%")]
+        {
+            assert_eq!(
+                check_form(form).unwrap_err(),
+                format!(
+                    "Unable to decode query string: Malformed % escape in '{part}': '{escape}'"
+                )
+            );
+        }
     }
 
     #[test]
     fn jsonp_wraps_only_when_asked() {
         assert_eq!(jsonp("{}".into(), Some("jsonp=cb")).headers()[CONTENT_TYPE], "text/javascript");
+        assert_eq!(jsonp("{}".into(), Some("jsonp=")).headers()[CONTENT_TYPE], "text/javascript");
         assert_eq!(jsonp("{}".into(), None).headers()[CONTENT_TYPE], "application/json");
     }
 }

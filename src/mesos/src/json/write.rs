@@ -8,11 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{Dialect, Json};
 
-/// A double as rapidjson prints it: shortest round trip, always with a fraction or an exponent. For infinity JSON has no
-/// number: it is the string that readers of messages take for it. `null` if it is none of these.
+/// A double as rapidjson prints it: shortest round trip, with a fraction below 10²¹ and an exponent from there on and below
+/// 10⁻⁶. For infinity JSON has no number: it is the string that readers of messages take for it. `null` if it is none of these.
 pub fn format_double(value: f64) -> String {
-    if value.is_finite() {
+    if value == 0.0 || (1e-4..1e15).contains(&value.abs()) {
         format!("{value:?}")
+    } else if (1e-6..1e21).contains(&value.abs()) {
+        let plain = value.to_string();
+        if plain.contains('.') { plain } else { plain + ".0" }
+    } else if value.is_finite() {
+        format!("{value:e}")
     } else if value.is_nan() {
         "null".to_owned()
     } else {
@@ -210,5 +215,34 @@ impl Fields<'_> {
             write(value, self.text);
         }
         self.text.push('}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the original showed of weights that it was given.
+    #[test]
+    fn doubles_are_written_as_the_original_does() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (100.0, "100.0"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "10000000000000000.0"),
+            (123_456_789_012_345_678.0, "123456789012345680.0"),
+            (1e20, "100000000000000000000.0"),
+            (1e21, "1e21"),
+            (-1.5e21, "-1.5e21"),
+            (1e300, "1e300"),
+            (0.0001, "0.0001"),
+            (0.000_01, "0.00001"),
+            (0.000_001_5, "0.0000015"),
+            (1e-6, "0.000001"),
+            (1.25e-7, "1.25e-7"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(format_double(value), text);
+        }
     }
 }
