@@ -9,6 +9,7 @@ pub mod authentication;
 mod authorization;
 mod calls;
 pub mod copies;
+mod framework_info;
 mod frameworks;
 pub mod maintenance;
 pub mod model;

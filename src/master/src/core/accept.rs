@@ -2,6 +2,7 @@
 
 use mesos::internal;
 use mesos::resources::Resources;
+use mesos::resources::operations::upgrade_operation;
 use mesos::v1::scheduler::call;
 use mesos::v1::task_status::Reason;
 use mesos::v1::{self, TaskState, offer::operation::Type as OperationType};
@@ -13,6 +14,14 @@ use super::{Master, validation};
 
 impl Master {
     pub(super) fn accept(&mut self, now: Now, framework: &str, accept: call::Accept) {
+        for launch in accept.operations.iter().filter(|own| own.r#type() == OperationType::Launch) {
+            let has_tasks = launch.launch.as_ref().is_some_and(|own| !own.task_infos.is_empty());
+            self.count(if has_tasks {
+                "master/messages_launch_tasks"
+            } else {
+                "master/messages_decline_offers"
+            });
+        }
         let launches: Vec<v1::TaskInfo> = accept
             .operations
             .iter()
@@ -26,7 +35,11 @@ impl Master {
         let (agent, role, mut remaining) = match self.take_offers(framework, &accept.offer_ids) {
             Ok(taken) => taken,
             Err(message) => {
-                self.drop_operations(framework, &accept.operations, &message);
+                self.drop_operations(
+                    framework,
+                    &accept.operations,
+                    &format!("Operation attempted with invalid offers: {message}"),
+                );
                 for task in launches {
                     self.refuse_task(
                         now,
@@ -68,12 +81,17 @@ impl Master {
             resized: Resources::new(),
         };
         self.count_of(framework, "offers", "accepted", accept.offer_ids.len() as u64);
-        for operation in accept.operations {
+        for mut operation in accept.operations {
             if operation.r#type() != OperationType::Unknown {
                 let kind = operation.r#type().as_str_name().to_ascii_lowercase();
                 self.count_of(framework, "operations", &kind, 1);
             }
             match operation.r#type() {
+                OperationType::Launch | OperationType::LaunchGroup
+                    if let Err(message) = check_launch(&mut operation) =>
+                {
+                    self.refuse_launch(now, framework, &operation, &message);
+                }
                 OperationType::Launch => {
                     for task in operation.launch.unwrap_or_default().task_infos {
                         self.launch(now, &place, task, &mut remaining);
@@ -100,6 +118,23 @@ impl Master {
         );
         // What is left goes on at once, or a framework that launches piece by piece would wait for each.
         self.candidates.insert(agent);
+    }
+
+    /// All tasks of a launch that is not valid as a whole.
+    fn refuse_launch(
+        &mut self,
+        now: Now,
+        framework: &str,
+        operation: &v1::offer::Operation,
+        message: &str,
+    ) {
+        let cause = |reason| Cause { state: TaskState::TaskError, reason, message };
+        for task in operation.launch.iter().flat_map(|launch| &launch.task_infos) {
+            self.refuse_task(now, framework, task, cause(Reason::TaskInvalid));
+        }
+        for task in operation.launch_group.iter().flat_map(|group| &group.task_group.tasks) {
+            self.refuse_task(now, framework, task, cause(Reason::TaskGroupInvalid));
+        }
     }
 
     fn drop_operations(
@@ -329,6 +364,18 @@ impl Master {
     }
 }
 
+/// Checks what a launch's resources are by themselves, and brings them to the newest form.
+fn check_launch(operation: &mut v1::offer::Operation) -> Result<(), String> {
+    upgrade_operation(operation)?;
+    if operation.id.is_some() {
+        return Err(format!(
+            "The `id` field cannot be set on {} operations",
+            operation.r#type().as_str_name()
+        ));
+    }
+    Ok(())
+}
+
 /// Where the tasks and operations of an ACCEPT go.
 pub(super) struct Place {
     pub(super) framework: String,
@@ -356,12 +403,6 @@ impl Place {
             resource.allocation_info.get_or_insert_with(|| v1::resource::AllocationInfo {
                 role: Some(self.role.clone()),
             });
-            // How drivers say "reserved for nobody".
-            if resource.role.as_deref() == Some(mesos::roles::DEFAULT)
-                && resource.reservation.is_none()
-            {
-                resource.role = None;
-            }
         }
         resources
     }

@@ -8,8 +8,9 @@ use mesos::v1;
 use mesos::v1::allocator::inverse_offer_status::Status;
 use mesos::v1::scheduler::{Call, call};
 
-use super::Master;
+use super::allocator::Allocator;
 use super::model::{Connection, Now};
+use super::{Master, framework_info};
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +118,6 @@ impl Master {
         match kind {
             T::Teardown => self.remove_framework(now, &id),
             T::Accept => {
-                self.count("master/messages_launch_tasks");
                 self.accept(now, &id, call.accept.unwrap_or_default());
             }
             T::Decline => {
@@ -161,9 +161,14 @@ impl Master {
             T::Message => {
                 self.count("master/messages_framework_to_executor");
                 let message = call.message.unwrap_or_default();
-                if let Some(pid) =
-                    self.agents.get(&message.agent_id.value).map(|agent| agent.pid.clone())
-                {
+                let agent = self.agents.get(&message.agent_id.value);
+                let pid = agent.filter(|agent| agent.connected).map(|agent| agent.pid.clone());
+                self.count(if pid.is_some() {
+                    "master/valid_framework_to_executor_messages"
+                } else {
+                    "master/invalid_framework_to_executor_messages"
+                });
+                if let Some(pid) = pid {
                     let message = internal::FrameworkToExecutorMessage {
                         slave_id: message.agent_id,
                         framework_id: v1::FrameworkId { value: id },
@@ -211,26 +216,19 @@ impl Master {
     ) -> Result<(), CallError> {
         let suppressed: BTreeSet<String> = update.suppressed_roles.into_iter().collect();
         let constraints = update.offer_constraints.unwrap_or_default();
-        self.check_framework(&update.framework_info, &suppressed, &constraints).map_err(
-            |reason| {
-                CallError::BadRequest(format!("Supplied FrameworkInfo is not valid: {reason}"))
-            },
-        )?;
-        self.authorize_framework(&update.framework_info).map_err(CallError::Forbidden)?;
+        let refused = |about: &str, reason: String| {
+            CallError::BadRequest(format!("{about} not valid: {reason}"))
+        };
+        let info = update.framework_info;
+        self.check_framework(&info, &suppressed)
+            .map_err(|reason| refused("Supplied FrameworkInfo is", reason))?;
+        let Some(framework) = self.frameworks.get(id) else { return Ok(()) };
+        framework_info::check_change(&framework.info, &info)
+            .map_err(|reason| refused("FrameworkInfo update is", reason))?;
+        Allocator::check_constraints(&constraints)
+            .map_err(|reason| refused("'UpdateFramework.offer_constraints' are", reason))?;
+        self.authorize_framework(&info).map_err(CallError::Forbidden)?;
         let Some(framework) = self.frameworks.get_mut(id) else { return Ok(()) };
-        let old = &framework.info;
-        let mut info = update.framework_info;
-        let fixed = [
-            ("user", old.user.clone(), info.user.clone()),
-            ("checkpoint", old.checkpoint().to_string(), info.checkpoint().to_string()),
-            ("principal", old.principal().to_owned(), info.principal().to_owned()),
-        ];
-        if let Some((name, from, to)) = fixed.into_iter().find(|(_, from, to)| from != to) {
-            return Err(CallError::BadRequest(format!(
-                "FrameworkInfo update is not valid: Updating 'FrameworkInfo.{name}' is unsupported; attempted to update from '{from}' to '{to}'"
-            )));
-        }
-        info.id = Some(v1::FrameworkId { value: id.to_owned() });
         framework.info = info.clone();
         framework.constraints = constraints.clone();
         // They were checked before.
@@ -262,15 +260,22 @@ pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
         T::Shutdown => payload(call.shutdown.is_some(), "shutdown")?,
         T::Acknowledge => {
             payload(call.acknowledge.is_some(), "acknowledge")?;
-            let uuid = call.acknowledge.as_ref().map(|acknowledge| acknowledge.uuid.len());
-            if uuid != Some(16) {
+            if call.acknowledge.as_ref().is_none_or(|own| own.uuid.len() != 16) {
                 return Err(invalid("Not a valid UUID"));
             }
         }
         T::Reconcile => payload(call.reconcile.is_some(), "reconcile")?,
         T::Message => payload(call.message.is_some(), "message")?,
         T::Request => payload(call.request.is_some(), "request")?,
-        T::UpdateFramework => payload(call.update_framework.is_some(), "update_framework")?,
+        T::UpdateFramework => {
+            payload(call.update_framework.is_some(), "update_framework")?;
+            let own = call.update_framework.as_ref().and_then(|own| own.framework_info.id.as_ref());
+            if own != call.framework_id.as_ref() {
+                return Err(invalid(
+                    "'framework_id' differs from 'update_framework.framework_info.id'",
+                ));
+            }
+        }
         T::AcceptInverseOffers => {
             payload(call.accept_inverse_offers.is_some(), "accept_inverse_offers")?
         }
@@ -280,7 +285,7 @@ pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
         T::AcknowledgeOperationStatus => {
             payload(call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")?;
             let acknowledge = call.acknowledge_operation_status.as_ref();
-            if acknowledge.is_none_or(|acknowledge| acknowledge.uuid.len() != 16) {
+            if acknowledge.is_none_or(|own| own.uuid.len() != 16) {
                 return Err(invalid("Not a valid UUID"));
             }
             if acknowledge.is_none_or(|acknowledge| acknowledge.agent_id.is_none()) {

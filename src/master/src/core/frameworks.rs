@@ -6,20 +6,17 @@ use std::time::Duration;
 
 use mesos::internal;
 use mesos::libprocess::Upid;
+use mesos::v1;
 use mesos::v1::scheduler::{Event, OfferConstraints, call, event};
-use mesos::v1::{self, framework_info::capability::Type as Capability};
 
 use super::allocator::Allocator;
 use super::copies::Copies;
-use super::model::{Connection, End, Ended, Framework, Now, StreamId, is_terminal, roles_of};
+use super::model::{Connection, End, Ended, Framework, Now, StreamId, is_terminal};
 use super::updates::Cause;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
 
 /// What a scheduler hears that another took over from.
 pub(super) const FAILED_OVER: &str = "Framework failed over";
-/// What fits the original's clock of 64-bit nanoseconds, in seconds.
-const FAILOVER_TIMEOUT_MAX: f64 = 9_223_372_036.0;
-
 /// What a framework wants of offers.
 pub(super) struct Wishes {
     /// Roles for which it wants none.
@@ -31,13 +28,15 @@ pub(super) struct Wishes {
 impl Master {
     /// Opens an HTTP framework's stream. Refusals of the framework itself are an ERROR event, after which the stream ends.
     pub fn subscribe(&mut self, now: Now, stream: StreamId, subscribe: call::Subscribe) {
-        self.count("master/messages_register_framework");
+        self.count_subscription(&subscribe.framework_info);
         let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
         let constraints = subscribe.offer_constraints.unwrap_or_default();
-        let info = &subscribe.framework_info;
+        let mut info = subscribe.framework_info;
         let checked = self
-            .check_framework(info, &suppressed, &constraints)
-            .and_then(|()| self.authorize_framework(info));
+            .check_framework(&info, &suppressed)
+            .and_then(|()| Allocator::check_constraints(&constraints))
+            .and_then(|()| self.authorize_framework(&info))
+            .and_then(|()| self.keep_what_is_fixed(&mut info));
         if let Err(message) = checked {
             tracing::info!(message, "framework refused");
             self.effects.push(Effect::Event(stream, Box::new(error_event(message))));
@@ -45,7 +44,7 @@ impl Master {
             return;
         }
         let wishes = Wishes { suppressed, constraints };
-        let id = self.connect(now, Connection::Http(stream), subscribe.framework_info, wishes);
+        let id = self.connect(now, Connection::Http(stream), info, wishes);
         let subscribed = event::Subscribed {
             framework_id: v1::FrameworkId { value: id.clone() },
             heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
@@ -61,6 +60,13 @@ impl Master {
         );
         self.heartbeat(now, &id);
         self.tell_agents_of_framework(&id);
+    }
+
+    pub(super) fn count_subscription(&mut self, info: &v1::FrameworkInfo) {
+        self.count(match &info.id {
+            Some(id) if !id.value.is_empty() => "master/messages_reregister_framework",
+            _ => "master/messages_register_framework",
+        });
     }
 
     /// Puts a framework that was checked behind a connection, and tells the one it replaces; its id.
@@ -175,91 +181,6 @@ impl Master {
         self.event(id, Event { r#type: Some(event::Type::Heartbeat as i32), ..Default::default() });
     }
 
-    /// Checks what a framework says of itself (`master/validation.cpp`).
-    pub(super) fn check_framework(
-        &self,
-        info: &v1::FrameworkInfo,
-        suppressed: &BTreeSet<String>,
-        constraints: &OfferConstraints,
-    ) -> Result<(), String> {
-        let multi_role =
-            info.capabilities.iter().any(|own| own.r#type == Some(Capability::MultiRole as i32));
-        if multi_role {
-            if info.role.is_some() {
-                return Err(
-                    "'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable"
-                        .to_owned(),
-                );
-            }
-            let mut seen = BTreeSet::new();
-            let duplicates: BTreeSet<&str> =
-                info.roles.iter().filter(|role| !seen.insert(*role)).map(String::as_str).collect();
-            if !duplicates.is_empty() {
-                let duplicates: Vec<&str> = duplicates.into_iter().collect();
-                return Err(format!(
-                    "'FrameworkInfo.roles' contains duplicate items: {{ {} }}",
-                    duplicates.join(", ")
-                ));
-            }
-            for role in &info.roles {
-                mesos::roles::validate(role).map_err(|reason| {
-                    format!("'FrameworkInfo.roles' contains invalid role: {reason}")
-                })?;
-            }
-        } else {
-            if !info.roles.is_empty() {
-                return Err("'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable".to_owned());
-            }
-            let role = info.role.as_deref().unwrap_or(mesos::roles::DEFAULT);
-            mesos::roles::validate(role)
-                .map_err(|reason| format!("'FrameworkInfo.role' is not a valid role: {reason}"))?;
-        }
-        if let Some(id) = info.id.as_ref().filter(|id| !id.value.is_empty()) {
-            mesos::ids::validate(&id.value)?;
-        }
-        let timeout = info.failover_timeout();
-        if timeout.is_nan() || timeout.abs() > FAILOVER_TIMEOUT_MAX {
-            return Err(format!(
-                "The framework failover_timeout ({}) is invalid",
-                general(timeout)
-            ));
-        }
-        let roles = roles_of(info);
-        if let Some(unknown) = suppressed.iter().find(|role| !roles.contains(*role)) {
-            return Err(format!(
-                "Suppressed role '{unknown}' is not contained in the list of roles"
-            ));
-        }
-        if let Some(role) = constraints.role_constraints.keys().find(|role| !roles.contains(*role))
-        {
-            return Err(format!(
-                "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
-            ));
-        }
-        let unknown: Vec<&str> =
-            roles.iter().map(String::as_str).filter(|role| !self.has_role(role)).collect();
-        if !unknown.is_empty() {
-            return Err(format!(
-                "Roles {{ {} }} are not present in the master's --roles",
-                unknown.join(", ")
-            ));
-        }
-        Allocator::check_constraints(constraints)
-            .map_err(|reason| format!("Offer constraints are not valid: {reason}"))?;
-        if let Some(id) = &info.id
-            && self.completed_frameworks.contains_key(&id.value)
-        {
-            return Err("Framework has been removed".to_owned());
-        }
-        if info.user == "root" && !self.settings.root_submissions {
-            return Err(
-                "User 'root' is not allowed to run frameworks without root submissions support"
-                    .to_owned(),
-            );
-        }
-        Ok(())
-    }
-
     /// A stream of events has ended on the framework's side.
     pub fn stream_closed(&mut self, now: Now, stream: StreamId) {
         let found = self
@@ -364,21 +285,4 @@ pub(super) fn error_event(message: String) -> Event {
         error: Some(event::Error { message }),
         ..Default::default()
     }
-}
-
-/// A number as C++ streams write it: six digits, an exponent where it is shorter.
-fn general(value: f64) -> String {
-    let exponent =
-        if value == 0.0 || !value.is_finite() { 0 } else { value.abs().log10().floor() as i32 };
-    if (-4..6).contains(&exponent) {
-        let text = format!("{value:.*}", usize::try_from(5 - exponent).unwrap_or_default());
-        return if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        } else {
-            text
-        };
-    }
-    let mantissa = format!("{:.5}", value / 10f64.powi(exponent));
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", mantissa.trim_end_matches('0').trim_end_matches('.'), exponent.abs())
 }

@@ -50,7 +50,7 @@ fn check_machine(id: &MachineId) -> Result<(), Refusal> {
         return Err(bad("Both 'hostname' and 'ip' for a machine are empty"));
     }
     if !id.ip().is_empty() && id.ip().parse::<Ipv4Addr>().is_err() {
-        return Err(bad(format!("Failed to parse IP address: '{}'", id.ip())));
+        return Err(bad(format!("Failed to parse IPv4: {}", id.ip())));
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use mesos::internal::registry::MinimumCapability;
-use mesos::resources::Resources;
+use mesos::resources::{Milli, Resources};
 use mesos::v1;
 use mesos::v1::quota::{QuotaConfig, QuotaInfo, QuotaRequest, QuotaStatus};
 use mesos::v1::value::Scalar;
 
 use super::allocator::{Limits, Quantities, Quota};
+use super::framework_info::check_input;
 use super::operator::bad;
 use super::{Master, Refusal};
 
@@ -57,11 +58,8 @@ fn check(config: &QuotaConfig) -> Result<(), String> {
                     scalar.value
                 ))
             };
-            if scalar.value.is_nan() || scalar.value.is_infinite() {
-                return wrong("non-normal values are not supported");
-            }
-            if scalar.value < 0.0 {
-                return wrong("negative values are not supported");
+            if let Err(reason) = check_input(scalar.value) {
+                return wrong(&reason);
             }
         }
     }
@@ -208,7 +206,16 @@ impl Master {
     }
 
     fn apply_quotas(&mut self, configs: &[QuotaConfig]) {
-        for config in configs {
+        // Who is guaranteed nothing of a resource has no guarantee of it; a limit of nothing is one.
+        let configs: Vec<QuotaConfig> = configs
+            .iter()
+            .cloned()
+            .map(|mut config| {
+                config.guarantees.retain(|_, scalar| Milli::from_f64(scalar.value).0 != 0);
+                config
+            })
+            .collect();
+        for config in &configs {
             let quota = Quota::from_config(config);
             self.registry.quota_configs.retain(|own| own.role != config.role);
             if !quota.is_default() {
@@ -222,7 +229,7 @@ impl Master {
             self.registry.minimum_capabilities.push(needed);
         }
         self.store();
-        for config in configs {
+        for config in &configs {
             self.rescind_for_quota(config);
         }
         self.allocation_wanted = true;
@@ -292,16 +299,28 @@ impl Master {
         Ok(())
     }
 
-    /// Takes a role's quota away (REMOVE_QUOTA, `DELETE /quota/<role>`).
+    /// Takes a role's quota away (REMOVE_QUOTA).
     ///
     /// # Errors
-    /// When there is no such role, or it has none.
+    /// When the role is not on the whitelist, or has none.
     pub fn remove_quota(&mut self, role: &str) -> Result<(), Refusal> {
-        const FAILED: &str = "Failed to validate remove quota request for role";
-        mesos::roles::validate(role)
-            .map_err(|reason| bad(format!("{FAILED} '{role}': {reason}")))?;
+        self.remove_quota_at(role, &format!("role '{role}'"))
+    }
+
+    /// The same of a role that was named in some place (`DELETE /quota/<role>`), as errors call it.
+    ///
+    /// # Errors
+    /// As [`Master::remove_quota`].
+    pub fn remove_quota_at(&mut self, role: &str, place: &str) -> Result<(), Refusal> {
+        if !self.has_role(role) {
+            return Err(bad(format!(
+                "Failed to validate remove quota request for {place}: Unknown role '{role}'"
+            )));
+        }
         if !self.quotas().contains_key(role) {
-            return Err(bad(format!("{FAILED} '{role}': Role '{role}' has no quota set")));
+            return Err(bad(format!(
+                "Failed to remove quota for {place}: Role '{role}' has no quota set"
+            )));
         }
         self.apply_quotas(&[QuotaConfig { role: role.to_owned(), ..Default::default() }]);
         Ok(())
@@ -310,8 +329,7 @@ impl Master {
 
 fn check_info(request: &QuotaRequest) -> Result<(), String> {
     let refuse = |text: &str| Err(text.to_owned());
-    let Some(role) = &request.role else { return refuse("QuotaInfo must specify a role") };
-    mesos::roles::validate(role)
+    mesos::roles::validate(request.role())
         .map_err(|reason| format!("QuotaInfo with invalid role: {reason}"))?;
     if request.guarantee.is_empty() {
         return refuse("QuotaInfo with empty 'guarantee'");

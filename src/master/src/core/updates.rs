@@ -290,8 +290,14 @@ impl Master {
 
     pub(super) fn acknowledge(&mut self, framework: &str, acknowledge: call::Acknowledge) {
         let task_id = acknowledge.task_id.value.clone();
-        let Some(pid) = self.agents.get(&acknowledge.agent_id.value).map(|agent| agent.pid.clone())
-        else {
+        let agent = self.agents.get(&acknowledge.agent_id.value).filter(|agent| agent.connected);
+        let is_of_this_master = self
+            .frameworks
+            .get(framework)
+            .and_then(|known| known.tasks.get(&task_id))
+            .is_none_or(|task| task.status_update_state.is_some());
+        // The agent sends the update again: it is acknowledged then.
+        let Some(pid) = agent.filter(|_| is_of_this_master).map(|agent| agent.pid.clone()) else {
             self.count("master/invalid_status_update_acknowledgements");
             return;
         };

@@ -11,6 +11,7 @@ use mesos::v1::scheduler::{Call, Event, call, event};
 use mesos::{scheduler_v0, v1};
 use prost::{DecodeError, Message, Name};
 
+use super::allocator::Allocator;
 use super::frameworks::{FAILED_OVER, Wishes};
 use super::model::{Connection, Now};
 use super::old_messages::{self, Old};
@@ -88,7 +89,7 @@ impl Master {
             tracing::warn!("SUBSCRIBE of a driver without an address ignored");
             return;
         }
-        self.count("master/messages_register_framework");
+        self.count_subscription(&subscribe.framework_info);
         let force = subscribe.force();
         let mut info = subscribe.framework_info;
         if let Some(known) = self.authenticated(from) {
@@ -97,9 +98,11 @@ impl Master {
         let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
         let constraints = subscribe.offer_constraints.unwrap_or_default();
         let checked = self
-            .check_framework(&info, &suppressed, &constraints)
+            .check_framework(&info, &suppressed)
+            .and_then(|()| Allocator::check_constraints(&constraints))
             .and_then(|()| self.check_driver(from, &info))
-            .and_then(|()| self.authorize_framework(&info));
+            .and_then(|()| self.authorize_framework(&info))
+            .and_then(|()| self.keep_what_is_fixed(&mut info));
         if let Err(message) = checked {
             tracing::info!(message, %from, "framework refused");
             self.effects.push(Effect::Relink(from.clone()));

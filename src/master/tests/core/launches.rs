@@ -123,13 +123,10 @@ fn a_task_is_refused_in_the_words_of_the_original() {
             task.health_check =
                 Some(v1::HealthCheck { r#type: Some(2), http: Some(http), ..Default::default() });
         }),
-        (
-            "Task uses invalid resources: Invalid resources: Resource 'cpus(allocated: *):-1' is invalid: Invalid scalar resource: value <= 0",
-            |task| {
-                task.resources = resources("cpus:1");
-                task.resources[0].scalar = Some(v1::value::Scalar { value: -1.0 });
-            },
-        ),
+        ("Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0", |task| {
+            task.resources = resources("cpus:1");
+            task.resources[0].scalar = Some(v1::value::Scalar { value: -1.0 });
+        }),
         (
             "Invalid task resources: The resources have multiple allocation roles ('b' and 'a') but only one allocation role is allowed",
             |task| {

@@ -12,6 +12,7 @@ mod quotas;
 #[path = "../../../mesos/tests/recorded/mod.rs"]
 #[allow(dead_code, clippy::print_stdout, reason = "a test says when it skips")]
 mod recorded;
+mod refusals;
 mod reservations;
 mod security;
 mod seen;

@@ -32,7 +32,7 @@ fn wrong_quotas_are_refused_in_the_originals_words() {
         ),
         (
             r#"{"role":"a","guarantees":{"cpus":{"value":-1}}}"#,
-            "Invalid QuotaConfig: Invalid guarantee configuration {'cpus': -1}: negative values are not supported",
+            "Invalid QuotaConfig: Invalid guarantee configuration {'cpus': -1}: Negative values not supported",
         ),
         (
             r#"{"role":"a","guarantees":{"cpus":{"value":5}}}"#,
@@ -68,6 +68,22 @@ fn the_older_form_sets_limits_as_well_and_only_once() {
     );
     test.master.remove_quota("a").unwrap();
     assert!(refusal(test.master.remove_quota("a")).ends_with("Role 'a' has no quota set"));
+}
+
+#[test]
+fn who_is_guaranteed_nothing_has_no_guarantee() {
+    let mut test = Test::new();
+    let nothing =
+        config(r#"{"role":"a","guarantees":{"cpus":{"value":0}},"limits":{"cpus":{"value":0}}}"#);
+    test.master.update_quota(&[nothing], false).unwrap();
+    let status = test.master.quota_status();
+    assert!(status.infos[0].guarantee.is_empty() && status.configs[0].guarantees.is_empty());
+    assert_eq!(status.configs[0].limits["cpus"].value, 0.0);
+    let negative = config(r#"{"role":"b","limits":{"cpus":{"value":-1}}}"#);
+    assert_eq!(
+        refusal(test.master.update_quota(&[negative], false)),
+        "Invalid QuotaConfig: Invalid limit configuration {'cpus': -1}: Negative values not supported"
+    );
 }
 
 #[test]

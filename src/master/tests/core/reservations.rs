@@ -25,7 +25,7 @@ fn capabilities() -> Vec<v1::agent_info::Capability> {
 }
 
 impl Test {
-    fn register_capable(&mut self) {
+    pub(super) fn register_capable(&mut self) {
         let message = internal::RegisterSlaveMessage {
             slave: agent_info(),
             agent_capabilities: capabilities(),

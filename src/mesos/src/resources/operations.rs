@@ -161,14 +161,63 @@ fn lists(operation: &mut Operation) -> Vec<&mut [v1::Resource]> {
     if let Some(shrink) = &mut operation.shrink_volume {
         lists.push(std::slice::from_mut(&mut shrink.volume));
     }
+    if let Some(create) = &mut operation.create_disk {
+        lists.push(std::slice::from_mut(&mut create.source));
+    }
+    if let Some(destroy) = &mut operation.destroy_disk {
+        lists.push(std::slice::from_mut(&mut destroy.source));
+    }
+    for task in operation.launch.iter_mut().flat_map(|launch| &mut launch.task_infos) {
+        lists.push(&mut task.resources);
+        lists.extend(task.executor.iter_mut().map(|executor| executor.resources.as_mut_slice()));
+    }
+    if let Some(group) = &mut operation.launch_group {
+        lists.push(&mut group.executor.resources);
+        for task in &mut group.task_group.tasks {
+            lists.push(&mut task.resources);
+            let executor = task.executor.iter_mut();
+            lists.extend(executor.map(|executor| executor.resources.as_mut_slice()));
+        }
+    }
     lists
 }
 
-/// Checks an operation's resources and brings them to the newest form.
+/// The member that an operation of this type must have, if it has it not.
+fn lacking(operation: &Operation) -> Option<&'static str> {
+    let (present, name) = match operation.r#type() {
+        Type::Unknown => return None,
+        Type::Launch => (operation.launch.is_some(), "launch"),
+        Type::LaunchGroup => (operation.launch_group.is_some(), "launch_group"),
+        Type::Reserve => (operation.reserve.is_some(), "reserve"),
+        Type::Unreserve => (operation.unreserve.is_some(), "unreserve"),
+        Type::Create => (operation.create.is_some(), "create"),
+        Type::Destroy => (operation.destroy.is_some(), "destroy"),
+        Type::GrowVolume => (operation.grow_volume.is_some(), "grow_volume"),
+        Type::ShrinkVolume => (operation.shrink_volume.is_some(), "shrink_volume"),
+        Type::CreateDisk => (operation.create_disk.is_some(), "create_disk"),
+        Type::DestroyDisk => (operation.destroy_disk.is_some(), "destroy_disk"),
+    };
+    (!present).then_some(name)
+}
+
+/// Checks the resources of an operation, or of a launch's tasks and executors, and brings them to the newest form
+/// (`validateAndUpgradeResources`).
 ///
 /// # Errors
-/// What is wrong with one of them.
+/// What is wrong with one of them, or that there is nothing where the type says that there is.
 pub fn upgrade_operation(operation: &mut Operation) -> Result<(), String> {
+    if let Some(member) = lacking(operation) {
+        // As the original has it, in each of its places.
+        let (kind, end) = match operation.r#type() {
+            Type::Unreserve => ("An UNRESERVE offer", "."),
+            Type::GrowVolume => ("A GROW_VOLUME", ""),
+            Type::ShrinkVolume => ("A SHRINK_VOLUME offer", ""),
+            kind => (&*format!("A {} offer", kind.as_str_name()), "."),
+        };
+        return Err(format!(
+            "{kind} operation must have the Offer.Operation.{member} field set{end}"
+        ));
+    }
     for list in lists(operation) {
         Resources::validate(list)?;
         list.iter_mut().for_each(upgrade);

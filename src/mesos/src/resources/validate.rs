@@ -91,9 +91,8 @@ fn check_reservations(resource: &v1::Resource) -> Result<(), String> {
     let mut above: Option<&str> = None;
     for (index, reservation) in resource.reservations.iter().enumerate() {
         let Some(role) = reservation.role.as_deref() else {
-            return Err(
-                "Invalid reservation: 'Resource.ReservationInfo.role' must be set".to_owned()
-            );
+            return Err("Invalid reservation: 'Resource.ReservationInfo.role' field must be set."
+                .to_owned());
         };
         roles::validate(role)?;
         if role == roles::DEFAULT {
@@ -102,11 +101,12 @@ fn check_reservations(resource: &v1::Resource) -> Result<(), String> {
         match reservation.r#type() {
             Type::Unknown => {
                 return Err(
-                    "Invalid reservation: 'Resource.ReservationInfo.type' must be set".to_owned()
+                    "Invalid reservation: 'Resource.ReservationInfo.type' field must be set."
+                        .to_owned(),
                 );
             }
             Type::Static if index > 0 => {
-                return Err("Invalid refined reservation: a refined reservation cannot be STATIC"
+                return Err("Invalid refined reservation: A refined reservation cannot be STATIC"
                     .to_owned());
             }
             _ => {}

@@ -69,6 +69,12 @@ pub(in crate::core) fn check(
         operation::Type::ShrinkVolume => {
             wanted.shrink_volume.as_ref().map_or_else(missing, |own| shrink(agent, own))
         }
+        operation::Type::CreateDisk => {
+            wanted.create_disk.as_ref().map_or_else(missing, create_disk)
+        }
+        operation::Type::DestroyDisk => {
+            wanted.destroy_disk.as_ref().map_or_else(missing, |own| destroy_disk(&own.source))
+        }
         _ => missing(),
     }
 }
@@ -286,6 +292,54 @@ fn unreserve(resources: &[v1::Resource]) -> Result<(), String> {
     Ok(())
 }
 
+fn disk_of_provider(source: &v1::Resource) -> Result<Option<Source>, String> {
+    resources(std::slice::from_ref(source))
+        .map_err(|reason| format!("Invalid resource: {reason}"))?;
+    if source.provider_id.is_none() {
+        return Err("'source' is not managed by a resource provider".to_owned());
+    }
+    Ok(source
+        .disk
+        .as_ref()
+        .and_then(|disk| disk.source.as_ref())
+        .map(v1::resource::disk_info::Source::r#type))
+}
+
+fn create_disk(create: &operation::CreateDisk) -> Result<(), String> {
+    let refuse = |text: &str| Err(text.to_owned());
+    if disk_of_provider(&create.source)? != Some(Source::Raw) {
+        return refuse("'source' is not a RAW disk resource");
+    }
+    if !matches!(create.target_type(), Source::Mount | Source::Block) {
+        return refuse("'target_type' is neither MOUNT or BLOCK");
+    }
+    let source = create.source.disk.as_ref().and_then(|disk| disk.source.as_ref());
+    let has_profile = source.is_some_and(|source| source.profile.is_some());
+    match (has_profile, create.target_profile.is_some()) {
+        (true, true) => refuse("'target_profile' must not be set when 'source' has a profile"),
+        (false, false) => refuse("'target_profile' must be set when 'source' has no profile"),
+        _ => Ok(()),
+    }
+}
+
+fn destroy_disk(source: &v1::Resource) -> Result<(), String> {
+    let refuse = |text: &str| Err(text.to_owned());
+    if !matches!(disk_of_provider(source)?, Some(Source::Mount | Source::Block | Source::Raw)) {
+        return refuse("'source' is neither a MOUNT, BLOCK or RAW disk resource");
+    }
+    let disk = source.disk.as_ref();
+    if disk.and_then(|disk| disk.source.as_ref()).is_none_or(|own| own.id.is_none()) {
+        return refuse("'source' is not backed by a CSI volume");
+    }
+    if is_persistent_volume(source) {
+        return Err(format!(
+            "A disk resource containing a persistent volume {} cannot be destroyed directly. Please destroy the persistent volume first then destroy the disk resource",
+            describe(source)
+        ));
+    }
+    Ok(())
+}
+
 fn volumes(volumes: &[v1::Resource]) -> Result<(), String> {
     for volume in volumes {
         let Some(disk) = &volume.disk else {
@@ -357,11 +411,15 @@ fn create(author: Author<'_>, agent: &Agent, list: &[v1::Resource]) -> Result<()
 }
 
 fn destroy(agent: &Agent, used: &Resources, list: &[v1::Resource]) -> Result<(), String> {
-    invalid(list)?;
-    of_one_provider(list)?;
-    no_volumes(list)?;
-    for volume in list {
-        let one = Resources::from_protos(std::slice::from_ref(volume)).unallocate();
+    let mut list = list.to_vec();
+    for volume in &mut list {
+        volume.allocation_info = None;
+    }
+    invalid(&list)?;
+    of_one_provider(&list)?;
+    no_volumes(&list)?;
+    for volume in &list {
+        let one = Resources::from_protos(std::slice::from_ref(volume));
         if !agent.total.contains(&one) {
             return Err("Persistent volumes not found".to_owned());
         }
