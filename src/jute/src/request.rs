@@ -372,7 +372,9 @@ mod tests {
         for (nulls, readable) in [([0, 0, 0], true), ([-1, 0, 0], false), ([0, 0, -1], false)] {
             let mut frame = Writer::new();
             frame.int(-8).int(opcode::SET_WATCHES).long(0);
-            nulls.iter().for_each(|path| list(&mut frame, *path));
+            for path in nulls {
+                list(&mut frame, path);
+            }
             assert_eq!(decoded(&mut frame).is_ok(), readable, "{nulls:?}");
         }
         let mut frame = Writer::new();

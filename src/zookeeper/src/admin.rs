@@ -111,11 +111,9 @@ async fn respond(
     let question = Question::Command(Command { name, trace_mask }, reply);
     let sent = inputs.send(Input::Question(question)).await;
     match (sent, answer.await) {
-        (Ok(()), Ok(answer)) => web::respond::body(
-            StatusCode::OK,
-            "application/json;charset=utf-8",
-            json::text(&answer),
-        ),
+        (Ok(()), Ok(answer)) => {
+            web::respond::body(StatusCode::OK, "application/json", json::text(&answer))
+        }
         _ => ending(),
     }
 }

@@ -16,7 +16,6 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +30,7 @@ use values::{Origin, Values};
 
 use crate::core::LocalSessions;
 use crate::disk;
+use crate::quorum::configuration::Endpoint;
 
 /// A server's configuration.
 #[derive(Debug, Clone)]
@@ -160,8 +160,7 @@ impl Config {
     /// # Errors
     /// When a file can't be read, or what it says can't be used; the message names file, line and key.
     pub fn read(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        let text = properties::read_file(path)?;
         Self::parse_in(path, &text, environment)
     }
 
@@ -199,15 +198,15 @@ impl Config {
                 values.error("minSessionTimeout", "must not be greater than maxSessionTimeout")
             );
         }
-        let ensemble = ensemble::read(&mut values, &data_dir)?;
-        let client_address = client_address(&values, ensemble.as_ref())?;
+        let place = ensemble::read(&mut values, &data_dir)?;
+        let client_address = client_address(&values, place.client)?;
         let security = Security::read(&mut values)?;
         if client_address.is_none() && security.secure_address.is_none() {
             return Err(values.whole("neither clientPort nor secureClientPort is set"));
         }
         let log = log_options(&values)?;
         Ok(Self {
-            ensemble,
+            ensemble: place.ensemble,
             is_dynamic: values.boolean("reconfigEnabled")?,
             snapshot_size_factor: values.part("snapshotSizeFactor", 0.33)?,
             read_only: values.boolean("readonlymode.enabled")?,
@@ -291,10 +290,9 @@ fn directories(values: &mut Values) -> Result<(PathBuf, PathBuf), ConfigError> {
 /// agree (`QuorumPeerConfig.setupClientPort`).
 fn client_address(
     values: &Values,
-    ensemble: Option<&Ensemble>,
+    own: Option<(i64, Endpoint)>,
 ) -> Result<Option<SocketAddr>, ConfigError> {
     let fixed = listen_address(values, "clientPort", "clientPortAddress")?;
-    let own = ensemble.and_then(|ensemble| Some((ensemble.id, ensemble.client()?)));
     let Some((id, client)) = own else {
         return Ok(fixed);
     };

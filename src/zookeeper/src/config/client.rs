@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use super::environment::Environment;
@@ -39,11 +38,7 @@ impl Client {
     /// # Errors
     /// When something that is asked for can't be had; the message names the place.
     pub fn read(file: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
-        let text = file.map(|path| {
-            fs::read_to_string(path)
-                .map_err(|source| ConfigError::Io { path: path.to_owned(), source })
-        });
-        let text = text.transpose()?.unwrap_or_default();
+        let text = file.map(properties::read_file).transpose()?.unwrap_or_default();
         let path = file.unwrap_or(Path::new("CLIENT_JVMFLAGS"));
         let mut values =
             Values { path: path.to_owned(), given: HashMap::new(), notices: RefCell::default() };
@@ -83,6 +78,8 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
 
     use super::*;

@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ConfigError;
 use super::environment::Environment;
 use super::values::{Origin, Value, Values};
+use super::{ConfigError, properties};
 use crate::quorum::configuration::{Configuration, Endpoint};
 use crate::quorum::zab::Tuning;
 
@@ -51,12 +51,16 @@ pub struct Ensemble {
     pub is_static: bool,
 }
 
-impl Ensemble {
-    /// Where this server's clients connect, if the line of this server says it.
-    pub fn client(&self) -> Option<&Endpoint> {
-        self.current.servers().get(&self.id)?.client.as_ref()
-    }
+/// What the lines of servers say of this one.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The ensemble that it is a member of, unless it is alone.
+    pub(super) ensemble: Option<Ensemble>,
+    /// Its id and where its clients connect, if its own line says so: alone too.
+    pub(super) client: Option<(i64, Endpoint)>,
+}
 
+impl Ensemble {
     /// The file of the configuration that was last proposed (`nextDynamicConfigFileSuffix`).
     pub fn next_file(&self) -> PathBuf {
         beside(&self.file, ".dynamic.next")
@@ -81,7 +85,7 @@ pub(crate) fn is_of_servers(key: &str) -> bool {
 
 /// Reads the lines. One participant is the classic guide's, and means this server by itself, unless
 /// `standaloneEnabled` is false; more are an ensemble.
-pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemble>, ConfigError> {
+pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Place, ConfigError> {
     let dynamic = match values.text("dynamicConfigFile") {
         None => None,
         Some(path) => Some(dynamic_values(values, Path::new(path))?),
@@ -96,7 +100,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         if !standalone {
             return Err(lines.whole("with standaloneEnabled=false there must be server.N lines"));
         }
-        return Ok(None);
+        return Ok(Place::default());
     }
     let several = current.servers().iter().find(|(_, server)| server.addresses.len() > 1);
     let takes_several = values.boolean("multiAddress.enabled")?;
@@ -106,23 +110,30 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
             "several addresses need multiAddress.enabled=true on each server",
         ));
     }
-    let id = read_id(lines, data_dir, &current)?;
     let voters = current.voters().count();
     if voters == 0 {
         return Err(lines.whole("there are observers, but no participants"));
     }
-    if voters == 1 && standalone {
-        if current.servers().len() > 1 {
-            return Err(lines.whole("there are observers, but only one participant"));
-        }
-        return Ok(None);
+    let is_alone = voters == 1 && standalone;
+    if is_alone && current.servers().len() > 1 {
+        return Err(lines.whole("there are observers, but only one participant"));
+    }
+    // One that is alone needs no id, but for what its line says of its clients.
+    if is_alone && !data_dir.join("myid").is_file() {
+        return Ok(Place::default());
+    }
+    let id = read_id(lines, data_dir, &current)?;
+    let own = current.servers().get(&id).and_then(|own| own.client.clone());
+    let client = own.map(|client| (id, client));
+    if is_alone {
+        return Ok(Place { ensemble: None, client });
     }
     let role = role_notice(values, &current, id)?;
     let limit = |key: &str| match values.number(key, 0u32)? {
         0 => Err(values.whole(format!("{key} is not set"))),
         limit => Ok(limit),
     };
-    if !matches!(values.text("electionAlg"), None | Some("3")) {
+    if values.number("electionAlg", 3)? != 3 {
         return Err(values.error("electionAlg", "only 3 is supported"));
     }
     let mut ensemble = Ensemble {
@@ -148,7 +159,7 @@ pub(super) fn read(values: &mut Values, data_dir: &Path) -> Result<Option<Ensemb
         ensemble.proposed = proposed(&ensemble.next_file());
     }
     values.notices.get_mut().extend(role);
-    Ok(Some(ensemble))
+    Ok(Place { ensemble: Some(ensemble), client })
 }
 
 /// None is 0 or less, as with the original.
@@ -194,8 +205,7 @@ fn dynamic_values(values: &Values, path: &Path) -> Result<Values, ConfigError> {
     if let Some(key) = values.keys().find(|key| is_of_servers(key)) {
         return Err(values.error(key, "it must be in the file that dynamicConfigFile names"));
     }
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+    let text = properties::read_file(path)?;
     let mut dynamic = Values::read(path, &text, &Environment::default())?;
     if dynamic.given.contains_key("version") {
         return Err(dynamic.error("version", "the version is in the file's name, not in it"));
@@ -291,8 +301,27 @@ mod tests {
             "server.1=[::1]:1:2:participant;0.0.0.0:2181\nserver.2=b:2888:3888:participant\nversion=0"
         );
         assert!(parse("1", "server.1=a:1:2").unwrap().ensemble.is_none());
-        let alone = parse("1", "server.1=a:1:2\nstandaloneEnabled=false").unwrap();
+        let alone = parse("1", "server.1=a:1:2\nstandaloneEnabled=false\nelectionAlg=03").unwrap();
         assert!(alone.ensemble.is_some());
+    }
+
+    #[test]
+    fn one_that_is_alone_needs_no_id_but_its_line_says_where_its_clients_connect() {
+        let directory = TempDir::new().unwrap();
+        let text = |lines: &str| {
+            let data = directory.path().display();
+            Config::parse(&directory.path().join("zoo.cfg"), &format!("dataDir={data}\n{lines}"))
+                .map_err(|error| error.to_string())
+        };
+        assert!(text("clientPort=2181\nserver.1=a:1:2").unwrap().ensemble.is_none());
+        let error = text("server.1=a:1:2;2181").unwrap_err();
+        assert!(error.contains("neither clientPort nor secureClientPort is set"), "{error}");
+        fs::write(directory.path().join("myid"), "1").unwrap();
+        let config = text("server.1=a:1:2;127.0.0.1:2181").unwrap();
+        assert!(config.ensemble.is_none());
+        assert_eq!(config.client_address.unwrap().to_string(), "127.0.0.1:2181");
+        let error = text("clientPort=9\nserver.1=a:1:2;8").unwrap_err();
+        assert!(error.contains("the server.1 line says 0.0.0.0:8"), "{error}");
     }
 
     #[test]

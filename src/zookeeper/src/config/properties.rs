@@ -1,5 +1,21 @@
 //! Java's properties files (`java.util.Properties.load`), with the line that each key is on.
 
+use std::fs;
+use std::path::Path;
+
+use super::ConfigError;
+
+/// The text of a file: UTF-8, or what Java reads (ISO 8859-1) where it is none.
+///
+/// # Errors
+/// When the file can't be read.
+pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
+    let bytes =
+        fs::read(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| error.as_bytes().iter().copied().map(char::from).collect()))
+}
+
 /// A key with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Property {
@@ -112,6 +128,17 @@ mod tests {
         ] {
             assert_eq!(pairs(text), [(line, key.to_owned(), value.to_owned())], "{text}");
         }
+    }
+
+    #[test]
+    fn files_that_are_not_utf_8_are_read_as_java_reads_all() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("zoo.cfg");
+        for bytes in [&b"# M\xfcller\na=\xe9"[..], "# Müller\na=é".as_bytes()] {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(pairs(&read_file(&path).unwrap()), [(2, "a".to_owned(), "é".to_owned())]);
+        }
+        assert!(read_file(directory.path()).is_err());
     }
 
     #[test]

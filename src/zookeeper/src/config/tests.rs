@@ -1,5 +1,6 @@
 //! What is read, what is refused and with which words, and what is told of keys without effect.
 
+use std::fs;
 use std::path::Path;
 
 use super::*;
@@ -62,7 +63,7 @@ fn what_is_wrong_is_named_by_file_line_and_key() {
         (BASE, "server.256=h:1:2"),
         (BASE, "server.x=h:1:2"),
         (BASE, "server.1=h:1"),
-        (BASE, "server.1=h:1:2"),
+        (BASE, "server.1=h:1:2\nserver.2=i:1:2"),
         (BASE, "server.1=h:1:2\nserver.2=h:1:2\nserver.1=i:1:2"),
     ] {
         let error = parse(&format!("{base}{lines}")).unwrap_err();
