@@ -96,7 +96,19 @@ fn a_cluster_is_seen_and_operated() {
     console.text(&["cp", "talk:stdout", &copy.display().to_string()]);
     assert!(std::fs::read_to_string(&copy).expect("the copy").ends_with("third\n"));
     assert!(console.refused(&["logs", "nobody"]).contains("there is no task 'nobody'"));
-    assert!(console.refused(&["logs", "talk", "nothing"]).contains("cannot read"));
+    for (arguments, next) in [
+        (&["logs", "talk", "nothing"][..], "cannot read"),
+        (&["logs", "talk", "nothing"], "`mesos ls"),
+        (&["ls", "talk", "nothing"], "`mesos ls"),
+        (&["cp", "talk:nothing", "-"], "`mesos ls"),
+        (&["tasks", "--framework", "nobody"], "`mesos frameworks --all`"),
+        (&["teardown", "nobody"], "`mesos frameworks`"),
+        (&["gone", "nobody"], "`mesos agents`"),
+        (&["volumes", "create", &agent, "v", "--size", "16", "--role", "web"], "64MB"),
+    ] {
+        let reason = console.refused(arguments);
+        assert!(reason.contains(next), "{arguments:?}: {reason}");
+    }
 
     console.text(&["weights", "web=2.5"]);
     assert!(console.text(&["weights"]).contains("2.5"));

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use mesos::v1::master::response::get_agents::Agent;
+use mesos::v1::master::response::get_frameworks;
 use mesos::v1::master::{Call, call};
 use mesos::v1::{self, agent};
 
@@ -46,6 +47,23 @@ pub(crate) async fn agent(client: &Client, name: &str) -> Result<Agent> {
         (Some(_), more) => bail!("{} agents are on '{name}': name one by its id", more + 1),
         (None, _) => bail!("there is no agent '{name}'; `mesos agents` lists them"),
     }
+}
+
+/// Looks for a framework that is or was.
+///
+/// # Errors
+/// When none has this id.
+pub(crate) async fn framework(client: &Client, id: &str) -> Result<()> {
+    let answer = client.call(&master_call(call::Type::GetFrameworks)).await?;
+    let all = answer.get_frameworks.unwrap_or_default();
+    let mut every = all.frameworks.iter().chain(&all.completed_frameworks);
+    let own = |known: &get_frameworks::Framework| {
+        known.framework_info.id.as_ref().is_some_and(|own| own.value == id)
+    };
+    if !every.any(own) {
+        bail!("there is no framework '{id}'; `mesos frameworks --all` lists them");
+    }
+    Ok(())
 }
 
 /// A task and where it runs.
@@ -108,6 +126,12 @@ impl Found {
             "" => sandbox,
             path => format!("{sandbox}/{path}"),
         }
+    }
+
+    /// What is said of a file in the sandbox that the agent doesn't give.
+    pub(crate) fn cannot(&self, verb: &str, path: &str) -> String {
+        let id = &self.task.task_id.value;
+        format!("cannot {verb} {path} (`mesos ls {id}` lists what is in the sandbox)")
     }
 
     fn container_in_status(&self) -> Option<&v1::ContainerId> {

@@ -55,7 +55,11 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> Result<()> {
 /// A number without needless digits.
 pub(crate) fn number(value: f64) -> String {
     let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        // What a sum of nothing is.
+        "-0" => "0".to_owned(),
+        text => text.to_owned(),
+    }
 }
 
 /// The sum of a scalar resource.
@@ -66,4 +70,18 @@ pub(crate) fn scalar(resources: &[v1::Resource], name: &str) -> f64 {
         .filter_map(|resource| resource.scalar.as_ref())
         .map(|scalar| scalar.value)
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_shown_without_a_sign() {
+        assert_eq!(number(scalar(&[], "cpus")), "0");
+        assert_eq!(
+            (number(-0.0001), number(0.5), number(2048.0)),
+            ("0".into(), "0.5".into(), "2048".into())
+        );
+    }
 }

@@ -30,7 +30,7 @@ async fn read(
         ..agent_call(Type::ReadFile)
     };
     let answer = context.client.call_agent(&found.agent, &call).await;
-    let answer = answer.with_context(|| format!("cannot read {path}"))?;
+    let answer = answer.with_context(|| found.cannot("read", path))?;
     Ok(answer.read_file.unwrap_or_default())
 }
 
@@ -97,7 +97,8 @@ pub(super) async fn list(context: &Context, task: &str, path: &str) -> Result<()
         list_files: Some(call::ListFiles { path: found.sandbox(path) }),
         ..agent_call(Type::ListFiles)
     };
-    let answer = context.client.call_agent(&found.agent, &call).await?;
+    let answer = context.client.call_agent(&found.agent, &call).await;
+    let answer = answer.with_context(|| found.cannot("list", &found.sandbox(path)))?;
     let shown = answer.list_files.unwrap_or_default();
     if context.json {
         return show::message(&shown);
@@ -127,8 +128,9 @@ pub(super) async fn copy(context: &Context, source: &str, target: &Path) -> Resu
         .with_context(|| format!("'{source}' names no file: expecting TASK:PATH"))?;
     let found = find::task(&context.client, task).await?;
     let path = found.sandbox(path);
-    let response =
-        context.client.get(&found.agent, "/files/download", &[("path", path.as_str())]).await?;
+    let parameters = [("path", path.as_str())];
+    let response = context.client.get(&found.agent, "/files/download", &parameters).await;
+    let response = response.with_context(|| found.cannot("copy", &path))?;
     let mut chunks = response.bytes_stream();
     if target == Path::new("-") {
         while let Some(chunk) = chunks.next().await {

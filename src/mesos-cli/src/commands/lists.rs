@@ -85,6 +85,10 @@ pub(super) async fn tasks(context: &Context, all: bool, framework: Option<&str>)
     for list in lists {
         list.retain(|task| framework.is_none_or(|id| task.framework_id.value == id));
     }
+    let known = [&shown.tasks, &shown.unreachable_tasks, &shown.completed_tasks];
+    if let Some(id) = framework.filter(|_| known.iter().all(|list| list.is_empty())) {
+        find::framework(&context.client, id).await?;
+    }
     if !all {
         shown.completed_tasks.clear();
         shown.unreachable_tasks.clear();

@@ -102,8 +102,9 @@ pub(super) async fn drain(
 ) -> Result<()> {
     let max_grace_period = max_grace_period
         .map(|text| {
-            let period = mesos::units::parse_duration(text)
-                .map_err(|error| anyhow::anyhow!("--max-grace-period: {error}"))?;
+            let period = mesos::units::parse_duration(text).map_err(|error| {
+                anyhow::anyhow!("--max-grace-period: {error}: expecting the like of 30secs")
+            })?;
             Ok::<_, anyhow::Error>(prost_types::Duration {
                 seconds: i64::try_from(period.as_secs()).unwrap_or(i64::MAX),
                 nanos: i32::try_from(period.subsec_nanos()).unwrap_or_default(),
@@ -135,5 +136,6 @@ pub(super) async fn gone(context: &Context, agent: String) -> Result<()> {
     // Who is given up for good is named in full, and may not be registered any more.
     let gone = call::MarkAgentGone { agent_id: v1::AgentId { value: agent } };
     let call = Call { mark_agent_gone: Some(gone), ..master_call(Type::MarkAgentGone) };
-    context.client.call(&call).await.map(drop)
+    let answer = context.client.call(&call).await.map(drop);
+    answer.context("expecting an agent's id, as `mesos agents` lists them")
 }

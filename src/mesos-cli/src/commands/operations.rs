@@ -73,7 +73,9 @@ pub(super) async fn volumes(context: &Context, command: Volumes) -> Result<()> {
     match command {
         Volumes::List => list(context).await,
         Volumes::Create { agent, id, size, role, container_path, creator } => {
-            let size: Bytes = size.parse().map_err(|error| anyhow!("--size: {error}"))?;
+            let size: Bytes = size
+                .parse()
+                .map_err(|error| anyhow!("--size: {error}: expecting the like of 64MB"))?;
             let principal = creator.or_else(|| context.principal.clone());
             let volume = v1::Resource {
                 name: "disk".to_owned(),
@@ -148,5 +150,6 @@ async fn list(context: &Context) -> Result<()> {
 pub(super) async fn teardown(context: &Context, framework: String) -> Result<()> {
     let teardown = call::Teardown { framework_id: v1::FrameworkId { value: framework } };
     let call = Call { teardown: Some(teardown), ..master_call(Type::Teardown) };
-    context.client.call(&call).await.map(drop)
+    let answer = context.client.call(&call).await.map(drop);
+    answer.context("expecting a framework's id, as `mesos frameworks` lists them")
 }
