@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use master::core::model::{Connection, Framework};
 use mesos::resources::Resources;
 
 use super::World;
@@ -16,8 +17,20 @@ const LOOK: u64 = 2000;
 impl World {
     /// Waits until `what` is so.
     fn wait(&mut self, what: &str, limit: u64, is_so: impl Fn(&Self) -> Result<(), String>) {
+        self.wait_doing(what, limit, |_| (), is_so);
+    }
+
+    /// The same, doing something before each look.
+    fn wait_doing(
+        &mut self,
+        what: &str,
+        limit: u64,
+        each_time: impl Fn(&mut Self),
+        is_so: impl Fn(&Self) -> Result<(), String>,
+    ) {
         let end = self.now() + limit;
         loop {
+            each_time(self);
             match is_so(self) {
                 Ok(()) => return,
                 Err(reason) => assert!(self.now() < end, "in calm, never {what}: {reason}"),
@@ -29,25 +42,30 @@ impl World {
     pub(super) fn settle(&mut self) {
         let limit = SETTLED + REREGISTER.as_millis() as u64;
         self.wait("agents and frameworks under one master", limit, Self::are_together);
-        self.end_frameworks_of_nobody();
+        self.end_frameworks_of_nobody(|_| true);
         self.wait("one view of every task", limit, Self::agree);
         for scheduler in &mut self.schedulers {
             scheduler.is_leaving = true;
         }
-        self.wait("an end of every task", limit, Self::are_idle);
+        // A leader that lost its session before may end with what it was told: the next one knows from agents only.
+        let again = |world: &mut Self| {
+            world.end_frameworks_of_nobody(|known| known.connection == Connection::Recovered);
+        };
+        self.wait_doing("an end of every task", limit, again, Self::are_idle);
         self.check_volumes();
     }
 
     /// Frameworks that ended while no master could hear of it, or whose end a new master does not know of, stay until
     /// an operator removes them, as in the original.
-    fn end_frameworks_of_nobody(&mut self) {
+    fn end_frameworks_of_nobody(&mut self, which: impl Fn(&Framework) -> bool) {
         let own: BTreeSet<String> =
             self.schedulers.iter().filter_map(|scheduler| scheduler.id.clone()).collect();
         let Some(index) = self.leader() else { return };
         let now = self.master_now(index);
         let Some(master) = &mut self.masters[index].master else { return };
+        let of_nobody = master.frameworks.values().filter(|known| !own.contains(&known.id));
         let orphans: Vec<String> =
-            master.frameworks.keys().filter(|id| !own.contains(*id)).cloned().collect();
+            of_nobody.filter(|known| which(known)).map(|known| known.id.clone()).collect();
         for id in orphans {
             self.checks.count("frameworks of nobody");
             master.remove_framework(now, &id);
