@@ -67,6 +67,8 @@ pub struct Config {
     pub container_check_ms: i64,
     /// How many of them are deleted a minute at most.
     pub container_max_per_minute: usize,
+    /// How long a container may wait for its first child, in ms, if not for ever.
+    pub container_unused_max_ms: Option<i64>,
     /// Whether hard quotas are enforced.
     pub enforce_quota: bool,
     /// Whether ACLs are ignored.
@@ -231,6 +233,10 @@ impl Config {
             extended_types: values.boolean("extendedTypesEnabled")?,
             container_check_ms: values.number("znode.container.checkIntervalMs", 60_000)?,
             container_max_per_minute: values.number("znode.container.maxPerMinute", 10_000)?,
+            container_unused_max_ms: Some(
+                values.number("znode.container.maxNeverUsedIntervalMs", 0)?,
+            )
+            .filter(|limit_ms| *limit_ms != 0),
             enforce_quota: values.boolean("enforceQuota")?,
             skip_acl: values.yes_or_no("skipACL", false)?,
             trust_empty_snapshot: values.boolean("snapshot.trust.empty")?,

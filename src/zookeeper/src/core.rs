@@ -95,6 +95,8 @@ pub struct Settings {
     pub container_check_ms: i64,
     /// `znode.container.maxPerMinute`.
     pub container_max_per_minute: usize,
+    /// How long a container may wait for its first child, in ms, if not for ever.
+    pub container_unused_max_ms: Option<i64>,
     /// `skipACL`.
     pub skip_acl: bool,
     /// Who clients may prove to be.
@@ -119,6 +121,7 @@ impl Settings {
             enforce_quota: true,
             container_check_ms: 100,
             container_max_per_minute: 10_000,
+            container_unused_max_ms: None,
             skip_acl: false,
             auth: Arc::default(),
             nonce_seed: [0; 32],

@@ -321,6 +321,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         enforce_quota: config.enforce_quota,
         container_check_ms: config.container_check_ms,
         container_max_per_minute: config.container_max_per_minute,
+        container_unused_max_ms: config.container_unused_max_ms,
         skip_acl: config.skip_acl,
         auth: Arc::new(config.security.auth.clone()),
         nonce_seed: rand::random(),

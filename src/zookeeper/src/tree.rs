@@ -258,11 +258,20 @@ impl Tree {
         self.owned.iter().filter(|(owner, _)| is_session(**owner)).map(|(_, ids)| ids.len()).sum()
     }
 
-    /// Containers that have had children and have none now, and TTL nodes without children whose time is over.
-    pub fn outlived(&self, wall_ms: i64) -> impl Iterator<Item = String> {
-        let is_over = move |stat: &StatPersisted| match ttl_ms(stat.ephemeral_owner) {
-            Some(ttl_ms) => wall_ms.saturating_sub(stat.mtime) > ttl_ms,
-            None => stat.ephemeral_owner == CONTAINER_OWNER && stat.cversion > 0,
+    /// Containers that have had children and have none now, or that never had any for longer than `unused_max_ms`, and TTL
+    /// nodes without children whose time is over.
+    pub fn outlived(
+        &self,
+        wall_ms: i64,
+        unused_max_ms: Option<i64>,
+    ) -> impl Iterator<Item = String> {
+        let is_over = move |stat: &StatPersisted| {
+            let age_ms = wall_ms.saturating_sub(stat.mtime);
+            match ttl_ms(stat.ephemeral_owner) {
+                Some(ttl_ms) => age_ms > ttl_ms,
+                None if stat.ephemeral_owner != CONTAINER_OWNER => false,
+                None => stat.cversion > 0 || unused_max_ms.is_some_and(|most_ms| age_ms > most_ms),
+            }
         };
         self.owned
             .iter()

@@ -241,10 +241,10 @@ pub const KEYS: &[Key] = &[
         "Time in ms between looks for empty containers.",
     ),
     bare("znode.container.maxPerMinute", "10000", "Containers deleted in a minute at most."),
-    idle(
+    bare(
         "znode.container.maxNeverUsedIntervalMs",
-        Bare,
-        "containers that never had a child are kept, as is the original's default",
+        "0",
+        "Time in ms that a container may be without its first child; 0 for ever.",
     ),
     idle("maxResponseCacheSize", Property, NO_CACHE),
     idle("maxGetChildrenResponseCacheSize", Property, NO_CACHE),

@@ -14,7 +14,8 @@ impl Core {
         self.next_sweep_ms = now_ms + interval_ms;
         let per_minute = self.settings.container_max_per_minute as i64;
         let count = (per_minute.saturating_mul(interval_ms) / 60_000).max(1) as usize;
-        let due: Vec<String> = self.tree.outlived(wall_ms).take(count).collect();
+        let unused_max_ms = self.settings.container_unused_max_ms;
+        let due: Vec<String> = self.tree.outlived(wall_ms, unused_max_ms).take(count).collect();
         for path in due {
             tracing::info!(
                 "deleting {path}: a container without children, or a TTL node after its time"
@@ -68,5 +69,18 @@ mod tests {
         assert_eq!(swept(&mut core, 260), ["/used", "/used/child", "/t"]);
         core.commit(1, 1, 270, Txn::SetData { path: "/t2".to_owned(), data: None, version: 1 });
         assert_eq!(swept(&mut core, 500), ["/used", "/used/child", "/t"], "a change prolongs it");
+    }
+
+    #[test]
+    fn containers_that_nobody_used_end_where_they_are_told_to() {
+        let settings = Settings { container_unused_max_ms: Some(150), ..Settings::for_tests() };
+        let mut core = Core::new(settings, State::default(), 0);
+        create(&mut core, opcode::CREATE_CONTAINER, "/c", 0);
+        create(&mut core, opcode::CREATE_CONTAINER, "/used", 0);
+        create(&mut core, opcode::CREATE, "/used/child", 0);
+        create(&mut core, opcode::CREATE, "/plain", 0);
+        assert!(!swept(&mut core, 110).contains(&"/c"));
+        assert!(swept(&mut core, 260).contains(&"/c"));
+        assert!(core.tree.get("/used").is_some() && core.tree.get("/plain").is_some());
     }
 }
