@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod operator;
 pub mod pieces;
 pub mod prometheus;
+pub mod roles;
 pub mod seen;
 pub mod shown;
 pub mod state;

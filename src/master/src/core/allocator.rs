@@ -450,6 +450,12 @@ impl Allocator {
         self.agents.get(agent).map(Agent::free).unwrap_or_default()
     }
 
+    /// How much of a scalar resource is not free, on all agents.
+    pub fn taken(&self, name: &str) -> f64 {
+        let taken = |agent: &Agent| agent.total().get(name) - agent.free_ref().get(name);
+        self.agents.values().map(taken).sum()
+    }
+
     /// Frameworks that hold something on an agent.
     pub fn holders(&self, agent: &str) -> BTreeSet<String> {
         let held = self.agents.get(agent).into_iter().flat_map(|agent| agent.held().keys());

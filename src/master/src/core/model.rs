@@ -158,8 +158,13 @@ impl Framework {
         let mut by_role: BTreeMap<String, Resources> = BTreeMap::new();
         for resource in tasks.chain(executors).flatten() {
             let role = resource.allocation_info.as_ref().map_or("*", |info| info.role());
-            let sum = by_role.entry(role.to_owned()).or_default();
-            sum.add_protos(std::slice::from_ref(resource));
+            // Few roles, many resources: names are copied for new ones only.
+            if !by_role.contains_key(role) {
+                by_role.insert(role.to_owned(), Resources::new());
+            }
+            if let Some(sum) = by_role.get_mut(role) {
+                sum.add_protos(std::slice::from_ref(resource));
+            }
         }
         by_role
     }

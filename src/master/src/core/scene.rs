@@ -1,9 +1,10 @@
 //! The state of one moment, to be shown while the master goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use mesos::v1;
+use mesos::v1::quota::QuotaConfig;
 
 use super::Master;
 use super::copies::Copies;
@@ -30,6 +31,12 @@ pub struct Scene {
     pub offers: Copies<Offer>,
     /// As [`Master::inverse_offers`].
     pub inverse_offers: BTreeMap<String, v1::InverseOffer>,
+    /// Quotas, as the registry has them.
+    pub quotas: Vec<QuotaConfig>,
+    /// Weights that an operator gave.
+    pub weights: Vec<v1::WeightInfo>,
+    /// The roles that there are, where an operator lists them.
+    pub roles: Option<BTreeSet<String>>,
 }
 
 impl Master {
@@ -49,6 +56,9 @@ impl Master {
             completed_frameworks: self.completed_frameworks.clone(),
             offers: self.offers.clone(),
             inverse_offers: self.inverse_offers.clone(),
+            quotas: self.registry.quota_configs.clone(),
+            weights: self.registry.weights.iter().map(|weight| weight.info.clone()).collect(),
+            roles: self.settings.roles.clone(),
         }
     }
 }

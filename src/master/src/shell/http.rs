@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use web::respond;
 
 use super::actor::{Handle, Input};
-use super::{legacy, operator_api, permissions, scheduler_api};
+use super::{background, legacy, operator_api, permissions, scheduler_api};
 use crate::core::authentication::SESSION_PREFIX;
 use crate::core::model::Now;
 use crate::core::{Master, Refusal};
@@ -250,8 +250,9 @@ impl App {
             ensemble: self.log.as_ref().map_or(1, ReplicatedLog::replicas),
             log_recovered: self.log.as_ref().is_none_or(ReplicatedLog::has_recovered),
         };
-        let all = self.handle.look(move |master, _| metrics::snapshot(Some(master), around));
-        all.await.unwrap_or_else(|| metrics::snapshot(None, around))
+        let moment = self.handle.look(|master, _| metrics::Moment::of(master)).await;
+        let all = background::spawn(move || metrics::snapshot(moment.as_ref(), around));
+        all.await.unwrap_or_default()
     }
 
     /// Where the leader has the same, under its process' name as the original writes it.

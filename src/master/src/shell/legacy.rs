@@ -105,7 +105,6 @@ pub(super) async fn shown(
         return streamed::answer(app, visible, view, callback, gzip).await;
     }
     let shown = match local {
-        "/roles" => app.handle.look(|master, _| summary::roles(master)).await,
         "/weights" => {
             let weights = |weight: &mesos::internal::registry::Weight| json!({"role": weight.info.role(), "weight": weight.info.weight});
             app.handle
@@ -144,6 +143,7 @@ fn view(app: &App, local: &str, query: Option<&str>) -> Option<View> {
         "/state-summary" => View::Summary(flags),
         "/slaves" => View::Slaves(parameter("slave_id")),
         "/frameworks" => View::Frameworks(parameter("framework_id")),
+        "/roles" => View::Roles,
         "/tasks" => View::Tasks(summary::TaskQuery {
             limit: parameter("limit").and_then(|limit| limit.parse().ok()),
             offset: parameter("offset").and_then(|offset| offset.parse().ok()).unwrap_or_default(),

@@ -17,8 +17,8 @@ use super::permissions;
 use super::scheduler_api::{accepted, content_type};
 use super::visible::Visible;
 use super::wanted;
-use crate::view::operator;
 use crate::view::seen::Sight;
+use crate::view::{operator, roles};
 
 /// Answers a call.
 pub(super) async fn handle(
@@ -119,7 +119,6 @@ pub(super) async fn handle(
                 ..operator::answer(response::Type::GetMetrics)
             })
         }
-        T::GetRoles => look!(get_roles, GetRoles, |master, _| operator::roles(master)),
         T::GetMaster => {
             look!(get_master, GetMaster, move |master, _| operator::master(master, start))
         }
@@ -236,6 +235,10 @@ fn of_scene(kind: call::Type) -> Option<Show> {
         T::GetTasks => |sight| Answer {
             get_tasks: Some(operator::tasks(sight)),
             ..operator::answer(A::GetTasks)
+        },
+        T::GetRoles => |sight| Answer {
+            get_roles: Some(roles::messages(sight)),
+            ..operator::answer(A::GetRoles)
         },
         T::GetOperations => |sight| Answer {
             get_operations: Some(operator::operations(sight)),

@@ -59,9 +59,6 @@ impl Visible {
 
     /// Leaves out of an answer of the operator API what may not be seen of roles.
     pub(super) fn prune(&self, answer: &mut Response) {
-        if let Some(shown) = &mut answer.get_roles {
-            shown.roles.retain(|role| self.role(&role.name));
-        }
         if let Some(shown) = &mut answer.get_weights {
             shown.weight_infos.retain(|weight| self.role(weight.role()));
         }
@@ -110,9 +107,6 @@ impl Visible {
         match shown {
             Value::Array(weights) => weights.retain(role),
             Value::Object(members) => {
-                if let Some(Value::Array(list)) = members.get_mut("roles") {
-                    list.retain(|own| own["name"].as_str().is_none_or(|role| self.role(role)));
-                }
                 if let Some(Value::Array(list)) = members.get_mut("infos") {
                     list.retain(|own| {
                         own["role"].as_str().is_none_or(|role| self.named(Action::GetQuotas, role))

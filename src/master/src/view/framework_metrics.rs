@@ -1,15 +1,16 @@
 //! Metrics of each framework, role and quota, under the original's names (`master/metrics.cpp`,
 //! `allocator/mesos/metrics.cpp`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use mesos::resources::Milli;
 use mesos::v1::TaskState;
 
-use crate::core::Master;
+use super::metrics::Moment;
 use crate::core::allocator::{Limits, Quantities};
 use crate::core::model::Framework;
+use crate::core::scene::Scene;
 
 const CALLS: &[&str] = &[
     "accept",
@@ -76,18 +77,18 @@ const TERMINAL: &[TaskState] = &[
 ];
 
 /// Metrics of frameworks, if they are wanted.
-pub(super) fn frameworks(master: &Master, put: &mut impl FnMut(&str, f64)) {
+pub(super) fn frameworks(moment: &Moment, put: &mut impl FnMut(&str, f64)) {
     let mut processed: BTreeMap<&str, u64> = BTreeMap::new();
-    for known in master.frameworks.values() {
+    for known in moment.scene.frameworks.values() {
         if let Some(principal) = &known.info.principal {
             *processed.entry(principal).or_default() += known.messages;
         }
-        if master.settings.publish_framework_metrics {
-            framework(master, known, put);
+        if moment.publish_framework_metrics {
+            framework(moment, known, put);
         }
     }
     for (principal, processed) in processed {
-        let received = processed + master.unprocessed_messages(principal);
+        let received = processed + moment.unprocessed.get(principal).copied().unwrap_or_default();
         put(&format!("frameworks/{principal}/messages_received"), received as f64);
         put(&format!("frameworks/{principal}/messages_processed"), processed as f64);
     }
@@ -107,7 +108,7 @@ fn encoded(name: &str) -> String {
     encoded
 }
 
-fn framework(master: &Master, known: &Framework, put: &mut impl FnMut(&str, f64)) {
+fn framework(moment: &Moment, known: &Framework, put: &mut impl FnMut(&str, f64)) {
     let prefix = format!("master/frameworks/{}/{}", encoded(&known.info.name), known.id);
     let count = |name: &str| known.counters.get(name).copied().unwrap_or_default() as f64;
     for name in ["calls", "events", "operations"] {
@@ -122,9 +123,10 @@ fn framework(master: &Master, known: &Framework, put: &mut impl FnMut(&str, f64)
         }
     }
     put(&format!("{prefix}/subscribed"), f64::from(u8::from(known.active)));
-    let suppressed = master.allocator.suppressed(&known.id);
+    let suppressed = moment.suppressed.get(&known.id);
     for role in known.roles() {
-        let is_suppressed = f64::from(u8::from(suppressed.contains(&role)));
+        let is_suppressed = suppressed.is_some_and(|suppressed| suppressed.contains(&role));
+        let is_suppressed = f64::from(u8::from(is_suppressed));
         put(&format!("{prefix}/roles/{role}/suppressed"), is_suppressed);
     }
     let lower = |state: TaskState| state.as_str_name().to_ascii_lowercase();
@@ -140,23 +142,26 @@ fn framework(master: &Master, known: &Framework, put: &mut impl FnMut(&str, f64)
 }
 
 /// Metrics of roles and quotas.
-pub(super) fn roles(master: &Master, put: &mut impl FnMut(&str, f64)) {
-    let reserved = master.agents.values().flat_map(|agent| agent.total.reservations().into_keys());
+pub(super) fn roles(moment: &Moment, put: &mut impl FnMut(&str, f64)) {
+    let scene = &moment.scene;
+    let reserved = scene.agents.values().flat_map(|agent| agent.total.reservations().into_keys());
     for role in reserved {
         put(&format!("allocator/mesos/offer_filters/roles/{role}/active"), 0.0);
     }
-    for (role, share, filters) in master.allocator.shares() {
-        put(&format!("allocator/mesos/offer_filters/roles/{role}/active"), filters as f64);
-        if master.frameworks.values().any(|known| known.roles().contains(&role)) {
-            put(&format!("allocator/mesos/roles/{role}/shares/dominant"), share);
+    let in_use: BTreeSet<String> = scene.frameworks.values().flat_map(Framework::roles).collect();
+    for (role, share, filters) in &moment.shares {
+        put(&format!("allocator/mesos/offer_filters/roles/{role}/active"), *filters as f64);
+        if in_use.contains(role) {
+            put(&format!("allocator/mesos/roles/{role}/shares/dominant"), *share);
         }
     }
     let amount = |value: i64| Milli(value).to_f64();
-    for (role, config) in master.quotas() {
+    for config in &scene.quotas {
+        let role = &config.role;
         let prefix = format!("allocator/mesos/quota/roles/{role}/resources");
         let guarantees = Quantities::from_map(&config.guarantees);
         let limits = Limits::from_map(&config.limits);
-        let given = master.allocator.given_unreserved(role);
+        let given = moment.given.get(role).cloned().unwrap_or_default();
         let mut names: Vec<&str> = Vec::new();
         for (name, value) in guarantees.iter() {
             put(&format!("{prefix}/{name}/guarantee"), amount(value));
@@ -171,7 +176,7 @@ pub(super) fn roles(master: &Master, put: &mut impl FnMut(&str, f64)) {
         }
     }
     let mut whole = Quantities::default();
-    for (role, consumed) in consumed(master) {
+    for (role, consumed) in consumed(scene) {
         for (name, value) in consumed.iter() {
             put(
                 &format!("allocator/mesos/quota/roles/{role}/resources/{name}/consumed"),
@@ -188,7 +193,7 @@ pub(super) fn roles(master: &Master, put: &mut impl FnMut(&str, f64)) {
 }
 
 /// What each role and all below consume of a quota, whether they have one or not.
-fn consumed(master: &Master) -> BTreeMap<String, Quantities> {
+fn consumed(scene: &Scene) -> BTreeMap<String, Quantities> {
     let mut own: BTreeMap<String, Quantities> = BTreeMap::new();
     let mut add = |role: &str, quantities: &Quantities| {
         let mut role = Some(role);
@@ -197,12 +202,12 @@ fn consumed(master: &Master) -> BTreeMap<String, Quantities> {
             role = name.rsplit_once('/').map(|(above, _)| above);
         }
     };
-    for agent in master.agents.values() {
+    for agent in scene.agents.values() {
         for (role, reserved) in agent.total.reservations() {
             add(&role, &Quantities::of(&reserved));
         }
     }
-    for known in master.frameworks.values() {
+    for known in scene.frameworks.values() {
         for (role, used) in known.used_by_role() {
             add(&role, &Quantities::of(&used.unreserved().non_revocable()));
         }

@@ -1,6 +1,6 @@
 //! `/metrics/snapshot`: the original's names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesos::resources::Resources;
 use mesos::v1::TaskState;
@@ -9,6 +9,8 @@ use prost::Message as _;
 use super::framework_metrics;
 
 use crate::core::Master;
+use crate::core::allocator::Quantities;
+use crate::core::scene::Scene;
 
 /// Metrics by name, sorted.
 pub type Snapshot = BTreeMap<String, f64>;
@@ -28,12 +30,69 @@ pub struct Around {
     pub log_recovered: bool,
 }
 
+/// What metrics are made of: a scene, and what else the master knows at that moment.
+pub struct Moment {
+    pub(super) scene: Scene,
+    pub(super) publish_framework_metrics: bool,
+    /// Messages of each principal that wait.
+    pub(super) unprocessed: BTreeMap<String, u64>,
+    /// Roles for which a framework suppressed offers, by framework.
+    pub(super) suppressed: HashMap<String, BTreeSet<String>>,
+    /// As [`crate::core::allocator::Allocator::shares`].
+    pub(super) shares: Vec<(String, f64, usize)>,
+    /// What roles with a quota were given of what it limits.
+    pub(super) given: BTreeMap<String, Quantities>,
+    operators: usize,
+    registry_bytes: usize,
+    timings: Vec<(String, f64)>,
+    counters: BTreeMap<String, u64>,
+    rounds: u64,
+    /// Of `cpus`, `mem` and `disk`.
+    taken: [(&'static str, f64); 3],
+}
+
+impl Moment {
+    /// Of a master, at little cost: sums are for later.
+    pub fn of(master: &Master) -> Self {
+        let principals =
+            master.frameworks.values().filter_map(|known| known.info.principal.clone());
+        let unprocessed = |principal: String| {
+            let unprocessed = master.unprocessed_messages(&principal);
+            (principal, unprocessed)
+        };
+        let publish_framework_metrics = master.settings.publish_framework_metrics;
+        let published = master.frameworks.keys().filter(|_| publish_framework_metrics);
+        let timings = master.timings.iter().flat_map(|(name, series)| {
+            series
+                .metrics()
+                .into_iter()
+                .map(move |(suffix, value)| (format!("{name}{suffix}"), value))
+        });
+        let given =
+            |(role, _): (&str, _)| (role.to_owned(), master.allocator.given_unreserved(role));
+        Self {
+            scene: master.scene(),
+            publish_framework_metrics,
+            unprocessed: principals.map(unprocessed).collect(),
+            suppressed: published.map(|id| (id.clone(), master.allocator.suppressed(id))).collect(),
+            shares: master.allocator.shares(),
+            given: master.quotas().into_iter().map(given).collect(),
+            operators: master.operators(),
+            registry_bytes: master.registry.encoded_len(),
+            timings: timings.collect(),
+            counters: master.counters.clone(),
+            rounds: master.allocator.rounds,
+            taken: ["cpus", "mem", "disk"].map(|name| (name, master.allocator.taken(name))),
+        }
+    }
+}
+
 /// All metrics of a master; of one that doesn't lead when there is no state.
-pub fn snapshot(master: Option<&Master>, around: Around) -> Snapshot {
+pub fn snapshot(moment: Option<&Moment>, around: Around) -> Snapshot {
     let mut all = Snapshot::new();
     let mut put = |name: &str, value: f64| all.insert(name.to_owned(), value);
     put("master/uptime_secs", around.uptime);
-    put("master/elected", f64::from(u8::from(master.is_some())));
+    put("master/elected", f64::from(u8::from(moment.is_some())));
     system(&mut put);
     for name in COUNTERS {
         put(name, 0.0);
@@ -54,7 +113,7 @@ pub fn snapshot(master: Option<&Master>, around: Around) -> Snapshot {
         put(name, 0.0);
     }
     put("master/event_queue_dispatches", around.queued as f64);
-    let observers = master.map_or(0, Master::operators);
+    let observers = moment.map_or(0, |moment| moment.operators);
     put("master/operator_event_stream_subscribers", observers as f64);
     put("registrar/queued_operations", around.unstored as f64);
     put("registrar/log/ensemble_size", around.ensemble as f64);
@@ -62,63 +121,48 @@ pub fn snapshot(master: Option<&Master>, around: Around) -> Snapshot {
     for name in GAUGES {
         put(name, 0.0);
     }
-    let Some(master) = master else { return all };
-    put("registrar/registry_size_bytes", master.registry.encoded_len() as f64);
-    for (name, series) in &master.timings {
-        for (suffix, value) in series.metrics() {
-            put(&format!("{name}{suffix}"), value);
-        }
+    let Some(moment) = moment else { return all };
+    let scene = &moment.scene;
+    put("registrar/registry_size_bytes", moment.registry_bytes as f64);
+    for (name, value) in &moment.timings {
+        put(name, *value);
     }
-    let total = master.agents.len();
-    let connected = master.agents.values().filter(|agent| agent.connected).count();
+    let total = scene.agents.len();
+    let connected = scene.agents.values().filter(|agent| agent.connected).count();
     // Who is deactivated gets no tasks, but is there.
     let active =
-        master.agents.values().filter(|agent| agent.connected && !agent.deactivated).count();
+        scene.agents.values().filter(|agent| agent.connected && !agent.deactivated).count();
     put("master/slaves_active", active as f64);
     put("master/slaves_connected", connected as f64);
     put("master/slaves_inactive", (total - active) as f64);
     put("master/slaves_disconnected", (total - connected) as f64);
-    put(
-        "master/slaves_unreachable",
-        master.registry.unreachable.as_ref().map_or(0, |gone| gone.slaves.len()) as f64,
-    );
-    let connected = master.frameworks.values().filter(|framework| framework.is_connected()).count();
-    let offered = master.frameworks.values().filter(|framework| framework.active).count();
+    put("master/slaves_unreachable", scene.unreachable_agents as f64);
+    let connected = scene.frameworks.values().filter(|framework| framework.is_connected()).count();
+    let offered = scene.frameworks.values().filter(|framework| framework.active).count();
     put("master/frameworks_active", offered as f64);
     put("master/frameworks_connected", connected as f64);
-    put("master/frameworks_inactive", (master.frameworks.len() - offered) as f64);
-    put("master/frameworks_disconnected", (master.frameworks.len() - connected) as f64);
-    put("master/outstanding_offers", master.offers.len() as f64);
-    put("allocator/mesos/allocation_runs", master.allocator.rounds as f64);
+    put("master/frameworks_inactive", (scene.frameworks.len() - offered) as f64);
+    put("master/frameworks_disconnected", (scene.frameworks.len() - connected) as f64);
+    put("master/outstanding_offers", scene.offers.len() as f64);
+    put("allocator/mesos/allocation_runs", moment.rounds as f64);
     let states = [
         (TaskState::TaskStaging, "staging"),
         (TaskState::TaskStarting, "starting"),
         (TaskState::TaskRunning, "running"),
         (TaskState::TaskKilling, "killing"),
     ];
-    for (state, name) in states {
-        let count = master
-            .frameworks
-            .values()
-            .flat_map(|framework| framework.tasks.values())
-            .filter(|task| task.state() == state)
-            .count();
+    let mut counts = [0_u64; 4];
+    for task in scene.frameworks.values().flat_map(|framework| framework.tasks.values()) {
+        for ((state, _), count) in states.iter().zip(&mut counts) {
+            *count += u64::from(task.state() == *state);
+        }
+    }
+    for ((_, name), count) in states.iter().zip(counts) {
         put(&format!("master/tasks_{name}"), count as f64);
     }
-    let whole: Resources = master.agents.values().map(|agent| &agent.total).sum();
-    let used: Resources = master
-        .frameworks
-        .values()
-        .map(|framework| framework.used(None))
-        .collect::<Vec<_>>()
-        .iter()
-        .sum();
-    for name in ["cpus", "mem", "disk"] {
-        let taken: f64 = master
-            .agents
-            .values()
-            .map(|agent| agent.total.get(name) - master.allocator.free(&agent.id).get(name))
-            .sum();
+    let whole: Resources = scene.agents.values().map(|agent| &agent.total).sum();
+    let used: Resources = scene.frameworks.values().map(|framework| framework.used(None)).sum();
+    for (name, taken) in moment.taken {
         put(&format!("allocator/mesos/resources/{name}/offered_or_allocated"), taken);
         put(&format!("allocator/mesos/resources/{name}/total"), whole.get(name));
     }
@@ -134,21 +178,21 @@ pub fn snapshot(master: Option<&Master>, around: Around) -> Snapshot {
             put(&format!("master/{name}{kind}_percent"), percent);
         }
     }
-    for (name, value) in &master.counters {
+    for (name, value) in &moment.counters {
         put(name, *value as f64);
     }
     let kinds = OPERATIONS.iter().map(|operation| format!("{operation}/"));
     for kind in kinds.chain([String::new()]) {
         let in_state =
-            |state: &&str| master.counters.get(&format!("master/operations/{kind}{state}"));
+            |state: &&str| moment.counters.get(&format!("master/operations/{kind}{state}"));
         let total: u64 = OPERATION_STATES.iter().filter_map(in_state).sum();
         put(&format!("master/operations/{kind}total"), total as f64);
     }
     let mut put = |name: &str, value: f64| {
         all.insert(name.to_owned(), value);
     };
-    framework_metrics::frameworks(master, &mut put);
-    framework_metrics::roles(master, &mut put);
+    framework_metrics::frameworks(moment, &mut put);
+    framework_metrics::roles(moment, &mut put);
     all
 }
 

@@ -6,7 +6,6 @@ use mesos::v1::master::{Event, Response, event, response};
 
 use super::seen::{Everything, Seen, Sight};
 use super::state::Used;
-use super::summary;
 use crate::core::copies::Copies;
 use crate::core::model::{Agent, Connection, Framework, Offer};
 use crate::core::scene::Scene;
@@ -161,32 +160,6 @@ pub fn state(sight: Sight<'_>) -> response::GetState {
         get_frameworks: Some(frameworks(sight)),
         get_agents: Some(agents(sight)),
     }
-}
-
-/// `GET_ROLES`.
-pub fn roles(master: &Master) -> response::GetRoles {
-    let role = |(name, frameworks): (String, Vec<&Framework>)| {
-        let (mut held, offered) = summary::held(master, &name, &frameworks);
-        held.add(&offered);
-        let sums = held.scalars().into_iter().filter(|(_, value)| value.0 > 0);
-        v1::Role {
-            weight: summary::weight(master, &name),
-            frameworks: frameworks
-                .iter()
-                .map(|known| v1::FrameworkId { value: known.id.clone() })
-                .collect(),
-            resources: sums
-                .map(|(name, value)| v1::Resource {
-                    name,
-                    r#type: v1::value::Type::Scalar as i32,
-                    scalar: Some(v1::value::Scalar { value: value.to_f64() }),
-                    ..Default::default()
-                })
-                .collect(),
-            name,
-        }
-    };
-    response::GetRoles { roles: summary::known_roles(master).into_iter().map(role).collect() }
 }
 
 /// `GET_OPERATIONS`.

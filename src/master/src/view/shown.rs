@@ -6,7 +6,7 @@ use mesos::flags::Values;
 use serde::{Serialize, Serializer};
 
 use super::seen::Sight;
-use super::{state, summary};
+use super::{roles, state, summary};
 
 /// What is shown.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub enum View {
     Frameworks(Option<String>),
     /// `/tasks`.
     Tasks(summary::TaskQuery),
+    /// `/roles`.
+    Roles,
 }
 
 /// It, of one moment, for somebody.
@@ -42,6 +44,7 @@ impl Serialize for Shown<'_> {
             View::Slaves(only) => state::slaves(serializer, sight, only.as_deref()),
             View::Frameworks(only) => state::frameworks(serializer, sight, only.as_deref()),
             View::Tasks(query) => summary::tasks(serializer, sight, query),
+            View::Roles => roles::shown(sight).serialize(serializer),
         }
     }
 }

@@ -1,9 +1,8 @@
-//! `/state-summary`, `/tasks` and `/roles`: what is counted and listed over all agents and frameworks.
+//! `/state-summary` and `/tasks`: what is counted and listed over all agents and frameworks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesos::model::{List, Members, Task};
-use mesos::resources::Resources;
 use mesos::v1::{self, TaskState};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -51,119 +50,6 @@ pub fn tasks<S: Serializer>(
     let limit = query.limit.unwrap_or(100);
     let shown = || all.iter().skip(query.offset).take(limit).map(|task| Task(task));
     Members(|| [("tasks", List(shown))]).serialize(serializer)
-}
-
-/// Roles that are known: those of frameworks, with a weight, or reserved for; in order.
-pub fn known_roles(master: &Master) -> BTreeMap<String, Vec<&Framework>> {
-    let mut known: BTreeMap<String, Vec<&Framework>> = BTreeMap::new();
-    for config in &master.registry.quota_configs {
-        known.entry(config.role.clone()).or_default();
-    }
-    for weight in &master.registry.weights {
-        known.entry(weight.info.role().to_owned()).or_default();
-    }
-    for agent in master.agents.values() {
-        for role in agent.total.reservations().into_keys() {
-            known.entry(role).or_default();
-        }
-    }
-    for framework in master.frameworks.values() {
-        for role in framework.roles() {
-            known.entry(role).or_default().push(framework);
-        }
-    }
-    // Where roles are listed by the operator, these are the ones that there are.
-    if let Some(roles) = &master.settings.roles {
-        known.retain(|role, _| roles.contains(role));
-        for role in roles {
-            known.entry(role.clone()).or_default();
-        }
-    }
-    known
-}
-
-/// A role's weight: 1 unless an operator gave it another.
-pub fn weight(master: &Master, role: &str) -> f64 {
-    let found = master.registry.weights.iter().find(|weight| weight.info.role() == role);
-    found.map_or(1.0, |weight| weight.info.weight)
-}
-
-/// What a role's frameworks hold: in tasks and executors, and in offers.
-pub fn held(master: &Master, role: &str, frameworks: &[&Framework]) -> (Resources, Resources) {
-    let is_of_role = |resource: &v1::Resource| {
-        resource.allocation_info.as_ref().is_some_and(|info| info.role() == role)
-    };
-    let (mut allocated, mut offered) = (Resources::new(), Resources::new());
-    for framework in frameworks {
-        allocated.add(&framework.used(None).filter(is_of_role));
-        for offer in framework.offers.keys().filter_map(|id| master.offers.get(id)) {
-            offered.add(&offer.resources.filter(is_of_role));
-        }
-    }
-    (allocated.unallocate(), offered.unallocate())
-}
-
-/// Quantities by name: what ranges hold is counted, nothing is left out of it but zeros.
-fn quantities(resources: &Resources) -> Value {
-    let mut object = Map::new();
-    for (name, value) in resources.scalars() {
-        object.insert(name, json!(value.to_f64()));
-    }
-    let ports: u64 = resources
-        .to_protos()
-        .iter()
-        .filter(|resource| resource.name == "ports")
-        .flat_map(|resource| resource.ranges.iter().flat_map(|ranges| &ranges.range))
-        .map(|range| range.end.saturating_sub(range.begin).saturating_add(1))
-        .sum();
-    if ports > 0 {
-        object.insert("ports".to_owned(), json!(ports as f64));
-    }
-    object.retain(|_, value| value.as_f64() != Some(0.0));
-    object.sort_keys();
-    Value::Object(object)
-}
-
-/// `/roles`.
-pub fn roles(master: &Master) -> Value {
-    let quotas = master.quotas();
-    let roles: Vec<Value> = known_roles(master)
-        .into_iter()
-        .map(|(role, frameworks)| {
-            let (allocated, offered) = held(master, &role, &frameworks);
-            let reserved: Resources = master
-                .agents
-                .values()
-                .filter_map(|agent| agent.total.reservations().remove(&role))
-                .collect::<Vec<_>>()
-                .iter()
-                .sum();
-            let mut both = allocated.clone();
-            both.add(&offered);
-            let quota = quotas.get(role.as_str()).copied();
-            let limits = |map: Option<&BTreeMap<String, v1::value::Scalar>>| -> Value {
-                let each = map.into_iter().flatten();
-                Value::Object(each.map(|(name, own)| (name.clone(), json!(own.value))).collect())
-            };
-            let (guarantee, limit) = (
-                limits(quota.map(|quota| &quota.guarantees)),
-                limits(quota.map(|quota| &quota.limits)),
-            );
-            let mut consumed = allocated.unreserved();
-            consumed.add(&reserved);
-            json!({
-                "name": role,
-                "weight": weight(master, &role),
-                "quota": {"role": role, "guarantee": guarantee, "limit": limit, "consumed": quantities(&consumed)},
-                "resources": quantities(&both),
-                "allocated": quantities(&allocated),
-                "offered": quantities(&offered),
-                "reserved": quantities(&reserved),
-                "frameworks": frameworks.iter().map(|framework| framework.id.clone()).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    json!({"roles": roles})
 }
 
 /// `/allocator/offer_constraints_debug`.

@@ -1,6 +1,6 @@
 //! Reservations and persistent volumes: by frameworks, by operators, over restarts.
 
-use master::view::metrics::{Around, snapshot};
+use master::view::metrics::{Around, Moment, snapshot};
 use mesos::json::{self, Dialect};
 use mesos::resources::Resources;
 use mesos::v1::offer::Operation;
@@ -174,7 +174,7 @@ fn what_is_not_offered_is_not_reserved() {
         "cpus(allocated: r):4; mem(allocated: r):1024 does not contain mem(allocated: r):100000"
     );
     assert_eq!(test.total(), "cpus:4; mem:1024");
-    let metrics = snapshot(Some(&test.master), Around::default());
+    let metrics = snapshot(Some(&Moment::of(&test.master)), Around::default());
     for name in ["error", "total", "reserve/error", "reserve/total"] {
         assert_eq!(metrics[&format!("master/operations/{name}")], 1.0, "{name}");
     }
