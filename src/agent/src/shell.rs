@@ -5,6 +5,7 @@ mod attach;
 mod container_calls;
 pub mod containers;
 pub mod files;
+mod given;
 pub mod http;
 mod images;
 mod limits;

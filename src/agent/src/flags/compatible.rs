@@ -2,7 +2,7 @@
 //! are on.
 
 use mesos::flags::Flag;
-use mesos::flags::Kind::{Boolean, Duration, Text};
+use mesos::flags::Kind::{Boolean, Duration, Json, Text};
 use mesos::flags::flag;
 
 const TAKEN: &str = "Taken for compatibility.";
@@ -10,12 +10,11 @@ const NOT_THERE: &str = "Not there: refused when on.";
 
 /// The flags.
 pub(super) const FLAGS: &[Flag] = &[
-    flag("agent_features", Text, None, NOT_THERE),
+    flag("agent_features", Json, None, "JSON of capabilities, which must be all there are."),
     flag("agent_subsystems", Text, None, NOT_THERE),
     flag("appc_simple_discovery_uri_prefix", Text, Some("http://"), TAKEN),
     flag("appc_store_dir", Text, Some("/tmp/mesos/store/appc"), TAKEN),
     flag("authentication_backoff_factor", Duration, Some("1secs"), TAKEN),
-    flag("cgroups_cpu_enable_pids_and_tids_count", Boolean, Some("false"), NOT_THERE),
     flag("csi_plugin_config_dir", Text, None, NOT_THERE),
     flag("disk_profile_adaptor", Text, None, NOT_THERE),
     flag("docker_ignore_runtime", Boolean, Some("false"), NOT_THERE),
@@ -34,9 +33,7 @@ pub(super) const FLAGS: &[Flag] = &[
 
 /// Those that are refused when they are on.
 pub const REFUSED: &[&str] = &[
-    "agent_features",
     "agent_subsystems",
-    "cgroups_cpu_enable_pids_and_tids_count",
     "csi_plugin_config_dir",
     "disk_profile_adaptor",
     "docker_ignore_runtime",

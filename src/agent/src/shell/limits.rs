@@ -46,6 +46,7 @@ pub(super) fn cgroups(values: &Values, isolation: &Isolation) -> anyhow::Result<
         net_cls: has("net_cls"),
         net_prio: has("net_prio"),
         perf_event: has("perf_event"),
+        counts: values.boolean("cgroups_cpu_enable_pids_and_tids_count"),
     };
     let extras = extras(values, isolation, limits)?;
     ensure!(

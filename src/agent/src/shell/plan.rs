@@ -16,7 +16,7 @@ use mesos::v1;
 
 use super::images::Images;
 use super::limits::{cgroups, with_gpus};
-use super::{http, images, modules, oversubscription, ports, qos};
+use super::{given, http, images, modules, oversubscription, ports, qos};
 use crate::checkpoint::paths;
 use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::cni::Networks;
@@ -39,6 +39,7 @@ pub(super) struct Plan {
     pub(super) advertise_port: Option<u16>,
     pub(super) resources: Resources,
     pub(super) attributes: Vec<v1::Attribute>,
+    pub(super) domain: Option<v1::DomainInfo>,
     pub(super) containerizers: Vec<String>,
     pub(super) docker_socket: PathBuf,
     pub(super) cgroups: Option<Cgroups>,
@@ -94,11 +95,8 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         .transpose()?;
     let attributes = parse_attributes(values.text("attributes").unwrap_or_default())
         .map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
-    let given = Resources::parse(
-        values.text("resources").unwrap_or_default(),
-        values.text("default_role").unwrap_or("*"),
-    )
-    .map_err(|error| anyhow::anyhow!("--resources: {error}"))?;
+    given::check_features(values)?;
+    let given = given::resources(values)?;
     let docker_socket =
         PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
     let (guard, credential) = secured(values)?;
@@ -125,6 +123,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         advertise_ip,
         advertise_port: port("advertise_port")?,
         attributes,
+        domain: given::domain(values)?,
         containerizers: containerizers(values)?,
         docker_socket,
         cgroups: cgroups(values, &isolation)?,
@@ -260,18 +259,22 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
 /// The networks of this host.
 fn networks(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Networks>> {
     let (plugins, configs) = ("network_cni_plugins_dir", "network_cni_config_dir");
-    match (isolation.has("network/cni"), values.text(plugins), values.text(configs)) {
-        (true, Some(plugins), Some(configs)) => {
+    // As the original's: it is there, also when it isn't named, and without directories there are no networks.
+    match (values.text(plugins), values.text(configs)) {
+        (Some(plugins), Some(configs)) => {
+            ensure!(
+                isolation.has("network/cni") || nix::unistd::geteuid().is_root(),
+                "--network_cni_config_dir: networks need root"
+            );
             let runtime_dir = Path::new(values.text("runtime_dir").unwrap_or("/var/run/mesos"));
             let networks = Networks::new(plugins, Path::new(configs), runtime_dir);
             networks
                 .map(Some)
                 .map_err(|reason| anyhow::anyhow!("--network_cni_config_dir: {reason}"))
         }
-        // As the original's: it is there, and there are no networks.
-        (_, None, None) => Ok(None),
-        (false, _, _) => bail!("--{plugins} and --{configs} need --isolation=network/cni"),
-        (true, _, _) => bail!("--{plugins} and --{configs} must be given together"),
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!("Missing required '--{configs}' flag"),
+        (None, Some(_)) => bail!("Missing required '--{plugins}' flag"),
     }
 }
 
@@ -403,6 +406,28 @@ mod tests {
             ("--resources=cpus:x", "--resources: "),
             ("--resources=cpus", "--resources: "),
             ("--attributes=a", "--attributes: "),
+            (
+                r#"--agent_features={"capabilities":[{"type":"MULTI_ROLE"}]}"#,
+                "At least the following agent features need to be enabled: MULTI_ROLE, ",
+            ),
+            ("--domain=here", "--domain: syntax error"),
+            (r#"--domain={"fault_domain":{}}"#, "--domain: "),
+            (
+                r#"--resources=[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"reservations":[{"type":"DYNAMIC","role":"a"}]}]"#,
+                "--resources: Dynamic reservations cannot be specified at the command line",
+            ),
+            (
+                r#"--resources=[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"revocable":{}}]"#,
+                "--resources: Revocable resources cannot be specified at the command line",
+            ),
+            (
+                r#"--resources=[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"source":{"type":"MOUNT","mount":{"root":"/no/such"}}}}]"#,
+                "--resources: Failed to determine `realpath` for the disk '/no/such'",
+            ),
+            (
+                r#"--resources=[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"source":{"type":"MOUNT","mount":{"root":"/proc/self"}}}}]"#,
+                "in /proc/mounts",
+            ),
             ("--master=", "--master"),
             ("--work_dir=relative", "'relative' is no absolute path"),
             ("--containerizers=docker,rkt", "containerizer: rkt"),

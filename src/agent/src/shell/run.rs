@@ -24,6 +24,7 @@ use super::{images, perf, ports, qos, quota};
 use crate::checkpoint::{self, found, paths};
 use crate::containerizer::fetch::{Cache, Fetching};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
+use crate::core::container_id::ContainerId;
 use crate::core::garbage::Waste;
 use crate::core::recovery::{Reconfiguration, incompatibility};
 use crate::core::{Agent, Ending, Settings};
@@ -75,6 +76,7 @@ pub async fn run(
         port: Some(i32::from(endpoint.port())),
         resources: plan.resources.to_protos(),
         attributes: plan.attributes,
+        domain: plan.domain,
         checkpoint: Some(true),
         ..Default::default()
     };
@@ -319,7 +321,8 @@ fn recover(
     let (nested, strays) = agent.recover_containers(containers);
     tracing::info!(agent = id, executors = watched.len(), rebooted, "recovered");
     for (run, pid) in watched {
-        launcher.adopt(run.container, pid, None);
+        let runtime = ContainerId::root_of(&run.container).runtime(&agent.settings.runtime_dir);
+        launcher.adopt(run.container, pid, Some(runtime));
     }
     for (id, pid) in nested {
         launcher.adopt(id.to_string(), pid, Some(id.runtime(&agent.settings.runtime_dir)));

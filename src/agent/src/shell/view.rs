@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use mesos::json::{self, Dialect};
 use mesos::model;
 use mesos::resources::{Model, Resources};
-use mesos::v1;
 use serde_json::{Map, Value, json};
 
 use super::files::Attached;
@@ -15,15 +14,10 @@ fn resources(resources: &Resources) -> Value {
     json!(Model::of(resources))
 }
 
+/// As those show them who know nothing of refined reservations, and those who do.
 fn full(resources: &Resources) -> Value {
-    let shown = |resource: &v1::Resource| {
-        let mut value = json::to_value(resource, Dialect::V0);
-        if let (Some(object), true) = (value.as_object_mut(), resource.reservations.is_empty()) {
-            object.entry("role").or_insert(json!("*"));
-        }
-        value
-    };
-    resources.to_protos().iter().map(shown).collect()
+    let all = resources.to_protos_for_endpoints();
+    all.iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
 }
 
 fn executor(agent: &Agent, executor: &Executor) -> Value {
@@ -127,6 +121,9 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
         "capabilities",
         CAPABILITIES.iter().map(|capability| json!(capability.as_str_name())).collect(),
     );
+    if let Some(domain) = &agent.info.domain {
+        put("domain", json::to_value(domain, Dialect::V0));
+    }
     if let Some(drain) = &agent.draining {
         put("drain_config", json::to_value(&drain.config, Dialect::V0));
         put("estimated_drain_start_time_seconds", json!(drain.began as i64));
@@ -185,4 +182,21 @@ pub fn attached(agent: &Agent, sees: &dyn Fn(&str) -> bool) -> Attached {
         }
     }
     attached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_resources_are_shown_in_both_forms() {
+        let reserved = Resources::parse("cpus(a):2;mem:3", "*").unwrap();
+        assert_eq!(
+            full(&reserved),
+            json!([
+                {"name": "cpus", "type": "SCALAR", "scalar": {"value": 2.0}, "role": "a", "reservations": [{"type": "STATIC", "role": "a"}]},
+                {"name": "mem", "type": "SCALAR", "scalar": {"value": 3.0}, "role": "*"},
+            ])
+        );
+    }
 }
