@@ -69,6 +69,12 @@ const FLAGS: &[Flag] = &[
         None,
         "JSON of a CapabilityInfo: no container has more, with linux/capabilities.",
     ),
+    flag(
+        "cgroups_cpu_enable_pids_and_tids_count",
+        Boolean,
+        Some("false"),
+        "Count processes and threads of containers.",
+    ),
     flag("cgroups_enable_cfs", Boolean, Some("false"), "Limit CPUs by quota, not only by shares."),
     flag("cgroups_hierarchy", Text, Some("/sys/fs/cgroup"), "Where cgroups are mounted."),
     flag(

@@ -12,6 +12,7 @@ pub mod gpus;
 pub mod handles;
 pub mod memory;
 pub mod perf;
+mod pressure;
 mod statistics;
 mod tree;
 

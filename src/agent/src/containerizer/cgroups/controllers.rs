@@ -29,6 +29,8 @@ pub struct Limits {
     pub net_prio: bool,
     /// Events of the processors, for operators to count.
     pub perf_event: bool,
+    /// Whether processes and threads are counted.
+    pub counts: bool,
 }
 
 /// A controller of version 1, in a hierarchy of its own.

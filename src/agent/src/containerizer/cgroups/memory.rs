@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mesos::v1::ResourceStatistics;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::pressure::Pressure;
 use super::tree::LEAF;
 use super::{Cgroups, Controller, number};
 
@@ -45,13 +47,14 @@ pub struct Watch {
     /// Readable once it has, in version 1.
     notifier: Option<OwnedFd>,
     has_happened: AtomicBool,
+    pressure: Option<Pressure>,
 }
 
 impl Watch {
     /// Begins to listen. What happened before is known where the kernel counts.
     pub fn begin(files: MemoryFiles) -> Self {
         let is_v1 = files.events.file_name().is_some_and(|name| name == EVENTS_V1);
-        let notifier = is_v1.then(|| listen(&files.events)).and_then(|listening| {
+        let notifier = is_v1.then(|| listen(&files.events, "")).and_then(|listening| {
             let failed = |error: &io::Error| {
                 let path = files.events.display();
                 tracing::warn!(%path, %error, "not told when memory runs out: kills are counted");
@@ -60,7 +63,14 @@ impl Watch {
         });
         // After that, so that nothing is missed in between.
         let has_happened = AtomicBool::new(was_killed(&files.events));
-        Self { files, notifier, has_happened }
+        Self { files, notifier, has_happened, pressure: None }
+    }
+
+    /// Counts, too, how often memory is short.
+    fn with_pressure(self) -> Self {
+        let group = self.files.events.parent().filter(|_| self.notifier.is_some());
+        let pressure = group.map(Pressure::begin);
+        Self { pressure, ..self }
     }
 
     /// What is to be said if the group has run out of memory.
@@ -77,12 +87,12 @@ impl Watch {
     }
 }
 
-/// Asks the kernel to be told when a group of version 1 runs out of memory.
-fn listen(events: &Path) -> io::Result<OwnedFd> {
+/// Asks the kernel to be told of what a file of a group of version 1 stands for, with what is asked of that.
+pub(super) fn listen(file: &Path, asked: &str) -> io::Result<OwnedFd> {
     let notifier = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let told_of = File::open(events)?;
-    let order = format!("{} {}", notifier.as_raw_fd(), told_of.as_raw_fd());
-    fs::write(events.with_file_name(LISTEN_V1), order)?;
+    let told_of = File::open(file)?;
+    let order = format!("{} {} {asked}", notifier.as_raw_fd(), told_of.as_raw_fd());
+    fs::write(file.with_file_name(LISTEN_V1), order.trim_end())?;
     Ok(notifier)
 }
 
@@ -130,7 +140,7 @@ impl Watches {
     fn of(&self, container: &str, files: MemoryFiles) -> Arc<Watch> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = all.entry(container.to_owned());
-        watch.or_insert_with(|| Arc::new(Watch::begin(files))).clone()
+        watch.or_insert_with(|| Arc::new(Watch::begin(files).with_pressure())).clone()
     }
 
     /// A container is gone.
@@ -150,6 +160,15 @@ impl Cgroups {
         let local = of(EVENTS_V1, "memory.events.local");
         let events = if local.exists() { local } else { of(EVENTS_V1, "memory.events") };
         Some(MemoryFiles { events, limit: of("memory.limit_in_bytes", "memory.max") })
+    }
+
+    /// Writes down how often memory was short for a container. Listens from the first time on.
+    pub(super) fn add_pressure(&self, container: &str, into: &mut ResourceStatistics) {
+        let files = self.memory_files(container).filter(|files| files.events.exists());
+        let watch = files.map(|files| self.watches.of(container, files));
+        if let Some(pressure) = watch.as_ref().and_then(|watch| watch.pressure.as_ref()) {
+            pressure.add_to(into);
+        }
     }
 
     /// What is to be said if a container has run out of memory. Listens from the first time on.

@@ -47,9 +47,26 @@ impl Cgroups {
             }
             Mounted::V2(root) => self.add_unified(&place(root, container), into),
         }
+        if self.limits.memory {
+            self.add_pressure(container, into);
+        }
+        if self.limits.counts {
+            self.count(container, into);
+        }
         if self.limits.perf_event {
             into.perf = Some(self.perf_statistics(container, into.timestamp));
         }
+    }
+
+    /// How many processes and threads there are (`--cgroups_cpu_enable_pids_and_tids_count`), those of nested containers
+    /// among them.
+    fn count(&self, container: &str, into: &mut ResourceStatistics) {
+        let processes = self.processes(container);
+        let threads =
+            |pid: &i32| fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        into.processes = Some(bounded(processes.len()));
+        into.threads = Some(bounded(processes.iter().map(threads).sum()));
     }
 
     fn add_of(&self, controller: Controller, own: &Path, into: &mut ResourceStatistics) {
@@ -165,6 +182,7 @@ mod tests {
         net_cls: false,
         net_prio: false,
         perf_event: false,
+        counts: false,
     };
 
     #[test]
