@@ -32,6 +32,8 @@ pub struct Parts {
     pub agent: Maker,
     /// What is in the agent's launcher directory.
     pub executors: Maker,
+    /// Further flags of the master.
+    pub master_flags: Vec<&'static str>,
     /// Further flags of the agent.
     pub agent_flags: Vec<&'static str>,
     /// What the agent has in its environment beside the tests' own.
@@ -44,6 +46,7 @@ impl Default for Parts {
             master: Maker::Ours,
             agent: Maker::Ours,
             executors: Maker::Ours,
+            master_flags: Vec::new(),
             agent_flags: vec!["--launcher=posix", "--isolation=posix/cpu,posix/mem"],
             agent_environment: Vec::new(),
         }
@@ -117,7 +120,8 @@ impl Site {
         master
             .args(["--ip=127.0.0.1", "--hostname=master.example"])
             .arg(format!("--port={}", self.master_port))
-            .arg(format!("--work_dir={}", self.path("master").display()));
+            .arg(format!("--work_dir={}", self.path("master").display()))
+            .args(&self.parts.master_flags);
         self.master = Some(Daemon::start("master", self.directory.path(), &mut master));
         wait::until("the master", LIMIT, || http::get(&self.master_url("/health")).map(|_| ()));
     }

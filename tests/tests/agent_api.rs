@@ -203,6 +203,45 @@ fn a_terminal_is_shared_beats_and_outlives_its_agent() {
 }
 
 #[test]
+fn a_tasks_terminal_can_be_attached_to_and_outlives_the_agent() {
+    let mut site = Site::start(Parts::default());
+    let terminal = json!({"window_size": {"rows": 24, "columns": 80}});
+    site.run(
+        "task",
+        &json!({
+            "command": {"value": "tty; stty size; read line; echo got $line; stty size; exit 3"},
+            "container": {"type": "MESOS", "tty_info": terminal},
+        }),
+    );
+    site.wait_for("task", "TASK_RUNNING");
+    let (container, sandbox) = site.executor("task");
+    let shown = |end: &str| {
+        wait::until("what the task prints", LIMIT, || {
+            let text = std::fs::read_to_string(sandbox.join("stdout")).unwrap_or_default();
+            if text.ends_with(end) { Ok(text) } else { Err(text) }
+        })
+    };
+    let text = shown("24 80\r\n");
+    assert!(text.starts_with("/dev/pts/"), "{text}");
+    site.restart_agent();
+    let id = json!({"value": container});
+    let call = json!({
+        "type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": id},
+    });
+    let mut output = stream::post(site.agent_port(), "/api/v1", &call);
+    assert_eq!(output.status, "200 OK");
+    let mut input = attach_input(&site, &id);
+    let larger = json!({"window_size": {"rows": 40, "columns": 100}});
+    let resize = json!({"type": "CONTROL", "control": {"type": "TTY_INFO", "tty_info": larger}});
+    input.send(&process_io(resize)).expect("resized");
+    input.send(&typed("hello\n")).expect("typed");
+    printed(&mut output, "STDOUT", "got hello\r\n");
+    let ended = site.wait_for("task", "TASK_FAILED");
+    assert_eq!(ended["message"], "Command exited with status 3");
+    shown("got hello\r\n40 100\r\n");
+}
+
+#[test]
 fn standalone_containers_outlive_the_agent_and_leave_nothing() {
     let mut site = Site::start(Parts::default());
     let launch = |site: &Site, id: &Value, command: &str| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use end_to_end::programs::original_mesos;
 use end_to_end::site::{Maker, Parts, Site};
-use end_to_end::{need, skip, wait};
+use end_to_end::{http, need, skip, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -63,10 +63,11 @@ fn tasks() -> Vec<(&'static str, &'static str, Value)> {
 
 /// What is seen of the tasks on one agent: of each its updates, and its sandbox.
 fn experience(agent: Maker) -> BTreeMap<&'static str, Vec<String>> {
-    let flags = ["--executor_registration_timeout=3secs"];
+    let domain = r#"--domain={"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}"#;
+    let flags = ["--executor_registration_timeout=3secs", domain];
     let parts = Parts::default();
     let agent_flags = [&parts.agent_flags[..], &flags].concat();
-    let site = Site::start(Parts { agent, agent_flags, ..parts });
+    let site = Site::start(Parts { agent, master_flags: vec![domain], agent_flags, ..parts });
     let tasks = tasks();
     for (task, _, more) in &tasks {
         site.run(task, more);
@@ -79,7 +80,13 @@ fn experience(agent: Maker) -> BTreeMap<&'static str, Vec<String>> {
         seen.extend(sandbox(&site, task));
         (*task, seen.iter().map(|text| without_names(&site, text)).collect())
     });
-    each.collect()
+    let mut all: BTreeMap<_, _> = each.collect();
+    let shown = |url: String| http::get_json(&url).expect("an answer");
+    let agent = shown(site.agent_url("/state"))["domain"].to_string();
+    let master = shown(site.master_url("/slaves"))["slaves"][0]["domain"].to_string();
+    assert!(agent.contains("fault_domain"), "{agent}");
+    all.insert("where they are", vec![agent, master]);
+    all
 }
 
 /// The sandbox's owner and mode, and what the task wrote down.

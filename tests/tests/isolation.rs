@@ -313,7 +313,9 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
         "--isolation=cgroups/cpu,cgroups/mem"
     };
     let host = Host::start(&["--launcher=linux", isolation, "--cgroups_enable_cfs"]);
-    host.run("half", 0.4, "echo written > file; while :; do :; done");
+    // More than fits into its memory, which makes that short.
+    let command = "dd if=/dev/zero of=file bs=1M count=100; while :; do :; done";
+    host.run("half", 0.4, command);
     host.wait_for("half", "TASK_RUNNING");
     let (file, quota) = either(("cpu.cfs_quota_us", "50000\n"), ("cpu.max", "50000 100000\n"));
     let file = host.file("cpu", "half", file);
@@ -326,7 +328,9 @@ fn shares_divide_a_busy_cpu_and_a_quota_leaves_it_idle() {
     });
     // What the kernel counts is what operators are told.
     let names = ["cpus_nr_throttled", "cpus_throttled_time_secs", "cpus_user_time_secs"];
-    let names = [&names[..], &["mem_total_bytes", "mem_rss_bytes", "mem_cache_bytes"]].concat();
+    let pressed = either(&["mem_low_pressure_counter"][..], &[]);
+    let names =
+        [&names[..], pressed, &["mem_total_bytes", "mem_rss_bytes", "mem_cache_bytes"]].concat();
     let used = wait::until("numbers of all kinds", LIMIT, || {
         let shown = http::get_json(&host.site().agent_url("/monitor/statistics"))?;
         let used = shown[0]["statistics"].clone();

@@ -63,9 +63,11 @@ pub enum Program {
     CustomInDocker(v1::CommandInfo),
 }
 
-/// What is different for a container without executor: a process stays beside it.
+/// What is different for a container that a process stays beside: one without executor, or with a terminal.
 #[derive(Debug, Clone)]
 pub struct Supervision {
+    /// Whether it is an executor's.
+    pub is_executors: bool,
     /// Where its process and its end are noted, and its input and output served.
     pub runtime: PathBuf,
     /// The container that it shares cgroups with: it has none of its own.

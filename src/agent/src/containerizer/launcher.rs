@@ -159,7 +159,8 @@ impl Launcher {
                             Problem::new(Reason::ExecutorTerminated, message)
                         }
                         None => {
-                            let message = match launch.supervision {
+                            let plain = launch.supervision.as_ref().filter(|own| !own.is_executors);
+                            let message = match plain {
                                 // Who asked for it gets this as the answer.
                                 Some(_) => message,
                                 None => format!("Failed to launch container: {message}"),

@@ -360,7 +360,10 @@ fn prepare_runtime(supervision: &Supervision, is_nested: bool) -> Result<(), Str
     // Of a container of the same name before, or not there.
     let _ = fs::remove_file(runtime.join("status"));
     let _ = fs::remove_file(runtime.join(supervise::INNER_STATUS));
-    let markers = [(found::SESSION, supervision.is_session), (found::STANDALONE, !is_nested)];
+    let markers = [
+        (found::SESSION, supervision.is_session),
+        (found::STANDALONE, !is_nested && !supervision.is_executors),
+    ];
     for (name, _) in markers.into_iter().filter(|(_, is_so)| *is_so) {
         let path = runtime.join(name);
         checkpoint::replace(&path, b"").map_err(at(&path))?;
@@ -441,6 +444,7 @@ fn command(
             serves: supervision.has_io,
             is_session: supervision.is_session,
             window: supervision.window,
+            lends_terminal: !is_custom,
             beside: beside.or(supervision.beside),
             directory: beside.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok()),
             processes_of: supervision

@@ -44,6 +44,8 @@ pub struct Options {
     pub is_session: bool,
     /// Rows and columns of the terminal, if there is to be one.
     pub window: Option<(u16, u16)>,
+    /// Whether the program passes the terminal on to one that it starts, rather than being controlled by it.
+    pub lends_terminal: bool,
     /// The process whose namespaces the container shares.
     pub beside: Option<i32>,
     /// Where to begin, as that process sees it.
@@ -71,6 +73,7 @@ impl Options {
         arguments.extend(self.is_session.then(|| "--session".to_owned()));
         let window = self.window.map(|(rows, columns)| format!("--window={rows}x{columns}"));
         arguments.extend(window);
+        arguments.extend(self.lends_terminal.then(|| "--lend-terminal".to_owned()));
         arguments.extend(self.beside.map(|pid| format!("--beside={pid}")));
         let directory = self.directory.as_ref();
         arguments.extend(directory.map(|path| format!("--directory={}", path.display())));
@@ -96,6 +99,7 @@ impl Options {
                     let (rows, columns) = value.split_once('x').context("--window")?;
                     options.window = Some((rows.parse()?, columns.parse()?));
                 }
+                "--lend-terminal" => options.lends_terminal = true,
                 "--beside" => options.beside = Some(value.parse()?),
                 "--processes-of" => options.processes_of = Some(value.parse()?),
                 "--ipc-of" => options.ipc_of = Some(value.parse()?),
@@ -157,7 +161,7 @@ fn spawn(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<(C
         user: options.user.as_deref(),
         beside: options.beside,
         confinement: &options.confinement,
-        has_terminal: options.window.is_some(),
+        has_terminal: options.window.is_some() && !options.lends_terminal,
         own_processes: false,
         is_first: inner.as_deref().filter(|_| options.own_processes),
         directory: options.directory.as_deref(),
@@ -167,6 +171,9 @@ fn spawn(options: &Options, program: &str, argv: &[String]) -> anyhow::Result<(C
         (Some((rows, columns)), _) => {
             let Terminal { ours, theirs } = Terminal::open(rows, columns)?;
             command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+            if options.lends_terminal {
+                command.process_group(0);
+            }
             Ours::Terminal(ours)
         }
         (None, true) => {
@@ -288,6 +295,7 @@ mod tests {
             serves: true,
             is_session: true,
             window: Some((24, 80)),
+            lends_terminal: true,
             beside: Some(7),
             directory: Some("/mnt".into()),
             processes_of: Some(8),

@@ -220,11 +220,7 @@ impl Agent {
             .map(|parent| take_shared(kind.as_mut(), &parent))
             .unwrap_or_default();
         let user = given.or(inherited);
-        let terminal = kind.as_ref().and_then(|kind| kind.tty_info.as_ref());
-        let window = terminal.map(|tty| {
-            let size = tty.window_size.unwrap_or_default();
-            (size.rows.min(0xffff) as u16, size.columns.min(0xffff) as u16)
-        });
+        let window = window(kind.as_ref());
         let has_io = window.is_some() || class == Class::Session;
         let beside = (class == Class::Session).then(|| id.parent()).flatten();
         let supervision = Supervision {
@@ -232,7 +228,8 @@ impl Agent {
             shares: id.parent().filter(|_| shares).map(|parent| parent.to_string()),
             is_session: class == Class::Session,
             has_io,
-            window: window.map(|(rows, columns)| (rows.max(1), columns.max(1))),
+            window,
+            is_executors: false,
             beside: beside.and_then(|parent| self.first_process(&parent)),
             nested_in: id.parent().and_then(|parent| self.first_process(&parent)),
             shared_paths,
@@ -337,7 +334,12 @@ impl Agent {
             Some(container) => {
                 Some(container.has_io.then(|| id.runtime(&self.settings.runtime_dir)))
             }
-            None => (id.depth() == 0 && self.root(id.root()).is_some()).then_some(None),
+            None => {
+                let mut executors = self.executors().filter(|_| id.depth() == 0);
+                let executor = executors.find(|executor| executor.run.container == id.root())?;
+                let runtime = id.runtime(&self.settings.runtime_dir);
+                Some(executor.terminal().map(|_| runtime))
+            }
         }
     }
 
@@ -379,6 +381,13 @@ impl Agent {
         }
         (watched, ended)
     }
+}
+
+/// Rows and columns of a container's terminal, if it is to have one.
+pub(super) fn window(kind: Option<&v1::ContainerInfo>) -> Option<(u16, u16)> {
+    let size = kind?.tty_info.as_ref()?.window_size.unwrap_or_default();
+    let bounded = |number: u32| number.clamp(1, 0xffff) as u16;
+    Some((bounded(size.rows), bounded(size.columns)))
 }
 
 /// The volumes of a container that are in the sandbox of its parent; what is left in `kind` is others' business.

@@ -7,10 +7,12 @@ use mesos::resources::Resources;
 use mesos::v1::task_status::Reason;
 use mesos::v1::{self, TaskState};
 
+use super::container_id::ContainerId;
+use super::containers::window;
 use super::{Agent, Effect, Executor, ExecutorState, Now, Verdict};
 use crate::checkpoint;
 use crate::checkpoint::paths::{self, Run};
-use crate::containerizer::{Launch, PersistentVolume, Program, secrets};
+use crate::containerizer::{Launch, PersistentVolume, Program, Supervision, secrets};
 
 /// What a command executor takes beside its task.
 const EXECUTOR_CPUS: f64 = 0.1;
@@ -56,6 +58,13 @@ fn persistent_volumes(work_dir: &std::path::Path, resources: &Resources) -> Vec<
             Some(PersistentVolume { source, container_path })
         })
         .collect()
+}
+
+impl Executor {
+    /// Rows and columns of its container's terminal, if it has one; Docker's have their own.
+    pub fn terminal(&self) -> Option<(u16, u16)> {
+        window(self.info.container.as_ref()).filter(|_| !self.is_in_docker())
+    }
 }
 
 impl Agent {
@@ -176,7 +185,17 @@ impl Agent {
             secrets: secrets::variables(command),
             uris: command.map(|command| command.uris.clone()).unwrap_or_default(),
             container,
-            supervision: None,
+            supervision: executor.terminal().map(|window| Supervision {
+                is_executors: true,
+                runtime: ContainerId::root_of(&run.container).runtime(&self.settings.runtime_dir),
+                shares: None,
+                is_session: false,
+                has_io: true,
+                window: Some(window),
+                beside: None,
+                nested_in: None,
+                shared_paths: Vec::new(),
+            }),
             resources: executor.resources(),
             limits: executor.limits(self.settings.has_cpu_quota),
             volumes: persistent_volumes(work_dir, &executor.resources()),

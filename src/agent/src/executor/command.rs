@@ -1,6 +1,7 @@
 //! `mesos-executor`: runs one command (Mesos' `launcher/executor.cpp`).
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -125,9 +126,12 @@ fn spawn(info: &v1::TaskInfo, told: &Told) -> Result<Child, String> {
     let image = told.image.as_ref().map_err(Clone::clone)?;
     let (program, argv) = spec::program(image.as_ref(), &command)?;
     let (user, confinement) = (&told.user, &told.confinement);
-    let mut words: Command = if user.is_some() || !confinement.is_empty() {
+    // Its container's, which becomes the task's own.
+    let has_terminal = std::io::stdin().is_terminal();
+    let mut words: Command = if user.is_some() || !confinement.is_empty() || has_terminal {
         let (user, confinement) = (user.as_deref(), &confinement[..]);
-        let options = helper::Options { user, confinement, ..helper::Options::default() };
+        let options =
+            helper::Options { user, confinement, has_terminal, ..helper::Options::default() };
         helper::command(&options, &program, &argv).into()
     } else {
         let mut words = Command::new(&program);
@@ -141,7 +145,9 @@ fn spawn(info: &v1::TaskInfo, told: &Told) -> Result<Child, String> {
     for own in OWN {
         words.env_remove(own);
     }
-    words.stdin(Stdio::null()).process_group(0);
+    if !has_terminal {
+        words.stdin(Stdio::null()).process_group(0);
+    }
     words.spawn().map_err(|error| format!("Failed to start '{program}': {error}"))
 }
 
