@@ -223,8 +223,9 @@ const FLAGS: &[Flag] = &[
         "Where mounted volumes are noted.",
     ),
     flag("domain", Text, None, "JSON of the fault domain that this agent is in."),
-    flag(
+    flag_or(
         "effective_capabilities",
+        "allowed_capabilities",
         Json,
         None,
         "JSON of a CapabilityInfo: of containers that ask for none, with linux/capabilities.",
@@ -296,6 +297,12 @@ const FLAGS: &[Flag] = &[
         Text,
         None,
         "Name that others reach this agent by; else what the system says.",
+    ),
+    flag(
+        "host_path_volume_force_creation",
+        Text,
+        None,
+        "Directories, with ':' between, in which volume/host_path makes directories that are missing.",
     ),
     flag(
         "hostname_lookup",

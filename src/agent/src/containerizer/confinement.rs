@@ -77,6 +77,8 @@ pub struct Policy {
     pub keeps_processes_apart: bool,
     /// `--disallow_sharing_agent_ipc_namespace`.
     pub keeps_ipc_apart: bool,
+    /// `--host_path_volume_force_creation`: below which of the host's directories volumes may be made.
+    pub host_paths: Vec<PathBuf>,
     /// `--default_container_shm_size`, in bytes.
     pub shared_memory: Option<u64>,
 }

@@ -117,6 +117,24 @@ fn source_of(volume: &v1::Volume) -> Result<Source<'_>, String> {
     }
 }
 
+/// Makes a directory of the host that isn't there, if it is below one of those in which any may be made.
+fn find_or_make(path: &str, below: &[PathBuf]) -> Result<(), String> {
+    let wanted = Path::new(path);
+    if wanted.exists() {
+        return Ok(());
+    }
+    let missing = format!("Path '{path}' in HOST_PATH volume does not exist");
+    if below.is_empty() {
+        return Err(missing);
+    }
+    let leads_out = wanted.components().any(|part| part == Component::ParentDir);
+    if leads_out || !below.iter().any(|own| wanted.starts_with(own)) {
+        return Err(format!("{missing} and is not whitelisted for creation"));
+    }
+    std::fs::create_dir_all(wanted)
+        .map_err(|error| format!("Failed to create the host path at '{path}': {error}"))
+}
+
 /// The volumes that a container asks for. Who shares the host's files can't have any where the host has nothing.
 ///
 /// # Errors
@@ -152,10 +170,10 @@ pub(super) async fn asked_for(
                     .map_err(|reason| format!("Failed to provision an image volume: {reason}"))?
                     .tree
             }
-            Source::Host(path) if !Path::new(path).exists() => {
-                return Err(format!("Path '{path}' in HOST_PATH volume does not exist"));
+            Source::Host(path) => {
+                find_or_make(path, &config.policy.host_paths)?;
+                Tree::Directory(path.into())
             }
-            Source::Host(path) => Tree::Directory(path.into()),
             Source::Secret(own) => {
                 let directory = secrets::directory(&config.runtime_dir, &launch.run.container);
                 Tree::Secret(secrets::put(&directory, own, user)?)
@@ -208,6 +226,24 @@ pub(super) fn link(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_of_the_host_are_made_only_where_they_may_be() {
+        let host = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| host.path().join(name).display().to_string();
+        assert_eq!(find_or_make(&path(""), &[]), Ok(()));
+        let below = [host.path().join("own")];
+        for (name, below, expected) in [
+            ("own/a", &[][..], "HOST_PATH volume does not exist"),
+            ("other", &below[..], "is not whitelisted for creation"),
+            ("own/../other", &below[..], "is not whitelisted for creation"),
+        ] {
+            let refused = find_or_make(&path(name), below).unwrap_err();
+            assert!(refused.ends_with(expected), "{refused}");
+        }
+        assert_eq!(find_or_make(&path("own/a/b"), &below), Ok(()));
+        assert!(host.path().join("own/a/b").is_dir());
+    }
 
     #[test]
     fn a_volume_is_seen_in_the_sandbox_and_nowhere_else() {

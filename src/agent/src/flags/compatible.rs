@@ -20,6 +20,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("docker_ignore_runtime", Boolean, Some("false"), NOT_THERE),
     flag("docker_volume_chown", Boolean, Some("false"), NOT_THERE),
     flag("domain_socket_location", Text, None, NOT_THERE),
+    flag("executor_reregistration_retry_interval", Duration, None, TAKEN),
     flag("http_executor_domain_sockets", Boolean, Some("false"), NOT_THERE),
     flag("ip6", Text, None, NOT_THERE),
     flag("ip6_discovery_command", Text, None, NOT_THERE),

@@ -251,6 +251,13 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
         profile: values.text("seccomp_profile_name").map(str::to_owned),
         keeps_processes_apart: values.boolean("disallow_sharing_agent_pid_namespace"),
         keeps_ipc_apart: values.boolean("disallow_sharing_agent_ipc_namespace"),
+        host_paths: values
+            .text("host_path_volume_force_creation")
+            .into_iter()
+            .flat_map(|text| text.split(':'))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect(),
         shared_memory: values.bytes("default_container_shm_size").map(|size| size.0),
     };
     policy.check().map_err(anyhow::Error::msg)
