@@ -73,12 +73,27 @@ fn a_volume_outlives_its_tasks_and_the_agent_and_is_destroyed_with_its_content()
     framework.offer(has_volume);
     cluster.agent.take().expect("a running agent").kill();
     framework.next("RESCIND");
-    cluster.start_agent();
+    cluster.start_agent_with(&[
+        "--containerizers=mesos",
+        "--launcher=posix",
+        "--isolation=posix/cpu,posix/mem,disk/du",
+        "--enforce_container_disk_quota",
+        "--container_disk_watch_interval=200ms",
+    ]);
     let offer = framework.offer(has_volume);
     let read = run("read", &offer["agent_id"], "grep kept data/file && echo more >> data/file");
     framework.accept(&offer, &[read]);
     framework.wait_for("read", "TASK_FINISHED");
     assert_eq!(std::fs::read_to_string(&kept).expect("what the tasks wrote"), "kept\nmore\n");
+
+    let command = "dd if=/dev/zero of=data/file bs=1M count=80; sleep 1000";
+    let offer = framework.offer(has_volume);
+    framework.accept(&offer, &[run("fill", &offer["agent_id"], command)]);
+    let statuses = framework.wait_for("fill", "TASK_FAILED");
+    let last = statuses.last().expect("its end");
+    assert_eq!(last["reason"], "REASON_CONTAINER_LIMITATION_DISK", "{last}");
+    let message = last["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with(" exceeds quota (64MB)"), "{message}");
 
     framework.call(&json!({"type": "TEARDOWN"}));
     operate(&cluster, "DESTROY_VOLUMES", "destroy_volumes", "volumes", &volume());

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mesos::resources::{Ranges, Resources};
-use mesos::v1::TaskState;
 use mesos::v1::task_status::Reason;
+use mesos::v1::{self, TaskState};
 
 use super::container_id::ContainerId;
 use super::{Agent, Executor, ExecutorState, Now, Verdict};
+use crate::checkpoint;
 use crate::containerizer::{Problem, ResourceLimits};
 
-/// How much a container may keep in its sandbox.
+/// How much a container may keep in its sandbox, or in a persistent volume.
 #[derive(Debug, Clone)]
 pub struct DiskQuota {
     /// Its id.
     pub container: String,
-    /// Its sandbox.
-    pub sandbox: PathBuf,
-    /// What it has of disks.
+    /// The sandbox, or the volume.
+    pub directory: PathBuf,
+    /// Whether it is a volume.
+    pub is_volume: bool,
+    /// What it has of disks there.
     pub resources: Resources,
     /// How much that is, in bytes.
     pub limit: u64,
@@ -35,17 +38,35 @@ impl Executor {
 }
 
 impl Agent {
-    /// How much each executor's container may keep in its sandbox: none where it has no disk.
+    /// How much each executor's container may keep in its sandbox and in each of its volumes: none where it has no disk.
+    /// What is a file system of its own needs no looking at.
     pub fn disk_quotas(&self) -> Vec<DiskQuota> {
         let work_dir = &self.settings.work_dir;
-        let quota = |executor: &Executor| {
-            let resources = executor.resources().named("disk");
-            let limit = (resources.disk() * 1_048_576.0) as u64;
-            let (container, sandbox) =
-                (executor.run.container.clone(), executor.run.sandbox(work_dir));
-            DiskQuota { container, sandbox, resources, limit }
+        let quotas = |executor: &Executor| {
+            let mut resources = executor.resources().named("disk");
+            let volumes = resources.persistent_volumes();
+            resources.subtract(&volumes);
+            let quota = |directory: PathBuf, is_volume: bool, resources: Resources| DiskQuota {
+                container: executor.run.container.clone(),
+                limit: (resources.disk() * 1_048_576.0) as u64,
+                directory,
+                is_volume,
+                resources,
+            };
+            let of_volume = |volume: v1::Resource| {
+                let source = volume.disk.as_ref().and_then(|disk| disk.source.as_ref());
+                let kind = source.map(v1::resource::disk_info::Source::r#type);
+                if kind == Some(v1::resource::disk_info::source::Type::Mount) {
+                    return None;
+                }
+                let directory = checkpoint::resources::volume_path(work_dir, &volume)?;
+                Some(quota(directory, true, Resources::from_protos(&[volume])))
+            };
+            let mut all = vec![quota(executor.run.sandbox(work_dir), false, resources)];
+            all.extend(volumes.to_protos().into_iter().filter_map(of_volume));
+            all
         };
-        self.executors().map(quota).filter(|quota| quota.limit > 0).collect()
+        self.executors().flat_map(quotas).filter(|quota| quota.limit > 0).collect()
     }
 
     /// The containers that the host's ports are divided among, each with the ports that are allocated to it, or to what it

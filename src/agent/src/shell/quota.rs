@@ -1,4 +1,4 @@
-//! Disk quotas: how much containers keep in their sandboxes, looked at now and then (the original's `disk/du` isolator).
+//! Disk quotas: how much containers keep in their sandboxes and volumes, looked at now and then (the original's `disk/du` isolator).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,7 +37,7 @@ fn usage(directory: &Path) -> u64 {
     total
 }
 
-/// Looks at sandboxes every `interval`; ends containers that take more than they may if `enforces`.
+/// Looks at sandboxes and volumes every `interval`; ends containers that take more than they may if `enforces`.
 pub(super) fn watch(
     handle: Handle,
     interval: Duration,
@@ -49,7 +49,7 @@ pub(super) fn watch(
         while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let Some(quotas) = handle.look(|agent| agent.disk_quotas()).await else { return };
             let looked = tokio::task::spawn_blocking(move || {
-                let look = |quota: DiskQuota| (usage(&quota.sandbox), quota);
+                let look = |quota: DiskQuota| (usage(&quota.directory), quota);
                 quotas.into_iter().map(look).collect::<Vec<_>>()
             });
             let found = looked.await.unwrap_or_default();
@@ -57,6 +57,7 @@ pub(super) fn watch(
                 .look(move |agent| {
                     agent.disk_used = found
                         .iter()
+                        .filter(|(_, quota)| !quota.is_volume)
                         .map(|(used, quota)| (quota.container.clone(), *used))
                         .collect();
                     let found = found.into_iter().filter(|_| enforces);
