@@ -158,6 +158,8 @@ pub struct Settings {
     pub completed_executors_max: usize,
     /// `--executor_environment_variables`; `None` if not given.
     pub executor_environment: Option<BTreeMap<String, String>>,
+    /// `--default_container_info`: what executors run in that ask for nothing.
+    pub default_container: Option<v1::ContainerInfo>,
     /// What the executors that come with the agent need to speak TLS with it; nothing where it speaks none.
     pub tls_environment: Vec<(String, String)>,
     /// `--jwt_secret_key`: what executors' tokens are signed with.

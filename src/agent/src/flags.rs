@@ -153,9 +153,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag(
         "default_container_info",
-        Text,
+        Json,
         None,
-        "JSON of a ContainerInfo for tasks without one. Not supported yet: refused when given.",
+        "JSON of a ContainerInfo for executors without one.",
     ),
     flag(
         "default_container_shm_size",
@@ -535,11 +535,5 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Flags whose feature is not built: given (or true), the agent refuses to start rather than to pretend.
-pub const REFUSED: &[&str] = &[
-    "container_logger",
-    "default_container_dns",
-    "default_container_info",
-    "docker_mesos_image",
-    "hooks",
-    "modules_dir",
-];
+pub const REFUSED: &[&str] =
+    &["container_logger", "default_container_dns", "docker_mesos_image", "hooks", "modules_dir"];

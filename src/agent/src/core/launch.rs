@@ -125,8 +125,11 @@ impl Agent {
             container: self.entropy.uuid().to_string(),
         };
         let is_generated = task.executor.is_none();
-        let info =
+        let mut info =
             task.executor.clone().unwrap_or_else(|| self.command_executor(framework_id, task));
+        if info.container.is_none() {
+            info.container.clone_from(&self.settings.default_container);
+        }
         if is_checkpointing {
             self.note_executor(&run, &info, is_generated);
             let first = group.as_ref().and_then(|group| group.first());
@@ -158,11 +161,8 @@ impl Agent {
         let work_dir = &self.settings.work_dir;
         let is_checkpointing = framework.info.checkpoint();
         let sandbox = run.sandbox(work_dir);
-        let (command, container) = if executor.is_generated {
-            (task.command.as_ref(), task.container.clone())
-        } else {
-            (info.command.as_ref(), info.container.clone())
-        };
+        let command = if executor.is_generated { &task.command } else { &info.command }.as_ref();
+        let container = info.container.clone();
         let is_docker = executor.is_in_docker();
         let program = match (executor.is_generated, is_docker) {
             (true, false) => Program::CommandExecutor,

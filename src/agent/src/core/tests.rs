@@ -52,6 +52,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         completed_executors_max: 150,
         executor_environment: None,
         tls_environment: Vec::new(),
+        default_container: None,
         executor_key: None,
         oversubscribed: Vec::new(),
         has_cpu_quota: false,
@@ -399,6 +400,25 @@ fn an_executor_that_never_subscribes_is_destroyed_and_its_task_failed() {
     assert_eq!(status.state(), TaskState::TaskFailed);
     assert_eq!(status.reason(), Reason::ExecutorRegistrationTimeout);
     assert_eq!(status.message(), "Executor did not register within 1mins");
+}
+
+#[test]
+fn executors_that_ask_for_no_container_get_the_default_one() {
+    let mut own = Conversation::registered();
+    let named =
+        |name: &str| v1::ContainerInfo { hostname: Some(name.into()), ..Default::default() };
+    own.agent.settings.default_container = Some(named("default"));
+    own.hear(&run(task("t")));
+    own.hear(&run(v1::TaskInfo { container: Some(named("own")), ..task("u") }));
+    let containers: Vec<_> = own
+        .seen
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Launch(launch) => launch.container.as_ref()?.hostname.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(containers, ["default", "own"]);
 }
 
 #[test]

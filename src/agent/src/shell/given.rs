@@ -84,6 +84,16 @@ pub(super) fn check_features(values: &Values) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `--default_container_info`.
+///
+/// # Errors
+/// When it describes no container.
+pub(super) fn container(values: &Values) -> anyhow::Result<Option<v1::ContainerInfo>> {
+    let parse =
+        |json: serde_json::Value| json::from_slice(json.to_string().as_bytes(), Dialect::V0);
+    values.json("default_container_info").map(parse).transpose().context("--default_container_info")
+}
+
 /// `--domain`.
 ///
 /// # Errors

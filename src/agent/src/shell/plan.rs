@@ -367,6 +367,7 @@ pub(super) fn settings(
             .unwrap_or(150) as usize,
         executor_environment,
         tls_environment: Vec::new(),
+        default_container: given::container(values)?,
         executor_key: access::flags::key(values)?,
         gc_delay: duration("gc_delay"),
         gc_disk_headroom: headroom(values)?,
@@ -417,6 +418,7 @@ mod tests {
                 r#"--agent_features={"capabilities":[{"type":"MULTI_ROLE"}]}"#,
                 "At least the following agent features need to be enabled: MULTI_ROLE, ",
             ),
+            ("--default_container_info={}", "--default_container_info: "),
             ("--domain=here", "--domain: syntax error"),
             (r#"--domain={"fault_domain":{}}"#, "--domain: "),
             (

@@ -111,6 +111,7 @@ fn settings(place: Place, directory: &Path, seed: [u8; 32]) -> Settings {
         completed_executors_max: 150,
         executor_environment: None,
         tls_environment: Vec::new(),
+        default_container: None,
         executor_key: None,
         oversubscribed: Vec::new(),
         has_cpu_quota: false,
