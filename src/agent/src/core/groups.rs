@@ -56,7 +56,8 @@ impl Agent {
             });
         if let Some(refusal) = refusal {
             for id in &ids {
-                let named = Some(executor_id.as_str());
+                let is_ending = matches!(state, Some(ExecutorState::Terminating(_)));
+                let named = Some(executor_id.as_str()).filter(|_| !is_ending);
                 self.refuse(now, &message.framework, &framework_id, named, id, &refusal);
             }
             if message.launch_executor == Some(true) {

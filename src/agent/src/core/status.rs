@@ -2,7 +2,7 @@
 
 use mesos::internal as m;
 use mesos::v1;
-use mesos::v1::task_status::Source;
+use mesos::v1::task_status::{Reason, Source};
 
 use super::container_id::ContainerId;
 use super::updates::Acknowledged;
@@ -103,7 +103,8 @@ impl Agent {
                 return; // The task is over, and its end was taken in before.
             }
             // Of one that has not begun, or is gone, there is nothing to tell.
-            if executor.tasks.contains_key(&task_id) && !executor.has_ended {
+            let never_came = status.reason() == Reason::TaskKilledDuringLaunch;
+            if executor.tasks.contains_key(&task_id) && !executor.has_ended && !never_came {
                 describe_container(executor, address, place, &mut status);
             }
             directory = is_checkpointing.then(|| executor.run.task(&work_dir, &task_id));

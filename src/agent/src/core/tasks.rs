@@ -94,7 +94,9 @@ impl Agent {
                 self.reason_for_no_sandbox(&message.framework, &executor_id, command)
             });
         if let Some(refusal) = refusal {
-            let named = Some(executor_id.as_str());
+            // As the original: of one that is ending, the executor is not named.
+            let is_ending = matches!(state, Some(ExecutorState::Terminating(_)));
+            let named = Some(executor_id.as_str()).filter(|_| !is_ending);
             self.refuse(now, &message.framework, &framework_id, named, &task_id, &refusal);
             if message.launch_executor == Some(true) {
                 // The master counts the executor since it sent the task.

@@ -403,6 +403,34 @@ fn an_executor_that_never_subscribes_is_destroyed_and_its_task_failed() {
 }
 
 #[test]
+fn of_a_container_is_told_only_while_it_is_there() {
+    let mut own = Conversation::registered();
+    own.hear(&run(task("queued")));
+    own.hear(&m::KillTaskMessage {
+        framework_id: v1::FrameworkId { value: FRAMEWORK_ID.into() },
+        task_id: v1::TaskId { value: "queued".into() },
+        kill_policy: None,
+    });
+    let killed = own.sent::<m::StatusUpdateMessage>().remove(0).update.status;
+    assert_eq!((killed.state(), killed.container_status), (TaskState::TaskKilled, None));
+
+    let mut own = Conversation::registered();
+    own.hear(&run(task("t")));
+    let container = own.launched().unwrap();
+    own.agent.container_started(&container, 7);
+    own.subscribe("t", call::Subscribe::default());
+    own.update("t", TaskState::TaskRunning, 1).unwrap();
+    let running = own.sent::<m::StatusUpdateMessage>().remove(0).update.status;
+    assert_eq!(running.container_status.and_then(|own| own.executor_pid), Some(7));
+    own.acknowledge("t", &[1; 16]);
+    own.agent.container_ended(own.now, &container, Some(9), None);
+    own.settle();
+    let failed = own.sent::<m::StatusUpdateMessage>().remove(0).update.status;
+    assert_eq!((failed.state(), failed.container_status), (TaskState::TaskFailed, None));
+    assert_eq!(failed.executor_id.map(|own| own.value).as_deref(), Some("t"));
+}
+
+#[test]
 fn executors_that_ask_for_no_container_get_the_default_one() {
     let mut own = Conversation::registered();
     let named =

@@ -96,6 +96,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     let attributes = parse_attributes(values.text("attributes").unwrap_or_default())
         .map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
     given::check_features(values)?;
+    given::container(values)?;
     let given = given::resources(values)?;
     let docker_socket =
         PathBuf::from(values.text("docker_socket").unwrap_or("/var/run/docker.sock"));
