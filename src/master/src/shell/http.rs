@@ -206,6 +206,9 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
     match local {
         "/api/v1" => operator_api::handle(&app, &caller, &parts.headers, body).await,
         "/api/v1/scheduler" => scheduler_api::handle(&app, &caller, &parts.headers, body).await,
+        _ if legacy::is_quota(local) && parts.method == Method::DELETE => {
+            legacy::remove_quota(&app, &caller, parts.uri.path()).await
+        }
         _ => legacy::changed(&app, &caller, local, &parts.method, &body).await,
     }
 }

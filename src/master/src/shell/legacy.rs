@@ -42,6 +42,12 @@ pub(super) async fn anywhere(
         "/version" => respond::jsonp(state::version().to_string(), query),
         "/flags" => respond::jsonp(json!({"flags": app.flags.as_strings()}).to_string(), query),
         "/metrics/snapshot" | "/metrics/prometheus" => {
+            // It never takes long enough for the time to be up.
+            if let Some(timeout) = respond::query_parameter(query, "timeout")
+                && let Err(reason) = mesos::units::parse_duration(&timeout)
+            {
+                return Some(bad_request(format!("Invalid timeout '{timeout}': {reason}.\n")));
+            }
             let all = app.metrics().await;
             if local == "/metrics/prometheus" {
                 prometheus::families(&all).respond()
@@ -54,18 +60,44 @@ pub(super) async fn anywhere(
             Some(location) => respond::temporary_redirect(&location),
             None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
         },
-        "/files/debug" => respond::json("{}"),
-        "/files/browse" | "/files/read" | "/files/download" => {
-            match respond::query_parameter(query, "path") {
-                None => bad_request("Expecting 'path=value' in query.\n"),
-                Some(_) => respond::text(StatusCode::NOT_FOUND, ""),
-            }
-        }
+        "/files/debug" => respond::jsonp("{}".to_owned(), query),
+        "/files/browse" | "/files/read" | "/files/download" => no_file(local, query),
         "/logging/toggle" => web::logging::toggle(query, |text| {
             mesos::units::parse_duration(text).map_err(|error| error.to_string())
         }),
+        "/profiler/start" | "/profiler/stop" => bad_request(
+            "Perftools is disabled. To enable perftools, configure libprocess with --enable-perftools.\n",
+        ),
         _ => return None,
     })
+}
+
+/// No file of a master is served: what it is asked for is checked, and not found.
+fn no_file(local: &str, query: Option<&str>) -> Response {
+    let parameter = |name: &str| respond::query_parameter(query, name);
+    if parameter("path").is_none_or(|path| path.is_empty()) {
+        return bad_request("Expecting 'path=value' in query.\n");
+    }
+    for name in ["offset", "length"] {
+        let Some(text) = parameter(name).filter(|_| local == "/files/read") else { continue };
+        match text.parse::<i64>() {
+            Err(_) => {
+                return bad_request(format!(
+                    "Failed to parse {name}: Failed to convert '{text}' to number.\n"
+                ));
+            }
+            // As much as there is.
+            Ok(-1) => {}
+            Ok(number) if number < 0 => {
+                return bad_request(format!("Negative {name} provided: {number}.\n"));
+            }
+            Ok(_) => {}
+        }
+    }
+    match local {
+        "/files/download" => respond::not_found(),
+        _ => respond::text(StatusCode::NOT_FOUND, ""),
+    }
 }
 
 /// The methods of an endpoint of the leader: none are listed where any will do; `None` if there is no such endpoint.
@@ -99,7 +131,7 @@ pub(super) async fn shown(
     gzip: bool,
 ) -> Response {
     let parameter = |name: &str| respond::query_parameter(query, name);
-    let callback = parameter("jsonp").filter(|name| !name.is_empty());
+    let callback = parameter("jsonp");
     let visible = Visible(caller.clone());
     if let Some(view) = view(app, local, query) {
         return streamed::answer(app, visible, view, callback, gzip).await;
@@ -165,7 +197,27 @@ fn as_stream_ends(value: &serde_json::Value, callback: Option<String>) -> Respon
     }
 }
 
-fn is_quota(local: &str) -> bool {
+/// `DELETE /quota/<role>`; `path` is the whole one.
+pub(super) async fn remove_quota(app: &App, caller: &Caller, path: &str) -> Response {
+    // The original names its process in what it says, asked under that name or not.
+    let path = match path.strip_prefix("/master/") {
+        Some(_) => path.to_owned(),
+        None => format!("/master{path}"),
+    };
+    let role = match wanted::role_of_path(&path) {
+        Ok(role) => role.to_owned(),
+        Err(reason) => return bad_request(reason),
+    };
+    let remove_quota = Some(v1::master::call::RemoveQuota { role: role.clone() });
+    let kind = v1::master::call::Type::RemoveQuota as i32;
+    let call = v1::master::Call { r#type: Some(kind), remove_quota, ..Default::default() };
+    if !permissions::may_call(caller, &call) {
+        return respond::forbidden();
+    }
+    app.change(move |master, _| master.remove_quota_at(&role, &format!("path '{path}'"))).await
+}
+
+pub(super) fn is_quota(local: &str) -> bool {
     local == "/quota" || local.starts_with("/quota/")
 }
 
@@ -193,11 +245,16 @@ pub(super) async fn changed(
     body: &Bytes,
 ) -> Response {
     let text = String::from_utf8_lossy(body).into_owned();
-    match wanted::planned(local, method, &text) {
+    match wanted::planned(local, &text) {
         Some(Ok(call)) if !permissions::may_call(caller, &call) => return respond::forbidden(),
         Some(Ok(call)) => return operator_api::planned(app, *call).await,
         Some(Err(reason)) => return bad_request(reason),
         None => {}
+    }
+    if is_form(local)
+        && let Err(reason) = respond::check_form(&text)
+    {
+        return bad_request(reason);
     }
     match local {
         "/teardown" => match respond::query_parameter(Some(&text), "frameworkId") {
@@ -222,23 +279,19 @@ pub(super) async fn changed(
     }
 }
 
+/// The endpoints that take what an HTML form sends.
+fn is_form(local: &str) -> bool {
+    matches!(
+        local,
+        "/teardown" | "/reserve" | "/unreserve" | "/create-volumes" | "/destroy-volumes"
+    )
+}
+
 fn weights(text: &str) -> Result<Vec<v1::WeightInfo>, String> {
-    let wrong =
-        |reason: String| format!("Failed to parse update weights request JSON '{text}': {reason}");
-    // The reader of messages knows the original's words for what is no JSON; a list is read as a member of a message.
-    let wrapped = format!("{{\"weight_infos\":{text}}}");
-    let parsed: Result<v1::master::call::UpdateWeights, _> =
-        json::from_slice(wrapped.as_bytes(), Dialect::V0);
-    match parsed {
-        Ok(update) => Ok(update.weight_infos),
-        Err(error) => {
-            let own =
-                json::from_slice::<v1::master::call::UpdateWeights>(text.as_bytes(), Dialect::V0);
-            let reason = own
-                .err()
-                .filter(|own| matches!(own, json::JsonError::Syntax { .. }))
-                .unwrap_or(error);
-            Err(wrong(reason.to_string()))
-        }
-    }
+    let items = wanted::items(text).map_err(|reason| {
+        format!("Failed to parse update weights request JSON '{text}': {reason}")
+    })?;
+    wanted::messages(&items).map_err(|reason| {
+        format!("Failed to convert weights JSON array to protobuf '{text}': {reason}")
+    })
 }

@@ -6,6 +6,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mesos::content::ContentType;
+use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::master::{Call, Response as Answer, call, response};
 use tokio_stream::StreamExt as _;
@@ -36,15 +37,18 @@ pub(super) async fn handle(
         Ok(call) => call,
         Err(error) => return bad_request(error.to_string()),
     };
-    let kind = call.r#type.map_or(T::Unknown, |_| call.r#type());
-    if kind == T::Unknown {
-        return bad_request("Failed to validate master::Call: Expecting 'type' to be present");
+    // A number that this version doesn't know is as good as none.
+    let kind = call.r#type.and_then(|kind| T::try_from(kind).ok());
+    if kind == Some(T::Unknown) {
+        return respond::text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented.");
     }
-    if let Some(name) = missing(&call, kind) {
-        return bad_request(format!(
-            "Failed to validate master::Call: Expecting '{name}' to be present"
-        ));
-    }
+    let checked = kind.ok_or_else(|| "Expecting 'type' to be present".to_owned());
+    let kind = match checked.and_then(|kind| check(&call, kind).map(|()| kind)) {
+        Ok(kind) => kind,
+        Err(reason) => {
+            return bad_request(format!("Failed to validate master::Call: {reason}"));
+        }
+    };
     let accepted = match accepted(headers) {
         Ok(accepted) => accepted,
         Err(response) => return *response,
@@ -291,6 +295,26 @@ pub(super) async fn planned(app: &App, call: Call) -> Response {
             app.change(move |master, _| master.stop_maintenance(&machines)).await
         }
     }
+}
+
+/// What the original checks of a call before anything else (`master/validation.cpp`).
+fn check(call: &Call, kind: call::Type) -> Result<(), String> {
+    const NOWHERE: &str =
+        "Expecting 'agent_id' to be present; only agent default resources are supported right now";
+    if let Some(name) = missing(call, kind) {
+        return Err(format!("Expecting '{name}' to be present"));
+    }
+    if let Some(reserve) = &call.reserve_resources {
+        Resources::validate(&reserve.resources)?;
+    }
+    if let Some(unreserve) = &call.unreserve_resources {
+        Resources::validate(&unreserve.resources)?;
+    }
+    let agents = [
+        call.grow_volume.as_ref().map(|grow| grow.agent_id.is_some()),
+        call.shrink_volume.as_ref().map(|shrink| shrink.agent_id.is_some()),
+    ];
+    if agents.contains(&Some(false)) { Err(NOWHERE.to_owned()) } else { Ok(()) }
 }
 
 /// The member that a call lacks, if any.
