@@ -44,7 +44,7 @@ impl From<&str> for Secret {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file can't be read.
-    #[error("cannot read the credentials in {}: {source}", path.display())]
+    #[error("cannot read the credentials in {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

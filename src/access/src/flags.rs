@@ -15,17 +15,17 @@ use crate::guard::Guard;
 use crate::jwt::Key;
 use crate::{Acls, Credentials};
 
-/// Why a daemon must not start with these flags.
+/// Why a daemon must not start with these flags; what is wrong with a value is in the error's source.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagsError {
     /// `--acls`.
-    #[error("--acls: {0}")]
+    #[error("--acls")]
     Acls(#[from] AclsError),
     /// `--firewall_rules`.
-    #[error("--firewall_rules: {0}")]
+    #[error("--firewall_rules")]
     Firewall(#[from] FirewallError),
     /// A file of credentials.
-    #[error("--{flag}: {source}")]
+    #[error("--{flag}")]
     Credentials {
         /// The flag that names it.
         flag: &'static str,

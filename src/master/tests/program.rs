@@ -19,6 +19,15 @@ fn flags_that_can_not_be_are_refused_at_the_start() {
             &["--registry=in_memory", "--logging_level=loud"][..],
             "'loud' is not a valid logging level. Possible values for 'logging_level' flag are: 'INFO', 'WARNING', 'ERROR'.",
         ),
+        (
+            &["--registry=in_memory", "--acls={\"nosuch\":[]}"],
+            "mesos-master: --acls: the ACLs are not valid: there is no action 'nosuch'\n",
+        ),
+        (
+            &["--registry=in_memory", "--credentials=/nosuch"],
+            "--credentials: cannot read the credentials in /nosuch: No such file or directory (os error 2)\n",
+        ),
+        (&["--registry=in_memory", "--domain={}"], "`domain` must define `fault_domain`"),
         (&["--work_dir="], "--work_dir needed for replicated log based registry"),
     ] {
         let output = program().args(flags).output().unwrap();

@@ -445,7 +445,12 @@ fn domain(values: &Values) -> anyhow::Result<Option<v1::DomainInfo>> {
     let parse = |text| {
         mesos::json::from_slice::<v1::DomainInfo>(str::as_bytes(text), mesos::json::Dialect::V0)
     };
-    values.text("domain").map(parse).transpose().context("--domain")
+    let domain = values.text("domain").map(parse).transpose().context("--domain")?;
+    ensure!(
+        domain.as_ref().is_none_or(|domain| domain.fault_domain.is_some()),
+        "`domain` must define `fault_domain`"
+    );
+    Ok(domain)
 }
 
 /// Different at every start.
