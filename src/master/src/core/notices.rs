@@ -2,6 +2,7 @@
 //!
 //! Nothing is put together while nobody listens.
 
+use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::master::{Event, event};
 
@@ -75,9 +76,11 @@ impl Master {
         });
     }
 
-    pub(super) fn notify_agent_added(&mut self, id: &str) {
+    /// An agent is there, on which this runs, by framework and role.
+    pub(super) fn notify_agent_added(&mut self, id: &str, used: &[(String, String, Resources)]) {
         self.notify(|master| {
-            let agent = shown::one_agent(master, id)?;
+            let used = used.iter().map(|(_, role, used)| used.allocate(role)).sum();
+            let agent = shown::one_agent(master, id, &used)?;
             Some(Event {
                 agent_added: Some(event::AgentAdded { agent }),
                 ..notice(event::Type::AgentAdded)

@@ -169,7 +169,7 @@ impl Master {
         self.agents.insert(id.as_str(), agent);
         self.update_unavailability(&id);
         if is_new {
-            self.notify_agent_added(&id);
+            self.notify_agent_added(&id, used);
         }
         self.candidates.insert(id);
     }

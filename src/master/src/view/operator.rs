@@ -75,11 +75,13 @@ fn framework(scene: &Scene, framework: &Framework) -> response::get_frameworks::
     }
 }
 
-/// One agent as `GET_AGENTS` shows it.
-pub fn one_agent(master: &Master, id: &str) -> Option<response::get_agents::Agent> {
-    let known = master.agents.get(id)?;
-    let used: Resources = master.frameworks.values().map(|known| known.used(Some(id))).sum();
-    Some(agent(&Everything, known, &master.offers, &used))
+/// One agent, of which this is used, as `GET_AGENTS` shows it.
+pub fn one_agent(
+    master: &Master,
+    id: &str,
+    used: &Resources,
+) -> Option<response::get_agents::Agent> {
+    master.agents.get(id).map(|known| agent(&Everything, known, &master.offers, used))
 }
 
 /// One framework as events show it: without what it holds, with all its times.
