@@ -183,8 +183,9 @@ impl History {
             Err(0) if zxid == self.base => (None, 0),
             // The first zxid of an epoch is a leader's that had everything before it, committed.
             Err(index) if zxid > self.base && zxid.trailing_zeros() >= 32 => (None, index),
-            // It logged what no quorum had.
-            Err(index) if zxid > self.last() => (Some(self.last()), index),
+            // It logged what no quorum had. Where there is nothing yet the whole tree, which is empty, says so: some can't
+            // cut their log to its very beginning, and would ask for the tree again and again.
+            Err(index) if zxid > self.last() && self.last() != 0 => (Some(self.last()), index),
             Err(0) => return None,
             Err(index) => {
                 let before = self.recent.get(index - 1)?.zxid;
@@ -206,4 +207,23 @@ pub struct Difference<'a> {
     pub cut: Option<i64>,
     /// What to append then.
     pub missing: std::collections::vec_deque::Iter<'a, Proposal>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(history: &History, zxid: i64) -> Option<Option<i64>> {
+        history.after(zxid).map(|difference| difference.cut)
+    }
+
+    #[test]
+    fn a_log_is_cut_to_where_another_ends_but_not_to_nothing() {
+        let mut history = History::new(0, 100);
+        assert_eq!(cut(&history, 0), Some(None));
+        assert_eq!(cut(&history, 1), None, "the whole tree, which is empty");
+        history.push(Proposal { zxid: 1, data: Vec::new().into() });
+        assert_eq!(cut(&history, 1), Some(None));
+        assert_eq!(cut(&history, 7), Some(Some(1)));
+    }
 }
