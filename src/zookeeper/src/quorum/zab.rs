@@ -213,17 +213,19 @@ pub struct Difference<'a> {
 mod tests {
     use super::*;
 
-    fn cut(history: &History, zxid: i64) -> Option<Option<i64>> {
-        history.after(zxid).map(|difference| difference.cut)
+    /// Where a log that ends with a zxid is cut first, or that it is sent everything.
+    fn way(history: &History, zxid: i64) -> String {
+        let shown = |difference: Difference<'_>| format!("{:?}", difference.cut);
+        history.after(zxid).map_or_else(|| "the whole tree".to_owned(), shown)
     }
 
     #[test]
     fn a_log_is_cut_to_where_another_ends_but_not_to_nothing() {
         let mut history = History::new(0, 100);
-        assert_eq!(cut(&history, 0), Some(None));
-        assert_eq!(cut(&history, 1), None, "the whole tree, which is empty");
+        assert_eq!(way(&history, 0), "None");
+        assert_eq!(way(&history, 1), "the whole tree");
         history.push(Proposal { zxid: 1, data: Vec::new().into() });
-        assert_eq!(cut(&history, 1), Some(None));
-        assert_eq!(cut(&history, 7), Some(Some(1)));
+        assert_eq!(way(&history, 1), "None");
+        assert_eq!(way(&history, 7), "Some(1)");
     }
 }
