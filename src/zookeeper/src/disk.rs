@@ -98,6 +98,15 @@ pub(crate) fn at<'a>(
     move |source| DiskError::Io { action, path: path.to_owned(), source }
 }
 
+/// Removes a file that others may remove as well; whether it was there.
+pub(crate) fn remove_if_there(path: &Path) -> Result<bool, DiskError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at("remove", path)(error)),
+    }
+}
+
 /// Replaces a file as a whole, on disk when this returns.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let mut temporary = path.as_os_str().to_owned();

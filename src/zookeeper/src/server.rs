@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::core::{ConnectionId, Core, Loaded, Settings};
-use crate::disk::{DiskError, load, log::Log, snapshot};
+use crate::disk::{DiskError, load, log::Log, remove_if_there, snapshot};
 use crate::metrics::{Counter, Summary};
 use crate::quorum::net::{Event, Events};
 use crate::status::Standing;
@@ -303,12 +303,7 @@ fn is_blank(config: &Config, snapshots: &Path, zxid: i64) -> Result<bool, DiskEr
     if !must_have_data || zxid != 0 || !snapshot::list(snapshots)?.is_empty() {
         return Ok(false);
     }
-    let path = config.data_dir.join(ensemble::INITIALIZE);
-    match std::fs::remove_file(&path) {
-        Ok(()) => Ok(false),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(source) => Err(DiskError::Io { action: "remove", path, source }),
-    }
+    Ok(!remove_if_there(&config.data_dir.join(ensemble::INITIALIZE))?)
 }
 
 /// What the core knows of the configuration.

@@ -1,9 +1,8 @@
 //! Removing snapshots and logs that are not needed any more (`PurgeTxnLog`).
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{DiskError, at, numbered, snapshot};
+use super::{DiskError, numbered, remove_if_there, snapshot};
 
 /// Fewer snapshots are never kept: what was written last may turn out to be damaged.
 pub const RETAIN_MIN: usize = 3;
@@ -22,11 +21,9 @@ pub fn purge(
     mut gone: impl FnMut(&Path),
 ) -> Result<(), DiskError> {
     for path in old(snapshots, logs, retain)? {
-        match std::fs::remove_file(&path) {
-            Ok(()) => gone(&path),
-            // Someone else purges too.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(at("remove", &path)(error)),
+        // Someone else may purge too.
+        if remove_if_there(&path)? {
+            gone(&path);
         }
     }
     Ok(())

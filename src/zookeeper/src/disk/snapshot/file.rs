@@ -2,16 +2,19 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use adler2::Adler32;
 use jute::Writer;
 
 use super::{DIGEST_VERSION, Trailer};
 use crate::disk::compression::{Compression, Packer};
-use crate::disk::{DiskError, at, sync_directory};
+use crate::disk::{DiskError, at, remove_if_there, sync_directory};
 
 /// What a file's name begins with until it is whole. The original does not take it for a snapshot.
 const TEMPORARY: &str = "tmp.snapshot.";
+/// How many were begun.
+static FILES: AtomicU64 = AtomicU64::new(0);
 
 /// A file being written. Removed when dropped.
 #[derive(Debug)]
@@ -39,8 +42,10 @@ impl SnapshotFile {
         compression: Compression,
     ) -> Result<Self, DiskError> {
         let suffix = compression.suffix();
+        // One that was given up may not have ended when the next one of the same zxid begins.
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
         let unpublished = Unpublished {
-            temporary: directory.join(format!("{TEMPORARY}{zxid:x}{suffix}")),
+            temporary: directory.join(format!("{TEMPORARY}{zxid:x}{suffix}.{number}")),
             path: directory.join(format!("snapshot.{zxid:x}{suffix}")),
         };
         let temporary = &unpublished.temporary;
@@ -110,7 +115,7 @@ impl Drop for Unpublished {
     }
 }
 
-/// Removes what a server that was killed left half written.
+/// Removes what a server that was killed left half written, or is given up.
 ///
 /// # Errors
 /// When the directory can't be read, or a file not be removed.
@@ -119,8 +124,35 @@ pub fn remove_unpublished(directory: &Path) -> Result<(), DiskError> {
         let path = entry.map_err(at("read", directory))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with(TEMPORARY) {
-            fs::remove_file(&path).map_err(at("remove", &path))?;
+            // The thread of a snapshot that was given up does the same.
+            remove_if_there(&path)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_given_up_does_not_touch_the_next_of_the_same_zxid() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let create = || SnapshotFile::create(directory.path(), 7, Compression::None).unwrap();
+        let (mut given_up, mut next) = (create(), create());
+        given_up.write(&[0; 100]).unwrap();
+        next.write(b"next").unwrap();
+        given_up.write(&[0; 100]).unwrap();
+        drop(given_up);
+        let path = next.finish(Trailer::default()).unwrap().publish().unwrap();
+        assert!(fs::read(&path).unwrap().starts_with(b"next"));
+        // What another removes first is no error.
+        let (one, two) = (create(), create());
+        drop(one.finish(Trailer::default()).unwrap());
+        assert!(!remove_if_there(&directory.path().join("tmp.snapshot.7.0")).unwrap());
+        remove_unpublished(directory.path()).unwrap();
+        drop(two);
+        let names = fs::read_dir(directory.path()).unwrap();
+        assert_eq!(names.count(), 1, "the one that was published");
+    }
 }

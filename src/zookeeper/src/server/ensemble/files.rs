@@ -2,11 +2,10 @@
 //! (`QuorumPeerConfig.writeDynamicConfig`, `editStaticConfig`).
 
 use std::fs;
-use std::io;
 
 use crate::config::Ensemble;
 use crate::config::ensemble::is_of_servers;
-use crate::disk::{DiskError, replace};
+use crate::disk::{DiskError, remove_if_there, replace};
 use crate::quorum::configuration::Configuration;
 
 /// Keeps a copy of a `zoo.cfg` that still holds the servers itself.
@@ -33,13 +32,7 @@ pub(super) fn propose(ensemble: &Ensemble, newest: &Configuration, current: &Con
 }
 
 fn forget(ensemble: &Ensemble) {
-    let path = ensemble.next_file();
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            complain(Err(DiskError::Io { action: "remove", path, source }));
-        }
-        _ => {}
-    }
+    complain(remove_if_there(&ensemble.next_file()).map(drop));
 }
 
 /// Writes the configuration in force, and has `zoo.cfg` name its file. A file that can't be written is no reason to end:
