@@ -3,7 +3,7 @@
 usage: console.py MASTER FILE        MASTER is host:port
 
 Lines of FILE, which may be appended to at any time, are JSON: {"run": TaskInfo without agent_id} launches a task on the
-next offer, {"group": [TaskInfo, ...], "executor": ExecutorInfo without framework_id} a group of them, {"kill": TASK_ID, "grace": SECONDS} kills one, {"stop": true} tears the framework down. Each update is printed
+next offers that are enough, {"group": [TaskInfo, ...], "executor": ExecutorInfo without framework_id} a group of them, {"kill": TASK_ID, "grace": SECONDS} kills one, {"stop": true} tears the framework down. Each update is printed
 as a line of JSON: task, state, reason, message. Speaks the v1 scheduler API with nothing but Python's library.
 """
 import http.client
@@ -19,6 +19,16 @@ INFO = {
     "user": "root", "name": "console", "checkpoint": True, "failover_timeout": 600, "roles": ["*"],
     "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}],
 }
+
+
+# Seconds that a task waits for offers that are enough for it: what it asks for may be too much on purpose.
+PATIENCE = 5
+
+
+def scalar(many, name):
+    """How much of a resource these have or want in all."""
+    own = [resource for one in many for resource in one.get("resources", []) if resource["name"] == name]
+    return sum(resource.get("scalar", {}).get("value", 0) for resource in own)
 
 
 def say(**event):
@@ -45,27 +55,44 @@ class Console:
         if answer.status != 202:
             say(refused=answer.read().decode(), call=call["type"])
 
+    def offers_for(self, command):
+        """An agent with its offers, where they are enough; any, if the command has waited for long."""
+        by_agent = {}
+        for offer_id, offer in self.offers.items():
+            by_agent.setdefault(offer["agent_id"]["value"], []).append(offer_id)
+        wanted = command.get("group") or [command["run"]]
+        wanted = wanted + [part["executor"] for part in [*wanted, command] if "executor" in part]
+        for agent, ids in by_agent.items():
+            if all(scalar(wanted, name) <= scalar([self.offers[one] for one in ids], name) + 1e-6 for name in ("cpus", "mem")):
+                return agent, ids
+        if by_agent and time.monotonic() > command["since"] + PATIENCE:
+            return by_agent.popitem()
+        return None
+
     def launch(self):
         with self.lock:
-            while self.waiting and self.offers:
-                offer_id, offer = self.offers.popitem()
+            while self.waiting and (found := self.offers_for(self.waiting[0])):
+                agent, ids = found
+                for one in ids:
+                    del self.offers[one]
                 command = self.waiting.pop(0)
                 group = command.get("group") or [command["run"]]
-                tasks = [dict(task, agent_id=offer["agent_id"]) for task in group]
+                tasks = [dict(task, agent_id={"value": agent}) for task in group]
                 for task in tasks:
-                    self.agents[task["task_id"]["value"]] = offer["agent_id"]
+                    self.agents[task["task_id"]["value"]] = {"value": agent}
                 launch = {"type": "LAUNCH", "launch": {"task_infos": tasks}}
                 if "group" in command:
                     executor = dict(command["executor"], framework_id={"value": self.framework})
                     group = {"executor": executor, "task_group": {"tasks": tasks}}
                     launch = {"type": "LAUNCH_GROUP", "launch_group": group}
-                accept = {"offer_ids": [{"value": offer_id}], "operations": [launch], "filters": {"refuse_seconds": 0.1}}
+                accept = {"offer_ids": [{"value": one} for one in ids], "operations": [launch], "filters": {"refuse_seconds": 0.1}}
                 self.call(type="ACCEPT", accept=accept)
 
     def command(self, command):
         if "run" in command or "group" in command:
-            self.waiting.append(command)
+            self.waiting.append(dict(command, since=time.monotonic()))
             self.launch()
+            threading.Timer(PATIENCE + 0.1, self.launch).start()
         elif "kill" in command:
             kill = {"task_id": {"value": command["kill"]}, "agent_id": self.agents.get(command["kill"])}
             if "grace" in command:
