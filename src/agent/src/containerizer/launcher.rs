@@ -159,11 +159,13 @@ impl Launcher {
                             Problem::new(Reason::ExecutorTerminated, message)
                         }
                         None => {
-                            let plain = launch.supervision.as_ref().filter(|own| !own.is_executors);
-                            let message = match plain {
-                                // Who asked for it gets this as the answer.
-                                Some(_) => message,
-                                None => format!("Failed to launch container: {message}"),
+                            // Who asked for one without executor gets this as the answer.
+                            let is_plain =
+                                launch.supervision.as_ref().is_some_and(|own| !own.is_executors);
+                            let message = if is_plain {
+                                message
+                            } else {
+                                format!("Failed to launch container: {message}")
                             };
                             Problem::new(Reason::ContainerLaunchFailed, message)
                         }

@@ -9,11 +9,7 @@ use mesos::v1::master::{Event, event};
 use super::model::Now;
 use super::scene::Scene;
 use super::{Effect, HEARTBEAT_SECONDS, Master};
-use crate::view::operator as shown;
-
-fn notice(kind: event::Type) -> Event {
-    Event { r#type: Some(kind as i32), ..Default::default() }
-}
+use crate::view::operator::{self as shown, notice};
 
 impl Master {
     /// A new subscriber: from now on [`Effect::Notify`] is for it, too. What it hears first is made of the scene.

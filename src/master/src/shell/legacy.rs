@@ -130,10 +130,9 @@ pub(super) async fn shown(
     query: Option<&str>,
     gzip: bool,
 ) -> Response {
-    let parameter = |name: &str| respond::query_parameter(query, name);
-    let callback = parameter("jsonp");
     let visible = Visible(caller.clone());
     if let Some(view) = view(app, local, query) {
+        let callback = respond::query_parameter(query, "jsonp");
         return streamed::answer(app, visible, view, callback, gzip).await;
     }
     let shown = match local {
@@ -148,22 +147,20 @@ pub(super) async fn shown(
                 app.handle.look(|master, _| json::to_value(&master.quota_status(), Dialect::V0));
             return jsonp(app, shown.await, query);
         }
-        "/maintenance/schedule" => {
-            let shown = app.handle.look(|master, _| sorted(&master.schedule()));
-            return jsonp(app, shown.await, query);
-        }
+        "/maintenance/schedule" => app.handle.look(|master, _| sorted(&master.schedule())).await,
         "/maintenance/status" => {
-            let shown = app.handle.look(|master, _| sorted(&master.maintenance_status()));
-            return jsonp(app, shown.await, query);
+            app.handle.look(|master, _| sorted(&master.maintenance_status())).await
         }
         "/allocator/offer_constraints_debug" => {
             app.handle.look(|master, _| summary::constraints(master)).await
         }
         _ => app.handle.look(|master, _| sorted(&master.registry)).await,
     };
-    let Some(mut value) = shown else { return app.not_recovered() };
-    visible.prune_json(&mut value);
-    as_stream_ends(&value, callback)
+    let shown = shown.map(|mut value| {
+        visible.prune_json(&mut value);
+        value
+    });
+    jsonp(app, shown, query)
 }
 
 /// What is put together from a copy of the state, while the master goes on.
@@ -185,16 +182,6 @@ fn view(app: &App, local: &str, query: Option<&str>) -> Option<View> {
         }),
         _ => return None,
     })
-}
-
-/// What is written as a stream ends without a semicolon.
-fn as_stream_ends(value: &serde_json::Value, callback: Option<String>) -> Response {
-    match callback {
-        Some(function) => {
-            respond::body(StatusCode::OK, "text/javascript", format!("{function}({value})"))
-        }
-        None => respond::json(value.to_string()),
-    }
 }
 
 /// `DELETE /quota/<role>`; `path` is the whole one.
@@ -228,7 +215,6 @@ fn sorted<M: json::Json>(message: &M) -> serde_json::Value {
     value
 }
 
-/// What is written whole, not as a stream.
 fn jsonp(app: &App, shown: Option<serde_json::Value>, query: Option<&str>) -> Response {
     match shown {
         Some(value) => respond::jsonp(value.to_string(), query),

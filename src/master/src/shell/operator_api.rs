@@ -57,12 +57,12 @@ pub(super) async fn handle(
         return respond::forbidden();
     }
     let visible = Visible(caller.clone());
-    let pruned = |mut answer: Answer| {
+    if let Some(show) = of_scene(kind) {
+        return shown(app, accepted, visible, show).await;
+    }
+    let answer = |mut answer: Answer| {
         visible.prune(&mut answer);
-        answer
-    };
-    let answer = |answer: Answer| {
-        respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&pruned(answer)))
+        respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&answer))
     };
     let start = app.start_time;
     macro_rules! look {
@@ -75,9 +75,6 @@ pub(super) async fn handle(
                 None => app.not_recovered(),
             }
         };
-    }
-    if let Some(show) = of_scene(kind) {
-        return shown(app, accepted, visible, show).await;
     }
     match kind {
         T::GetHealth => answer(Answer {

@@ -12,6 +12,8 @@ use mesos::v1::quota::QuotaRequest;
 use serde_json::Value;
 use web::respond;
 
+use super::legacy;
+
 /// JSON, but an array where an object must be, or the other way round.
 const OTHER_KIND: &str = "Unexpected JSON type parsed";
 
@@ -84,13 +86,11 @@ pub(super) fn planned(local: &str, text: &str) -> Option<Result<Box<Call>, Strin
     use call::Type as T;
     let of = |kind: T| Box::new(Call { r#type: Some(kind as i32), ..Call::default() });
     Some(match local {
-        _ if local == "/quota" || local.starts_with("/quota/") => {
-            quota(text).map(|quota_request| {
-                let mut call = of(T::SetQuota);
-                call.set_quota = Some(call::SetQuota { quota_request });
-                call
-            })
-        }
+        _ if legacy::is_quota(local) => quota(text).map(|quota_request| {
+            let mut call = of(T::SetQuota);
+            call.set_quota = Some(call::SetQuota { quota_request });
+            call
+        }),
         "/maintenance/schedule" => schedule(text).map(|schedule| {
             let mut call = of(T::UpdateMaintenanceSchedule);
             call.update_maintenance_schedule = Some(call::UpdateMaintenanceSchedule { schedule });

@@ -83,8 +83,8 @@ pub(super) fn frameworks(moment: &Moment, put: &mut impl FnMut(&str, f64)) {
         if let Some(principal) = &known.info.principal {
             *processed.entry(principal).or_default() += known.messages;
         }
-        if moment.publish_framework_metrics {
-            framework(moment, known, put);
+        if let Some(suppressed) = moment.suppressed.get(&known.id) {
+            framework(known, suppressed, put);
         }
     }
     for (principal, processed) in processed {
@@ -108,7 +108,7 @@ fn encoded(name: &str) -> String {
     encoded
 }
 
-fn framework(moment: &Moment, known: &Framework, put: &mut impl FnMut(&str, f64)) {
+fn framework(known: &Framework, suppressed: &BTreeSet<String>, put: &mut impl FnMut(&str, f64)) {
     let prefix = format!("master/frameworks/{}/{}", encoded(&known.info.name), known.id);
     let count = |name: &str| known.counters.get(name).copied().unwrap_or_default() as f64;
     for name in ["calls", "events", "operations"] {
@@ -123,10 +123,8 @@ fn framework(moment: &Moment, known: &Framework, put: &mut impl FnMut(&str, f64)
         }
     }
     put(&format!("{prefix}/subscribed"), f64::from(u8::from(known.active)));
-    let suppressed = moment.suppressed.get(&known.id);
     for role in known.roles() {
-        let is_suppressed = suppressed.is_some_and(|suppressed| suppressed.contains(&role));
-        let is_suppressed = f64::from(u8::from(is_suppressed));
+        let is_suppressed = f64::from(u8::from(suppressed.contains(&role)));
         put(&format!("{prefix}/roles/{role}/suppressed"), is_suppressed);
     }
     let lower = |state: TaskState| state.as_str_name().to_ascii_lowercase();

@@ -33,10 +33,9 @@ pub struct Around {
 /// What metrics are made of: a scene, and what else the master knows at that moment.
 pub struct Moment {
     pub(super) scene: Scene,
-    pub(super) publish_framework_metrics: bool,
     /// Messages of each principal that wait.
     pub(super) unprocessed: BTreeMap<String, u64>,
-    /// Roles for which a framework suppressed offers, by framework.
+    /// Roles for which a framework suppressed offers, by framework; none where their metrics are not wanted.
     pub(super) suppressed: HashMap<String, BTreeSet<String>>,
     /// As [`crate::core::allocator::Allocator::shares`].
     pub(super) shares: Vec<(String, f64, usize)>,
@@ -60,8 +59,8 @@ impl Moment {
             let unprocessed = master.unprocessed_messages(&principal);
             (principal, unprocessed)
         };
-        let publish_framework_metrics = master.settings.publish_framework_metrics;
-        let published = master.frameworks.keys().filter(|_| publish_framework_metrics);
+        let is_published = master.settings.publish_framework_metrics;
+        let published = master.frameworks.keys().filter(|_| is_published);
         let timings = master.timings.iter().flat_map(|(name, series)| {
             series
                 .metrics()
@@ -72,7 +71,6 @@ impl Moment {
             |(role, _): (&str, _)| (role.to_owned(), master.allocator.given_unreserved(role));
         Self {
             scene: master.scene(),
-            publish_framework_metrics,
             unprocessed: principals.map(unprocessed).collect(),
             suppressed: published.map(|id| (id.clone(), master.allocator.suppressed(id))).collect(),
             shares: master.allocator.shares(),

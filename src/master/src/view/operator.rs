@@ -184,7 +184,6 @@ pub fn greeting(sight: Sight<'_>) -> [Event; 2] {
         get_state: Some(state(sight)),
         heartbeat_interval_seconds: Some(HEARTBEAT_SECONDS),
     };
-    let notice = |kind: event::Type| Event { r#type: Some(kind as i32), ..Default::default() };
     [
         Event { subscribed: Some(subscribed), ..notice(event::Type::Subscribed) },
         notice(event::Type::Heartbeat),
@@ -205,6 +204,11 @@ pub fn master(master: &Master, start_time: f64) -> response::GetMaster {
         start_time: Some(start_time),
         elected_time: Some(master.elected),
     }
+}
+
+/// An event with nothing in it but its type.
+pub fn notice(kind: event::Type) -> Event {
+    Event { r#type: Some(kind as i32), ..Default::default() }
 }
 
 /// An answer with nothing in it but its type.
