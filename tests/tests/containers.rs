@@ -41,6 +41,9 @@ impl Host {
         }
         let zoo = "tickTime=2000\ndataDir=/var/lib/zookeeper\nclientPort=2181\n";
         fs::write(programs.join("zoo.cfg"), zoo).expect("a file");
+        let dns =
+            json!({"docker": [{"network_mode": "BRIDGE", "dns": {"nameservers": ["10.9.9.9"]}}]});
+        fs::write(programs.join("dns.json"), dns.to_string()).expect("a file");
         for name in ["executor_v0.py", "finishing_executor.py", "libprocess.py"] {
             fs::copy(root().join("tests/clients").join(name), programs.join(name)).expect("a copy");
         }
@@ -174,7 +177,10 @@ fn docker(network: &str) -> Value {
 #[test]
 fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
     need!(lab::missing().is_none(), "{}", lab::missing().unwrap_or_default());
-    let host = Host::up("containers-docker", "");
+    let host = Host::up(
+        "containers-docker",
+        "--default_container_dns=/opt/meso/dns.json --log_dir=/var/log/mesos",
+    );
     let web = json!({
         "port": 31000,
         "command": {"shell": true, "value": "echo to stdout; echo to stderr >&2; mkdir /www; echo $GREETING > /www/index.html; cp /host/hostname /www/; exec httpd -f -p 80 -h /www", "environment": {"variables": [{"name": "GREETING", "value": "hello"}]}},
@@ -203,6 +209,11 @@ fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
     let inspect = || host.lab.ssh("h1", &format!("docker inspect -f '{format}' mesos-{web}"));
     let before = inspect();
     assert!(before.starts_with("here 204 67108864 "), "{before}");
+    let resolver = host.lab.ssh("h1", &format!("docker exec mesos-{web} cat /etc/resolv.conf"));
+    assert!(resolver.contains("nameserver 10.9.9.9"), "{resolver}");
+    let log = host.file("/slave/log");
+    assert!(log.contains("compatible with Mesos"), "{log}");
+    checked_and_limited_in_time(&host);
 
     host.restart_agent();
     assert_eq!(inspect(), before, "the same container");
@@ -227,6 +238,47 @@ fn docker_tasks_outlive_their_agent_and_end_as_they_are_told() {
         let running = host.lab.ssh("h1", "docker ps -q");
         if running.trim().is_empty() { Ok(()) } else { Err(running) }
     });
+}
+
+/// Checks look from within a container: what listens there to itself only is healthy. A task that takes too long ends.
+fn checked_and_limited_in_time(host: &Host) {
+    let check = |kind: Value| {
+        let mut check = json!({"delay_seconds": 0, "interval_seconds": 0.2, "grace_period_seconds": 60, "timeout_seconds": 10});
+        for (key, value) in kind.as_object().expect("an object") {
+            check[key] = value.clone();
+        }
+        check
+    };
+    let hidden =
+        shell("mkdir /www; echo up > /www/index.html; exec httpd -f -p 127.0.0.1:80 -h /www");
+    let checks = [
+        ("tcp", json!({"type": "TCP", "tcp": {"port": 80}})),
+        ("http", json!({"type": "HTTP", "http": {"port": 80, "path": "/", "scheme": "http"}})),
+        ("command", json!({"type": "COMMAND", "command": {"value": "grep -q up /www/index.html"}})),
+    ];
+    for (task, kind) in &checks {
+        let container = docker(if *task == "tcp" { "NONE" } else { "BRIDGE" });
+        let health = check(kind.clone());
+        host.run(task, &json!({"command": hidden, "container": container, "health_check": health}));
+    }
+    for (task, _) in &checks {
+        wait::until(&format!("a healthy {task}"), LIMIT, || {
+            let updates = host.updates(task);
+            let is_healthy = updates.iter().any(|update| update["healthy"] == true);
+            if is_healthy { Ok(()) } else { Err(format!("{updates:?}")) }
+        });
+        host.order(&json!({"kill": task, "grace": 0}));
+        host.wait_for(task, "TASK_KILLED");
+    }
+    let limit = json!({"nanoseconds": 1_000_000_000});
+    host.run("late", &json!({"command": shell("sleep 1000"), "container": docker("NONE"), "max_completion_time": limit}));
+    let late = host.wait_for("late", "TASK_FAILED");
+    assert_eq!(late["reason"], "REASON_MAX_COMPLETION_TIME_REACHED", "{late}");
+    let bad = json!({"type": "DOCKER", "docker": {"image": "busybox", "network": "USER"}});
+    host.run("bad", &json!({"command": shell("true"), "container": bad}));
+    let bad = host.wait_for("bad", "TASK_FAILED");
+    let expected = "Failed to create docker run options: No network info found in container info";
+    assert_eq!(bad["message"], expected);
 }
 
 /// An executor of a framework's that Docker runs, with the host's Python in the one image that the host has.

@@ -7,6 +7,7 @@
 pub mod cgroups;
 pub mod cni;
 pub mod confinement;
+pub mod dns;
 pub mod docker;
 pub mod fetch;
 mod first;

@@ -182,6 +182,8 @@ pub struct Settings {
     pub ip: Option<String>,
     /// `ip:port` that executors reach the agent at.
     pub endpoint: std::net::SocketAddr,
+    /// What else tasks in the host's network are reached at (`--ip6`).
+    pub ip6: Option<std::net::Ipv6Addr>,
     /// `--credential`.
     pub credential: Option<Authenticatee>,
     /// `--authentication_timeout_min` and `--authentication_timeout_max`.

@@ -132,7 +132,6 @@ const FLAGS: &[Flag] = &[
         None,
         "Time between looks at the ports that containers listen on, with network/ports; 30secs, if not given.",
     ),
-    flag("container_logger", Text, None, "Logger module. There are none: refused when given."),
     flag(
         "containerizers",
         Text,
@@ -147,9 +146,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag(
         "default_container_dns",
-        Text,
+        Json,
         None,
-        "JSON of DNS settings of containers. Not supported yet: refused when given.",
+        "JSON of a ContainerDNSInfo, or the path of a file with it: name servers of Docker's containers by network, where their parameters name none, and of CNI networks whose plugins name none.",
     ),
     flag(
         "default_container_info",
@@ -181,21 +180,21 @@ const FLAGS: &[Flag] = &[
         "docker",
         Text,
         Some("docker"),
-        "The docker program; used by health checks in containers.",
+        "Taken for compatibility: the daemon is spoken to at --docker_socket.",
     ),
     flag(
         "docker_config",
         Secret,
         None,
-        "JSON of Docker's configuration, or the path of a file with it: credentials of registries, for images of the mesos containerizer.",
+        "JSON of Docker's configuration, or the path of a file with it: credentials of registries.",
+    ),
+    flag(
+        "docker_ignore_runtime",
+        Boolean,
+        Some("false"),
+        "Containers of images without Docker have nothing that the image says of working directory, variables and command.",
     ),
     flag("docker_kill_orphans", Boolean, Some("true"), "Remove containers that no executor knows."),
-    flag(
-        "docker_mesos_image",
-        Text,
-        None,
-        "The image that this agent runs in. Not supported yet: refused when given.",
-    ),
     flag(
         "docker_registry",
         Text,
@@ -291,7 +290,6 @@ const FLAGS: &[Flag] = &[
         "Remove sandboxes of nested containers too.",
     ),
     flag("hadoop_home", Text, None, "Taken for compatibility."),
-    flag("hooks", Text, None, "Hook modules. There are none: refused when given."),
     flag(
         "hostname",
         Text,
@@ -348,7 +346,19 @@ const FLAGS: &[Flag] = &[
         "How a container gets an image's files: copy or overlay; else overlay where the kernel has it.",
     ),
     flag("initialize_driver_logging", Boolean, Some("true"), "Taken for compatibility."),
-    flag("ip", Text, None, "Address to listen on; else all."),
+    flag("ip", Text, None, "Address to listen on; else that of LIBPROCESS_IP, or all."),
+    flag(
+        "ip6",
+        Text,
+        None,
+        "Address of version 6 that tasks in the host's network are reached at too; told in updates, not listened on.",
+    ),
+    flag(
+        "ip6_discovery_command",
+        Text,
+        None,
+        "A command that prints this address; not together with --ip6.",
+    ),
     flag(
         "ip_discovery_command",
         Text,
@@ -400,13 +410,19 @@ const FLAGS: &[Flag] = &[
         "modules_dir",
         Text,
         None,
-        "Directory of module manifests. There are none: refused when given.",
+        "Directory of files as --modules takes them; not together with it.",
     ),
     flag(
         "network_cni_config_dir",
         Text,
         None,
         "Directory of the configurations of CNI networks, with network/cni.",
+    ),
+    flag(
+        "network_cni_root_dir_persist",
+        Boolean,
+        Some("false"),
+        "Note what is attached to CNI networks in --work_dir, which outlives a reboot, not in --runtime_dir.",
     ),
     flag(
         "network_cni_plugins_dir",
@@ -533,7 +549,3 @@ const FLAGS: &[Flag] = &[
     flag("zk_session_timeout", Duration, Some("10secs"), "Session timeout with ZooKeeper."),
     flag("help", Boolean, Some("false"), "Print this and end."),
 ];
-
-/// Flags whose feature is not built: given (or true), the agent refuses to start rather than to pretend.
-pub const REFUSED: &[&str] =
-    &["container_logger", "default_container_dns", "docker_mesos_image", "hooks", "modules_dir"];

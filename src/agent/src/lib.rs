@@ -21,6 +21,7 @@ pub mod flags;
 pub mod shell;
 
 pub use executor::multicall;
+pub use shell::PROGRAM;
 pub use shell::run::{Options, run};
 
 /// When the version that this one is compatible with was released, as `/version` shows it.

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let places = web::logging::Places {
-        program: "mesos-agent",
+        program: agent::PROGRAM,
         level: values.text("logging_level").unwrap_or("INFO"),
         directory: values.text("log_dir"),
         quiet: values.boolean("quiet"),

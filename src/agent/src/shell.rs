@@ -4,7 +4,6 @@ pub mod actor;
 mod attach;
 mod container_calls;
 pub mod containers;
-pub mod files;
 mod given;
 pub mod http;
 mod images;
@@ -24,3 +23,6 @@ mod qos;
 mod quota;
 pub mod run;
 pub mod view;
+
+/// The name that its log files begin with.
+pub const PROGRAM: &str = "mesos-agent";

@@ -14,6 +14,7 @@ pub mod flags;
 pub mod shell;
 pub mod view;
 
+pub use shell::PROGRAM;
 pub use shell::run::{Options, run};
 
 /// When this compatible version was released, as `/version` shows it.

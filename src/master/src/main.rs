@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let places = web::logging::Places {
-        program: "mesos-master",
+        program: master::PROGRAM,
         level: values.text("logging_level").unwrap_or("INFO"),
         directory: values.text("log_dir"),
         quiet: values.boolean("quiet"),

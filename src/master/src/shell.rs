@@ -13,3 +13,6 @@ mod streamed;
 mod visible;
 mod wanted;
 mod whitelist;
+
+/// The name that its log files begin with.
+pub const PROGRAM: &str = "mesos-master";

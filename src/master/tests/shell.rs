@@ -13,9 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 /// Runs a master that keeps its registry in memory; its address.
 async fn start() -> (std::net::SocketAddr, CancellationToken) {
+    start_with(&[]).await
+}
+
+async fn start_with(more: &[&str]) -> (std::net::SocketAddr, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let values = flags(&["--registry=in_memory", "--ip=127.0.0.1"]);
+    let values = flags(&[&["--registry=in_memory", "--ip=127.0.0.1"], more].concat());
     let shutdown = CancellationToken::new();
     let options = Options { flags: values, listener: Some(listener), tls: None };
     tokio::spawn(run(options, shutdown.clone(), || {}));
@@ -63,12 +67,17 @@ async fn read_until(connection: &mut TcpStream, text: &str) -> String {
     }
 }
 
-async fn frameworks(address: std::net::SocketAddr) -> Value {
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut connection = TcpStream::connect(address).await.unwrap();
-    let request = b"GET /frameworks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    connection.write_all(request).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();
     connection.read_to_string(&mut reply).await.unwrap();
+    reply
+}
+
+async fn frameworks(address: std::net::SocketAddr) -> Value {
+    let reply = get(address, "/frameworks").await;
     serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
@@ -167,5 +176,33 @@ async fn operators_hear_what_comes_and_goes() {
     let mut reply = post_to(address, "/api/v1", None, &teardown).await;
     read_until(&mut reply, "200 OK").await;
     read_until(&mut events, "FRAMEWORK_REMOVED").await;
+    shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_log_is_shown_to_who_may_see_it() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let log = directory.path().join("log");
+    std::fs::write(&log, "first\n").unwrap();
+    let log = format!("--external_log_file={}", log.display());
+    let list = json!({"type": "LIST_FILES", "list_files": {"path": "/master/log"}});
+    let read = json!({"type": "READ_FILE", "read_file": {"path": "/master/log", "offset": 1, "length": 3}});
+    let path = "/files/read?path=/master/log&offset=1&length=3";
+
+    let (address, shutdown) = start_with(&[&log]).await;
+    assert!(get(address, path).await.ends_with(r#"{"data":"irs","offset":1}"#));
+    assert!(get(address, "/files/download?path=/master/log").await.contains("first\n"));
+    // Base64 of what was asked for.
+    for (call, expected) in [(&list, r#"{"type":"LIST_FILES""#), (&read, r#""data":"aXJz""#)] {
+        let mut reply = post_to(address, "/api/v1", None, call).await;
+        read_until(&mut reply, expected).await;
+    }
+    shutdown.cancel();
+
+    let nobody = r#"{"access_mesos_logs":[{"principals":{"type":"ANY"},"logs":{"type":"NONE"}}]}"#;
+    let (address, shutdown) = start_with(&[&log, &format!("--acls={nobody}")]).await;
+    assert!(get(address, path).await.starts_with("HTTP/1.1 403 "));
+    let mut reply = post_to(address, "/api/v1", None, &read).await;
+    read_until(&mut reply, "403 Forbidden").await;
     shutdown.cancel();
 }

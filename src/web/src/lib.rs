@@ -5,7 +5,9 @@
 //! Invariants: connections and header sizes are bounded; on shutdown open streams are cut after a grace period;
 //! nothing here knows which daemon it serves.
 
+pub mod address;
 pub mod daemon;
+pub mod files;
 pub mod log_files;
 pub mod logging;
 pub mod prometheus;

@@ -1,7 +1,7 @@
 //! Networks by CNI plugins (Mesos' isolator `network/cni`): a network namespace for a container, which plugins attach to
 //! the networks that it asks for by name.
 //!
-//! `<runtime_dir>/isolators/network/cni/<container>` is what there is of a container: `ns`, its namespace, which is
+//! `<runtime_dir or work_dir>/isolators/network/cni/<container>` is what there is of a container: `ns`, its namespace, which is
 //! there whether a process is in it or not; `<network>/network.conf`, what the plugin was given, and
 //! `<network>/<interface>/network.info`, what it said; `hosts`, `hostname`, `resolv.conf`. With these, an agent that
 //! comes later detaches the container as its predecessor would have.
@@ -25,6 +25,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use super::dns::{ContainerDns, Dns};
 use super::view::{Mount, Tree};
 use super::{at, helper};
 use result::Attached;
@@ -43,6 +44,8 @@ pub struct Networks {
     plugins: Vec<PathBuf>,
     configs: BTreeMap<String, PathBuf>,
     directory: PathBuf,
+    /// The name servers in networks whose plugins name none.
+    dns: ContainerDns,
 }
 
 /// The network namespace of a container's process.
@@ -86,11 +89,17 @@ fn find(directories: &[PathBuf], name: &str) -> Option<PathBuf> {
 }
 
 impl Networks {
-    /// The networks that are configured in a directory; `plugins` is a search path as `PATH` is one.
+    /// The networks that are configured in a directory; `plugins` is a search path as `PATH` is one, and what is attached
+    /// is noted below `kept`: `--runtime_dir`, or with `--network_cni_root_dir_persist` `--work_dir`.
     ///
     /// # Errors
     /// Which configuration is wrong, or there twice.
-    pub fn new(plugins: &str, configs: &Path, runtime_dir: &Path) -> Result<Self, String> {
+    pub fn new(
+        plugins: &str,
+        configs: &Path,
+        kept: &Path,
+        dns: ContainerDns,
+    ) -> Result<Self, String> {
         let plugins: Vec<PathBuf> =
             plugins.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
         if let Some(missing) = plugins.iter().find(|path| !path.is_dir()) {
@@ -119,8 +128,8 @@ impl Networks {
                 return wrong(&format!("another one has the name '{name}' as well"));
             }
         }
-        let directory = runtime_dir.join("isolators/network/cni");
-        Ok(Self { plugins, configs: known, directory })
+        let directory = kept.join("isolators/network/cni");
+        Ok(Self { plugins, configs: known, directory, dns })
     }
 
     /// Attaches a container to the networks that it asks for; nothing if it asks for none by name.
@@ -188,7 +197,11 @@ impl Networks {
         let own = all.iter().find_map(Attached::ip).map(|ip| format!("{ip} {hostname}\n"));
         let hosts = format!("127.0.0.1 localhost\n{}", own.unwrap_or_default());
         let mut files = vec![("hosts", hosts), ("hostname", hostname)];
-        files.extend(result::resolver(&all).map(|text| ("resolv.conf", text)));
+        let servers = all.iter().zip(asked);
+        let servers: Vec<&Dns> = servers
+            .filter_map(|(own, network)| own.dns().or_else(|| self.dns.of_cni(network.name())))
+            .collect();
+        files.extend(result::resolver(&servers).map(|text| ("resolv.conf", text)));
         for (name, text) in files {
             let path = directory.join(name);
             fs::write(&path, text).map_err(at(&path))?;
@@ -353,7 +366,8 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let own = |text: &str| {
             fs::write(directory.path().join("a.conf"), text).unwrap();
-            Networks::new("/:/tmp", directory.path(), Path::new("/r"))
+            let dns = ContainerDns::default();
+            Networks::new("/:/tmp", directory.path(), Path::new("/r"), dns)
         };
         assert!(own(r#"{"name": "a", "type": "bridge"}"#).unwrap().configs.contains_key("a"));
         for text in [

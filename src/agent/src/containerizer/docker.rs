@@ -18,11 +18,15 @@ use futures::StreamExt as _;
 use mesos::resources::Resources;
 use mesos::v1;
 
+use super::at;
+use super::images::registry::Credentials;
 use super::resource_limits::{self, Most, ResourceLimits};
 
 const TIMEOUT_SECONDS: u64 = 120;
 /// How long one order to the daemon may take while cleaning up.
 const ORDER: Duration = Duration::from_secs(30);
+/// Bytes of a configuration of Docker's.
+const CONFIG_MAX: u64 = 1 << 20;
 /// What names of Mesos' containers begin with.
 const PREFIX: &str = "mesos-";
 
@@ -42,24 +46,55 @@ pub async fn connect(socket: &Path) -> Result<Docker, String> {
     docker.map_err(named)?.negotiate_version().await.map_err(named)
 }
 
-/// Pulls an image where it is missing or must be fresh.
+/// Pulls an image where it is missing or must be fresh. The registry is shown what a configuration of Docker's in the
+/// sandbox says, or else `credentials` (`--docker_config`).
 ///
 /// # Errors
-/// What the daemon says.
-pub async fn pull(socket: &Path, info: &v1::container_info::DockerInfo) -> Result<(), String> {
+/// What the daemon says, or what is wrong with the configuration.
+pub async fn pull(
+    socket: &Path,
+    info: &v1::container_info::DockerInfo,
+    sandbox: &Path,
+    credentials: &Credentials,
+) -> Result<(), String> {
     let docker = connect(socket).await?;
-    if !info.force_pull_image() && docker.inspect_image(&info.image).await.is_ok() {
-        return Ok(());
-    }
     let has_tag = info.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
     let reference = if has_tag { info.image.clone() } else { format!("{}:latest", info.image) };
+    if !info.force_pull_image() && docker.inspect_image(&reference).await.is_ok() {
+        return Ok(());
+    }
+    let own = brought(sandbox)?;
+    let login = own.as_ref().unwrap_or(credentials).for_docker(&info.image);
     let options = CreateImageOptionsBuilder::default().from_image(&reference).build();
-    let mut steps = docker.create_image(Some(options), None, None);
+    let mut steps = docker.create_image(Some(options), None, login);
     while let Some(step) = steps.next().await {
-        let _ =
-            step.map_err(|error| format!("Failed to run 'docker pull {}': {error}", info.image))?;
+        // In the words that operators search for.
+        step.map_err(|error| {
+            let socket = socket.display();
+            format!("Failed to run 'docker -H unix://{socket} pull {reference}': {error}")
+        })?;
     }
     Ok(())
+}
+
+/// Docker's configuration that a task brought along among its URIs.
+fn brought(sandbox: &Path) -> Result<Option<Credentials>, String> {
+    for name in [".docker/config.json", ".dockercfg"] {
+        let path = sandbox.join(name);
+        // It is the task's, and may lead anywhere: nothing but its own files is read for it.
+        let Ok(real) = path.canonicalize() else { continue };
+        if !sandbox.canonicalize().is_ok_and(|sandbox| real.starts_with(sandbox)) {
+            return Err(format!("{name}: it leads out of the sandbox"));
+        }
+        let found = real.metadata().map_err(at(&path))?;
+        if !found.is_file() || found.len() > CONFIG_MAX {
+            return Err(format!("{name}: it is no file of at most {CONFIG_MAX} bytes"));
+        }
+        let content = std::fs::read(&real).map_err(at(&path))?;
+        let parsed = Credentials::parse(&content).map_err(|reason| format!("{name}: {reason}"))?;
+        return Ok(Some(parsed));
+    }
+    Ok(None)
 }
 
 /// Kills a container, if there is one of that name and it runs.
@@ -154,4 +189,34 @@ pub async fn orphans(
         })
         .filter(|orphan| orphan.name.strip_prefix(PREFIX).is_some_and(|id| !known.contains(id)))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_brings_its_own_logins() {
+        let sandbox = tempfile::TempDir::new().unwrap();
+        assert!(brought(sandbox.path()).unwrap().is_none());
+        // user:pass
+        let old = r#"{"https://index.docker.io/v1/":{"auth":"dXNlcjpwYXNz","email":"a@b"}}"#;
+        std::fs::write(sandbox.path().join(".dockercfg"), old).unwrap();
+        let login = |image: &str| brought(sandbox.path()).unwrap().unwrap().for_docker(image);
+        let found = login("busybox").unwrap();
+        assert_eq!(found.username.as_deref(), Some("user"));
+        assert_eq!(found.password.as_deref(), Some("pass"));
+        assert!(login("registry.example/busybox").is_none(), "it is for another registry");
+        std::fs::create_dir(sandbox.path().join(".docker")).unwrap();
+        let new = r#"{"auths":{"registry.example:5000":{"auth":"dXNlcjpwYXNz"}},"credsStore":"x"}"#;
+        std::fs::write(sandbox.path().join(".docker/config.json"), new).unwrap();
+        let found = login("registry.example:5000/a/b:c").unwrap();
+        assert_eq!(found.serveraddress.as_deref(), Some("registry.example:5000"));
+        assert!(login("busybox").is_none(), "the newer file alone counts");
+        std::fs::remove_file(sandbox.path().join(".docker/config.json")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", sandbox.path().join(".docker/config.json"))
+            .unwrap();
+        let refused = brought(sandbox.path()).unwrap_err();
+        assert!(refused.contains("leads out of the sandbox"), "{refused}");
+    }
 }

@@ -21,8 +21,10 @@ use super::cgroups::Cgroups;
 use super::cgroups::memory::Exceeded;
 use super::cni::Networks;
 use super::confinement::Policy;
+use super::dns::ContainerDns;
 use super::docker::Orphan;
 use super::fetch::Fetching;
+use super::images::registry::Credentials;
 use super::images::{self, Provisioner};
 use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
 use super::{Launch, Problem, ResourceLimits, docker, secrets, start};
@@ -73,6 +75,10 @@ pub struct Config {
     pub cpu_quota: bool,
     /// `--docker_remove_delay`.
     pub docker_remove_delay: Duration,
+    /// `--docker_config`.
+    pub logins: Credentials,
+    /// `--default_container_dns`.
+    pub dns: ContainerDns,
     /// `--docker_kill_orphans`.
     pub docker_kill_orphans: bool,
     /// What the operator lets containers do.
@@ -81,6 +87,8 @@ pub struct Config {
     pub fetching: Arc<Fetching>,
     /// What makes images ready; `None` without `--image_providers`.
     pub provisioner: Option<Provisioner>,
+    /// `--docker_ignore_runtime`: whether nothing is heard of what an image says of what runs in it.
+    pub ignores_image_runtime: bool,
     /// The networks that containers may join; `None` without CNI.
     pub networks: Option<Networks>,
     /// `--runtime_dir`.

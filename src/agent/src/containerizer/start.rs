@@ -68,7 +68,7 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
     }
     let docker = launch.container.as_ref().and_then(|container| container.docker.as_ref());
     if let (Some(docker), false) = (docker, is_for_mesos(&launch.program)) {
-        docker::pull(&config.docker_socket, docker).await?;
+        docker::pull(&config.docker_socket, docker, &launch.sandbox, &config.logins).await?;
     }
     let image = image(config, launch).await?;
     let joined = join(config, launch).await?;
@@ -191,6 +191,7 @@ async fn start_in_docker(
         mapped: &config.sandbox_directory.to_string_lossy(),
         has_quota: config.cpu_quota,
         variables,
+        dns: &config.dns,
     })?;
     let docker = docker::connect(&config.docker_socket).await?;
     docker::run::start(&docker, &name, body).await.map(drop)
@@ -240,7 +241,10 @@ async fn image(config: &Config, launch: &Launch) -> Result<Option<Provisioned>, 
         };
         format!("Unsupported container image type: {kind}{hint}")
     })?;
-    let provisioned = provisioner.provision(&launch.run.container, image).await;
+    let mut provisioned = provisioner.provision(&launch.run.container, image).await;
+    if let (Ok(own), true) = (&mut provisioned, config.ignores_image_runtime) {
+        own.runtime = Runtime::default();
+    }
     provisioned.map(Some).map_err(|reason| format!("Failed to provision the image: {reason}"))
 }
 
@@ -424,6 +428,10 @@ fn command(
                 format!("--docker_socket={}", config.docker_socket.display()),
                 format!("--mapped_directory={}", config.sandbox_directory.display()),
                 format!("--cgroups_enable_cfs={}", config.cpu_quota),
+                format!(
+                    "--default_container_dns={}",
+                    serde_json::to_string(&config.dns).unwrap_or_default()
+                ),
             ],
         ),
         Program::CustomInDocker(_) => {

@@ -93,7 +93,8 @@ impl Agent {
         let is_terminating =
             self.frameworks.get(framework_id).is_some_and(|framework| framework.is_terminating);
         let work_dir = self.settings.work_dir.clone();
-        let address = self.settings.endpoint.ip();
+        let ip6 = self.settings.ip6.map(std::net::IpAddr::V6);
+        let addresses: Vec<_> = [self.settings.endpoint.ip()].into_iter().chain(ip6).collect();
         status.agent_id.clone_from(&self.info.id);
         self.mark_drained(framework_id, &mut status);
         let place = self.place_of(&status);
@@ -105,7 +106,7 @@ impl Agent {
             // Of one that has not begun, or is gone, there is nothing to tell.
             let never_came = status.reason() == Reason::TaskKilledDuringLaunch;
             if executor.tasks.contains_key(&task_id) && !executor.has_ended && !never_came {
-                describe_container(executor, address, place, &mut status);
+                describe_container(executor, &addresses, place, &mut status);
             }
             directory = is_checkpointing.then(|| executor.run.task(&work_dir, &task_id));
         }
@@ -225,7 +226,7 @@ enum Place {
 /// Fills in what the agent knows of the container.
 fn describe_container(
     executor: &Executor,
-    address: std::net::IpAddr,
+    addresses: &[std::net::IpAddr],
     place: Place,
     status: &mut v1::TaskStatus,
 ) {
@@ -247,12 +248,12 @@ fn describe_container(
     }
     if container.network_infos.is_empty() {
         use v1::network_info::{IpAddress, Protocol};
-        let protocol = if address.is_ipv4() { Protocol::IPv4 } else { Protocol::IPv6 };
+        let own = |address: &std::net::IpAddr| IpAddress {
+            protocol: Some(if address.is_ipv4() { Protocol::IPv4 } else { Protocol::IPv6 } as i32),
+            ip_address: Some(address.to_string()),
+        };
         container.network_infos.push(v1::NetworkInfo {
-            ip_addresses: vec![IpAddress {
-                protocol: Some(protocol as i32),
-                ip_address: Some(address.to_string()),
-            }],
+            ip_addresses: addresses.iter().map(own).collect(),
             ..Default::default()
         });
     }

@@ -62,6 +62,7 @@ fn settings(work_dir: &std::path::Path) -> Settings {
         gc_disk_headroom: 0.1,
         cleans_up: false,
         ip: None,
+        ip6: None,
         endpoint: "127.0.0.1:5051".parse().unwrap(),
         credential: None,
         authentication_timeout: (Duration::from_secs(5), Duration::from_secs(60)),

@@ -52,7 +52,8 @@ fn variable(name: &str) -> anyhow::Result<String> {
         .with_context(|| format!("{name} is not set: this program is started by a Mesos agent"))
 }
 
-fn duration(name: &str, default: Duration) -> Duration {
+/// A duration that the agent put into the environment.
+pub(super) fn duration(name: &str, default: Duration) -> Duration {
     std::env::var(name)
         .ok()
         .and_then(|text| mesos::units::parse_duration(&text).ok())

@@ -319,8 +319,12 @@ impl Session {
                     user: self.told.user.clone(),
                     environment: self.told.given(&command),
                 };
-                let ip = self.told.confined().network.and_then(|network| network.ip);
-                let place = Place { ip: ip.unwrap_or([127, 0, 0, 1].into()), commands };
+                let network = self.told.confined().network;
+                let place = Place {
+                    ip: network.as_ref().and_then(|own| own.ip).unwrap_or([127, 0, 0, 1].into()),
+                    network: network.map(|own| own.namespace),
+                    commands,
+                };
                 self.checks = health::watch_all(&task, &place, &self.found);
             }
             Action::StopChecks(_) => self.checks.drain(..).for_each(|check| check.abort()),

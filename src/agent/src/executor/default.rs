@@ -167,6 +167,7 @@ impl Session {
     fn check(&mut self, container: &str, task: &v1::TaskInfo) {
         let place = Place {
             ip: [127, 0, 0, 1].into(),
+            network: None,
             commands: Commands::Beside(self.api.clone(), self.nested(container)),
         };
         let (tell, mut found) = mpsc::channel(16);

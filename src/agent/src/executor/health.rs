@@ -2,22 +2,28 @@
 //!
 //! A health check decides whether a task lives on; a check only reports what it finds, each time that it is something else.
 
-use std::net::SocketAddr;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::containerizer::helper;
 use mesos::v1::check_status_info;
+use mesos::v1::network_info::Protocol;
 use mesos::v1::{self, CheckInfo, CheckStatusInfo, HealthCheck, check_info, health_check};
+use nix::sched::{CloneFlags, setns};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::agent_api::AgentApi;
+use crate::containerizer::{docker, helper};
 
 /// Shortest pause between two checks, whatever is asked for.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// How long a look may take that has no limit.
+const PROBE_MAX: Duration = Duration::from_secs(600);
 
 /// What was found that the framework must hear of.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,12 +70,12 @@ impl Verdicts {
 /// How commands are run.
 #[derive(Debug, Clone)]
 pub enum Commands {
-    /// On this host, with `prefix` before them (`docker exec` for a container) and the task's environment.
-    Here {
-        /// What runs the command; nothing for a process.
-        prefix: Vec<String>,
-        /// The task's variables.
-        environment: Vec<(String, String)>,
+    /// In a container of Docker's, as the daemon at a socket runs them.
+    InDocker {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// The container's name.
+        name: String,
     },
     /// As the task's process runs: as its user, and seeing what it sees.
     InTask {
@@ -87,22 +93,28 @@ pub enum Commands {
 /// Where a task is.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Address of the task.
-    pub ip: std::net::IpAddr,
+    /// Address of the task; this host's own where it has the host's.
+    pub ip: IpAddr,
+    /// Its network namespace (`/proc/N/ns/net`), if it is another than this process's. What is there is looked at from
+    /// within, where that may be entered: it may listen to itself only.
+    pub network: Option<PathBuf>,
     /// How commands are run.
     pub commands: Commands,
 }
 
 /// What is looked at.
+#[derive(Clone)]
 enum Target {
     Command(v1::CommandInfo),
     Http {
         scheme: String,
         port: u32,
         path: String,
+        is_ip6: bool,
     },
     Tcp {
         port: u32,
+        is_ip6: bool,
     },
     /// A kind that this executor doesn't know.
     Nothing,
@@ -241,11 +253,14 @@ fn health_target(check: &HealthCheck) -> Target {
             scheme: http.scheme.clone().unwrap_or_else(|| "http".to_owned()),
             port: http.port,
             path: http.path.clone().unwrap_or_else(|| "/".to_owned()),
+            is_ip6: http.protocol() == Protocol::IPv6,
         },
-        (health_check::Type::Tcp, _, _, Some(tcp)) => Target::Tcp { port: tcp.port },
+        (health_check::Type::Tcp, _, _, Some(tcp)) => {
+            Target::Tcp { port: tcp.port, is_ip6: tcp.protocol() == Protocol::IPv6 }
+        }
         (health_check::Type::Unknown, ..) => Target::Nothing,
         // A check without what it is to look at never succeeds.
-        _ => Target::Tcp { port: 0 },
+        _ => Target::Tcp { port: 0, is_ip6: false },
     }
 }
 
@@ -256,35 +271,77 @@ fn check_target(check: &CheckInfo) -> Target {
             scheme: "http".to_owned(),
             port: http.port,
             path: http.path.clone().unwrap_or_else(|| "/".to_owned()),
+            is_ip6: false,
         },
-        (check_info::Type::Tcp, _, _, Some(tcp)) => Target::Tcp { port: tcp.port },
+        (check_info::Type::Tcp, _, _, Some(tcp)) => Target::Tcp { port: tcp.port, is_ip6: false },
         _ => Target::Nothing,
     }
 }
 
 async fn probe(target: &Target, place: &Place, timeout: Duration) -> Probed {
-    let address = |port: u32| SocketAddr::new(place.ip, u16::try_from(port).unwrap_or_default());
     let look = async {
         match target {
             Target::Command(command) => run(command, &place.commands).await,
-            Target::Http { scheme, port, path } => {
-                let url = format!("{scheme}://{}{path}", address(*port));
-                let Ok(client) = tls::client::unchecked().build() else { return Probed::Failed };
-                match client.get(url).send().await {
-                    Ok(response) => Probed::Status(response.status().as_u16()),
-                    Err(_) => Probed::Failed,
-                }
-            }
-            Target::Tcp { port } => {
-                Probed::Connected(TcpStream::connect(address(*port)).await.is_ok())
-            }
             Target::Nothing => Probed::Failed,
+            Target::Http { .. } | Target::Tcp { .. } => match &place.network {
+                Some(network) => within(network.clone(), target.clone(), place.ip, timeout).await,
+                None => connect(target, place.ip).await,
+            },
         }
     };
     if timeout.is_zero() {
         return look.await;
     }
     tokio::time::timeout(timeout, look).await.unwrap_or(Probed::TimedOut)
+}
+
+/// Looks at what listens at an address, or at its counterpart of version 6 on this host.
+async fn connect(target: &Target, ip: IpAddr) -> Probed {
+    let address = |port: u32, is_ip6: bool| {
+        let ip = if is_ip6 && ip.is_loopback() { Ipv6Addr::LOCALHOST.into() } else { ip };
+        SocketAddr::new(ip, u16::try_from(port).unwrap_or_default())
+    };
+    match target {
+        Target::Http { scheme, port, path, is_ip6 } => {
+            let url = format!("{scheme}://{}{path}", address(*port, *is_ip6));
+            let Ok(client) = tls::client::unchecked().build() else { return Probed::Failed };
+            match client.get(url).send().await {
+                Ok(response) => Probed::Status(response.status().as_u16()),
+                Err(_) => Probed::Failed,
+            }
+        }
+        Target::Tcp { port, is_ip6 } => {
+            Probed::Connected(TcpStream::connect(address(*port, *is_ip6)).await.is_ok())
+        }
+        Target::Command(_) | Target::Nothing => Probed::Failed,
+    }
+}
+
+/// Looks from within a network, by a thread of its own, which alone is in it. Who may not enter it looks at `ip` from here.
+async fn within(network: PathBuf, target: Target, ip: IpAddr, timeout: Duration) -> Probed {
+    let (tell, told) = oneshot::channel();
+    let inside = target.clone();
+    let look = move || {
+        let namespace = File::open(&network).ok()?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).ok()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        Some(runtime.block_on(async {
+            let found = connect(&inside, Ipv4Addr::LOCALHOST.into());
+            // The thread ends, though nobody waits for it any more.
+            let limit = if timeout.is_zero() { PROBE_MAX } else { timeout };
+            tokio::time::timeout(limit, found).await.unwrap_or(Probed::TimedOut)
+        }))
+    };
+    let started = std::thread::Builder::new().name("health".to_owned()).spawn(move || {
+        // Whoever asked may be gone.
+        let _ = tell.send(look());
+    });
+    if started.is_ok()
+        && let Ok(Some(probed)) = told.await
+    {
+        return probed;
+    }
+    connect(&target, ip).await
 }
 
 async fn run(command: &v1::CommandInfo, commands: &Commands) -> Probed {
@@ -310,21 +367,16 @@ async fn run(command: &v1::CommandInfo, commands: &Commands) -> Probed {
             };
             (Command::from(helper::command(&options, &program, &words)), environment)
         }
-        Commands::Here { prefix, environment } => {
-            let (program, words) = words(command);
-            let started = match prefix.split_first() {
-                Some((first, more)) => {
-                    let mut started = Command::new(first);
-                    started.args(more).args(words);
-                    started
-                }
-                None => {
-                    let mut started = Command::new(program);
-                    started.args(&words[1..]);
-                    started
+        Commands::InDocker { socket, name } => {
+            let (_, words) = words(command);
+            let variables = super::command::environment(command);
+            return match docker::run::execute(socket, name, words, variables).await {
+                Ok(code) => Probed::Exit(code),
+                Err(reason) => {
+                    tracing::warn!(name, reason, "a health check's command was not run");
+                    Probed::Failed
                 }
             };
-            (started, environment)
         }
     };
     for own in super::command::OWN {
@@ -405,42 +457,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_reports_each_change_and_a_health_check_its_failures() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let file = directory.path().join("code");
-        let command = |text: String| v1::CommandInfo {
-            value: Some(text),
-            shell: Some(true),
-            ..Default::default()
-        };
+    async fn a_check_reports_each_change() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let task = v1::TaskInfo {
             check: Some(CheckInfo {
-                r#type: Some(check_info::Type::Command as i32),
-                command: Some(check_info::Command {
-                    command: command(format!("exit $(cat {} || echo 4)", file.display())),
-                }),
+                r#type: Some(check_info::Type::Tcp as i32),
+                tcp: Some(check_info::Tcp { port: u32::from(port) }),
                 delay_seconds: Some(0.0),
                 interval_seconds: Some(0.0),
                 ..Default::default()
             }),
             ..Default::default()
         };
-        let commands = Commands::Here { prefix: Vec::new(), environment: Vec::new() };
-        let place = Place { ip: [127, 0, 0, 1].into(), commands };
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let commands = Commands::InTask { pid, user: None, environment: Vec::new() };
+        // Its own network; who may not enter it looks from where it is, which is the same here.
+        let network = Some("/proc/self/ns/net".into());
+        let place = Place { ip: [127, 0, 0, 1].into(), network, commands };
         let (tell, mut told) = mpsc::channel(4);
         let running = watch_all(&task, &place, &tell);
-        let code = |found: Option<Found>| match found {
-            Some(Found::Check(status)) => status.command.unwrap().exit_code,
+        let succeeded = |found: Option<Found>| match found {
+            Some(Found::Check(status)) => status.tcp.unwrap().succeeded,
             other => panic!("{other:?}"),
         };
-        assert_eq!(code(told.recv().await), Some(4));
-        std::fs::write(&file, "5").unwrap();
-        // The shell may have read an empty file.
-        let mut last = code(told.recv().await);
-        while last != Some(5) {
-            last = code(told.recv().await);
-        }
+        assert_eq!(succeeded(told.recv().await), Some(true));
+        drop(listener);
+        assert_eq!(succeeded(told.recv().await), Some(false));
         running.iter().for_each(JoinHandle::abort);
-        assert_eq!(unchecked(&task).unwrap().command, Some(check_status_info::Command::default()));
+        assert_eq!(unchecked(&task).unwrap().tcp, Some(check_status_info::Tcp::default()));
     }
 }

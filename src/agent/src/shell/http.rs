@@ -24,10 +24,11 @@ use mesos::v1::executor::{Call, call};
 use serde_json::json;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use web::respond;
+use web::files::Attached;
+use web::{files, respond};
 
 use super::actor::{Handle, Input};
-use super::{containers, files, metrics, operator_api, origin, view};
+use super::{containers, metrics, operator_api, origin, view};
 use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::fetch::Fetching;
 use crate::containerizer::images::Provisioner;
@@ -67,11 +68,16 @@ pub(super) fn bad_request(text: impl Into<Body>) -> Response {
 }
 
 impl App {
-    /// The directories that a caller may look into.
-    pub(super) async fn attached(&self, caller: &Caller) -> files::Attached {
-        let caller = caller.clone();
-        let sees = move |user: &str| caller.may(Action::AccessSandboxes, Object::Named(user));
-        self.handle.look(move |agent| view::attached(agent, &sees)).await.unwrap_or_default()
+    /// The directories and files that a caller may look into.
+    pub(super) async fn attached(&self, caller: &Caller) -> Attached {
+        let owner = caller.clone();
+        let sees = move |user: &str| owner.may(Action::AccessSandboxes, Object::Named(user));
+        let found = self.handle.look(move |agent| view::attached(agent, &sees)).await;
+        let mut attached = found.unwrap_or_default();
+        if let Some(path) = files::log_file(&self.flags, super::PROGRAM) {
+            attached.attach("/slave/log".to_owned(), path, caller.may_any(Action::AccessMesosLogs));
+        }
+        attached
     }
 
     /// The answer when there is nobody left to give one.
@@ -181,17 +187,8 @@ async fn answer(app: App, request: Request) -> Response {
                 None => ending(),
             }
         }
-        "/files/debug" | "/files/browse" | "/files/read" | "/files/download" => {
-            let attached = app.attached(&caller).await;
-            if local == "/files/debug" {
-                return respond::json(json!(attached).to_string());
-            }
-            let Some(path) = parameter("path") else { return bad_request("Expecting 'path=value' in query.\n") };
-            match local {
-                "/files/browse" => files::browse(&attached, &path),
-                "/files/read" => files::read(&attached, &path, parameter("offset").as_deref(), parameter("length").as_deref()),
-                _ => files::download(&attached, &path).await,
-            }
+        _ if files::is_ours(local) => {
+            files::answer(local, query, app.attached(&caller).await).await
         }
         "/api/v1/executor" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
         "/api/v1/executor" => match Limited::new(body, BODY_MAX).collect().await {
@@ -228,9 +225,11 @@ fn realm(local: &str) -> Option<&'static str> {
 fn may(caller: &Caller, local: &str) -> bool {
     match local {
         "/flags" => caller.may_any(Action::ViewFlags),
-        "/containers" | "/monitor/statistics" | "/metrics/snapshot" | "/logging/toggle" => {
-            caller.may(Action::GetEndpoints, Object::Named(local))
-        }
+        "/containers"
+        | "/files/debug"
+        | "/monitor/statistics"
+        | "/metrics/snapshot"
+        | "/logging/toggle" => caller.may(Action::GetEndpoints, Object::Named(local)),
         // What says the same needs the same permission.
         "/metrics/prometheus" => {
             caller.may(Action::GetEndpoints, Object::Named("/metrics/snapshot"))

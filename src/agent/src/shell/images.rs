@@ -68,7 +68,7 @@ pub(super) fn check(values: &Values, isolation: &Isolation) -> anyhow::Result<Op
 }
 
 /// What registries are shown (`--docker_config`).
-fn credentials(values: &Values) -> anyhow::Result<Credentials> {
+pub(super) fn credentials(values: &Values) -> anyhow::Result<Credentials> {
     let Some(own) = values.text("docker_config") else { return Ok(Credentials::default()) };
     let content = match own.strip_prefix("file://").unwrap_or(own) {
         path if path.starts_with('/') => {

@@ -8,11 +8,12 @@ use http_body_util::{BodyExt as _, Limited};
 use mesos::content::ContentType;
 use mesos::v1;
 use mesos::v1::agent::{Call, Response as Answer, call, response};
-use web::{logging, respond};
+use web::files::FileError;
+use web::{files, logging, respond};
 
 use super::http::{App, BODY_MAX, bad_request};
 use super::media::{self, Media, Wanted};
-use super::{containers, files, metrics, operator_view};
+use super::{containers, metrics, operator_view};
 use crate::core::validation;
 
 /// Answers a request.
@@ -245,24 +246,20 @@ impl App {
     }
 }
 
-async fn file(app: &App, caller: &Caller, call: Call) -> Result<Answer, files::FileError> {
+async fn file(app: &App, caller: &Caller, call: Call) -> Result<Answer, FileError> {
     let attached = app.attached(caller).await;
-    let read = move || {
-        if let Some(list) = call.list_files {
-            let file_infos = files::list(&attached, &list.path)?;
-            return Ok(Answer {
-                list_files: Some(response::ListFiles { file_infos }),
-                ..operator_view::answer(response::Type::ListFiles)
-            });
-        }
-        let wanted = call.read_file.unwrap_or_default();
-        let (size, data) =
-            files::slice(&attached, &wanted.path, Some(wanted.offset), wanted.length)?;
-        Ok(Answer {
-            read_file: Some(response::ReadFile { size, data }),
-            ..operator_view::answer(response::Type::ReadFile)
-        })
-    };
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|error| Err(files::FileError::System(error.to_string())))
+    if let Some(wanted) = call.list_files {
+        let file_infos = files::listed(attached, wanted.path).await?;
+        return Ok(Answer {
+            list_files: Some(response::ListFiles { file_infos }),
+            ..operator_view::answer(response::Type::ListFiles)
+        });
+    }
+    let wanted = call.read_file.unwrap_or_default();
+    let (size, data) =
+        files::sliced(attached, wanted.path, Some(wanted.offset), wanted.length).await?;
+    Ok(Answer {
+        read_file: Some(response::ReadFile { size, data }),
+        ..operator_view::answer(response::Type::ReadFile)
+    })
 }

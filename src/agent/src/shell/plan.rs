@@ -1,7 +1,7 @@
 //! What an agent is to be, from its flags and its host: everything is checked before anything is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use election::MasterAddress;
 use mesos::flags::Values;
 use mesos::resources::{Resources, parse_attributes};
 use mesos::v1;
+use web::address;
 
 use super::images::Images;
 use super::limits::{cgroups, with_gpus};
@@ -21,6 +22,8 @@ use crate::checkpoint::paths;
 use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::cni::Networks;
 use crate::containerizer::confinement::{Capabilities, Policy};
+use crate::containerizer::dns::ContainerDns;
+use crate::containerizer::images::registry::Credentials;
 use crate::containerizer::isolation::Isolation;
 use crate::core::Settings;
 use crate::flags;
@@ -33,10 +36,7 @@ pub(super) struct Plan {
     pub(super) firewall: Firewall,
     pub(super) credential: Option<Authenticatee>,
     pub(super) work_dir: PathBuf,
-    pub(super) ip: IpAddr,
-    pub(super) port: u16,
-    pub(super) advertise_ip: Option<IpAddr>,
-    pub(super) advertise_port: Option<u16>,
+    pub(super) listening: Listening,
     pub(super) resources: Resources,
     pub(super) attributes: Vec<v1::Attribute>,
     pub(super) domain: Option<v1::DomainInfo>,
@@ -47,7 +47,11 @@ pub(super) struct Plan {
     /// What it offers beyond that.
     pub(super) oversubscribed: Vec<v1::Resource>,
     pub(super) images: Option<Images>,
+    /// Who the agent is to registries.
+    pub(super) logins: Credentials,
     pub(super) networks: Option<Networks>,
+    /// The name servers in networks that name none.
+    pub(super) dns: ContainerDns,
     /// The loads above which revocable resources are taken back.
     pub(super) thresholds: Option<qos::Thresholds>,
     /// How the ports that containers listen on are looked at, if they are.
@@ -56,11 +60,33 @@ pub(super) struct Plan {
     pub(super) watches_sandboxes: bool,
 }
 
+/// Where it listens, and what others are told of that.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) ip: IpAddr,
+    /// What else tasks in the host's network are reached at.
+    pub(super) ip6: Option<Ipv6Addr>,
+    pub(super) port: u16,
+    pub(super) advertise_ip: Option<IpAddr>,
+    pub(super) advertise_port: Option<u16>,
+}
+
+fn listening(values: &Values) -> Result<Listening, String> {
+    let ip = address::given(values, "ip", "ip_discovery_command")?;
+    Ok(Listening {
+        ip: ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        ip6: address::given(values, "ip6", "ip6_discovery_command")?,
+        port: address::port(values, "port")?.unwrap_or(5051),
+        advertise_ip: address::plain(values, "advertise_ip")?,
+        advertise_port: address::port(values, "advertise_port")?,
+    })
+}
+
 /// Checks all flags before anything is touched.
 pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
-    for name in flags::REFUSED.iter().chain(flags::compatible::REFUSED) {
+    for (name, reason) in flags::compatible::REFUSED {
         let on = values.is_given(name) && !matches!(values.text(name), Some("false" | ""));
-        ensure!(!on, "--{name} is not supported by this agent yet: remove it");
+        ensure!(!on, "--{name} is not supported by this agent: {reason}; remove it");
     }
     let master = values.text("master").context("Missing required option --master")?;
     let master = MasterAddress::parse(master).context("--master")?;
@@ -79,20 +105,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         matches!(values.text("reconfiguration_policy"), Some("equal" | "additive")),
         "--reconfiguration_policy must be equal or additive"
     );
-    ensure!(
-        !(values.is_given("ip") && values.is_given("ip_discovery_command")),
-        "Only one of `--ip` or `--ip_discovery_command` should be specified"
-    );
-    let port = |name: &str| {
-        values
-            .number(name)
-            .map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port")))
-            .transpose()
-    };
-    let advertise_ip = values
-        .text("advertise_ip")
-        .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
-        .transpose()?;
+    let listening = listening(values).map_err(anyhow::Error::msg)?;
     let attributes = parse_attributes(values.text("attributes").unwrap_or_default())
         .map_err(|error| anyhow::anyhow!("--attributes: {error}"))?;
     given::check_features(values)?;
@@ -107,7 +120,11 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
     let named = named_resources(values);
     let given = with_gpus(given, &named, values, &isolation)?;
     let resources = with_detected(given, &named, &work_dir);
-    let networks = networks(values, &isolation)?;
+    let dns = values.text("default_container_dns").map(ContainerDns::parse).transpose();
+    let dns = dns
+        .map_err(|reason| anyhow::anyhow!("--default_container_dns: {reason}"))?
+        .unwrap_or_default();
+    let networks = networks(values, &isolation, &work_dir, &dns)?;
     let ports = isolation
         .has("network/ports")
         .then(|| ports::check(values, &resources.ports(), isolation.has("network/cni")));
@@ -119,10 +136,7 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         resources,
         thresholds: qos::check(values)?,
         ports: ports.transpose()?,
-        ip: ip(values)?,
-        port: port("port")?.unwrap_or(5051),
-        advertise_ip,
-        advertise_port: port("advertise_port")?,
+        listening,
         attributes,
         domain: given::domain(values)?,
         containerizers: containerizers(values)?,
@@ -131,7 +145,9 @@ pub(super) fn check(values: &Values) -> anyhow::Result<Plan> {
         watches_sandboxes: isolation.has("disk/du"),
         oversubscribed: oversubscription::check(values)?,
         images: images::check(values, &isolation)?,
+        logins: images::credentials(values)?,
         networks,
+        dns,
         policy: policy(values, isolation)?,
         work_dir,
     })
@@ -186,27 +202,6 @@ fn containerizers(values: &Values) -> anyhow::Result<Vec<String>> {
         names.push(name.to_owned());
     }
     Ok(names)
-}
-
-fn ip(values: &Values) -> anyhow::Result<IpAddr> {
-    match (values.text("ip"), values.text("ip_discovery_command")) {
-        (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address")),
-        (None, Some(command)) => {
-            let output = std::process::Command::new("sh").arg("-c").arg(command).output();
-            let output = output.context("--ip_discovery_command")?;
-            ensure!(
-                output.status.success(),
-                "--ip_discovery_command ended with {}: {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            text.parse().with_context(|| {
-                format!("--ip_discovery_command printed '{text}', which is no address")
-            })
-        }
-        (None, None) => Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-    }
 }
 
 /// Makes the work directory; what is returned keeps other agents out of it.
@@ -265,7 +260,12 @@ fn policy(values: &Values, isolation: Isolation) -> anyhow::Result<Policy> {
 }
 
 /// The networks of this host.
-fn networks(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Networks>> {
+fn networks(
+    values: &Values,
+    isolation: &Isolation,
+    work_dir: &Path,
+    dns: &ContainerDns,
+) -> anyhow::Result<Option<Networks>> {
     let (plugins, configs) = ("network_cni_plugins_dir", "network_cni_config_dir");
     // As the original's: it is there, also when it isn't named, and without directories there are no networks.
     match (values.text(plugins), values.text(configs)) {
@@ -275,7 +275,9 @@ fn networks(values: &Values, isolation: &Isolation) -> anyhow::Result<Option<Net
                 "--network_cni_config_dir: networks need root"
             );
             let runtime_dir = Path::new(values.text("runtime_dir").unwrap_or("/var/run/mesos"));
-            let networks = Networks::new(plugins, Path::new(configs), runtime_dir);
+            let kept =
+                if values.boolean("network_cni_root_dir_persist") { work_dir } else { runtime_dir };
+            let networks = Networks::new(plugins, Path::new(configs), kept, dns.clone());
             networks
                 .map(Some)
                 .map_err(|reason| anyhow::anyhow!("--network_cni_config_dir: {reason}"))
@@ -379,6 +381,7 @@ pub(super) fn settings(
         cleans_up: values.text("recover") == Some("cleanup"),
         ip: values.text("ip").map(str::to_owned),
         endpoint,
+        ip6: None,
         credential: None,
         authentication_timeout: (
             duration("authentication_timeout_min"),
@@ -457,13 +460,14 @@ mod tests {
             ("--ip_discovery_command=echo here", "'here', which is no address"),
             ("--recover=maybe", "--recover must be"),
             ("--reconfiguration_policy=any", "--reconfiguration_policy must be"),
-            ("--modules_dir=x", "--modules_dir is not supported"),
+            ("--modules_dir=/no/such", "--modules_dir: /no/such: No such file"),
             ("--image_providers=docker", "needs --isolation=filesystem/linux"),
             (
                 "--image_gc_config={\"image_disk_watch_interval\": {\"nanoseconds\": 1}}",
                 "needs --image_providers",
             ),
-            ("--ip6=::1", "--ip6 is not supported"),
+            ("--ip6=10.0.0.1", "--ip6: '10.0.0.1' is no address"),
+            ("--hooks=a", "--hooks is not supported by this agent: native modules"),
             ("--authenticate_http_executors", "--jwt_secret_key must be specified"),
             ("--jwt_secret_key=/no/such/file", "--jwt_secret_key: /no/such/file: No such"),
             ("--firewall_rules={}x", "firewall_rules"),

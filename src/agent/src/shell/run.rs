@@ -56,7 +56,7 @@ pub async fn run(
     let listener = match options.listener {
         Some(listener) => listener,
         None => {
-            let address = SocketAddr::new(plan.ip, plan.port);
+            let address = SocketAddr::new(plan.listening.ip, plan.listening.port);
             TcpListener::bind(address).await.with_context(|| {
                 format!("cannot listen on {address}: is another agent running? (--ip, --port)")
             })?
@@ -64,8 +64,8 @@ pub async fn run(
     };
     let bound = listener.local_addr()?;
     let endpoint = SocketAddr::new(
-        plan.advertise_ip.unwrap_or_else(|| reachable(bound.ip())),
-        plan.advertise_port.unwrap_or(bound.port()),
+        plan.listening.advertise_ip.unwrap_or_else(|| reachable(bound.ip())),
+        plan.listening.advertise_port.unwrap_or(bound.port()),
     );
     let hostname = values.text("hostname").map_or_else(
         || endpoint_name(endpoint.ip(), values.boolean("hostname_lookup")),
@@ -82,6 +82,7 @@ pub async fn run(
     };
     let settings = Settings {
         credential: plan.credential,
+        ip6: plan.listening.ip6,
         oversubscribed: plan.oversubscribed,
         tls_environment: options
             .tls
@@ -109,10 +110,13 @@ pub async fn run(
         docker_socket: plan.docker_socket,
         cpu_quota: values.boolean("cgroups_enable_cfs"),
         docker_remove_delay: values.duration("docker_remove_delay").unwrap_or_default(),
+        logins: plan.logins,
+        dns: plan.dns,
         docker_kill_orphans: values.boolean("docker_kill_orphans"),
         cgroups: plan.cgroups.clone(),
         policy: plan.policy,
         provisioner: provisioner.clone(),
+        ignores_image_runtime: values.boolean("docker_ignore_runtime"),
         networks: plan.networks,
         runtime_dir: settings.runtime_dir.clone(),
         sandbox_directory: values.text("sandbox_directory").unwrap_or("/mnt/mesos/sandbox").into(),

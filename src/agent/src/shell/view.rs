@@ -6,8 +6,8 @@ use mesos::json::{self, Dialect};
 use mesos::model;
 use mesos::resources::{Model, Resources};
 use serde_json::{Map, Value, json};
+use web::files::Attached;
 
-use super::files::Attached;
 use crate::core::{Agent, CAPABILITIES, Executor, Framework};
 
 fn resources(resources: &Resources) -> Value {
@@ -140,8 +140,10 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
     if let Some(hostname) = &agent.master_hostname {
         put("master_hostname", json!(hostname));
     }
-    if let Some(directory) = flags.get("log_dir") {
-        put("log_dir", json!(directory));
+    for name in ["log_dir", "external_log_file"] {
+        if let Some(path) = flags.get(name) {
+            put(name, json!(path));
+        }
     }
     put("flags", json!(flags));
     put(
@@ -155,10 +157,9 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
     Value::Object(object)
 }
 
-/// The virtual paths of all sandboxes.
-/// Only what belongs to users that `sees` takes.
+/// The virtual paths of all sandboxes; those of users that `sees` doesn't take are refused.
 pub fn attached(agent: &Agent, sees: &dyn Fn(&str) -> bool) -> Attached {
-    let mut attached = Attached::new();
+    let mut attached = Attached::default();
     let work_dir = &agent.settings.work_dir;
     let frameworks = agent
         .frameworks
@@ -168,17 +169,16 @@ pub fn attached(agent: &Agent, sees: &dyn Fn(&str) -> bool) -> Attached {
         for executor in framework.completed.iter().chain(framework.executors.values()) {
             let command = executor.info.command.as_ref();
             let user = command.and_then(|command| command.user.as_deref());
-            if !sees(user.unwrap_or(&framework.info.user)) {
-                continue;
-            }
+            let is_allowed = sees(user.unwrap_or(&framework.info.user));
             let sandbox = executor.run.sandbox(work_dir);
-            attached.insert(
-                format!("/frameworks/{id}/executors/{}/runs/latest", executor.run.executor),
-                sandbox.clone(),
-            );
             let latest = sandbox.parent().unwrap_or(&sandbox).join("latest");
-            attached.insert(latest.to_string_lossy().into_owned(), sandbox.clone());
-            attached.insert(sandbox.to_string_lossy().into_owned(), sandbox);
+            for name in [
+                format!("/frameworks/{id}/executors/{}/runs/latest", executor.run.executor),
+                latest.to_string_lossy().into_owned(),
+                sandbox.to_string_lossy().into_owned(),
+            ] {
+                attached.attach(name, sandbox.clone(), is_allowed);
+            }
         }
     }
     attached

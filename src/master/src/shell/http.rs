@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
+use access::Action;
 use access::firewall::Firewall;
 use access::guard::{Caller, Guard};
 use axum::Router;
@@ -23,7 +24,8 @@ use mesos::v1::offer::Operation;
 use nix::sys::resource::{Resource, getrlimit};
 use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
-use web::respond;
+use web::files::Attached;
+use web::{files, respond};
 
 use super::actor::{Handle, Input};
 use super::{background, legacy, operator_api, permissions, scheduler_api};
@@ -235,6 +237,16 @@ fn decoded(headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, Box<Response
 impl App {
     pub(super) fn leads(&self) -> bool {
         self.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.own_id)
+    }
+
+    /// The files that a caller may look into.
+    pub(super) fn attached(&self, caller: &Caller) -> Attached {
+        let mut attached = Attached::default();
+        if let Some(path) = files::log_file(&self.flags, super::PROGRAM) {
+            let may_see = caller.may_any(Action::AccessMesosLogs);
+            attached.attach("/master/log".to_owned(), path, may_see);
+        }
+        attached
     }
 
     pub(super) fn leader_location(&self) -> Option<String> {

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use mesos::json::{self, Dialect};
 use mesos::v1;
 use serde_json::json;
-use web::respond;
+use web::{files, respond};
 
 use super::http::{App, bad_request};
 use super::permissions;
@@ -31,7 +31,9 @@ pub(super) async fn anywhere(
         "/metrics/snapshot" | "/metrics/prometheus" => {
             !caller.may(Action::GetEndpoints, Object::Named("/metrics/snapshot"))
         }
-        "/logging/toggle" => !caller.may(Action::GetEndpoints, Object::Named(local)),
+        "/files/debug" | "/logging/toggle" => {
+            !caller.may(Action::GetEndpoints, Object::Named(local))
+        }
         _ => false,
     };
     if hidden {
@@ -60,8 +62,7 @@ pub(super) async fn anywhere(
             Some(location) => respond::temporary_redirect(&location),
             None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
         },
-        "/files/debug" => respond::jsonp("{}".to_owned(), query),
-        "/files/browse" | "/files/read" | "/files/download" => no_file(local, query),
+        _ if files::is_ours(local) => files::answer(local, query, app.attached(caller)).await,
         "/logging/toggle" => web::logging::toggle(query, |text| {
             mesos::units::parse_duration(text).map_err(|error| error.to_string())
         }),
@@ -70,34 +71,6 @@ pub(super) async fn anywhere(
         ),
         _ => return None,
     })
-}
-
-/// No file of a master is served: what it is asked for is checked, and not found.
-fn no_file(local: &str, query: Option<&str>) -> Response {
-    let parameter = |name: &str| respond::query_parameter(query, name);
-    if parameter("path").is_none_or(|path| path.is_empty()) {
-        return bad_request("Expecting 'path=value' in query.\n");
-    }
-    for name in ["offset", "length"] {
-        let Some(text) = parameter(name).filter(|_| local == "/files/read") else { continue };
-        match text.parse::<i64>() {
-            Err(_) => {
-                return bad_request(format!(
-                    "Failed to parse {name}: Failed to convert '{text}' to number.\n"
-                ));
-            }
-            // As much as there is.
-            Ok(-1) => {}
-            Ok(number) if number < 0 => {
-                return bad_request(format!("Negative {name} provided: {number}.\n"));
-            }
-            Ok(_) => {}
-        }
-    }
-    match local {
-        "/files/download" => respond::not_found(),
-        _ => respond::text(StatusCode::NOT_FOUND, ""),
-    }
 }
 
 /// The methods of an endpoint of the leader: none are listed where any will do; `None` if there is no such endpoint.

@@ -10,7 +10,8 @@ use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::master::{Call, Response as Answer, call, response};
 use tokio_stream::StreamExt as _;
-use web::{logging, respond};
+use web::files::FileError;
+use web::{files, logging, respond};
 
 use super::background;
 use super::http::{App, bad_request};
@@ -155,8 +156,10 @@ pub(super) async fn handle(
             logging::set_verbosity(set.level, set.duration.duration());
             respond::empty(StatusCode::OK)
         }
-        // No file of a master is served.
-        T::ListFiles | T::ReadFile => respond::text(StatusCode::NOT_FOUND, ""),
+        T::ListFiles | T::ReadFile => match file(app, caller, call).await {
+            Ok(found) => answer(found),
+            Err(error) => error.into_response(),
+        },
         T::UpdateWeights => {
             let weights = call.update_weights.unwrap_or_default().weight_infos;
             app.change(move |master, _| master.update_weights(&weights)).await
@@ -260,6 +263,24 @@ async fn shown(app: &App, content: ContentType, visible: Visible, show: Show) ->
         Ok(body) => respond::body(StatusCode::OK, content.as_str(), body),
         Err(_) => app.not_recovered(),
     }
+}
+
+async fn file(app: &App, caller: &Caller, call: Call) -> Result<Answer, FileError> {
+    let attached = app.attached(caller);
+    if let Some(wanted) = call.list_files {
+        let file_infos = files::listed(attached, wanted.path).await?;
+        return Ok(Answer {
+            list_files: Some(response::ListFiles { file_infos }),
+            ..operator::answer(response::Type::ListFiles)
+        });
+    }
+    let wanted = call.read_file.unwrap_or_default();
+    let (size, data) =
+        files::sliced(attached, wanted.path, Some(wanted.offset), wanted.length).await?;
+    Ok(Answer {
+        read_file: Some(response::ReadFile { size, data }),
+        ..operator::answer(response::Type::ReadFile)
+    })
 }
 
 /// Changes what is planned of the cluster: quotas and maintenance.

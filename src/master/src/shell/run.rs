@@ -20,6 +20,7 @@ use replicated_log::{Log, ReplicatedLog, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use web::address;
 
 use super::actor::{Actor, Input};
 use super::http::{App, router, serving};
@@ -294,25 +295,9 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
             }
             (false, None, _) => bail!("--work_dir needed for replicated log based registry"),
         };
-    ensure!(
-        !(values.is_given("ip") && values.is_given("ip_discovery_command")),
-        "Only one of `--ip` or `--ip_discovery_command` should be specified"
-    );
-    let ip = match (values.text("ip"), values.text("ip_discovery_command")) {
-        (Some(ip), _) => ip.parse().with_context(|| format!("--ip: '{ip}' is no address"))?,
-        (None, Some(command)) => discover(command)?,
-        (None, None) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    };
-    let port = |name: &str| {
-        values
-            .number(name)
-            .map(|port| u16::try_from(port).with_context(|| format!("--{name}: {port} is no port")))
-            .transpose()
-    };
-    let advertise_ip = values
-        .text("advertise_ip")
-        .map(|ip| ip.parse().with_context(|| format!("--advertise_ip: '{ip}' is no address")))
-        .transpose()?;
+    let port = |name: &str| address::port(values, name).map_err(anyhow::Error::msg);
+    let ip = address::given(values, "ip", "ip_discovery_command").map_err(anyhow::Error::msg)?;
+    let advertise_ip = address::plain(values, "advertise_ip").map_err(anyhow::Error::msg)?;
     let (security, guard) = secured(values)?;
     let rate_limits = values.text("rate_limits").map(RateLimits::parse).transpose();
     let rate_limits =
@@ -346,7 +331,7 @@ fn check(values: &Values) -> anyhow::Result<Plan> {
         firewall: access::flags::firewall(values)?,
         zk,
         registry,
-        ip,
+        ip: ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         port: port("port")?.unwrap_or(5050),
         advertise_ip,
         advertise_port: port("advertise_port")?,
@@ -498,18 +483,6 @@ fn secured(values: &Values) -> anyhow::Result<(Security, Guard)> {
         seed: seed(),
     };
     Ok((security, guard))
-}
-
-fn discover(command: &str) -> anyhow::Result<IpAddr> {
-    let output = std::process::Command::new("sh")
-        .arg("-c")
-        .arg(command)
-        .output()
-        .context("--ip_discovery_command")?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    ensure!(output.status.success(), "--ip_discovery_command ended with {}", output.status);
-    text.parse()
-        .with_context(|| format!("--ip_discovery_command printed '{text}', which is no address"))
 }
 
 /// The address that others reach us at when we listen on all: that of the host's name, unless it is loopback.

@@ -360,7 +360,7 @@ pub fn state<S: Serializer>(
     let leader = json!({"id": info.id, "pid": pid, "port": info.port, "hostname": info.hostname()});
     object.serialize_entry("leader_info", &leader)?;
     if sight.seen.flags() {
-        for named in ["cluster", "log_dir"] {
+        for named in ["cluster", "log_dir", "external_log_file"] {
             if let Some(value) = flags.get(named) {
                 object.serialize_entry(named, value)?;
             }

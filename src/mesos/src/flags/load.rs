@@ -36,6 +36,8 @@ impl Table {
             if let Some(name) = variable.strip_prefix(self.prefix) {
                 let name = name.to_ascii_lowercase();
                 given.insert(name, Given { value: Some(value), is_argument: false });
+            } else if let Some(name) = variable.strip_prefix("LIBPROCESS_") {
+                values.set_libprocess(name.to_ascii_lowercase(), value);
             }
         }
         for argument in arguments {

@@ -12,6 +12,8 @@ pub struct Values {
     texts: BTreeMap<&'static str, String>,
     shown: BTreeMap<&'static str, String>,
     given: BTreeSet<&'static str>,
+    /// What `LIBPROCESS_*` says, by the flags' names.
+    libprocess: BTreeMap<String, String>,
     warnings: Vec<String>,
 }
 
@@ -38,6 +40,10 @@ impl Values {
         self.warnings.push(warning);
     }
 
+    pub(super) fn set_libprocess(&mut self, name: String, value: String) {
+        self.libprocess.insert(name, value);
+    }
+
     pub(super) fn set(
         &mut self,
         name: &'static str,
@@ -59,6 +65,12 @@ impl Values {
     /// A text flag; `None` if it was not given and has no default.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts.get(name).map(String::as_str)
+    }
+
+    /// Where to listen, or what others are told of that: the flag, or else libprocess' variable of that name
+    /// (`LIBPROCESS_IP`), which the originals' flags overwrite.
+    pub fn address(&self, name: &str) -> Option<&str> {
+        self.text(name).or_else(|| self.libprocess.get(name).map(String::as_str))
     }
 
     /// Whether it was given, by argument or environment.

@@ -121,6 +121,7 @@ fn settings(place: Place, directory: &Path, seed: [u8; 32]) -> Settings {
         gc_disk_headroom: 0.1,
         cleans_up: false,
         ip: None,
+        ip6: None,
         endpoint: address(place),
         credential: None,
         authentication_timeout: (Duration::from_secs(5), Duration::from_secs(60)),

@@ -6,6 +6,8 @@ use mesos::v1;
 use mesos::v1::network_info::{IpAddress, Protocol};
 use serde::Deserialize;
 
+use crate::containerizer::dns::Dns;
+
 /// What a plugin said when it had attached a container.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -26,15 +28,6 @@ struct New {
     address: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Dns {
-    nameservers: Vec<String>,
-    domain: Option<String>,
-    search: Vec<String>,
-    options: Vec<String>,
-}
-
 impl Attached {
     pub(super) fn parse(output: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(output).map_err(|error| error.to_string())
@@ -51,6 +44,11 @@ impl Attached {
         self.addresses().find(std::net::IpAddr::is_ipv4)
     }
 
+    /// The servers that the plugin names; some say that there is such a thing and name none.
+    pub(super) fn dns(&self) -> Option<&Dns> {
+        Some(&self.dns).filter(|dns| !dns.nameservers.is_empty())
+    }
+
     /// As updates tell it.
     pub(super) fn message(&self, network: &str) -> v1::NetworkInfo {
         let each = self.addresses().map(|ip| IpAddress {
@@ -65,8 +63,9 @@ impl Attached {
     }
 }
 
-/// The text of `resolv.conf`; none if no plugin names a server.
-pub(super) fn resolver(all: &[Attached]) -> Option<String> {
+/// The text of `resolv.conf`, for the servers of all networks, in order; none if there are no servers. Of domains the last
+/// counts.
+pub(super) fn resolver(all: &[&Dns]) -> Option<String> {
     let mut text = String::new();
     let lines = |name: &str, values: Vec<&String>, text: &mut String| {
         if !values.is_empty() {
@@ -74,14 +73,11 @@ pub(super) fn resolver(all: &[Attached]) -> Option<String> {
             let _ = writeln!(text, "{name} {}", values.join(" ")); // A String takes everything.
         }
     };
-    lines(
-        "domain",
-        all.iter().filter_map(|own| own.dns.domain.as_ref()).next_back().into_iter().collect(),
-        &mut text,
-    );
-    lines("search", all.iter().flat_map(|own| &own.dns.search).collect(), &mut text);
-    lines("options", all.iter().flat_map(|own| &own.dns.options).collect(), &mut text);
-    let servers: Vec<&String> = all.iter().flat_map(|own| &own.dns.nameservers).collect();
+    let domain = all.iter().filter_map(|own| own.domain.as_ref()).next_back();
+    lines("domain", domain.into_iter().collect(), &mut text);
+    lines("search", all.iter().flat_map(|own| &own.search).collect(), &mut text);
+    lines("options", all.iter().flat_map(|own| &own.options).collect(), &mut text);
+    let servers: Vec<&String> = all.iter().flat_map(|own| &own.nameservers).collect();
     if servers.is_empty() {
         return None;
     }
@@ -103,8 +99,9 @@ mod tests {
             assert_eq!(own.ip().unwrap().to_string(), "10.0.0.2");
         }
         assert_eq!(new.message("n").ip_addresses.len(), 2);
-        assert_eq!(resolver(&[new, old]).unwrap(), "search a b\nnameserver 10.0.0.1\n");
-        assert_eq!(resolver(&[Attached::default()]), None);
+        assert_eq!(new.dns(), None, "it names no server");
+        assert_eq!(resolver(&[old.dns().unwrap()]).unwrap(), "search a b\nnameserver 10.0.0.1\n");
+        assert_eq!(resolver(&[]), None);
         assert!(Attached::parse(b"oops").is_err());
     }
 }

@@ -10,7 +10,7 @@ use mesos::v1::container_info::DockerInfo;
 use mesos::v1::container_info::docker_info::Network;
 
 use super::parameters::{self, Filled};
-
+use crate::containerizer::dns::ContainerDns;
 use crate::containerizer::resource_limits::{self, Most, ResourceLimits};
 use crate::executor::command::environment;
 
@@ -35,6 +35,8 @@ pub struct Asked<'a> {
     pub has_quota: bool,
     /// Variables of its environment that come before the command's own.
     pub variables: Vec<(String, String)>,
+    /// Name servers, where its parameters name none (`--default_container_dns`).
+    pub dns: &'a ContainerDns,
 }
 
 /// As Docker counts.
@@ -48,10 +50,7 @@ pub(super) fn signed(number: u64) -> i64 {
 /// What the original refuses, and parameters that this agent doesn't know.
 pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
     let Asked { name, container: info, command, resources, limits, sandbox, mapped, .. } = asked;
-    let docker = info.docker.clone().ok_or("No DockerInfo found in ContainerInfo")?;
-    if docker.network() == Network::Host && info.hostname.is_some() {
-        return Err("Unable to set hostname with host network mode".to_owned());
-    }
+    let docker = info.docker.clone().ok_or("No docker info found in container info")?;
     let mut all = asked.variables;
     for variable in environment(command) {
         if !all.iter().any(|(name, _)| *name == variable.0) {
@@ -63,8 +62,12 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
         all.push((name.to_owned(), value.to_owned()));
     }
     let env = all.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let (mut binds, volume_driver) = volumes(&info.volumes, sandbox, mapped)?;
+    let (mut binds, volume_driver) = volumes(info, &docker, sandbox, mapped)?;
     binds.extend(persistent_volumes(resources, sandbox));
+    let network = network(info, &docker)?;
+    if docker.network() == Network::Host && info.hostname.is_some() {
+        return Err("Unable to set hostname with host network mode".to_owned());
+    }
     let bindings = port_bindings(&docker, resources)?;
     let quota = match limits.cpu_quota(resources, asked.has_quota) {
         Some(Most::Number(quota)) => Some(signed(quota)),
@@ -75,7 +78,7 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
         Most::Infinite => None,
     };
     let reserved = limits.mem.map(|_| signed(resource_limits::memory_asked(resources)));
-    let host = HostConfig {
+    let mut host = HostConfig {
         binds: Some(binds),
         volume_driver,
         privileged: Some(docker.privileged()),
@@ -85,10 +88,16 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
         memory,
         memory_reservation: reserved,
         oom_score_adj: limits.oom_score_adjustment(resources).map(i64::from),
-        network_mode: Some(network(info, &docker)?),
+        network_mode: Some(network.clone()),
         port_bindings: Some(bindings.clone()),
         ..Default::default()
     };
+    let names_servers = docker.parameters.iter().any(|own| parameters::is_dns(&own.key));
+    if let Some(dns) = asked.dns.of_docker(docker.network(), &network).filter(|_| !names_servers) {
+        host.dns = Some(dns.nameservers.clone());
+        host.dns_search = Some(dns.search.clone());
+        host.dns_options = Some(dns.options.clone());
+    }
     let body = ContainerCreateBody {
         image: Some(docker.image.clone()),
         hostname: info.hostname.clone(),
@@ -100,9 +109,13 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
         parameters::apply(&mut filled, parameter)?;
     }
     let Filled { mut body, host, env, labels } = filled;
-    if command.shell() && command.value.is_some() {
-        body.entrypoint = Some(vec!["/bin/sh".to_owned()]);
-        body.cmd = Some(vec!["-c".to_owned(), command.value().to_owned()]);
+    if command.shell() {
+        let Some(line) = &command.value else {
+            return Err("Shell specified but no command value provided".to_owned());
+        };
+        // Of options that are there twice Docker takes the last, and parameters come after what Mesos says.
+        body.entrypoint.get_or_insert_with(|| vec!["/bin/sh".to_owned()]);
+        body.cmd = Some(vec!["-c".to_owned(), line.clone()]);
     } else if command.value.is_some() || !command.arguments.is_empty() {
         body.cmd = Some(command.value.iter().chain(&command.arguments).cloned().collect());
     }
@@ -123,48 +136,57 @@ fn persistent_volumes(resources: &Resources, sandbox: &str) -> Vec<String> {
     volumes.iter().filter_map(bind).collect()
 }
 
-/// Volumes as `docker run -v` would take them, the sandbox's first, and the driver of those that have one.
+/// Volumes as `docker run -v` would take them, the sandbox's first, and the driver of those that have one. Those that only
+/// the mesos containerizer has are passed over, as by the original.
 fn volumes(
-    volumes: &[v1::Volume],
+    info: &v1::ContainerInfo,
+    docker: &DockerInfo,
     sandbox: &str,
     mapped: &str,
 ) -> Result<(Vec<String>, Option<String>), String> {
     let mut binds = vec![format!("{sandbox}:{mapped}")];
     let mut driver: Option<String> = None;
-    for volume in volumes {
+    for volume in &info.volumes {
         let path = &volume.container_path;
         let is_relative = !path.starts_with('/');
         let inside = if is_relative { format!("{mapped}/{path}") } else { path.clone() };
-        let named = volume.source.as_ref().and_then(|source| source.docker_volume.as_ref());
-        let outside = match (&volume.host_path, named) {
+        let outside = match (&volume.host_path, &volume.source) {
             (Some(host), _) if host.starts_with('/') => host.clone(),
             (Some(host), _) if is_relative => {
                 return Err(format!(
                     "Both host_path '{host}' and container_path '{path}' of a volume are relative"
                 ));
             }
+            // With a driver it is a volume's name.
+            (Some(host), _) if docker.volume_driver.is_some() => host.clone(),
             (Some(host), _) => format!("{sandbox}/{host}"),
-            (None, Some(named)) => {
+            (None, Some(source)) => {
+                let named = source.docker_volume.as_ref();
+                let is_dockers = source.r#type() == v1::volume::source::Type::DockerVolume;
+                let Some(named) = named.filter(|_| is_dockers) else {
+                    let kind = source.r#type().as_str_name();
+                    tracing::warn!(path, kind, "a volume that Docker does not have: passed over");
+                    continue;
+                };
                 if let (Some(own), Some(other)) = (&driver, &named.driver)
                     && own != other
                 {
-                    return Err(format!(
-                        "Only one volume driver is possible, not '{own}' and '{other}'"
-                    ));
+                    return Err("Only one volume driver is supported".to_owned());
                 }
                 driver = driver.or_else(|| named.driver.clone());
                 named.name.clone()
             }
-            (None, None) => {
-                return Err(format!(
-                    "the volume at '{path}' has neither a host path nor a Docker volume, which is not supported by this agent yet"
-                ));
-            }
+            (None, None) => return Err("Host path or volume source is required".to_owned()),
         };
         let mode = if volume.mode() == v1::volume::Mode::Ro { "ro" } else { "rw" };
         binds.push(format!("{outside}:{inside}:{mode}"));
     }
-    Ok((binds, driver))
+    match (driver, docker.volume_driver.clone()) {
+        (Some(own), Some(other)) if own != other => {
+            Err("Only one volume driver per task is supported".to_owned())
+        }
+        (own, other) => Ok((binds, own.or(other))),
+    }
 }
 
 fn network(info: &v1::ContainerInfo, docker: &DockerInfo) -> Result<String, String> {
@@ -173,7 +195,7 @@ fn network(info: &v1::ContainerInfo, docker: &DockerInfo) -> Result<String, Stri
         Network::Bridge => "bridge".to_owned(),
         Network::None => "none".to_owned(),
         Network::User => match &info.network_infos[..] {
-            [only] => only.name.clone().ok_or("No network name found in NetworkInfo")?,
+            [only] => only.name.clone().ok_or("No network name found in network info")?,
             [] => return Err("No network info found in container info".to_owned()),
             _ => return Err("Only a single network can be defined in Docker run".to_owned()),
         },
@@ -194,6 +216,9 @@ fn port_bindings(
         );
     }
     let own = resources.ports();
+    if own.is_empty() {
+        return Err("Port mappings require port resources".to_owned());
+    }
     for mapping in &docker.port_mappings {
         if !own.has(u64::from(mapping.host_port)) {
             return Err(format!("Port [{}] not included in resources", mapping.host_port));
@@ -226,6 +251,10 @@ mod tests {
             mapped: "/mnt/mesos/sandbox",
             has_quota: true,
             variables: variables.iter().map(pair).collect(),
+            dns: &ContainerDns::parse(
+                r#"{"docker":[{"network_mode":"BRIDGE","dns":{"nameservers":["10.0.0.1"],"search":["a"]}}]}"#,
+            )
+            .unwrap(),
         })
     }
 
@@ -257,13 +286,27 @@ mod tests {
             ["PORT0=1", "A=b", "MESOS_SANDBOX=/mnt/mesos/sandbox", "MESOS_CONTAINER_NAME=mesos-x"];
         assert_eq!(body.env.unwrap(), expected, "each once, what the agent says first");
         assert_eq!(body.labels.unwrap()["a"], "b");
+        assert_eq!(host.dns.unwrap(), ["10.0.0.1"], "the operator's, in this network");
+    }
+
+    #[test]
+    fn parameters_come_after_what_mesos_says() {
+        let info = task(
+            r#"{"name":"t","task_id":{"value":"t"},"agent_id":{"value":"a"},"command":{"value":"x"},
+            "container":{"type":"DOCKER","docker":{"image":"i","network":"BRIDGE","parameters":[{"key":"entrypoint","value":"/e"},{"key":"dns-search","value":"b"}]}}}"#,
+        );
+        let body = of(&info, &[]).unwrap();
+        let host = body.host_config.unwrap();
+        assert_eq!(body.entrypoint.unwrap(), ["/e"]);
+        assert_eq!(body.cmd.unwrap(), ["-c", "x"]);
+        assert_eq!((host.dns, host.dns_search), (None, Some(vec!["b".to_owned()])));
     }
 
     #[test]
     fn limits_go_beyond_what_is_reserved() {
         let with = |limits: &str| {
             let task = task(&format!(
-                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"limits":{limits},
+                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"command":{{"shell":false}},"limits":{limits},
                 "resources":[{{"name":"cpus","type":"SCALAR","scalar":{{"value":0.5}}}},{{"name":"mem","type":"SCALAR","scalar":{{"value":64}}}}],
                 "container":{{"type":"DOCKER","docker":{{"image":"i"}}}}}}"#
             ));
@@ -289,7 +332,7 @@ mod tests {
     fn ports_that_are_not_the_tasks_and_unknown_parameters_are_refused() {
         let with = |docker: &str| {
             task(&format!(
-                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","docker":{docker}}}}}"#
+                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"command":{{"shell":false}},"container":{{"type":"DOCKER","docker":{docker}}}}}"#
             ))
         };
         let refused = |docker: &str| of(&with(docker), &[]).unwrap_err();
@@ -297,8 +340,21 @@ mod tests {
             refused(
                 r#"{"image":"i","network":"BRIDGE","port_mappings":[{"host_port":1,"container_port":2}]}"#
             ),
-            "Port [1] not included in resources"
+            "Port mappings require port resources"
         );
+        for (docker, expected) in [
+            (r#"{"image":"i","network":"USER"}"#, "No network info found in container info"),
+            (
+                r#"{"image":"i","port_mappings":[{"host_port":1,"container_port":2}]}"#,
+                "Port mappings are only supported for bridge and user-defined networks",
+            ),
+        ] {
+            assert_eq!(refused(docker), expected);
+        }
+        let mut no_command = with(r#"{"image":"i"}"#);
+        no_command.command = Some(v1::CommandInfo::default());
+        let refusal = of(&no_command, &[]).unwrap_err();
+        assert_eq!(refusal, "Shell specified but no command value provided");
         assert!(
             refused(r#"{"image":"i","parameters":[{"key":"frobnicate","value":"x"}]}"#)
                 .contains("frobnicate")
@@ -309,7 +365,7 @@ mod tests {
     fn volumes_are_where_the_original_puts_them() {
         let host = |text: &str| {
             let info = task(&format!(
-                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"container":{{"type":"DOCKER","volumes":{text},"docker":{{"image":"i"}}}}}}"#
+                r#"{{"name":"t","task_id":{{"value":"t"}},"agent_id":{{"value":"a"}},"command":{{"shell":false}},"container":{{"type":"DOCKER","volumes":{text},"docker":{{"image":"i"}}}}}}"#
             ));
             of(&info, &[]).map(|body| body.host_config.unwrap())
         };
@@ -321,5 +377,27 @@ mod tests {
         assert_eq!(given.network_mode.as_deref(), Some("host"), "the default");
         let both = host(r#"[{"container_path":"a","host_path":"b","mode":"RW"}]"#).unwrap_err();
         assert!(both.contains("are relative"), "{both}");
+        let others = host(r#"[{"container_path":"a","mode":"RW","source":{"type":"SANDBOX_PATH","sandbox_path":{"type":"SELF","path":"b"}}}]"#).unwrap();
+        assert_eq!(others.binds.unwrap(), ["/s:/mnt/mesos/sandbox"], "passed over");
+        for (text, expected) in [
+            (r#"[{"container_path":"/a","mode":"RW"}]"#, "Host path or volume source is required"),
+            (
+                r#"[{"container_path":"/a","mode":"RW","source":{"type":"DOCKER_VOLUME","docker_volume":{"name":"a","driver":"b"}}},{"container_path":"/c","mode":"RW","source":{"type":"DOCKER_VOLUME","docker_volume":{"name":"a","driver":"d"}}}]"#,
+                "Only one volume driver is supported",
+            ),
+        ] {
+            assert_eq!(host(text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn with_a_driver_a_relative_host_path_is_a_volumes_name() {
+        let info = task(
+            r#"{"name":"t","task_id":{"value":"t"},"agent_id":{"value":"a"},"command":{"shell":false},
+            "container":{"type":"DOCKER","volumes":[{"container_path":"/c","host_path":"vol","mode":"RO"}],"docker":{"image":"i","volume_driver":"rexray"}}}"#,
+        );
+        let host = of(&info, &[]).unwrap().host_config.unwrap();
+        assert_eq!(host.binds.unwrap()[1], "vol:/c:ro");
+        assert_eq!(host.volume_driver.as_deref(), Some("rexray"));
     }
 }

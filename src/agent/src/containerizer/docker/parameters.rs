@@ -20,6 +20,11 @@ pub(super) struct Filled {
     pub(super) labels: HashMap<String, String>,
 }
 
+/// Whether an option says how names are looked up.
+pub(super) fn is_dns(key: &str) -> bool {
+    matches!(key, "dns" | "dns-search" | "dns-opt" | "dns-option")
+}
+
 /// `KEY=VALUE`; without `=` the value is empty.
 fn pair(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));

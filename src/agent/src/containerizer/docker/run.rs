@@ -2,15 +2,18 @@
 //! beside it, as the original has `docker run`: it outlives the agent, copies output, passes signals on, and ends as the
 //! container does.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bollard::Docker;
 use bollard::container::LogOutput;
-use bollard::models::ContainerCreateBody;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{ContainerCreateBody, EndpointSettings};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
     LogsOptionsBuilder, StartContainerOptions, WaitContainerOptions,
@@ -35,8 +38,10 @@ pub const FOLLOW: &str = "follow-docker";
 pub struct Running {
     /// What `docker inspect` says of it.
     pub data: Vec<u8>,
-    /// Its address, if it has one of its own.
-    pub ip: Option<String>,
+    /// Its addresses, if it has some of its own: of version 4, of version 6.
+    pub ips: Vec<IpAddr>,
+    /// Its first process.
+    pub pid: Option<i64>,
 }
 
 /// Makes a container and starts it.
@@ -56,10 +61,46 @@ pub async fn start(
         docker.inspect_container(name, None::<InspectContainerOptions>).await.map_err(text)?;
     let networks =
         inspected.network_settings.as_ref().and_then(|network| network.networks.as_ref());
-    let ip = networks.and_then(|networks| {
-        networks.values().find_map(|network| network.ip_address.clone().filter(|ip| !ip.is_empty()))
-    });
-    Ok(Running { data: serde_json::to_vec(&[&inspected]).unwrap_or_default(), ip })
+    let first = |of: fn(&EndpointSettings) -> Option<&String>| {
+        let mut all = networks.into_iter().flat_map(HashMap::values);
+        all.find_map(|network| of(network)?.parse().ok())
+    };
+    let ip4: Option<IpAddr> = first(|network| network.ip_address.as_ref());
+    let ip6: Option<IpAddr> = first(|network| network.global_ipv6_address.as_ref());
+    Ok(Running {
+        data: serde_json::to_vec(&[&inspected]).unwrap_or_default(),
+        ips: ip4.into_iter().chain(ip6).collect(),
+        pid: inspected.state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0),
+    })
+}
+
+/// Runs a command in a container that runs; its exit status.
+///
+/// # Errors
+/// What the daemon says.
+pub async fn execute(
+    socket: &Path,
+    name: &str,
+    words: Vec<String>,
+    variables: Vec<(String, String)>,
+) -> Result<Option<i32>, String> {
+    let text = |error: bollard::errors::Error| error.to_string();
+    let docker = connect(socket).await?;
+    let options = CreateExecOptions {
+        cmd: Some(words),
+        env: Some(variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..Default::default()
+    };
+    let made = docker.create_exec(name, options).await.map_err(text)?;
+    let started = docker.start_exec(&made.id, None::<StartExecOptions>).await.map_err(text)?;
+    if let StartExecResults::Attached { mut output, .. } = started {
+        // Its end is the command's; what it says is nobody's.
+        while output.next().await.is_some() {}
+    }
+    let ended = docker.inspect_exec(&made.id).await.map_err(text)?;
+    Ok(ended.exit_code.and_then(|code| i32::try_from(code).ok()))
 }
 
 /// Copies a container's output to the sandbox, which is the working directory.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bollard::auth::DockerCredentials;
 use http::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -24,7 +27,8 @@ const HUB: &[&str] = &["registry-1.docker.io", "index.docker.io", "docker.io"];
 /// Bytes of a packed layer.
 const BLOB_MAX: u64 = 32 << 30;
 
-/// Docker's configuration (`~/.docker/config.json`): who we are to which registry. Its content is never shown.
+/// Docker's configuration (`~/.docker/config.json`, or `~/.dockercfg` as it was before): who we are to which registry. Its
+/// content is never shown.
 #[derive(Clone, Default, Deserialize)]
 pub struct Credentials {
     #[serde(default)]
@@ -48,8 +52,36 @@ impl Credentials {
     /// # Errors
     /// That it isn't one; nothing of its content.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(json).map_err(|_| {
+        let wrong = || {
             "expecting Docker's configuration: {\"auths\": {REGISTRY: {\"auth\": …}}}".to_owned()
+        };
+        let whole: serde_json::Value = serde_json::from_slice(json).map_err(|_| wrong())?;
+        if !whole.is_object() {
+            return Err(wrong());
+        }
+        if whole.get("auths").is_some() {
+            return serde_json::from_value(whole).map_err(|_| wrong());
+        }
+        // The older form is what the newer has in `auths`; what is no registry there is a setting of Docker's.
+        let logins = whole.as_object().into_iter().flatten();
+        let logins = logins.filter_map(|(name, login)| {
+            Some((name.clone(), serde_json::from_value(login.clone()).ok()?))
+        });
+        Ok(Self { auths: logins.collect() })
+    }
+
+    /// What Docker is to show to the registry that an image is in; none for one that it asks for as nobody.
+    pub fn for_docker(&self, image: &str) -> Option<DockerCredentials> {
+        let reference = Reference::parse(image).ok()?;
+        let host = reference.registry.as_deref().unwrap_or(HUB[0]);
+        let decoded = STANDARD.decode(self.of(host)?).ok()?;
+        let text = String::from_utf8(decoded).ok()?;
+        let (user, password) = text.split_once(':')?;
+        Some(DockerCredentials {
+            username: Some(user.to_owned()),
+            password: Some(password.trim_end_matches('\0').to_owned()),
+            serveraddress: Some(host.to_owned()),
+            ..Default::default()
         })
     }
 
