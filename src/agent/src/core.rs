@@ -13,6 +13,7 @@ mod launch;
 mod limits;
 mod master;
 pub mod operations;
+pub mod reconfiguration;
 pub mod recovery;
 mod status;
 mod tasks;

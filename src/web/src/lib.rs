@@ -8,6 +8,7 @@
 pub mod address;
 pub mod daemon;
 pub mod files;
+pub mod help;
 pub mod log_files;
 pub mod logging;
 pub mod prometheus;

@@ -6,6 +6,10 @@ use axum::response::Response;
 use http::header::{ALLOW, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+/// What `/profiler/*` says where there is none, as in the original as it is published.
+pub const NO_PROFILER: &str =
+    "Perftools is disabled. To enable perftools, configure libprocess with --enable-perftools.\n";
+
 /// An answer with a body and its type.
 pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());

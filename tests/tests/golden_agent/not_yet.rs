@@ -5,7 +5,7 @@ use end_to_end::golden::Allowed;
 /// Of the agent's replies in `core`.
 pub const ALLOWED: Allowed = Allowed {
     exchanges: &[(
-        "our agent is no collection of processes, and its help is its documentation",
+        "our agent is no collection of processes, and its help has words of its own",
         &[
             "empty/agent/help",
             "empty/agent/__processes__",

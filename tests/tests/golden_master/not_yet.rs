@@ -11,7 +11,7 @@ pub const ALLOWED: Allowed = Allowed {
             &["empty/master/", "running/master/"],
         ),
         (
-            "our master is no collection of processes, and its help is its documentation",
+            "our master is no collection of processes, and its help has words of its own",
             &[
                 "empty/master/help",
                 "empty/master/help/master",

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use mesos::internal as m;
-use mesos::resources::Resources;
 use mesos::v1;
 
 use super::garbage::Waste;
@@ -59,56 +58,6 @@ pub struct Recovered {
     pub drain: Option<v1::DrainConfig>,
     /// Whether the host was started anew since: no process of then lives.
     pub has_rebooted: bool,
-}
-
-/// What may differ between an agent and the one before (`--reconfiguration_policy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reconfiguration {
-    /// Nothing.
-    Equal,
-    /// There may be more of everything.
-    Additive,
-}
-
-/// Whether an agent that was `old` may go on as `new`: what differs, if anything
-/// (`slave/compatibility.cpp`).
-pub fn incompatibility(
-    policy: Reconfiguration,
-    old: &v1::AgentInfo,
-    new: &v1::AgentInfo,
-) -> Option<String> {
-    if old.hostname != new.hostname {
-        return Some(format!("hostname changed from '{}' to '{}'", old.hostname, new.hostname));
-    }
-    if old.port() != new.port() {
-        return Some(format!("port changed from {} to {}", old.port(), new.port()));
-    }
-    let resources = |info: &v1::AgentInfo| Resources::from_protos(&info.resources);
-    let (had, has) = (resources(old), resources(new));
-    let is_enough = match policy {
-        Reconfiguration::Equal => had.contains(&has) && has.contains(&had),
-        Reconfiguration::Additive => has.contains(&had),
-    };
-    if !is_enough {
-        return Some(format!("resources changed from '{had}' to '{has}'"));
-    }
-    let attributes = |info: &v1::AgentInfo| {
-        let mut all: Vec<Vec<u8>> =
-            info.attributes.iter().map(prost::Message::encode_to_vec).collect();
-        all.sort();
-        all
-    };
-    let (had, has) = (attributes(old), attributes(new));
-    let is_enough = match policy {
-        Reconfiguration::Equal => had == has,
-        Reconfiguration::Additive => had.iter().all(|attribute| has.contains(attribute)),
-    };
-    if !is_enough {
-        return Some("attributes changed".to_owned());
-    }
-    let domain = |info: &v1::AgentInfo| info.domain.as_ref().map(prost::Message::encode_to_vec);
-    let is_new_domain = policy == Reconfiguration::Additive && old.domain.is_none();
-    (domain(old) != domain(new) && !is_new_domain).then(|| "domain changed".to_owned())
 }
 
 impl Agent {

@@ -21,7 +21,7 @@ use mesos::v1::{self, TaskState};
 use prost::{Message, Name};
 use uuid::Uuid;
 
-use super::recovery::{Reconfiguration, incompatibility};
+use super::reconfiguration::{Reconfiguration, incompatibility};
 use super::{Agent, CallError, Effect, Ending, Now, Registration, Settings, StreamId};
 use crate::checkpoint::{self, Batch, found};
 use crate::containerizer::Problem;

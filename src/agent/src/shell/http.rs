@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use web::files::Attached;
-use web::{files, respond};
+use web::{files, help, respond};
 
 use super::actor::{Handle, Input};
 use super::{containers, metrics, operator_api, origin, view};
@@ -42,6 +42,32 @@ pub(super) const READ_ONLY: &str = "mesos-agent-readonly";
 pub(super) const READ_WRITE: &str = "mesos-agent-readwrite";
 /// The realm of executors.
 pub(super) const EXECUTOR: &str = "mesos-agent-executor";
+
+const EXPECTED_TYPE: &str =
+    "Expecting 'Content-Type' of application/json or application/x-protobuf";
+
+/// What `/help` tells of.
+const HELP: &help::Endpoints = &[
+    ("files", help::FILES),
+    ("logging", help::LOGGING),
+    ("metrics", help::METRICS),
+    ("profiler", help::PROFILER),
+    (
+        "slave(1)",
+        &[
+            ("/api/v1", "The operator API: calls of `mesos.v1.agent.Call` by POST."),
+            ("/api/v1/executor", "The executor API: calls of `mesos.v1.executor.Call` by POST."),
+            ("/api/v1/resource_provider", "This agent has no resource providers: answers 501."),
+            ("/containers", "Shows executors' containers and what they use: container_id=VALUE."),
+            ("/flags", "Shows the flags that the agent runs with."),
+            ("/health", "Answers 200 where the agent is well."),
+            ("/monitor/statistics", "Shows what executors use."),
+            ("/state", "Shows the agent, its frameworks, executors and tasks."),
+        ],
+    ),
+    ("system", help::SYSTEM),
+    ("version", help::VERSION),
+];
 
 /// What requests need.
 #[derive(Clone)]
@@ -142,6 +168,9 @@ async fn answer(app: App, request: Request) -> Response {
     if !may(&caller, local) {
         return respond::forbidden();
     }
+    if let Some(help) = help::answer(local, query, &parts.headers, HELP) {
+        return help;
+    }
     let (start_time, flags) = (app.start_time, app.flags.clone());
     let ending = || app.ending();
     match local {
@@ -197,6 +226,11 @@ async fn answer(app: App, request: Request) -> Response {
         },
         "/api/v1" if parts.method != Method::POST => respond::method_not_allowed(&["POST"], &parts.method),
         "/api/v1" => Box::pin(operator_api::handle(&app, &caller, &parts.headers, body)).await,
+        "/api/v1/resource_provider" if parts.method != Method::POST => {
+            respond::method_not_allowed(&["POST"], &parts.method)
+        }
+        "/api/v1/resource_provider" => no_resource_provider(&parts.headers),
+        "/profiler/start" | "/profiler/stop" => bad_request(respond::NO_PROFILER),
         "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
         "/logging/toggle" => web::logging::toggle(query, |text| {
             mesos::units::parse_duration(text).map_err(|error| error.to_string())
@@ -209,6 +243,7 @@ async fn answer(app: App, request: Request) -> Response {
 fn realm(local: &str) -> Option<&'static str> {
     match local {
         "/health" | "/version" => None,
+        _ if local == "/help" || local.starts_with("/help/") => None,
         "/api/v1/executor" => Some(EXECUTOR),
         "/state"
         | "/flags"
@@ -245,15 +280,21 @@ fn refusal(error: CallError) -> Response {
     }
 }
 
+/// Resource providers are told that there are none here, whatever they call.
+fn no_resource_provider(headers: &HeaderMap) -> Response {
+    let content = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content.and_then(ContentType::parse).is_none() {
+        return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, EXPECTED_TYPE);
+    }
+    respond::text(StatusCode::NOT_IMPLEMENTED, "This agent has no resource providers")
+}
+
 async fn executor(app: &App, caller: &Caller, headers: &HeaderMap, body: Bytes) -> Response {
     let Some(content) = headers.get(CONTENT_TYPE) else {
         return bad_request("Expecting 'Content-Type' to be present");
     };
     let Some(content) = content.to_str().ok().and_then(ContentType::parse) else {
-        return respond::text(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Expecting 'Content-Type' of application/json or application/x-protobuf",
-        );
+        return respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, EXPECTED_TYPE);
     };
     let call: Call = match content.decode(&body) {
         Ok(call) => call,

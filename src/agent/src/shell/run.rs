@@ -26,7 +26,8 @@ use crate::containerizer::fetch::{Cache, Fetching};
 use crate::containerizer::launcher::{Config, Launcher, check_programs};
 use crate::core::container_id::ContainerId;
 use crate::core::garbage::Waste;
-use crate::core::recovery::{Reconfiguration, incompatibility};
+use crate::core::reconfiguration::{Reconfiguration, incompatibility};
+use crate::core::recovery::Recovered;
 use crate::core::{Agent, Ending, Settings};
 
 /// What an agent is run with.
@@ -308,13 +309,9 @@ fn recover(
         Some("additive") => Reconfiguration::Additive,
         _ => Reconfiguration::Equal,
     };
-    if let Some(difference) = incompatibility(policy, &recovered.info, &agent.info) {
-        bail!(
-            "Incompatible agent info detected ({difference}).\n\
-             To restart this agent with a new agent id instead, do as follows:\nrm -f {}\n\
-             This ensures that the agent does not recover old live executors.",
-            paths::meta(work_dir).join("slaves/latest").display()
-        );
+    let latest = paths::meta(work_dir).join("slaves/latest");
+    if !goes_on(policy, &recovered, &agent.info, &latest)? {
+        return Ok(());
     }
     let id = recovered.info.id.as_ref().map_or("", |id| id.value.as_str()).to_owned();
     let watched = agent.recover(actor::now(started), recovered);
@@ -335,6 +332,33 @@ fn recover(
         launcher.end_stray(id.to_string(), pid);
     }
     Ok(())
+}
+
+/// Whether this agent goes on as the one before. One that differs too much is refused, but for after a reboot: nothing of
+/// then runs any more, and a host that was changed while it was down is not to be kept out. It begins as a new agent.
+fn goes_on(
+    policy: Reconfiguration,
+    recovered: &Recovered,
+    info: &v1::AgentInfo,
+    latest: &Path,
+) -> anyhow::Result<bool> {
+    let Some(difference) = incompatibility(policy, &recovered.info, info) else { return Ok(true) };
+    if !recovered.has_rebooted {
+        bail!(
+            "Failed to perform recovery: {difference}\n\
+             If recovery failed due to a change in configuration and you want to keep the current agent id, you might want to change the `--reconfiguration_policy` flag to a more permissive value.\n\n\
+             To restart this agent with a new agent id instead, do as follows:\nrm -f {}\n\
+             This ensures that the agent does not recover old live executors.",
+            latest.display()
+        );
+    }
+    tracing::warn!("Falling back to recover as a new agent due to error: {difference}");
+    match std::fs::remove_file(latest) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", latest.display()))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// The address that others reach us at when we listen on all: the host's first that is not loopback.
@@ -358,4 +382,34 @@ fn endpoint_name(ip: IpAddr, lookup: bool) -> String {
         None
     };
     name.unwrap_or_else(|| ip.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_was_changed_while_it_was_down_begins_anew() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let latest = directory.path().join("latest");
+        std::os::unix::fs::symlink("x", &latest).unwrap();
+        let agent = |cpus: &str| v1::AgentInfo {
+            resources: mesos::resources::Resources::parse(cpus, "*").unwrap().to_protos(),
+            ..Default::default()
+        };
+        let before = |has_rebooted| Recovered {
+            info: agent("cpus:4"),
+            frameworks: Vec::new(),
+            drain: None,
+            has_rebooted,
+        };
+        let goes_on = |before: &Recovered, cpus: &str| {
+            goes_on(Reconfiguration::Equal, before, &agent(cpus), &latest)
+        };
+        assert!(goes_on(&before(true), "cpus:4").unwrap());
+        let refused = goes_on(&before(false), "cpus:3").unwrap_err().to_string();
+        assert!(refused.contains("rm -f ") && latest.is_symlink(), "{refused}");
+        assert!(!goes_on(&before(true), "cpus:3").unwrap());
+        assert!(!latest.is_symlink(), "the next start is not to find it either");
+    }
 }

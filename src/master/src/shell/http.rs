@@ -25,7 +25,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
 use web::files::Attached;
-use web::{files, respond};
+use web::{files, help, respond};
 
 use super::actor::{Handle, Input};
 use super::{background, legacy, operator_api, permissions, scheduler_api};
@@ -39,6 +39,45 @@ const BODY_MAX: usize = 64 << 20;
 
 /// Shorter bodies are not compressed, in bytes.
 const COMPRESSED_MIN: u64 = 1024;
+
+/// What `/help` tells of.
+const HELP: &help::Endpoints = &[
+    ("allocator", &[("/offer_constraints_debug", "Shows which offers frameworks constrain.")]),
+    ("files", help::FILES),
+    ("logging", help::LOGGING),
+    (
+        "master",
+        &[
+            ("/api/v1", "The operator API: calls of `mesos.v1.master.Call` by POST."),
+            ("/api/v1/scheduler", "The scheduler API: calls of `mesos.v1.scheduler.Call` by POST."),
+            ("/create-volumes", "Makes persistent volumes: slaveId=VALUE, volumes=VALUE by POST."),
+            ("/destroy-volumes", "Removes them: slaveId=VALUE, volumes=VALUE by POST."),
+            ("/flags", "Shows the flags that the master runs with."),
+            ("/frameworks", "Shows frameworks: framework_id=VALUE."),
+            ("/health", "Answers 200 where the master is well."),
+            ("/machine/down", "Takes machines down: a list of them by POST."),
+            ("/machine/up", "Takes them up again: a list of them by POST."),
+            ("/maintenance/schedule", "Shows the maintenance that is planned, or sets it by POST."),
+            ("/maintenance/status", "Shows which machines are being maintained."),
+            ("/quota", "Shows quotas, sets one by POST, removes one by DELETE."),
+            ("/redirect", "Leads to the leading master."),
+            ("/reserve", "Reserves resources: slaveId=VALUE, resources=VALUE by POST."),
+            ("/roles", "Shows roles, their weights and what they have."),
+            ("/slaves", "Shows agents: slave_id=VALUE."),
+            ("/state", "Shows the master, its agents, frameworks and tasks."),
+            ("/state-summary", "Shows how many of each there are."),
+            ("/tasks", "Shows tasks: limit=VALUE, offset=VALUE, order=(asc|desc)."),
+            ("/teardown", "Ends a framework: frameworkId=VALUE by POST."),
+            ("/unreserve", "Takes a reservation back: slaveId=VALUE, resources=VALUE by POST."),
+            ("/weights", "Shows weights of roles, or sets them by PUT."),
+        ],
+    ),
+    ("metrics", help::METRICS),
+    ("profiler", help::PROFILER),
+    ("registrar(1)", &[("/registry", "Shows what the registry holds.")]),
+    ("system", help::SYSTEM),
+    ("version", help::VERSION),
+];
 
 /// What requests need.
 #[derive(Clone)]
@@ -180,6 +219,9 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
         Ok(caller) => caller,
         Err(refused) => return respond::unauthorized(&refused.challenge),
     };
+    if let Some(help) = help::answer(local, query, &parts.headers, HELP) {
+        return help;
+    }
     if let Some(response) = legacy::anywhere(&app, &caller, local, query).await {
         return response;
     }

@@ -66,9 +66,7 @@ pub(super) async fn anywhere(
         "/logging/toggle" => web::logging::toggle(query, |text| {
             mesos::units::parse_duration(text).map_err(|error| error.to_string())
         }),
-        "/profiler/start" | "/profiler/stop" => bad_request(
-            "Perftools is disabled. To enable perftools, configure libprocess with --enable-perftools.\n",
-        ),
+        "/profiler/start" | "/profiler/stop" => bad_request(respond::NO_PROFILER),
         _ => return None,
     })
 }

@@ -19,6 +19,7 @@ pub(super) const SCHEDULER: &str = "mesos-master-scheduler";
 pub(super) fn realm(local: &str) -> Option<&'static str> {
     match local {
         "/health" | "/version" | "/redirect" => None,
+        _ if local == "/help" || local.starts_with("/help/") => None,
         "/state"
         | "/state-summary"
         | "/slaves"

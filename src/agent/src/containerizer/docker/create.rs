@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding,
+};
 use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::container_info::DockerInfo;
@@ -108,7 +110,13 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
     for parameter in &docker.parameters {
         parameters::apply(&mut filled, parameter)?;
     }
-    let Filled { mut body, host, env, labels } = filled;
+    let Filled { mut body, host, env, labels, endpoint } = filled;
+    if endpoint != EndpointSettings::default() {
+        // The network that a parameter names comes after the container's.
+        let name = host.network_mode.clone().unwrap_or(network);
+        body.networking_config =
+            Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name, endpoint)])) });
+    }
     if command.shell() {
         let Some(line) = &command.value else {
             return Err("Shell specified but no command value provided".to_owned());

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, ResourcesUlimits,
+    ContainerCreateBody, DeviceMapping, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigCgroupnsModeEnum, HostConfigLogConfig, PortBinding, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum, ThrottleDevice,
 };
 use mesos::v1::Parameter;
 
@@ -18,6 +20,8 @@ pub(super) struct Filled {
     pub(super) env: Vec<String>,
     /// Its labels.
     pub(super) labels: HashMap<String, String>,
+    /// What it is in its network.
+    pub(super) endpoint: EndpointSettings,
 }
 
 /// Whether an option says how names are looked up.
@@ -72,6 +76,44 @@ fn device(text: &str) -> DeviceMapping {
     }
 }
 
+/// `[[ip:]host:]container[/protocol]`: the container's port, and where it is on the host.
+fn publish(text: &str) -> Option<(String, PortBinding)> {
+    let (text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let mut parts = text.rsplitn(3, ':');
+    let port = |text: &str| text.parse::<u16>().ok().map(|port| port.to_string());
+    let container = port(parts.next()?)?;
+    let host_port = match parts.next() {
+        None | Some("") => None,
+        Some(own) => Some(port(own)?),
+    };
+    let host_ip = parts.next().map(|ip| ip.trim_matches(['[', ']']).to_owned());
+    Some((format!("{container}/{}", protocol.to_lowercase()), PortBinding { host_ip, host_port }))
+}
+
+/// `/dev/x:1mb`, `/dev/x:100`.
+fn throttle(text: &str) -> Option<ThrottleDevice> {
+    let (path, rate) = text.rsplit_once(':')?;
+    Some(ThrottleDevice { path: Some(path.to_owned()), rate: Some(bytes(rate)?) })
+}
+
+/// `no`, `always`, `unless-stopped`, `on-failure[:3]`.
+fn restart(text: &str) -> Option<RestartPolicy> {
+    use RestartPolicyNameEnum as Name;
+    let (name, count) = match text.split_once(':') {
+        Some((name, count)) => (name, Some(count.parse().ok()?)),
+        None => (text, None),
+    };
+    let name = match name {
+        "" | "no" => Name::NO,
+        "always" => Name::ALWAYS,
+        "unless-stopped" => Name::UNLESS_STOPPED,
+        "on-failure" => Name::ON_FAILURE,
+        _ => return None,
+    };
+    (count.is_none() || name == Name::ON_FAILURE)
+        .then_some(RestartPolicy { name: Some(name), maximum_retry_count: count })
+}
+
 /// Takes one option in.
 ///
 /// # Errors
@@ -82,20 +124,32 @@ pub(super) fn apply(filled: &mut Filled, parameter: &Parameter) -> Result<(), St
     let size = || bytes(value).map(Some).ok_or_else(wrong);
     let number = || value.parse::<i64>().map(Some).map_err(|_| wrong());
     let truth = || match value.as_str() {
-        "" | "true" => Ok(Some(true)),
-        "false" => Ok(Some(false)),
+        "" | "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Some(true)),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Some(false)),
         _ => Err(wrong()),
     };
     let text = || Some(value.clone());
-    let Filled { body, host, env, labels } = filled;
+    let limit = || throttle(value).ok_or_else(wrong);
+    let Filled { body, host, env, labels, endpoint } = filled;
     let push = |list: &mut Option<Vec<String>>| list.get_or_insert_default().push(value.clone());
     match key.as_str() {
         "add-host" => push(&mut host.extra_hosts),
+        "annotation" => host.annotations.get_or_insert_default().extend([pair(value)]),
+        "blkio-weight" => host.blkio_weight = Some(value.parse().map_err(|_| wrong())?),
         "cap-add" => push(&mut host.cap_add),
         "cap-drop" => push(&mut host.cap_drop),
         "cgroup-parent" => host.cgroup_parent = text(),
+        "cgroupns" => {
+            host.cgroupns_mode = Some(match value.as_str() {
+                "host" => HostConfigCgroupnsModeEnum::HOST,
+                "private" => HostConfigCgroupnsModeEnum::PRIVATE,
+                _ => return Err(wrong()),
+            });
+        }
         "cpu-period" => host.cpu_period = number()?,
         "cpu-quota" => host.cpu_quota = number()?,
+        "cpu-rt-period" => host.cpu_realtime_period = number()?,
+        "cpu-rt-runtime" => host.cpu_realtime_runtime = number()?,
         "cpu-shares" | "c" => host.cpu_shares = number()?,
         "cpus" => {
             let cpus: f64 = value.parse().map_err(|_| wrong())?;
@@ -104,16 +158,27 @@ pub(super) fn apply(filled: &mut Filled, parameter: &Parameter) -> Result<(), St
         "cpuset-cpus" => host.cpuset_cpus = text(),
         "cpuset-mems" => host.cpuset_mems = text(),
         "device" => host.devices.get_or_insert_default().push(device(value)),
+        "device-cgroup-rule" => push(&mut host.device_cgroup_rules),
+        "device-read-bps" => host.blkio_device_read_bps.get_or_insert_default().push(limit()?),
+        "device-read-iops" => host.blkio_device_read_iops.get_or_insert_default().push(limit()?),
+        "device-write-bps" => host.blkio_device_write_bps.get_or_insert_default().push(limit()?),
+        "device-write-iops" => host.blkio_device_write_iops.get_or_insert_default().push(limit()?),
         "dns" => push(&mut host.dns),
         "dns-opt" | "dns-option" => push(&mut host.dns_options),
         "dns-search" => push(&mut host.dns_search),
         "domainname" => body.domainname = text(),
         "entrypoint" => body.entrypoint = Some(vec![value.clone()]),
         "env" | "e" => env.push(value.clone()),
+        "expose" => {
+            let port = if value.contains('/') { value.clone() } else { format!("{value}/tcp") };
+            body.exposed_ports.get_or_insert_default().push(port);
+        }
         "group-add" => push(&mut host.group_add),
         "hostname" | "h" => body.hostname = text(),
         "init" => host.init = truth()?,
         "interactive" | "i" => body.open_stdin = truth()?,
+        "ip" => endpoint.ipam_config.get_or_insert_default().ipv4_address = text(),
+        "ip6" => endpoint.ipam_config.get_or_insert_default().ipv6_address = text(),
         "ipc" => host.ipc_mode = text(),
         "label" | "l" => labels.extend([pair(value)]),
         "link" => push(&mut host.links),
@@ -122,22 +187,39 @@ pub(super) fn apply(filled: &mut Filled, parameter: &Parameter) -> Result<(), St
             let log: &mut HostConfigLogConfig = host.log_config.get_or_insert_default();
             log.config.get_or_insert_default().extend([pair(value)]);
         }
+        "mac-address" => endpoint.mac_address = text(),
         "memory" | "m" => host.memory = size()?,
         "memory-reservation" => host.memory_reservation = size()?,
         "memory-swap" => host.memory_swap = size()?,
         "memory-swappiness" => host.memory_swappiness = number()?,
+        "net-alias" | "network-alias" => push(&mut endpoint.aliases),
+        "no-healthcheck" => {
+            if truth()? == Some(true) {
+                let test = Some(vec!["NONE".to_owned()]);
+                body.healthcheck = Some(HealthConfig { test, ..Default::default() });
+            }
+        }
         "net" | "network" => host.network_mode = text(),
         "oom-kill-disable" => host.oom_kill_disable = truth()?,
         "oom-score-adj" => host.oom_score_adj = number()?,
         "pid" => host.pid_mode = text(),
         "pids-limit" => host.pids_limit = number()?,
         "privileged" => host.privileged = truth()?,
+        "publish" | "p" => {
+            let (port, binding) = publish(value).ok_or_else(wrong)?;
+            body.exposed_ports.get_or_insert_default().push(port.clone());
+            let all = host.port_bindings.get_or_insert_default();
+            all.entry(port).or_default().get_or_insert_default().push(binding);
+        }
         "publish-all" | "P" => host.publish_all_ports = truth()?,
         "read-only" => host.readonly_rootfs = truth()?,
+        "restart" => host.restart_policy = Some(restart(value).ok_or_else(wrong)?),
+        "rm" => host.auto_remove = truth()?,
         "runtime" => host.runtime = text(),
         "security-opt" => push(&mut host.security_opt),
         "shm-size" => host.shm_size = size()?,
         "stop-signal" => body.stop_signal = text(),
+        "stop-timeout" => body.stop_timeout = number()?,
         "storage-opt" => host.storage_opt.get_or_insert_default().extend([pair(value)]),
         "sysctl" => host.sysctls.get_or_insert_default().extend([pair(value)]),
         "tmpfs" => {
@@ -206,12 +288,43 @@ mod tests {
     }
 
     #[test]
+    fn ports_networks_and_rates_become_fields() {
+        let filled = apply_all(&[
+            ("publish", "8080:80"),
+            ("p", "127.0.0.1:53:53/udp"),
+            ("expose", "9000"),
+            ("ip", "10.0.0.9"),
+            ("network-alias", "db"),
+            ("device-read-bps", "/dev/sda:1mb"),
+            ("restart", "on-failure:3"),
+            ("no-healthcheck", "true"),
+            ("privileged", "0"),
+        ])
+        .unwrap();
+        let Filled { body, host, endpoint, .. } = filled;
+        let ports = host.port_bindings.unwrap();
+        let binding = |port: &str| ports[port].as_ref().unwrap()[0].clone();
+        assert_eq!(binding("80/tcp").host_port.as_deref(), Some("8080"));
+        assert_eq!(binding("53/udp").host_ip.as_deref(), Some("127.0.0.1"));
+        assert_eq!(body.exposed_ports.unwrap(), ["80/tcp", "53/udp", "9000/tcp"]);
+        assert_eq!(endpoint.ipam_config.unwrap().ipv4_address.as_deref(), Some("10.0.0.9"));
+        assert_eq!(endpoint.aliases.unwrap(), ["db"]);
+        assert_eq!(host.blkio_device_read_bps.unwrap()[0].rate, Some(1 << 20));
+        assert_eq!(host.restart_policy.unwrap().maximum_retry_count, Some(3));
+        assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
+        assert_eq!(host.privileged, Some(false));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_its_name() {
         for (key, value) in [
             ("frobnicate", "x"),
             ("shm-size", "big"),
             ("ulimit", "nofile"),
             ("pids-limit", "many"),
+            ("publish", "80-90:80-90"),
+            ("restart", "always:3"),
+            ("device-read-bps", "/dev/sda"),
             ("privileged", "perhaps"),
         ] {
             let text = apply_all(&[(key, value)]).unwrap_err();

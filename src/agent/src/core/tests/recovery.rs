@@ -136,13 +136,3 @@ fn torn_updates_are_cut_and_damaged_messages_refused_by_name() {
     let lenient = found::Reader { is_strict: false, ..strict };
     assert!(lenient.read(false).unwrap().unwrap().frameworks[0].1[0].tasks.is_empty());
 }
-
-#[test]
-fn an_agent_with_other_resources_is_told_what_differs() {
-    let mut new = info();
-    new.resources = mesos::resources::Resources::parse("cpus:8;mem:1024", "*").unwrap().to_protos();
-    let text = incompatibility(Reconfiguration::Equal, &info(), &new).unwrap();
-    assert_eq!(text, "resources changed from 'cpus:4; mem:1024' to 'cpus:8; mem:1024'");
-    assert_eq!(incompatibility(Reconfiguration::Additive, &info(), &new), None);
-    assert!(incompatibility(Reconfiguration::Additive, &new, &info()).is_some());
-}

@@ -6,8 +6,9 @@ import { ago, mebibytes, number } from "../shared/format";
 import { Bar, Problem, Section, Table, TaskState } from "../shared/parts";
 import { usePolled, useRoute } from "../shared/poll";
 import "../shared/style.css";
+import { Log } from "./log";
 import { Sandbox } from "./sandbox";
-import { sum } from "./state";
+import { agentUrl, sum } from "./state";
 import type { Agent, Framework, State, Task } from "./state";
 
 /** The leader's state. A master that doesn't lead has its page replaced by the leader's. */
@@ -36,6 +37,7 @@ function Summary(props: { state: State }): JSX.Element {
         <div><dt>Leader</dt><dd>{state.leader_info ? `${state.leader_info.hostname}:${state.leader_info.port}` : "none"}</dd></div>
         <div><dt>Elected</dt><dd>{ago(state.elected_time)}</dd></div>
         <div><dt>Version</dt><dd>{state.version}</dd></div>
+        {(state.log_dir ?? state.external_log_file) && <div><dt>Log</dt><dd><a href="#/log/master">Show</a></dd></div>}
         <div><dt>CPUs</dt>{share("cpus", number)}</div>
         <div><dt>Memory</dt>{share("mem", mebibytes)}</div>
         <div><dt>Disk</dt>{share("disk", mebibytes)}</div>
@@ -59,10 +61,18 @@ function Agents(props: { agents: Agent[] }): JSX.Element {
           { title: "Memory", number: true, cell: (agent) => `${mebibytes(agent.used_resources.mem ?? 0)} / ${mebibytes(agent.resources.mem ?? 0)}` },
           { title: "Version", cell: (agent) => agent.version ?? "–" },
           { title: "Registered", cell: (agent) => ago(agent.registered_time) },
+          { title: "", cell: (agent) => <a href={`#/log/${agent.id}`}>Log</a> },
         ]}
       />
     </Section>
   );
+}
+
+function LogOf(props: { state: State; id: string }): JSX.Element {
+  if (props.id === "master") return <Log title="The leader's log" url="" path="/master/log" />;
+  const agent = props.state.slaves.find((one) => one.id === props.id);
+  if (!agent) return <Problem error={new Error("It is not registered any more.")} what="The agent's log can't be shown." />;
+  return <Log title={`The log of ${agent.hostname}`} url={agentUrl(agent)} path="/slave/log" />;
 }
 
 function Frameworks(props: { frameworks: Framework[] }): JSX.Element {
@@ -123,12 +133,14 @@ function Page(): JSX.Element {
   const route = useRoute();
   const { value: state, error } = usePolled(read);
   const sandbox = /^\/sandbox\/([^/]+)\/([^/]+)\/([^/?]+)(?:\?path=(.*))?$/.exec(route);
+  const log = /^\/log\/([^/?]+)$/.exec(route);
+  const isElsewhere = sandbox ?? log;
   const all = state ? [...state.frameworks, ...state.completed_frameworks] : [];
   return (
     <>
       <header class="top">
         <h1>MESOS</h1>
-        <nav aria-label="Pages"><a href="#/" aria-current={sandbox ? undefined : "page"}>Cluster</a></nav>
+        <nav aria-label="Pages"><a href="#/" aria-current={isElsewhere ? undefined : "page"}>Cluster</a></nav>
         <span class="note">{state?.pid}</span>
       </header>
       <main>
@@ -143,7 +155,8 @@ function Page(): JSX.Element {
             path={decodeURIComponent(sandbox[4] ?? "")}
           />
         )}
-        {state && !sandbox && (
+        {state && log && <LogOf state={state} id={log[1] ?? ""} key={route} />}
+        {state && !isElsewhere && (
           <>
             <Summary state={state} />
             <Tasks title="Active tasks" state={state} tasks={state.frameworks.flatMap((one) => one.tasks)} empty="No task runs." />

@@ -47,6 +47,8 @@ export interface State {
   version: string;
   hostname: string;
   cluster?: string;
+  log_dir?: string;
+  external_log_file?: string;
   leader?: string;
   leader_info?: { hostname: string; port: number };
   pid: string;
