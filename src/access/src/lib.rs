@@ -17,6 +17,7 @@ pub mod firewall;
 pub mod flags;
 pub mod guard;
 pub mod jwt;
+mod sight;
 
 pub use acls::{Acls, Action};
 pub use credentials::{Credentials, Secret};

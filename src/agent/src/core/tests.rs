@@ -6,6 +6,7 @@ mod garbage;
 mod groups;
 mod operations;
 mod recovery;
+mod seen;
 mod v0;
 mod wire;
 

@@ -1,5 +1,7 @@
 //! What is shown of containers: `/containers`, `/monitor/statistics` and GET_CONTAINERS (`slave/http.cpp`).
 
+use access::Action;
+use access::guard::Caller;
 use mesos::resources::Resources;
 use mesos::v1;
 use mesos::v1::agent::call;
@@ -30,11 +32,15 @@ struct Owner {
     disk_used: Option<u64>,
 }
 
-/// The containers of executors.
-pub fn of_executors(agent: &Agent) -> Vec<Shown> {
+/// The containers of executors, as far as a caller sees them.
+pub fn of_executors(agent: &Agent, caller: &Caller) -> Vec<Shown> {
     let of_framework = |(id, framework): (&String, &crate::core::Framework)| {
         let id = id.clone();
-        let shown = framework.executors.values().map(move |executor| Shown {
+        let seen = framework
+            .executors
+            .values()
+            .filter(|own| caller.sees_container(&framework.info, &own.info));
+        let shown = seen.map(move |executor| Shown {
             id: v1::ContainerId { value: executor.run.container.clone(), parent: None },
             pid: executor.pid,
             owner: Some(Owner {
@@ -52,12 +58,24 @@ pub fn of_executors(agent: &Agent) -> Vec<Shown> {
 }
 
 /// The containers of executors, and of the others those that are wanted.
-pub fn all(agent: &Agent, wanted: call::GetContainers) -> Vec<Shown> {
-    let mut all = of_executors(agent);
+pub fn all(agent: &Agent, caller: &Caller, wanted: call::GetContainers) -> Vec<Shown> {
+    let mut all = of_executors(agent, caller);
+    let is_seen = |id: &ContainerId| {
+        let root = id.root();
+        let executors = agent.frameworks.values().flat_map(|framework| {
+            framework.executors.values().map(move |executor| (&framework.info, executor))
+        });
+        // One without an executor is standing alone, or is in one that does.
+        let mut owners = executors.filter(|(_, executor)| executor.run.container == root);
+        owners.next().map_or_else(
+            || caller.may_whatever(Action::ViewStandaloneContainers),
+            |(framework, executor)| caller.sees_container(framework, &executor.info),
+        )
+    };
     let shown = agent.containers.iter().filter(|(id, container)| {
         let is_wanted =
             if id.depth() > 0 { wanted.show_nested() } else { wanted.show_standalone() };
-        is_wanted && container.is_alive()
+        is_wanted && container.is_alive() && is_seen(id)
     });
     all.extend(shown.map(|(id, container)| Shown {
         id: id.to_proto(),

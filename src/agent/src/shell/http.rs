@@ -177,13 +177,13 @@ async fn answer(app: App, request: Request) -> Response {
         "/health" => respond::empty(StatusCode::OK),
         "/version" => respond::jsonp(json!({"build_date": crate::BUILD_DATE, "build_time": crate::BUILD_TIME, "build_user": "meso", "version": mesos::VERSION}).to_string(), query),
         "/flags" => respond::jsonp(json!({"flags": flags.as_strings()}).to_string(), query),
-        "/state" => match app.handle.look(move |agent| view::state(agent, start_time, flags.as_strings())).await {
+        "/state" => match app.handle.look(move |agent| view::state(agent, start_time, flags.as_strings(), &caller)).await {
             Some(value) => respond::jsonp(value.to_string(), query),
             None => ending(),
         },
         "/containers" | "/monitor/statistics" => {
             let show = if local == "/containers" { containers::containers } else { containers::monitor };
-            let Some(mut all) = app.handle.look(|agent| containers::of_executors(agent)).await else {
+            let Some(mut all) = app.handle.look(move |agent| containers::of_executors(agent, &caller)).await else {
                 return ending();
             };
             if let (Some(id), "/containers") = (parameter("container_id"), local) {

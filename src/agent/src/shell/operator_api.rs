@@ -103,7 +103,7 @@ async fn one(app: &App, caller: &Caller, accept: ContentType, call: Call) -> Res
         | T::RemoveResourceProviderConfig => return no_resource_provider(kind, call),
         // As the original says of one that it doesn't know.
         T::MarkResourceProviderGone => return respond::empty(StatusCode::OK),
-        _ => shown(app, kind, call).await,
+        _ => shown(app, caller, kind, call).await,
     };
     match answer {
         Some(answer) => reply(accept, &answer),
@@ -143,7 +143,8 @@ async fn prune_images(app: &App, call: Call) -> Response {
 }
 
 /// What is shown; `None` when the agent is ending.
-async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
+async fn shown(app: &App, caller: &Caller, kind: call::Type, call: Call) -> Option<Answer> {
+    let caller = caller.clone();
     use call::Type as T;
     use operator_view::answer;
     use response::Type as R;
@@ -178,19 +179,27 @@ async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
             ..answer(R::GetLoggingLevel)
         },
         T::GetState => Answer {
-            get_state: Some(app.handle.look(|agent| operator_view::state(agent)).await?),
+            get_state: Some(
+                app.handle.look(move |agent| operator_view::state(agent, &caller)).await?,
+            ),
             ..answer(R::GetState)
         },
         T::GetFrameworks => Answer {
-            get_frameworks: Some(app.handle.look(|agent| operator_view::frameworks(agent)).await?),
+            get_frameworks: Some(
+                app.handle.look(move |agent| operator_view::frameworks(agent, &caller)).await?,
+            ),
             ..answer(R::GetFrameworks)
         },
         T::GetExecutors => Answer {
-            get_executors: Some(app.handle.look(|agent| operator_view::executors(agent)).await?),
+            get_executors: Some(
+                app.handle.look(move |agent| operator_view::executors(agent, &caller)).await?,
+            ),
             ..answer(R::GetExecutors)
         },
         T::GetTasks => Answer {
-            get_tasks: Some(app.handle.look(|agent| operator_view::tasks(agent)).await?),
+            get_tasks: Some(
+                app.handle.look(move |agent| operator_view::tasks(agent, &caller)).await?,
+            ),
             ..answer(R::GetTasks)
         },
         T::GetAgent => Answer {
@@ -199,16 +208,12 @@ async fn shown(app: &App, kind: call::Type, call: Call) -> Option<Answer> {
         },
         T::GetContainers => Answer {
             // Without containers the member is left out.
-            get_containers: app.containers(call.get_containers.unwrap_or_default()).await?,
+            get_containers: app.containers(caller, call.get_containers.unwrap_or_default()).await?,
             ..answer(R::GetContainers)
         },
         T::GetOperations => Answer {
             get_operations: Some(
-                app.handle
-                    .look(|agent| response::GetOperations {
-                        operations: agent.operations().cloned().collect(),
-                    })
-                    .await?,
+                app.handle.look(move |agent| operator_view::operations(agent, &caller)).await?,
             ),
             ..answer(R::GetOperations)
         },
@@ -234,9 +239,10 @@ impl App {
     /// What runs, with what it uses; `None` inside when nothing runs.
     async fn containers(
         &self,
+        caller: Caller,
         wanted: call::GetContainers,
     ) -> Option<Option<response::GetContainers>> {
-        let all = self.handle.look(move |agent| containers::all(agent, wanted)).await?;
+        let all = self.handle.look(move |agent| containers::all(agent, &caller, wanted)).await?;
         let now = self.start_time + self.started.elapsed().as_secs_f64();
         let cgroups = self.cgroups.clone();
         let message = move |shown: &containers::Shown| shown.message(now, cgroups.as_ref());

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use access::guard::Caller;
 use mesos::json::{self, Dialect};
 use mesos::model;
 use mesos::resources::{Model, Resources};
+use mesos::v1;
 use serde_json::{Map, Value, json};
 use web::files::Attached;
 
@@ -20,8 +22,9 @@ fn full(resources: &Resources) -> Value {
     all.iter().map(|resource| json::to_value(resource, Dialect::V0)).collect()
 }
 
-fn executor(agent: &Agent, executor: &Executor) -> Value {
+fn executor(agent: &Agent, of: &v1::FrameworkInfo, executor: &Executor, caller: &Caller) -> Value {
     let info = &executor.info;
+    let is_seen = |task: &&v1::Task| caller.sees_task(of, task);
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(info.executor_id.value));
@@ -39,15 +42,16 @@ fn executor(agent: &Agent, executor: &Executor) -> Value {
     if info.r#type.is_some() {
         put("type", json!(info.r#type().as_str_name()));
     }
-    put("tasks", executor.tasks.values().map(|task| json!(model::Task(task))).collect());
-    let queued = executor.queued.values().map(|task| json!(model::QueuedTask(task)));
-    put("queued_tasks", queued.collect());
-    let completed = executor.completed.iter().map(|task| json!(model::Task(task)));
-    put("completed_tasks", completed.collect());
+    let tasks = executor.tasks.values().filter(is_seen);
+    put("tasks", tasks.map(|task| json!(model::Task(task))).collect());
+    let queued = executor.queued.values().filter(|task| caller.sees_queued(of, task));
+    put("queued_tasks", queued.map(|task| json!(model::QueuedTask(task))).collect());
+    let completed = executor.completed.iter().filter(is_seen);
+    put("completed_tasks", completed.map(|task| json!(model::Task(task))).collect());
     Value::Object(object)
 }
 
-fn framework(agent: &Agent, id: &str, framework: &Framework) -> Value {
+fn framework(agent: &Agent, id: &str, framework: &Framework, caller: &Caller) -> Value {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("id", json!(id));
@@ -64,16 +68,20 @@ fn framework(agent: &Agent, id: &str, framework: &Framework) -> Value {
     } else {
         put("roles", json!(framework.info.roles));
     }
-    put("executors", framework.executors.values().map(|known| executor(agent, known)).collect());
-    put(
-        "completed_executors",
-        framework.completed.iter().map(|known| executor(agent, known)).collect(),
-    );
+    let is_seen = |own: &&Executor| caller.sees_executor(&framework.info, &own.info);
+    let shown = |own: &Executor| executor(agent, &framework.info, own, caller);
+    put("executors", framework.executors.values().filter(is_seen).map(shown).collect());
+    put("completed_executors", framework.completed.iter().filter(is_seen).map(shown).collect());
     Value::Object(object)
 }
 
-/// `/state`.
-pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, String>) -> Value {
+/// `/state`, as a caller sees it.
+pub fn state(
+    agent: &Agent,
+    start_time: f64,
+    flags: &BTreeMap<&'static str, String>,
+    caller: &Caller,
+) -> Value {
     let total = agent.total.clone();
     let used: Resources = agent
         .frameworks
@@ -87,6 +95,7 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
             total
                 .reservations()
                 .iter()
+                .filter(|(role, _)| caller.sees_role(role))
                 .map(|(role, reserved)| (role.clone(), of(reserved)))
                 .collect(),
         )
@@ -140,20 +149,20 @@ pub fn state(agent: &Agent, start_time: f64, flags: &BTreeMap<&'static str, Stri
     if let Some(hostname) = &agent.master_hostname {
         put("master_hostname", json!(hostname));
     }
-    for name in ["log_dir", "external_log_file"] {
-        if let Some(path) = flags.get(name) {
-            put(name, json!(path));
+    if caller.sees_flags() {
+        for name in ["log_dir", "external_log_file"] {
+            if let Some(path) = flags.get(name) {
+                put(name, json!(path));
+            }
         }
+        put("flags", json!(flags));
     }
-    put("flags", json!(flags));
-    put(
-        "frameworks",
-        agent.frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect(),
-    );
-    put(
-        "completed_frameworks",
-        agent.completed_frameworks.iter().map(|(id, known)| framework(agent, id, known)).collect(),
-    );
+    let shown = |(id, known): (&String, &Framework)| {
+        caller.sees_framework(&known.info).then(|| framework(agent, id, known, caller))
+    };
+    put("frameworks", agent.frameworks.iter().filter_map(shown).collect());
+    let completed = agent.completed_frameworks.iter().map(|(id, known)| (id, known));
+    put("completed_frameworks", completed.filter_map(shown).collect());
     Value::Object(object)
 }
 

@@ -31,24 +31,23 @@ pub(super) fn sees_all(caller: &Caller) -> bool {
 
 impl Seen for Visible {
     fn flags(&self) -> bool {
-        self.0.may_any(Action::ViewFlags)
+        self.0.sees_flags()
     }
 
     fn role(&self, role: &str) -> bool {
-        self.named(Action::ViewRoles, role)
+        self.0.sees_role(role)
     }
 
     fn framework(&self, framework: &v1::FrameworkInfo) -> bool {
-        self.named(Action::ViewFrameworks, &framework.user)
+        self.0.sees_framework(framework)
     }
 
     fn task(&self, framework: &v1::FrameworkInfo, task: &v1::Task) -> bool {
-        self.named(Action::ViewTasks, task.user.as_deref().unwrap_or(&framework.user))
+        self.0.sees_task(framework, task)
     }
 
     fn executor(&self, framework: &v1::FrameworkInfo, executor: &v1::ExecutorInfo) -> bool {
-        let user = executor.command.as_ref().and_then(|command| command.user.as_deref());
-        self.named(Action::ViewExecutors, user.unwrap_or(&framework.user))
+        self.0.sees_executor(framework, executor)
     }
 }
 

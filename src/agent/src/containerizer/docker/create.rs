@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding,
+    ContainerCreateBody, EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig,
+    PortBinding,
 };
 use mesos::resources::Resources;
 use mesos::v1;
@@ -64,8 +65,8 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
         all.push((name.to_owned(), value.to_owned()));
     }
     let env = all.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let (mut binds, volume_driver) = volumes(info, &docker, sandbox, mapped)?;
-    binds.extend(persistent_volumes(resources, sandbox));
+    let (mut volumes, volume_driver) = volumes(info, &docker, sandbox, mapped)?;
+    persistent_volumes(&mut volumes, resources, sandbox);
     let network = network(info, &docker)?;
     if docker.network() == Network::Host && info.hostname.is_some() {
         return Err("Unable to set hostname with host network mode".to_owned());
@@ -81,7 +82,8 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
     };
     let reserved = limits.mem.map(|_| signed(resource_limits::memory_asked(resources)));
     let mut host = HostConfig {
-        binds: Some(binds),
+        binds: Some(volumes.binds),
+        mounts: Some(volumes.mounts),
         volume_driver,
         privileged: Some(docker.privileged()),
         cpu_shares: Some(signed(resource_limits::cpu_shares(resources))),
@@ -133,15 +135,44 @@ pub fn container(asked: Asked<'_>) -> Result<ContainerCreateBody, String> {
     Ok(body)
 }
 
+/// What is mounted.
+#[derive(Debug, Default)]
+struct Volumes {
+    /// As `docker run -v` takes it.
+    binds: Vec<String>,
+    /// What that form has no room for.
+    mounts: Vec<Mount>,
+}
+
+impl Volumes {
+    /// Mounts a path of this host, or a volume. Ids of tasks, and with them sandboxes, may have colons in them, which part
+    /// fields in Docker's short form.
+    fn add(&mut self, outside: &str, inside: &str, mode: Option<&str>) {
+        if outside.starts_with('/') && outside.contains(':') {
+            self.mounts.push(Mount {
+                source: Some(outside.to_owned()),
+                target: Some(inside.to_owned()),
+                typ: Some(MountType::BIND),
+                read_only: Some(mode == Some("ro")),
+                ..Default::default()
+            });
+            return;
+        }
+        let mode = mode.map(|mode| format!(":{mode}")).unwrap_or_default();
+        self.binds.push(format!("{outside}:{inside}{mode}"));
+    }
+}
+
 /// The agent links persistent volumes into the sandbox; in the container the links must lead to the same.
-fn persistent_volumes(resources: &Resources, sandbox: &str) -> Vec<String> {
-    let volumes = resources.persistent_volumes().to_protos();
-    let bind = |volume: &v1::Resource| {
-        let inside = &volume.disk.as_ref()?.volume.as_ref()?.container_path;
-        let source = std::fs::read_link(std::path::Path::new(sandbox).join(inside)).ok()?;
-        Some(format!("{0}:{0}:rw", source.display()))
-    };
-    volumes.iter().filter_map(bind).collect()
+fn persistent_volumes(volumes: &mut Volumes, resources: &Resources, sandbox: &str) {
+    for volume in resources.persistent_volumes().to_protos() {
+        let inside = volume.disk.and_then(|disk| disk.volume).map(|volume| volume.container_path);
+        let link = inside.map(|inside| std::path::Path::new(sandbox).join(inside));
+        if let Some(Ok(source)) = link.map(std::fs::read_link) {
+            let source = source.display().to_string();
+            volumes.add(&source, &source, Some("rw"));
+        }
+    }
 }
 
 /// Volumes as `docker run -v` would take them, the sandbox's first, and the driver of those that have one. Those that only
@@ -151,8 +182,9 @@ fn volumes(
     docker: &DockerInfo,
     sandbox: &str,
     mapped: &str,
-) -> Result<(Vec<String>, Option<String>), String> {
-    let mut binds = vec![format!("{sandbox}:{mapped}")];
+) -> Result<(Volumes, Option<String>), String> {
+    let mut all = Volumes::default();
+    all.add(sandbox, mapped, None);
     let mut driver: Option<String> = None;
     for volume in &info.volumes {
         let path = &volume.container_path;
@@ -187,13 +219,13 @@ fn volumes(
             (None, None) => return Err("Host path or volume source is required".to_owned()),
         };
         let mode = if volume.mode() == v1::volume::Mode::Ro { "ro" } else { "rw" };
-        binds.push(format!("{outside}:{inside}:{mode}"));
+        all.add(&outside, &inside, Some(mode));
     }
     match (driver, docker.volume_driver.clone()) {
         (Some(own), Some(other)) if own != other => {
             Err("Only one volume driver per task is supported".to_owned())
         }
-        (own, other) => Ok((binds, own.or(other))),
+        (own, other) => Ok((all, own.or(other))),
     }
 }
 
@@ -396,6 +428,17 @@ mod tests {
         ] {
             assert_eq!(host(text).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn sandboxes_of_tasks_with_colons_are_mounted_too() {
+        let mut all = Volumes::default();
+        all.add("/w/ct:1:0:job/runs/x", "/mnt/mesos/sandbox", None);
+        all.add("/host", "/c", Some("ro"));
+        all.add("vol", "/v", Some("rw"));
+        assert_eq!(all.binds, ["/host:/c:ro", "vol:/v:rw"]);
+        assert_eq!(all.mounts[0].source.as_deref(), Some("/w/ct:1:0:job/runs/x"));
+        assert_eq!((all.mounts.len(), all.mounts[0].read_only), (1, Some(false)));
     }
 
     #[test]
