@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A custom executor that speaks libprocess messages, as those built with a v0 driver do, with nothing but Python's library.
 
-Runs each task for as long as the file `go` is missing from its sandbox, then says that it has finished. Registers again
-with an agent that comes back.
+Runs each task for as long as the file `go` is missing from its sandbox, then says that it has finished. Sends back what its
+framework tells it. Registers again with an agent that comes back.
 """
 import os
 import threading
@@ -36,6 +36,9 @@ class Executor(libprocess.Inbox):
             threading.Thread(target=run, args=(task_id,), daemon=True).start()
         elif name == "KillTaskMessage":
             update(name_in(message[2][0]), KILLED)
+        elif name == "FrameworkToExecutorMessage":
+            # Back to whom it came from.
+            send("ExecutorToFrameworkMessage", b"".join(field(number, message[number][0]) for number in (1, 2, 3, 4)))
         elif name == "StatusUpdateAcknowledgementMessage":
             self.updates.pop(message[4][0], None)
             self.tasks.pop(name_in(message[3][0]), None)

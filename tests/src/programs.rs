@@ -102,6 +102,33 @@ pub fn original_mesos() -> Option<PathBuf> {
     ready.is_file().then_some(cache)
 }
 
+/// The original's v0 driver as a program that other languages can talk to (`tests/clients/v0_driver.cpp`), built in a directory
+/// from the `libmesos` that was published.
+///
+/// # Panics
+/// When it does not compile.
+#[must_use]
+pub fn original_driver(directory: &Path) -> Option<PathBuf> {
+    let original = original_mesos()?;
+    let (program, libraries) = (directory.join("v0_driver"), original.join("lib"));
+    let mut compiler = Command::new("g++");
+    compiler
+        .args(["-std=c++14", "-fvisibility=hidden"])
+        .arg("-I")
+        .arg(shared().join("oracle/src"))
+        .arg("-o")
+        .arg(&program)
+        .arg(root().join("tests/clients/v0_driver.cpp"))
+        .arg(format!("-L{}", libraries.display()))
+        .args(["-Wl,--no-as-needed", "-l:libpystub.so", "-l:libmesos-oracle.so", "-lpthread"])
+        .args(["-Wl,--allow-shlib-undefined", "-Wl,-z,lazy", "-Wl,--disable-new-dtags"])
+        .arg(format!("-Wl,-rpath,{}", libraries.display()));
+    if let Err(error) = run(&mut compiler) {
+        panic!("the original's driver does not compile: {error}");
+    }
+    Some(program)
+}
+
 /// How long a program may run: less than a test, so that what it said is told.
 const RUN_LIMIT: Duration = Duration::from_secs(240);
 

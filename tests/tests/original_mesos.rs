@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use end_to_end::cluster::Cluster;
 use end_to_end::daemon::Daemon;
-use end_to_end::programs::{original_mesos, python, root};
+use end_to_end::programs::{original_driver, original_mesos, python, root};
 use end_to_end::{http, need, wait};
 use serde_json::json;
 
@@ -252,6 +252,29 @@ fn the_original_driver_runs_a_task_on_our_master_and_agent() {
     assert!(driver.wait_for_end(LIMIT).success(), "{}", driver.output());
     let output = driver.output();
     assert!(output.contains("TASK_FINISHED") && !output.contains("TASK_LOST"), "{output}");
+}
+
+#[test]
+fn the_original_driver_and_an_executor_exchange_messages_without_losing_any() {
+    let mut cluster = Cluster::new();
+    let driver = original_driver(cluster.directory());
+    need!(driver.is_some(), "{WHY}");
+    cluster.start_zookeeper();
+    cluster.start_master();
+    cluster.start_agent();
+    cluster.wait_for_agent();
+    let clients = root().join("tests/clients");
+    let mut framework = Command::new("python3");
+    framework
+        .env("LIBPROCESS_IP", "127.0.0.1")
+        .arg(clients.join("driver_messages.py"))
+        .arg(driver.expect("checked before"))
+        .arg(cluster.zk())
+        .arg(clients.join("executor_v0.py"))
+        .arg("50");
+    let mut framework = Daemon::start("framework", cluster.directory(), &mut framework);
+    let status = framework.wait_for_end(LIMIT);
+    assert!(status.success(), "{}", framework.output());
 }
 
 #[test]

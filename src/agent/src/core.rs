@@ -330,6 +330,8 @@ impl Executor {
 pub struct Framework {
     /// What it said of itself.
     pub info: v1::FrameworkInfo,
+    /// Where its v0 driver is; none of one that speaks HTTP, or until the master names it again.
+    pub process: Option<Upid>,
     /// Whether the master shut it down: its updates interest nobody.
     pub is_terminating: bool,
     /// Its executors.
@@ -340,7 +342,8 @@ pub struct Framework {
 
 impl Framework {
     fn new(info: v1::FrameworkInfo) -> Self {
-        Self { info, is_terminating: false, executors: IndexMap::new(), completed: VecDeque::new() }
+        let (executors, completed) = (IndexMap::new(), VecDeque::new());
+        Self { info, process: None, is_terminating: false, executors, completed }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use access::jwt::Claims;
 use mesos::internal as m;
+use mesos::libprocess::Upid;
 use mesos::v1::executor::{Call, Event, call, event};
 use mesos::v1::task_status::{Reason, Source};
 use mesos::v1::{self, TaskState};
@@ -287,7 +288,7 @@ impl Agent {
                 executor_id: call.executor_id,
                 data: message.data,
             };
-            self.send(&message);
+            self.message_to_framework(&message);
         }
         Ok(())
     }
@@ -360,7 +361,26 @@ impl Agent {
         }
     }
 
-    pub(super) fn message_to_executor(&mut self, message: m::FrameworkToExecutorMessage) {
+    /// What a framework says to an executor, told by the master or, as v0 drivers do with agents whose offers they have, by
+    /// itself. The original takes it from anybody (`Slave::schedulerMessage`).
+    pub(super) fn message_to_executor(
+        &mut self,
+        from: &Upid,
+        message: m::FrameworkToExecutorMessage,
+    ) {
+        let framework = self.frameworks.get(&message.framework_id.value);
+        let executor = framework.and_then(|own| own.executors.get(&message.executor_id.value));
+        let is_running = executor.is_some_and(|own| own.state == ExecutorState::Running);
+        let is_wanted = framework.is_some_and(|own| {
+            let is_its = own.process.as_ref() == Some(from);
+            !own.is_terminating && (is_its || self.is_master(from))
+        });
+        if !is_running || !is_wanted {
+            let (framework, executor) = (message.framework_id.value, message.executor_id.value);
+            tracing::warn!(%from, framework, executor, "message dropped: no such executor runs");
+            self.count("slave/invalid_framework_messages");
+            return;
+        }
         self.count("slave/valid_framework_messages");
         let event = Event {
             r#type: Some(event::Type::Message as i32),
@@ -368,6 +388,20 @@ impl Agent {
             ..Default::default()
         };
         self.tell(&message.framework_id.value, &message.executor_id.value, event);
+    }
+
+    /// What an executor says to its framework: to a v0 driver at once, else through the master.
+    pub(super) fn message_to_framework(&mut self, message: &m::ExecutorToFrameworkMessage) {
+        let framework = self.frameworks.get(&message.framework_id.value);
+        let Some(framework) = framework.filter(|own| !own.is_terminating) else {
+            self.count("slave/invalid_framework_messages");
+            return;
+        };
+        match framework.process.clone() {
+            Some(process) => self.send_to(&process, message),
+            None => self.send(message),
+        }
+        self.count("slave/valid_framework_messages");
     }
 
     pub(super) fn shut_down_framework(&mut self, now: Now, id: &str) {

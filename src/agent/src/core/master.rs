@@ -194,6 +194,11 @@ impl Agent {
         task
     }
 
+    /// Whether this is a process of the leading master.
+    pub(super) fn is_master(&self, from: &Upid) -> bool {
+        self.master.as_ref().is_some_and(|master| master.address == from.address)
+    }
+
     /// A libprocess message to `slave(1)`.
     ///
     /// # Errors
@@ -207,8 +212,12 @@ impl Agent {
         if self.executor_message(now, header, body)? {
             return Ok(());
         }
+        if is(&m::FrameworkToExecutorMessage::full_name()) {
+            self.message_to_executor(&header.from, m::FrameworkToExecutorMessage::decode(body)?);
+            return Ok(());
+        }
         // Only the leading master gives orders.
-        if self.master.as_ref().is_none_or(|master| master.address != header.from.address) {
+        if !self.is_master(&header.from) {
             tracing::warn!(from = %header.from, name = header.name, "message ignored: not from the leading master");
             return Ok(());
         }
@@ -261,8 +270,6 @@ impl Agent {
             {
                 self.learn_framework(&id, info, message.pid);
             }
-        } else if is(&m::FrameworkToExecutorMessage::full_name()) {
-            self.message_to_executor(m::FrameworkToExecutorMessage::decode(body)?);
         } else if is(&m::DrainSlaveMessage::full_name()) {
             self.drain(now, m::DrainSlaveMessage::decode(body)?.config);
         } else if is(&m::ShutdownMessage::full_name()) {

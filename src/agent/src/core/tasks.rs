@@ -1,6 +1,7 @@
 //! Tasks: run, handed over, killed.
 
 use mesos::internal as m;
+use mesos::libprocess::Upid;
 use mesos::resources::Resources;
 use mesos::v1::executor::{Event, event};
 use mesos::v1::task_status::Reason;
@@ -174,14 +175,19 @@ impl Agent {
         info: v1::FrameworkInfo,
         pid: Option<String>,
     ) {
+        // Those that speak HTTP have none, which the original says in these words.
+        let process = pid.as_deref().and_then(|pid| pid.parse().ok());
+        let process = process.filter(Upid::is_some);
         let is_new = match self.frameworks.get_mut(id) {
-            Some(known) if known.info == info => return,
+            Some(known) if known.info == info && known.process == process => return,
             Some(known) => {
                 known.info = info.clone();
+                known.process = process;
                 false
             }
             None => {
-                self.frameworks.insert(id.to_owned(), Framework::new(info.clone()));
+                let framework = Framework { process, ..Framework::new(info.clone()) };
+                self.frameworks.insert(id.to_owned(), framework);
                 if let Some(agent) = self.id().map(str::to_owned) {
                     let needed = Waste::Framework(agent, id.to_owned());
                     self.ended.retain(|(what, _)| *what != needed);

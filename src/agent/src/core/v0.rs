@@ -55,8 +55,7 @@ impl Agent {
             let message = m::ExecutorToFrameworkMessage::decode(body)?;
             let (framework, executor) = (&message.framework_id.value, &message.executor_id.value);
             if self.is_process_of(&header.from, framework, executor) {
-                self.count("slave/valid_framework_messages");
-                self.send(&message);
+                self.message_to_framework(&message);
             } else {
                 self.count("slave/invalid_framework_messages");
             }
@@ -118,7 +117,7 @@ impl Agent {
         self.send_to(process, &m::ReconnectExecutorMessage { slave_id });
     }
 
-    fn send_to<M: Message + Name>(&mut self, to: &Upid, message: &M) {
+    pub(super) fn send_to<M: Message + Name>(&mut self, to: &Upid, message: &M) {
         let body = message.encode_to_vec();
         self.effects.push(Effect::Send(to.clone(), M::full_name(), body));
     }

@@ -18,6 +18,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use mesos::content::ContentType;
 use mesos::flags::Values;
+use mesos::libprocess::connection::{self, Limits, Mailbox};
 use mesos::libprocess::inbound;
 use mesos::v1;
 use mesos::v1::executor::{Call, call};
@@ -133,11 +134,32 @@ async fn messages(
     let Ok(body) = Limited::new(request.into_body(), BODY_MAX).collect().await else {
         return bad_request("The body can't be read");
     };
-    if header.to != "slave(1)" && header.to != Authenticatee::PROCESS {
+    if !app.knows(&header.to) {
         return respond::not_found();
     }
-    app.handle.send(Input::Message(header, body.to_bytes())).await;
+    app.deliver(header, body.to_bytes()).await;
     respond::empty(StatusCode::ACCEPTED)
+}
+
+impl Mailbox for App {
+    fn knows(&self, process: &str) -> bool {
+        process == "slave(1)" || process == Authenticatee::PROCESS
+    }
+
+    async fn deliver(&self, header: inbound::Header, body: Bytes) {
+        self.handle.send(Input::Message(header, body)).await;
+    }
+}
+
+/// Serves messages before HTTP. A v0 driver sends what it has to say to executors on a connection that it closes behind the last
+/// one: an HTTP server gives up all that it has not answered then.
+pub(super) fn messages_first(app: &App) -> web::First {
+    let app = Arc::new(app.clone());
+    let limits = Limits { body_max: BODY_MAX, pause_max: web::Options::default().header_timeout };
+    web::First::new(move |stream| {
+        let app = app.clone();
+        async move { connection::deliver(stream, &*app, limits).await }
+    })
 }
 
 async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) -> Response {

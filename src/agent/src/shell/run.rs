@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::actor::{self, Actor, Input};
-use super::http::{App, router};
+use super::http::{App, messages_first, router};
 use super::plan::{check, claim_work_dir, settings};
 use super::{images, perf, ports, qos, quota};
 use crate::checkpoint::{self, found, paths};
@@ -209,12 +209,14 @@ pub async fn run(
     };
     ready();
     let options_end = options.end_containers;
+    let first = messages_first(&app);
     web::serve(
         listener,
         router(app),
         web::Options {
             grace: Duration::from_millis(200),
             tls: options.tls,
+            first: Some(first),
             ..web::Options::default()
         },
         shutdown.clone(),

@@ -78,6 +78,56 @@ fn an_executor_registers_runs_and_reports_by_messages() {
 }
 
 #[test]
+fn a_v0_driver_and_its_executors_talk_without_the_master() {
+    let mut own = registered();
+    own.hear_from(EXECUTOR, &update("t", TaskState::TaskRunning, 1));
+    let scheduler = "127.0.0.1:7002";
+    let (slave_id, data) = (v1::AgentId { value: AGENT_ID.into() }, b"x".to_vec());
+    let to_executor = m::FrameworkToExecutorMessage {
+        slave_id: slave_id.clone(),
+        framework_id: framework_id(),
+        executor_id: executor_id(),
+        data: data.clone(),
+    };
+    let to_framework = m::ExecutorToFrameworkMessage {
+        slave_id,
+        framework_id: framework_id(),
+        executor_id: executor_id(),
+        data,
+    };
+    // `hear_from` calls every sender so.
+    let pid = format!("master@{scheduler}");
+    let receivers = |own: &mut Conversation| -> Vec<String> {
+        own.hear_from(EXECUTOR, &to_framework);
+        let name = m::ExecutorToFrameworkMessage::full_name();
+        let sent = own.seen.iter().filter_map(|effect| match effect {
+            Effect::Send(to, sent, _) if *sent == name => Some(to.address.to_string()),
+            _ => None,
+        });
+        let sent = sent.collect();
+        own.seen.clear();
+        sent
+    };
+    assert_eq!(receivers(&mut own), [MASTER], "nobody said where it is");
+    own.hear_from(scheduler, &to_executor);
+    assert!(own.sent::<m::FrameworkToExecutorMessage>().is_empty(), "a stranger");
+    let learn = |pid: &str| m::UpdateFrameworkMessage {
+        framework_id: framework_id(),
+        framework_info: Some(framework()),
+        pid: Some(pid.to_owned()),
+    };
+    own.hear(&learn(&pid));
+    own.seen.clear();
+    own.hear_from(scheduler, &to_executor);
+    assert_eq!(own.sent::<m::FrameworkToExecutorMessage>().len(), 1);
+    assert_eq!(receivers(&mut own), [scheduler]);
+    own.hear(&learn("@0.0.0.0:0"));
+    assert_eq!(receivers(&mut own), [MASTER], "it speaks HTTP now");
+    assert_eq!(own.agent.counters["slave/valid_framework_messages"], 4);
+    assert_eq!(own.agent.counters["slave/invalid_framework_messages"], 1);
+}
+
+#[test]
 fn strangers_are_sent_away_and_not_believed() {
     let mut own = registered();
     own.seen.clear();
