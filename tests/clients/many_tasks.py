@@ -1,17 +1,20 @@
 """A framework that runs many tasks through the deaths of masters and agents, and accounts for every update.
 
 usage: many_tasks.py KIND COUNT EXECUTOR MASTER...     KIND is json, protobuf or v0; MASTER is host:port
+       many_tasks.py driver COUNT EXECUTOR PROGRAM ZK  the original's v0 driver: v0_driver.cpp, built
 
 Runs COUNT tasks at an executor that finishes them. Launches that are lost on the way are told as such, and are made up for by a new
 task. An update that was acknowledged may be sent again while the acknowledgement is on its way through daemons that die, but a task
 never ends twice. Prints `done: N` now and then, and the account as JSON at the end; exits 1 if anything is wrong. Speaks the v1 API in
-JSON or protobuf, or libprocess messages as a v0 driver does: the field numbers are the same. Nothing but Python's library.
+JSON or protobuf, or libprocess messages as a v0 driver does: the field numbers are the same. Nothing but Python's library, and with
+`driver` the original's.
 """
 import base64
 import http.client
 import json
 import queue
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -105,20 +108,26 @@ class Protobuf:
 
     media = "application/x-protobuf"
 
-    def subscribe(self, framework):
+    def info(self):
         info = field(1, "root") + field(2, "many-" + KIND) + field(4, 600.0) + field(5, 1)
-        info += field(12, "many") + field(10, field(1, 6))
+        return info + field(12, "many") + field(10, field(1, 6))
+
+    def subscribe(self, framework):
+        info = self.info()
         if framework:
             info += named(3, framework)
         return (named(1, framework) if framework else b"") + field(2, 1) + field(3, field(1, info))
 
-    def accept(self, framework, offer, agent, tasks):
+    def infos(self, framework, agent, tasks):
         scalar = lambda name, value: field(1, name) + field(2, 0) + field(3, field(1, value))
         executor = field(15, 2) + named(1, "finishing") + named(8, framework) + field(7, field(3, EXECUTOR))
         executor += field(5, scalar("cpus", 0.1)) + field(5, scalar("mem", 32.0))
-        launch = b"".join(field(1, (
+        return [
             field(1, task) + named(2, task) + named(3, agent) + field(4, scalar("cpus", 0.01))
-            + field(4, scalar("mem", 1.0)) + field(5, executor))) for task in tasks)
+            + field(4, scalar("mem", 1.0)) + field(5, executor) for task in tasks]
+
+    def accept(self, framework, offer, agent, tasks):
+        launch = b"".join(field(1, info) for info in self.infos(framework, agent, tasks))
         operation = field(1, 1) + field(2, launch)
         accept = named(1, offer) + field(2, operation) + field(3, field(1, 0.0))
         return named(1, framework) + field(2, 3) + field(4, accept)
@@ -161,6 +170,28 @@ class Protobuf:
             yield self.status(read(event[5][0])[1][0])
         elif kind == 7:
             yield ("error", read(event[8][0])[1][0].decode())
+
+
+class Lines(Protobuf):
+    """What v0_driver.cpp hears."""
+
+    def line(self, name, *messages):
+        return " ".join([name] + [message.hex() or "-" for message in messages])
+
+    def accept(self, framework, offer, agent, tasks):
+        return self.line("launch", field(1, offer), field(1, 0.0), *self.infos(framework, agent, tasks))
+
+    def decline(self, framework, offer, seconds):
+        return self.line("decline", field(1, offer), field(1, seconds))
+
+    def acknowledge(self, framework, agent, task, key):
+        return self.line("acknowledge", named(1, task) + field(2, FINISHED) + named(5, agent) + field(11, key))
+
+    def reconcile(self, framework, tasks):
+        return self.line("reconcile", *[named(1, task) + field(2, 6) + named(5, agent) for task, agent in tasks])
+
+    def teardown(self, framework):
+        return "stop"
 
 
 class Http:
@@ -241,6 +272,44 @@ class Libprocess:
         self.calls.getresponse().read()
 
 
+class Driver:
+    """The original's driver, which finds the leader by itself."""
+
+    def __init__(self, encoding):
+        self.encoding, self.generation = encoding, 0
+
+    def subscribe(self, program, _framework):
+        zk = MASTERS[1]
+        command = [program, zk, self.encoding.info().hex()]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        is_known = False
+        for line in self.process.stdout:
+            name, *words = line.split()
+            messages = [b"" if word == "-" else bytes.fromhex(word) for word in words]
+            if name == "registered" and not is_known:
+                is_known = True
+                events.put((0, ("subscribed", name_in(messages[0]))))
+            elif name in ("registered", "reregistered"):
+                # New leaders say the first to frameworks that were there before, too.
+                events.put((0, ("followed",)))
+            elif name == "offers":
+                for event in self.encoding.offers({1: messages}):
+                    events.put((0, event))
+            elif name == "update":
+                events.put((0, self.encoding.status(messages[0])))
+            elif name == "error":
+                events.put((0, ("error", messages[0].decode())))
+
+    def call(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        if line == "stop":
+            self.process.wait()
+
+
 def leader():
     """Who leads, as some master sees it that leads itself."""
     for master in MASTERS:
@@ -260,16 +329,15 @@ def leader():
 
 class Framework:
     def __init__(self):
-        encoding = Json() if KIND == "json" else Protobuf()
-        self.encoding = encoding
-        self.transport = Libprocess(encoding) if KIND == "v0" else Http(encoding)
+        self.encoding = {"json": Json, "driver": Lines}.get(KIND, Protobuf)()
+        self.transport = {"v0": Libprocess, "driver": Driver}.get(KIND, Http)(self.encoding)
         self.framework, self.master = None, None
         self.launched, self.ended, self.acknowledged = {}, {}, set()
         self.again, self.lost, self.failovers, self.wrong, self.next = 0, 0, -1, [], 0
 
     def connect(self):
         while True:
-            master = leader()
+            master = MASTERS[0] if KIND == "driver" else leader()
             if master:
                 try:
                     self.transport.subscribe(master, self.framework)
@@ -344,11 +412,14 @@ class Framework:
                     self.update(*event[1:])
                 elif event[0] == "error":
                     self.wrong.append(event[1])
+                elif event[0] == "followed":
+                    self.failovers += 1
+                    self.reconcile()
                 elif event[0] == "closed":
                     self.connect()
                 if time.time() - looked > 1:
                     looked = time.time()
-                    now = leader()
+                    now = self.master if KIND == "driver" else leader()
                     if now and now != self.master:
                         self.connect()
                     elif self.framework and time.time() - heard > 5:

@@ -1,17 +1,17 @@
-//! Frameworks of each API kind run many tasks while the leading master and the agent are killed: every task ends once,
-//! and no update is lost.
+//! Frameworks of each API kind, the original's v0 driver among them, run many tasks while the leading master and the agent are
+//! killed: every task ends once, and no update is lost.
 
 use std::process::Command;
 use std::time::Duration;
 
 use end_to_end::cluster::Cluster;
 use end_to_end::daemon::Daemon;
-use end_to_end::programs::{binary, root};
-use end_to_end::{http, ports, wait};
+use end_to_end::programs::{binary, original_driver, root};
+use end_to_end::{http, ports, skip, wait};
 use serde_json::Value;
 
 /// Each kind's tasks, unless `MESO_MANY_TASKS` says otherwise: ten thousand in all.
-const COUNT: usize = 3_334;
+const COUNT: usize = 2_500;
 const LIMIT: Duration = Duration::from_secs(280);
 
 fn start_master(cluster: &Cluster, index: usize, port: u16) -> Daemon {
@@ -64,16 +64,24 @@ fn every_task_ends_once_while_masters_and_agents_die() {
         .collect();
     cluster.start_agent();
     let first = wait::until("an active agent", LIMIT, || leader(&ports));
+    let masters_at: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let mut kinds = ["json", "protobuf", "v0"].map(|kind| (kind, masters_at.clone())).to_vec();
+    match original_driver(cluster.directory()) {
+        Some(program) => kinds.push(("driver", vec![program.display().to_string(), cluster.zk()])),
+        None => skip::refuse("of the original's v0 driver: ../shared/oracle can't be built here"),
+    }
     let clients = root().join("tests/clients");
-    let frameworks = ["json", "protobuf", "v0"].map(|kind| {
+    let start = |(kind, masters): (&str, Vec<String>)| {
         let mut framework = Command::new("python3");
         framework
             .arg(clients.join("many_tasks.py"))
             .args([kind, &count.to_string()])
             .arg(clients.join("finishing_executor.py"))
-            .args(ports.iter().map(|port| format!("127.0.0.1:{port}")));
+            .args(masters)
+            .env("LIBPROCESS_IP", "127.0.0.1");
         Daemon::start(kind, cluster.directory(), &mut framework)
-    });
+    };
+    let frameworks: Vec<Daemon> = kinds.into_iter().map(start).collect();
     // All see what happens then: the quickest is not done.
     let wait_for = |part: usize| {
         wait::until(&format!("{part} tasks of one kind"), LIMIT, || {
