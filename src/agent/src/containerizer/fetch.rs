@@ -31,7 +31,7 @@ pub struct Fetching {
     pub stall_timeout: Duration,
     /// `--frameworks_home`, which relative paths are below.
     pub frameworks_home: Option<PathBuf>,
-    /// Containers whose URIs were all fetched.
+    /// Containers whose URIs were all fetched, if they had any.
     pub succeeded: AtomicU64,
     /// Containers of which one was not.
     pub failed: AtomicU64,
@@ -107,9 +107,8 @@ impl Fetcher<'_> {
                 return Err(reason);
             }
         }
-        if !uris.is_empty() {
-            self.shared.succeeded.fetch_add(1, Ordering::Relaxed);
-        }
+        // The original counts those who want nothing as well.
+        self.shared.succeeded.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -410,8 +409,10 @@ mod tests {
                 let _ = fs::remove_file(path);
             }
         }
+        let sandbox = directory.path();
+        Fetcher { shared: &shared, sandbox, user: None }.fetch_all(&[]).await.unwrap();
         let metrics: std::collections::BTreeMap<_, _> = shared.metrics().into_iter().collect();
-        assert_eq!(metrics["containerizer/fetcher/task_fetches_succeeded"], 4.0);
+        assert_eq!(metrics["containerizer/fetcher/task_fetches_succeeded"], 5.0);
         assert!(metrics["containerizer/fetcher/cache_size_used_bytes"] > 7.0);
     }
 

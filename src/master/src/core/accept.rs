@@ -82,10 +82,6 @@ impl Master {
         };
         self.count_of(framework, "offers", "accepted", accept.offer_ids.len() as u64);
         for mut operation in accept.operations {
-            if operation.r#type() != OperationType::Unknown {
-                let kind = operation.r#type().as_str_name().to_ascii_lowercase();
-                self.count_of(framework, "operations", &kind, 1);
-            }
             match operation.r#type() {
                 OperationType::Launch | OperationType::LaunchGroup
                     if let Err(message) = check_launch(&mut operation) =>
@@ -283,6 +279,8 @@ impl Master {
             launch_executor: Some(launch_executor),
         };
         let to = on.pid.clone();
+        // Each task counts, those of a group as one.
+        self.count_of(framework, "operations", "launch", 1);
         self.index_task(agent, framework, &id);
         self.send(&to, &message);
         self.notify_task_added(framework, &id);
@@ -356,6 +354,7 @@ impl Master {
             launch_executor: Some(launch_executor),
         };
         let to = on.pid.clone();
+        self.count_of(framework, "operations", "launch_group", 1);
         self.send(&to, &message);
         for id in ids {
             self.index_task(agent, framework, &id);

@@ -95,17 +95,16 @@ impl Master {
             v1::OperationState::OperationGoneByOperator,
             &format!("Agent removed: {reason}"),
         );
+        let hostname = self.agents.get(id).map_or("", |agent| agent.info.hostname.as_str());
+        let message = format!("Agent {hostname} removed: {reason}");
+        let cause = Cause {
+            // To all frameworks, whatever states they know (`Master::_removeSlave`).
+            state: v1::TaskState::TaskLost,
+            reason: v1::task_status::Reason::AgentRemoved,
+            message: &message,
+        };
         for (framework, task) in self.tasks_on(id) {
-            self.end_task(
-                now,
-                &framework,
-                &task,
-                Cause {
-                    state: v1::TaskState::TaskGone,
-                    reason: v1::task_status::Reason::AgentRemoved,
-                    message: &format!("Agent removed: {reason}"),
-                },
-            );
+            self.end_task(now, &framework, &task, cause);
         }
         // Of agents that are unreachable or gone, subscribers hear by what becomes of their tasks.
         self.notify_agent_removed(id);

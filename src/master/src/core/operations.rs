@@ -151,6 +151,7 @@ impl Master {
             place.shared = remaining.shared();
         }
         self.allocator.convert_allocated(&framework, &place.role, &place.agent, &conversions);
+        self.count_of(&framework, "operations", &kind.as_str_name().to_ascii_lowercase(), 1);
         self.apply(&place.agent, Some(&framework), operation, &conversions);
     }
 

@@ -226,8 +226,8 @@ impl Master {
         for (framework, task) in self.all_tasks_of(id) {
             self.end_task(now, &framework, &task, cause);
         }
+        // The original doesn't count it among removals.
         if self.agents.contains_key(id) {
-            self.count("master/slave_removals");
             self.forget_agent(id);
         }
         Ok(())

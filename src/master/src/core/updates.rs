@@ -96,8 +96,8 @@ impl Master {
         let status =
             self.own_status(now, framework, &task.task_id.value, Some(&task.agent_id.value), cause);
         let metric = metric_of(status.state());
+        // Not to those of the framework: it never was one of its tasks.
         self.count(&format!("master/tasks_{metric}"));
-        self.count_of(framework, "terminal", &format!("task_{metric}"), 1);
         self.count_reason(&status);
         self.send_update(framework, status);
     }
@@ -186,7 +186,9 @@ impl Master {
         self.notify_task_updated(framework, &status, lost.state());
         self.send_update(framework, status);
         self.keep_unreachable(framework, lost);
-        self.count(if partition_aware { "master/tasks_unreachable" } else { "master/tasks_lost" });
+        if !partition_aware {
+            self.count("master/tasks_lost");
+        }
     }
 
     fn keep_unreachable(&mut self, framework: &str, task: v1::Task) {
@@ -351,8 +353,8 @@ impl Master {
     pub(super) fn reconcile(&mut self, now: Now, framework: &str, reconcile: call::Reconcile) {
         if reconcile.tasks.is_empty() {
             let Some(known) = self.frameworks.get(framework) else { return };
-            let all: Vec<String> =
-                known.tasks.keys().chain(known.unreachable.keys()).map(str::to_owned).collect();
+            // Not what can't be reached: that is told to who asks for it by name.
+            let all: Vec<String> = known.tasks.keys().map(str::to_owned).collect();
             for task in all {
                 self.reconcile_one(now, framework, &task, None);
             }

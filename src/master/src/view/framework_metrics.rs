@@ -76,11 +76,14 @@ const TERMINAL: &[TaskState] = &[
     TaskState::TaskLost,
 ];
 
-/// Metrics of frameworks, if they are wanted.
+/// Metrics of frameworks, if they are wanted; of those that are over as long as they are remembered. The original counts
+/// principals' messages on after their frameworks' end where those spoke HTTP (`Master::removeFramework`).
 pub(super) fn frameworks(moment: &Moment, put: &mut impl FnMut(&str, f64)) {
     let mut processed: BTreeMap<&str, u64> = BTreeMap::new();
-    for known in moment.scene.frameworks.values() {
-        if let Some(principal) = &known.info.principal {
+    let over = moment.scene.completed_frameworks.values().map(|known| (known, known.pid.is_none()));
+    let all = moment.scene.frameworks.values().map(|known| (known, true)).chain(over);
+    for (known, is_counted) in all {
+        if let (Some(principal), true) = (&known.info.principal, is_counted) {
             *processed.entry(principal).or_default() += known.messages;
         }
         if let Some(suppressed) = moment.suppressed.get(&known.id) {

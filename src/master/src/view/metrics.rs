@@ -60,7 +60,9 @@ impl Moment {
             (principal, unprocessed)
         };
         let is_published = master.settings.publish_framework_metrics;
-        let published = master.frameworks.keys().filter(|_| is_published);
+        let completed = master.completed_frameworks.keys().map(str::to_owned);
+        let published = master.frameworks.keys().cloned().chain(completed);
+        let published = published.filter(|_| is_published);
         let timings = master.timings.iter().flat_map(|(name, series)| {
             series
                 .metrics()
@@ -72,7 +74,12 @@ impl Moment {
         Self {
             scene: master.scene(),
             unprocessed: principals.map(unprocessed).collect(),
-            suppressed: published.map(|id| (id.clone(), master.allocator.suppressed(id))).collect(),
+            suppressed: published
+                .map(|id| {
+                    let suppressed = master.allocator.suppressed(&id);
+                    (id, suppressed)
+                })
+                .collect(),
             shares: master.allocator.shares(),
             given: master.quotas().into_iter().map(given).collect(),
             operators: master.operators(),
@@ -158,6 +165,13 @@ pub fn snapshot(moment: Option<&Moment>, around: Around) -> Snapshot {
     for ((_, name), count) in states.iter().zip(counts) {
         put(&format!("master/tasks_{name}"), count as f64);
     }
+    // Those of frameworks that know no such state are lost.
+    let unreachable = scene
+        .frameworks
+        .values()
+        .flat_map(|framework| framework.unreachable.values())
+        .filter(|task| task.state() == TaskState::TaskUnreachable);
+    put("master/tasks_unreachable", unreachable.count() as f64);
     let whole: Resources = scene.agents.values().map(|agent| &agent.total).sum();
     let used: Resources = scene.frameworks.values().map(|framework| framework.used(None)).sum();
     for (name, taken) in moment.taken {
@@ -271,6 +285,7 @@ const GAUGES: &[&str] = &[
     "master/tasks_running",
     "master/tasks_staging",
     "master/tasks_starting",
+    "master/tasks_unreachable",
 ];
 
 /// Counters that are there from the start.
@@ -311,7 +326,6 @@ const COUNTERS: &[&str] = &[
     "master/tasks_lost",
     "master/tasks_error",
     "master/tasks_dropped",
-    "master/tasks_unreachable",
     "master/tasks_gone",
     "master/tasks_gone_by_operator",
     "master/http_cache_hits",

@@ -1,6 +1,6 @@
 //! `/roles` and `GET_ROLES`: what each role holds, found in one pass over all there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesos::resources::Resources;
 use mesos::v1;
@@ -11,14 +11,15 @@ use super::seen::Sight;
 use crate::core::model::Framework;
 use crate::core::scene::Scene;
 
-/// A role that is known: of frameworks, with a quota or a weight, or reserved for.
+/// A role that is known: of frameworks, with a quota or a weight, reserved for, or above such a role. What it holds is what
+/// those below hold as well.
 #[derive(Default)]
 struct Role<'a> {
-    /// Those that are in it.
+    /// Those that are in it, and in none below.
     frameworks: Vec<&'a Framework>,
-    /// In their tasks and executors.
+    /// In tasks and executors.
     allocated: Resources,
-    /// In their offers.
+    /// In offers.
     offered: Resources,
     /// Of all agents.
     reserved: Resources,
@@ -61,15 +62,40 @@ fn known(Sight { scene, seen }: Sight<'_>) -> BTreeMap<String, Role<'_>> {
             }
         }
     }
-    // Where roles are listed by the operator, these are the ones that there are.
+    sum_up(&mut known);
+    // Where roles are listed by the operator, these are the ones that there are, and those above.
     if let Some(roles) = &scene.roles {
-        known.retain(|role, _| roles.contains(role));
-        for role in roles {
-            known.entry(role.clone()).or_default();
+        let listed: BTreeSet<&str> = roles.iter().flat_map(|role| with_ancestors(role)).collect();
+        known.retain(|role, _| listed.contains(role.as_str()));
+        for role in listed {
+            known.entry(role.to_owned()).or_default();
         }
     }
     known.retain(|role, _| seen.role(role));
     known
+}
+
+/// A role, and those above it.
+fn with_ancestors(role: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(role), |role| Some(role.rsplit_once('/')?.0))
+}
+
+/// Adds to each role what those below it hold, and those above that nobody named.
+fn sum_up(known: &mut BTreeMap<String, Role<'_>>) {
+    let own = |role: &Role<'_>| [&role.allocated, &role.offered, &role.reserved].map(Clone::clone);
+    let below: Vec<(String, [Resources; 3])> = known
+        .iter()
+        .filter(|(name, _)| name.contains('/'))
+        .map(|(name, role)| (name.clone(), own(role)))
+        .collect();
+    for (name, [allocated, offered, reserved]) in &below {
+        for above in with_ancestors(name).skip(1) {
+            let above = known.entry(above.to_owned()).or_default();
+            above.allocated.add(allocated);
+            above.offered.add(offered);
+            above.reserved.add(reserved);
+        }
+    }
 }
 
 /// A role's weight: 1 unless an operator gave it another.
@@ -153,4 +179,40 @@ pub fn messages(sight: Sight<'_>) -> response::GetRoles {
         }
     };
     response::GetRoles { roles: known(sight).into_iter().map(message).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpus(text: &str) -> Resources {
+        Resources::parse(text, "*").expect("resources")
+    }
+
+    #[test]
+    fn roles_hold_what_those_below_hold_and_those_above_are_known() {
+        let mut known: BTreeMap<String, Role<'_>> = BTreeMap::new();
+        for (name, allocated, reserved) in
+            [("a/b/c", "cpus:1", ""), ("a/b", "cpus:2", "cpus:8"), ("ab", "cpus:4", "")]
+        {
+            let role =
+                Role { allocated: cpus(allocated), reserved: cpus(reserved), ..Role::default() };
+            known.insert(name.to_owned(), role);
+        }
+        sum_up(&mut known);
+        let shown: Vec<(&str, Value, Value)> = known
+            .iter()
+            .map(|(name, role)| {
+                (name.as_str(), quantities(&role.allocated), quantities(&role.reserved))
+            })
+            .collect();
+        let cpus = |value: f64| json!({"cpus": value});
+        let expected = [
+            ("a", cpus(3.0), cpus(8.0)),
+            ("a/b", cpus(3.0), cpus(8.0)),
+            ("a/b/c", cpus(1.0), json!({})),
+            ("ab", cpus(4.0), json!({})),
+        ];
+        assert_eq!(shown, expected);
+    }
 }

@@ -216,6 +216,17 @@ fn with_a_framework_its_tasks_on_agents_that_cannot_be_reached_are_over() {
         test.after(15.0);
     }
     assert_eq!(test.master.frameworks["M-0000"].unreachable.len(), 1);
+    for (asked, told) in [(vec![], 0), (vec!["t1"], 1)] {
+        let named = |task: &str| call::reconcile::Task {
+            task_id: v1::TaskId { value: task.to_owned() },
+            agent_id: None,
+        };
+        let reconcile = call::Reconcile { tasks: asked.into_iter().map(named).collect() };
+        let kind = Some(call::Type::Reconcile as i32);
+        let call = Call { r#type: kind, reconcile: Some(reconcile), ..Default::default() };
+        test.call(stream, call).unwrap();
+        assert_eq!(test.task_statuses().len(), told);
+    }
     test.master.remove_framework(test.now, "M-0000");
     let completed = &test.master.completed_frameworks["M-0000"];
     assert!(completed.unreachable.is_empty());

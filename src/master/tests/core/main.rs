@@ -7,6 +7,7 @@ mod drivers;
 mod frameworks;
 mod launches;
 mod maintenance;
+mod metrics;
 mod operators;
 mod quotas;
 #[path = "../../../mesos/tests/recorded/mod.rs"]

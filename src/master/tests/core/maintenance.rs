@@ -77,11 +77,19 @@ fn a_machine_that_is_down_keeps_its_agents_out_until_it_is_up() {
                 .to_owned()
         ))
     );
+    let capability = v1::framework_info::capability::Type::PartitionAware as i32;
+    let capabilities = vec![v1::framework_info::Capability { r#type: Some(capability) }];
+    let stream = test.subscribe(v1::FrameworkInfo { capabilities, ..framework_info() });
+    test.launch(stream, vec![task("t1")]);
     test.master.update_schedule(schedule(WINDOW)).unwrap();
     test.master.start_maintenance(test.now, &machine()).unwrap();
     test.settle();
     assert_eq!(test.sent::<internal::ShutdownMessage>(&agent_pid()).len(), 1);
     assert!(test.master.agents.is_empty());
+    // Even to those who know of agents that are gone.
+    let status = test.task_statuses().remove(0);
+    assert_eq!(status.state(), TaskState::TaskLost);
+    assert_eq!(status.message(), "Agent agent1 removed: Operator initiated 'Machine DOWN'");
     test.register();
     assert_eq!(
         test.sent::<internal::ShutdownMessage>(&agent_pid())[0].message(),
