@@ -1,5 +1,5 @@
-//! What monitors read: every metric and field that the exporter of Mesos for Prometheus takes from masters and agents
-//! (`mesos/mesos_exporter`), and Prometheus' own form where our daemons have it.
+//! What monitors read: every metric and field that the exporter of Mesos for Prometheus (`mesos/mesos_exporter`), Telegraf and Mesos-DNS
+//! take from masters and agents, and Prometheus' own form where our daemons have it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Of `/metrics/snapshot` of a master: without these a group of the exporter's metrics is missing.
+/// Of `/metrics/snapshot` of a master: without these a group of a monitor's metrics is missing.
 const OF_MASTERS: &[&str] = &[
+    "allocator/event_queue_dispatches",
     "allocator/mesos/allocation_runs",
     "allocator/mesos/event_queue_dispatches",
     "allocator/mesos/resources/cpus/offered_or_allocated",
@@ -23,84 +24,174 @@ const OF_MASTERS: &[&str] = &[
     "allocator/mesos/resources/disk/total",
     "allocator/mesos/resources/mem/offered_or_allocated",
     "allocator/mesos/resources/mem/total",
+    "master/cpus_percent",
+    "master/cpus_revocable_percent",
     "master/cpus_revocable_total",
     "master/cpus_revocable_used",
     "master/cpus_total",
     "master/cpus_used",
+    "master/disk_percent",
+    "master/disk_revocable_percent",
     "master/disk_revocable_total",
     "master/disk_revocable_used",
     "master/disk_total",
     "master/disk_used",
+    "master/dropped_messages",
     "master/elected",
     "master/event_queue_dispatches",
     "master/event_queue_http_requests",
     "master/event_queue_messages",
     "master/frameworks_active",
+    "master/frameworks_connected",
     "master/frameworks_disconnected",
     "master/frameworks_inactive",
+    "master/gpus_percent",
+    "master/gpus_revocable_percent",
+    "master/gpus_revocable_total",
+    "master/gpus_revocable_used",
+    "master/gpus_total",
+    "master/gpus_used",
     "master/invalid_executor_to_framework_messages",
     "master/invalid_framework_to_executor_messages",
+    "master/invalid_operation_status_update_acknowledgements",
     "master/invalid_status_update_acknowledgements",
     "master/invalid_status_updates",
+    "master/mem_percent",
+    "master/mem_revocable_percent",
     "master/mem_revocable_total",
     "master/mem_revocable_used",
     "master/mem_total",
     "master/mem_used",
+    "master/messages_authenticate",
+    "master/messages_deactivate_framework",
+    "master/messages_decline_offers",
+    "master/messages_executor_to_framework",
+    "master/messages_exited_executor",
+    "master/messages_framework_to_executor",
+    "master/messages_kill_task",
+    "master/messages_launch_tasks",
+    "master/messages_operation_status_update_acknowledgement",
+    "master/messages_reconcile_operations",
+    "master/messages_reconcile_tasks",
+    "master/messages_register_framework",
+    "master/messages_register_slave",
+    "master/messages_reregister_framework",
+    "master/messages_reregister_slave",
+    "master/messages_resource_request",
+    "master/messages_revive_offers",
+    "master/messages_status_update",
+    "master/messages_status_update_acknowledgement",
+    "master/messages_suppress_offers",
+    "master/messages_unregister_framework",
+    "master/messages_unregister_slave",
+    "master/messages_update_slave",
+    "master/operator_event_stream_subscribers",
     "master/outstanding_offers",
+    "master/recovery_slave_removals",
     "master/slave_registrations",
     "master/slave_removals",
+    "master/slave_removals/reason_registered",
+    "master/slave_removals/reason_unhealthy",
+    "master/slave_removals/reason_unregistered",
     "master/slave_reregistrations",
     "master/slave_shutdowns_canceled",
     "master/slave_shutdowns_completed",
     "master/slave_shutdowns_scheduled",
+    "master/slave_unreachable_canceled",
+    "master/slave_unreachable_completed",
+    "master/slave_unreachable_scheduled",
     "master/slaves_active",
+    "master/slaves_connected",
     "master/slaves_disconnected",
     "master/slaves_inactive",
+    "master/slaves_unreachable",
+    "master/tasks_dropped",
     "master/tasks_error",
     "master/tasks_failed",
     "master/tasks_finished",
+    "master/tasks_gone",
+    "master/tasks_gone_by_operator",
     "master/tasks_killed",
+    "master/tasks_killing",
     "master/tasks_lost",
     "master/tasks_running",
     "master/tasks_staging",
     "master/tasks_starting",
+    "master/tasks_unreachable",
     "master/uptime_secs",
     "master/valid_executor_to_framework_messages",
     "master/valid_framework_to_executor_messages",
+    "master/valid_operation_status_update_acknowledgements",
     "master/valid_status_update_acknowledgements",
     "master/valid_status_updates",
+    "registrar/log/ensemble_size",
+    "registrar/log/recovered",
+    "registrar/queued_operations",
+    "registrar/registry_size_bytes",
+    "registrar/state_fetch_ms",
+    "registrar/state_store_ms",
+    "system/cpus_total",
+    "system/load_15min",
+    "system/load_1min",
+    "system/load_5min",
+    "system/mem_free_bytes",
+    "system/mem_total_bytes",
 ];
 
 /// Of an agent's.
 const OF_AGENTS: &[&str] = &[
+    "containerizer/fetcher/cache_size_total_bytes",
+    "containerizer/fetcher/cache_size_used_bytes",
+    "containerizer/fetcher/task_fetches_failed",
+    "containerizer/fetcher/task_fetches_succeeded",
+    "containerizer/mesos/container_destroy_errors",
+    "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
+    "containerizer/mesos/provisioner/remove_container_errors",
+    "gc/path_removals_failed",
+    "gc/path_removals_pending",
+    "gc/path_removals_succeeded",
+    "slave/container_launch_errors",
+    "slave/cpus_percent",
+    "slave/cpus_revocable_percent",
     "slave/cpus_revocable_total",
     "slave/cpus_revocable_used",
     "slave/cpus_total",
     "slave/cpus_used",
+    "slave/disk_percent",
+    "slave/disk_revocable_percent",
     "slave/disk_revocable_total",
     "slave/disk_revocable_used",
     "slave/disk_total",
     "slave/disk_used",
+    "slave/executor_directory_max_allowed_age_secs",
     "slave/executors_preempted",
     "slave/executors_registering",
     "slave/executors_running",
     "slave/executors_terminated",
     "slave/executors_terminating",
     "slave/frameworks_active",
+    "slave/gpus_percent",
+    "slave/gpus_revocable_percent",
     "slave/gpus_revocable_total",
     "slave/gpus_revocable_used",
     "slave/gpus_total",
     "slave/gpus_used",
     "slave/invalid_framework_messages",
     "slave/invalid_status_updates",
+    "slave/mem_percent",
+    "slave/mem_revocable_percent",
     "slave/mem_revocable_total",
     "slave/mem_revocable_used",
     "slave/mem_total",
     "slave/mem_used",
+    "slave/recovery_errors",
+    "slave/recovery_time_secs",
     "slave/registered",
     "slave/tasks_failed",
     "slave/tasks_finished",
+    "slave/tasks_gone",
     "slave/tasks_killed",
+    "slave/tasks_killing",
     "slave/tasks_lost",
     "slave/tasks_running",
     "slave/tasks_staging",
@@ -108,11 +199,20 @@ const OF_AGENTS: &[&str] = &[
     "slave/uptime_secs",
     "slave/valid_framework_messages",
     "slave/valid_status_updates",
+    "system/cpus_total",
+    "system/load_15min",
+    "system/load_1min",
+    "system/load_5min",
+    "system/mem_free_bytes",
+    "system/mem_total_bytes",
 ];
 
-/// Distributions, once there was something to measure: the allocator's rounds.
-const DISTRIBUTIONS: &[&str] =
-    &["allocator/mesos/allocation_run_ms", "allocator/mesos/allocation_run_latency_ms"];
+/// Distributions, once there was something to measure: the allocator's rounds, what the registry stored.
+const DISTRIBUTIONS: &[&str] = &[
+    "allocator/mesos/allocation_run_ms",
+    "allocator/mesos/allocation_run_latency_ms",
+    "registrar/state_store_ms",
+];
 const PARTS: &[&str] = &["", "/min", "/max", "/p50", "/p90", "/p95", "/p99", "/p999", "/p9999"];
 
 /// Where numbers must be, as JSON pointers, and where text must be.
@@ -130,7 +230,12 @@ fn assert_there(whose: &str, value: &Value, numbers: &[&str], texts: &[&str]) {
 fn the_exporter_of_mesos_finds_all_that_it_reads() {
     let site = Site::start(Parts::default());
     let labels = json!({"labels": [{"key": "team", "value": "red"}]});
-    site.run("t", &json!({"command": {"value": "sleep 600"}, "labels": labels}));
+    let discovery = json!({
+        "visibility": "CLUSTER", "name": "web", "version": "1", "location": "here", "environment": "test",
+        "labels": labels, "ports": {"ports": [{"number": 31000, "protocol": "tcp", "name": "http"}]},
+    });
+    let task = json!({"command": {"value": "sleep 600"}, "labels": labels, "discovery": discovery});
+    site.run("t", &task);
     site.wait_for("t", "TASK_RUNNING");
     let distributions =
         DISTRIBUTIONS.iter().flat_map(|name| PARTS.iter().map(move |part| format!("{name}{part}")));
@@ -163,6 +268,30 @@ fn the_exporter_of_mesos_finds_all_that_it_reads() {
         "/frameworks/0/tasks/0/state",
     ];
     assert_there("the master's state", &state, &amounts, &texts);
+    let task = "/frameworks/0/tasks/0";
+    let discovered = ["visibility", "version", "name", "location", "environment"]
+        .map(|name| format!("{task}/discovery/{name}"));
+    let own = ["framework_id", "id", "name", "slave_id", "state", "statuses/0/state"]
+        .map(|name| format!("{task}/{name}"));
+    let address =
+        format!("{task}/statuses/1/container_status/network_infos/0/ip_addresses/0/ip_address");
+    let texts = [
+        "/leader",
+        "/slaves/0/id",
+        "/slaves/0/hostname",
+        "/frameworks/0/name",
+        "/frameworks/0/hostname",
+        address.as_str(),
+        &format!("{task}/discovery/ports/ports/0/name"),
+        &format!("{task}/discovery/ports/ports/0/protocol"),
+        &format!("{task}/discovery/labels/labels/0/key"),
+    ];
+    let texts: Vec<&str> =
+        texts.into_iter().chain(discovered.iter().chain(&own).map(String::as_str)).collect();
+    let numbers =
+        [format!("{task}/statuses/0/timestamp"), format!("{task}/discovery/ports/ports/0/number")];
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    assert_there("what Mesos-DNS reads of the master's state", &state, &numbers, &texts);
     assert!(state["frameworks"][0]["active"].is_boolean());
     assert!(state["frameworks"][0]["completed_tasks"].is_array());
 
