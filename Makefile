@@ -18,7 +18,7 @@ export MESO_REQUIRE_ALL := 1
 endif
 
 .NOTPARALLEL:
-.PHONY: help up test check lint rpm repo lab ui tools tools-to-build binaries bench-zookeeper bench-mesos
+.PHONY: help up test soak check lint rpm repo lab ui tools tools-to-build binaries bench-zookeeper bench-mesos
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ test: ## everything: installs what the tests need (Debian), builds, runs all tes
 	@scripts/step clients tests/python-clients.sh
 	@scripts/step
 	@scripts/run-tests
+
+# Ten thousand seeds a day, those of no day before; for a machine that has nothing else to do at night.
+SEEDS ?= $(shell day=$$(($$(date +%s) / 86400)); echo $$((day * 10000))..$$((day * 10000 + 10000)))
+
+soak: ## simulated histories beyond the tests': today's seeds, or SEEDS=m..n; a failure names its seed
+	SEEDS=$(SEEDS) nice cargo test --quiet --package sim --test cluster
+	SEEDS=$(SEEDS) nice cargo test --quiet --package zookeeper --lib quorum::simulation::runs
 
 check: ui lint ## quick: formatting, lints, units and packaging without hosts
 	cargo test --quiet --package packaging
