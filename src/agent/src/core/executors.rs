@@ -191,6 +191,7 @@ impl Agent {
         if is_recovered || matches!(peer, Peer::Stream(_)) {
             self.drop_tasks_lost_on_the_way(now, framework_id, executor_id, &known);
         }
+        self.kill_undelivered(now, framework_id, executor_id);
         let Some(executor) = self.executor_mut(framework_id, executor_id) else { return };
         let kills: Vec<_> =
             executor.kills.iter().map(|(task, policy)| (task.clone(), *policy)).collect();
@@ -205,6 +206,22 @@ impl Agent {
             self.tell_kill(framework_id, executor_id, &task, policy);
         }
         self.shut_down_if_useless(now, framework_id, executor_id);
+    }
+
+    /// Tasks that were to be killed while nobody knew whether their executor has them, and that it doesn't have.
+    fn kill_undelivered(&mut self, now: Now, framework: &str, executor: &str) {
+        let Some(known) = self.executor_mut(framework, executor) else { return };
+        let waits = |task: &String| known.queued.contains_key(task);
+        let undelivered: Vec<String> =
+            known.kills.keys().filter(|task| waits(task)).cloned().collect();
+        for task in undelivered {
+            if let Some(known) = self.executor_mut(framework, executor) {
+                let kill_policy = known.kills.remove(&task).flatten();
+                let framework_id = v1::FrameworkId { value: framework.to_owned() };
+                let task_id = v1::TaskId { value: task };
+                self.kill_task(now, m::KillTaskMessage { framework_id, task_id, kill_policy });
+            }
+        }
     }
 
     /// Tasks that were handed to an executor, which has never heard of them.
@@ -314,6 +331,10 @@ impl Agent {
                 "update of a task that the executor does not have ignored"
             );
             self.count("slave/invalid_status_updates");
+        }
+        if self.frameworks.get(framework).is_some_and(|own| own.is_terminating) {
+            // It is on no disk. An agent that restarts before the executor has ended must learn of it, or it hands the task out again.
+            return;
         }
         // Also where it was taken before, or never will be: the executor must not send it for ever.
         let acknowledged = event::Acknowledged { task_id, uuid };

@@ -262,7 +262,10 @@ impl Agent {
         };
         tracing::info!(task = task_id, framework = framework_id, "task to kill");
         let Some(executor) = self.executor_mut(&framework_id, &executor_id) else { return };
-        if !executor.queued.contains_key(&task_id) {
+        // Whether it has what waited when the agent ended shows when it registers again: until then nobody may say that it was killed
+        // before.
+        let is_uncertain = matches!(executor.state, ExecutorState::Reregistering(_));
+        if is_uncertain || !executor.queued.contains_key(&task_id) {
             executor.kills.insert(task_id.clone(), message.kill_policy);
             self.tell_kill(&framework_id, &executor_id, &task_id, message.kill_policy);
             return;

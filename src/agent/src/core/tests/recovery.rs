@@ -74,6 +74,47 @@ fn a_task_that_waited_for_its_executor_is_handed_over_after_a_restart() {
 }
 
 #[test]
+fn a_kill_waits_until_it_shows_whether_the_executor_has_the_task() {
+    for has_it in [false, true] {
+        let mut own = Conversation::registered();
+        own.hear(&run(task("t")));
+        own.launched().unwrap();
+        let agent = &own.agent.frameworks[FRAMEWORK_ID].executors["t"];
+        let pids = agent.run.meta(own.disk.path()).join("pids/forked.pid");
+        crate::checkpoint::replace(&pids, b"1").unwrap();
+        let (mut own, _) = own.restarted(|_| {});
+        own.reregistered();
+        own.seen.clear();
+        own.hear(&m::KillTaskMessage {
+            framework_id: framework().id.unwrap(),
+            task_id: v1::TaskId { value: "t".into() },
+            kill_policy: None,
+        });
+        assert_eq!(own.states(), [], "nobody knows yet");
+        let tasks = if has_it { vec![task("t")] } else { Vec::new() };
+        own.subscribe("t", call::Subscribe { unacknowledged_tasks: tasks, ..Default::default() });
+        let killed = (TaskState::TaskKilled, Some(Reason::TaskKilledDuringLaunch));
+        if has_it {
+            assert_eq!(own.event_types(), [event::Type::Subscribed, event::Type::Kill]);
+            assert_eq!(own.states(), []);
+        } else {
+            assert_eq!(own.event_types(), [event::Type::Subscribed, event::Type::Shutdown]);
+            assert_eq!(own.states(), [killed]);
+        }
+    }
+}
+
+#[test]
+fn updates_of_a_framework_that_is_shut_down_are_not_acknowledged() {
+    let (mut own, _) = Conversation::running("t");
+    own.hear(&m::ShutdownFrameworkMessage { framework_id: framework().id.unwrap() });
+    own.seen.clear();
+    own.update("t", TaskState::TaskKilled, 2).unwrap();
+    // Or the executor says nothing of the task to the next agent, which would hand it out again.
+    assert_eq!(own.event_types(), []);
+}
+
+#[test]
 fn an_executor_that_was_noted_but_never_started_is_started() {
     let mut own = Conversation::registered();
     own.hear(&run(task("t")));
