@@ -1,6 +1,7 @@
-//! Generates `impl Json` for every message: writing in order of declaration and reading by name, as Mesos does.
+//! Generates `impl Json` for every message: writing in order of declaration and reading by name, as Mesos does; and
+//! `impl Shaped`: what must be there.
 //!
-//! The rules live in `src/json.rs`; what is generated here only names fields and their kinds.
+//! The rules live in `src/json.rs` and `src/required.rs`; what is generated here only names fields and their kinds.
 
 use std::fmt::Write as _;
 
@@ -48,6 +49,41 @@ fn message_form(out: &mut String, packages: &[&str], scope: &str, message: &Desc
     let _ = writeln!(
         out,
         "impl Json for {path} {{\nfn write_fields(&self, out: &mut Fields<'_>) {{\n{body}\n}}\nfn read_fields(&mut self, fields: &mut Object<'_>) -> Result<(), JsonError> {{\n{read}\n}}\n}}"
+    );
+    shape_form(out, packages, &full, &path, message);
+}
+
+fn shape_form(
+    out: &mut String,
+    packages: &[&str],
+    full: &str,
+    path: &str,
+    message: &DescriptorProto,
+) {
+    let (mut required, mut enums, mut messages) = (String::new(), String::new(), String::new());
+    for field in &message.field {
+        let (number, of) = (field.number(), || rust_path(packages, field.type_name()));
+        if field.label() == Label::Required {
+            let _ = write!(required, "{number},");
+            if field.r#type() == Type::Enum {
+                let _ = write!(enums, "({number}, |value| {}::try_from(value).is_ok()),", of());
+            }
+        }
+        if let Some(entry) = map_entry(message, full, field) {
+            if entry.field[1].r#type() == Type::Message {
+                let of = rust_path(packages, entry.field[1].type_name());
+                let _ = write!(
+                    messages,
+                    "({number}, || &Shape {{ required: &[], enums: &[], messages: &[(2, <{of} as Shaped>::shape)] }}),"
+                );
+            }
+        } else if field.r#type() == Type::Message {
+            let _ = write!(messages, "({number}, <{} as Shaped>::shape),", of());
+        }
+    }
+    let _ = writeln!(
+        out,
+        "impl Shaped for {path} {{\nfn shape() -> &'static Shape {{\n&Shape {{ required: &[{required}], enums: &[{enums}], messages: &[{messages}] }}\n}}\n}}"
     );
 }
 

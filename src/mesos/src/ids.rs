@@ -23,6 +23,11 @@ pub fn validate(id: &str) -> Result<(), String> {
     }
 }
 
+/// Whether bytes are a UUID of a version that there is (stout's `UUID::fromBytes`): all zeros are none.
+pub fn is_uuid(bytes: &[u8]) -> bool {
+    matches!(bytes.get(6), Some(byte) if bytes.len() == 16 && (1..=5).contains(&(byte >> 4)))
+}
+
 /// `<master>-0007`: the id of the master's `number`th framework.
 pub fn framework(master: &str, number: u64) -> String {
     format!("{master}-{number:04}")
@@ -46,5 +51,17 @@ mod tests {
         for id in ["", ".", "..", "a/b", "a\\b", "a\nb", &"x".repeat(256)] {
             assert!(super::validate(id).is_err(), "{id:?}");
         }
+    }
+
+    #[test]
+    fn a_uuid_has_sixteen_bytes_and_a_version() {
+        let mut bytes = [0; 16];
+        assert!(!super::is_uuid(&bytes));
+        for (version, is_one) in [(0, false), (1, true), (4, true), (5, true), (6, false)] {
+            bytes[6] = version << 4 | 0xf;
+            assert_eq!(super::is_uuid(&bytes), is_one, "{version}");
+        }
+        bytes[6] = 0x40;
+        assert!(!super::is_uuid(&bytes[..15]));
     }
 }

@@ -1,7 +1,7 @@
 //! What master, agent and frameworks say to each other.
 //!
-//! Messages ([`v1`], [`internal`]), their JSON form ([`json`]; [`model`] in `/state`), how they travel ([`content`], [`recordio`],
-//! [`libprocess`]), and the values in them and in flags ([`resources`], [`units`], [`flags`], [`ids`], [`roles`], [`zk_url`]).
+//! Messages ([`v1`], [`internal`]), their JSON form ([`json`]; [`model`] in `/state`), how they travel ([`content`], [`required`],
+//! [`recordio`], [`libprocess`]), and the values in them and in flags ([`resources`], [`units`], [`flags`], [`ids`], [`roles`], [`zk_url`]).
 //! This crate decides nothing: no policy, no state machine of a daemon.
 //!
 //! Invariants: one set of Rust types serves both API versions (field numbers are the same, names differ: see
@@ -16,6 +16,7 @@ pub mod json;
 pub mod libprocess;
 pub mod model;
 pub mod recordio;
+pub mod required;
 pub mod resources;
 pub mod roles;
 pub mod units;

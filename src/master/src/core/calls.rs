@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use access::Principal;
+use mesos::ids::is_uuid;
 use mesos::internal;
 use mesos::v1;
 use mesos::v1::allocator::inverse_offer_status::Status;
@@ -27,14 +28,20 @@ fn invalid(text: &str) -> CallError {
     CallError::BadRequest(format!("Failed to validate scheduler::Call: {text}"))
 }
 
-/// Whether somebody who authenticated is whom a framework says it is; one that doesn't say may be anybody.
-fn same_principal(principal: Option<&Principal>, info: &v1::FrameworkInfo) -> Result<(), String> {
-    match (principal, &info.principal) {
-        (Some(known), Some(claimed)) if known.0 != *claimed => Err(format!(
+/// Whether somebody who authenticated is whom a framework says it is.
+fn same_principal(principal: Option<&Principal>, claimed: &str) -> Result<(), String> {
+    match principal {
+        Some(known) if known.0 != claimed => Err(format!(
             "Authenticated principal '{known}' does not match principal '{claimed}' set in `FrameworkInfo`"
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether two say the same framework; no id is as good as an empty one.
+fn same_id(one: Option<&v1::FrameworkId>, other: Option<&v1::FrameworkId>) -> bool {
+    let value = |id: Option<&v1::FrameworkId>| id.map(|id| id.value.clone()).unwrap_or_default();
+    value(one) == value(other)
 }
 
 impl Master {
@@ -46,12 +53,14 @@ impl Master {
         let Some(subscribe) = &call.subscribe else {
             return Err(invalid("Expecting 'subscribe' to be present"));
         };
-        let own = subscribe.framework_info.id.as_ref().filter(|id| !id.value.is_empty());
-        if call.framework_id.as_ref() != own {
+        if !same_id(call.framework_id.as_ref(), subscribe.framework_info.id.as_ref()) {
             return Err(invalid("'framework_id' differs from 'subscribe.framework_info.id'"));
         }
-        same_principal(principal, &subscribe.framework_info).map_err(|reason| invalid(&reason))?;
-        Ok(())
+        // One that doesn't say may be anybody.
+        match &subscribe.framework_info.principal {
+            Some(claimed) => same_principal(principal, claimed).map_err(|reason| invalid(&reason)),
+            None => Ok(()),
+        }
     }
 
     /// Any call but SUBSCRIBE.
@@ -72,7 +81,7 @@ impl Master {
         let Some(framework) = self.frameworks.get(&id) else {
             return Err(CallError::BadRequest("Framework cannot be found".to_owned()));
         };
-        same_principal(principal, &framework.info).map_err(CallError::BadRequest)?;
+        same_principal(principal, framework.info.principal()).map_err(CallError::BadRequest)?;
         let current = match framework.connection {
             Connection::Http(current) => current,
             Connection::Pid(_) => {
@@ -243,10 +252,10 @@ impl Master {
 /// Checks a call by itself; its type.
 pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
     use call::Type as T;
-    if call.r#type.is_none() {
+    // A number that this version doesn't know is as good as none.
+    let Some(kind) = call.r#type.and_then(|kind| T::try_from(kind).ok()) else {
         return Err(invalid("Expecting 'type' to be present"));
-    }
-    let kind = call.r#type();
+    };
     if call.framework_id.is_none() {
         return Err(invalid("Expecting 'framework_id' to be present"));
     }
@@ -260,7 +269,7 @@ pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
         T::Shutdown => payload(call.shutdown.is_some(), "shutdown")?,
         T::Acknowledge => {
             payload(call.acknowledge.is_some(), "acknowledge")?;
-            if call.acknowledge.as_ref().is_none_or(|own| own.uuid.len() != 16) {
+            if call.acknowledge.as_ref().is_none_or(|own| !is_uuid(&own.uuid)) {
                 return Err(invalid("Not a valid UUID"));
             }
         }
@@ -270,7 +279,7 @@ pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
         T::UpdateFramework => {
             payload(call.update_framework.is_some(), "update_framework")?;
             let own = call.update_framework.as_ref().and_then(|own| own.framework_info.id.as_ref());
-            if own != call.framework_id.as_ref() {
+            if !same_id(own, call.framework_id.as_ref()) {
                 return Err(invalid(
                     "'framework_id' differs from 'update_framework.framework_info.id'",
                 ));
@@ -285,7 +294,7 @@ pub(super) fn check(call: &Call) -> Result<call::Type, CallError> {
         T::AcknowledgeOperationStatus => {
             payload(call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")?;
             let acknowledge = call.acknowledge_operation_status.as_ref();
-            if acknowledge.is_none_or(|own| own.uuid.len() != 16) {
+            if acknowledge.is_none_or(|own| !is_uuid(&own.uuid)) {
                 return Err(invalid("Not a valid UUID"));
             }
             if acknowledge.is_none_or(|acknowledge| acknowledge.agent_id.is_none()) {

@@ -54,7 +54,7 @@ fn a_driver_hears_in_messages_what_others_hear_as_events() {
     let update = &test.sent::<internal::StatusUpdateMessage>(&driver)[0];
     assert_eq!(
         (update.pid(), update.update.uuid()),
-        (agent_pid().to_string().as_str(), [1; 16].as_slice())
+        (agent_pid().to_string().as_str(), uuid_of(1).as_slice())
     );
 
     // Calls of somebody else in its name are ignored.

@@ -60,6 +60,11 @@ fn agent_info() -> v1::AgentInfo {
     }
 }
 
+/// A UUID as there are, with a number in it.
+fn uuid_of(number: u8) -> Vec<u8> {
+    uuid::Builder::from_random_bytes([number; 16]).into_uuid().into_bytes().to_vec()
+}
+
 fn update(task: &str, state: TaskState, uuid: u8) -> internal::StatusUpdateMessage {
     let status = v1::TaskStatus {
         task_id: v1::TaskId { value: task.to_owned() },
@@ -69,7 +74,7 @@ fn update(task: &str, state: TaskState, uuid: u8) -> internal::StatusUpdateMessa
     let update = internal::StatusUpdate {
         framework_id: v1::FrameworkId { value: "M-0000".to_owned() },
         slave_id: Some(id("M-S0")),
-        uuid: Some(vec![uuid; 16]),
+        uuid: Some(uuid_of(uuid)),
         status,
         ..Default::default()
     };
@@ -208,7 +213,7 @@ impl Test {
         let acknowledge = call::Acknowledge {
             agent_id: id("M-S0"),
             task_id: v1::TaskId { value: task.to_owned() },
-            uuid: vec![uuid; 16],
+            uuid: uuid_of(uuid),
         };
         let kind = Some(call::Type::Acknowledge as i32);
         self.call(

@@ -77,7 +77,7 @@ impl Test {
     fn finish(&mut self, apply: &internal::ApplyOperationMessage) {
         let status = v1::OperationStatus {
             state: v1::OperationState::OperationFinished as i32,
-            uuid: Some(v1::Uuid { value: vec![9; 16] }),
+            uuid: Some(v1::Uuid { value: uuid_of(9) }),
             agent_id: Some(id("M-S0")),
             ..Default::default()
         };
@@ -120,7 +120,7 @@ fn a_framework_reserves_what_it_was_offered_and_hears_of_it_until_it_acknowledge
 
     let acknowledge = call::AcknowledgeOperationStatus {
         agent_id: Some(id("M-S0")),
-        uuid: vec![9; 16],
+        uuid: uuid_of(9),
         operation_id: v1::OperationId { value: "mine".to_owned() },
         ..Default::default()
     };
@@ -136,7 +136,7 @@ fn a_framework_reserves_what_it_was_offered_and_hears_of_it_until_it_acknowledge
 
     // What the agent told before the acknowledgement reached it, or because it never did.
     let status =
-        v1::OperationStatus { uuid: Some(v1::Uuid { value: vec![9; 16] }), ..Default::default() };
+        v1::OperationStatus { uuid: Some(v1::Uuid { value: uuid_of(9) }), ..Default::default() };
     let operation = v1::Operation {
         framework_id: apply.framework_id.clone(),
         info: apply.operation_info.clone(),

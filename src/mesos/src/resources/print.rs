@@ -23,8 +23,6 @@ impl fmt::Display for Resources {
 /// One resource as it was sent, valid or not.
 pub fn message(resource: &v1::Resource) -> String {
     use v1::value::Type;
-    let mut identity = resource.clone();
-    super::entry::upgrade(&mut identity);
     let value = match Type::try_from(resource.r#type) {
         Ok(Type::Ranges) => {
             let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
@@ -42,7 +40,7 @@ pub fn message(resource: &v1::Resource) -> String {
             format_significant((value * 1000.0).round() / 1000.0)
         }
     };
-    describe(&identity, &value)
+    describe(resource, &value)
 }
 
 fn describe(identity: &v1::Resource, value: &impl fmt::Display) -> String {
@@ -72,19 +70,21 @@ fn reservation(reservation: &v1::resource::ReservationInfo) -> String {
     if let Some(principal) = &reservation.principal {
         let _ = write!(text, ",{principal}");
     }
-    if let Some(labels) = &reservation.labels {
-        let labels: Vec<String> = labels
-            .labels
-            .iter()
-            .map(|label| match &label.value {
-                Some(value) => format!("{}: {value}", label.key),
-                None => label.key.clone(),
-            })
-            .collect();
-        let _ = write!(text, ",{{{}}}", labels.join(", "));
+    if reservation.labels.is_some() {
+        let _ = write!(text, ",{}", labels(reservation));
     }
     text.push(')');
     text
+}
+
+/// A reservation's labels: `{k, l: v}`.
+pub(super) fn labels(reservation: &v1::resource::ReservationInfo) -> String {
+    let each = reservation.labels.iter().flat_map(|labels| &labels.labels);
+    let each = each.map(|label| match &label.value {
+        Some(value) => format!("{}: {value}", label.key),
+        None => label.key.clone(),
+    });
+    format!("{{{}}}", each.collect::<Vec<String>>().join(", "))
 }
 
 fn disk(disk: &v1::resource::DiskInfo) -> String {

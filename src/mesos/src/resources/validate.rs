@@ -1,6 +1,8 @@
 //! Which resources the master takes from frameworks, agents and operators.
 
 use super::{Milli, Resources, print};
+use crate::json::{self, Dialect};
+use crate::v1::resource::ReservationInfo;
 use crate::{roles, v1};
 
 impl Resources {
@@ -27,9 +29,9 @@ pub(super) fn check(resource: &v1::Resource) -> Result<(), String> {
     match (Type::try_from(resource.r#type), scalar, ranges, set) {
         (Ok(Type::Scalar), Some(scalar), None, None) => {
             let rounded = Milli::from_f64(scalar.value);
-            // Infinity would be more than can be counted: the original's counter overflows to below 0.
-            if rounded.0 < 0 || (rounded.0 == 0 && scalar.value != 0.0) || !scalar.value.is_finite()
-            {
+            // More than can be counted: the original's counter overflows to below 0.
+            let is_too_much = rounded.0 == i64::MAX || !scalar.value.is_finite();
+            if rounded.0 < 0 || (rounded.0 == 0 && scalar.value != 0.0) || is_too_much {
                 return Err("Invalid scalar resource: value <= 0".to_owned());
             }
         }
@@ -48,6 +50,9 @@ pub(super) fn check(resource: &v1::Resource) -> Result<(), String> {
     }
     if resource.disk.is_some() && resource.name != "disk" {
         return Err(format!("DiskInfo should not be set for {} resource", resource.name));
+    }
+    if let Some(source) = resource.disk.as_ref().and_then(|disk| disk.source.as_ref()) {
+        check_source(source)?;
     }
     check_reservations(resource)?;
     if resource.shared.is_some() {
@@ -78,45 +83,125 @@ fn check_ranges(ranges: &[v1::value::Range]) -> Result<(), String> {
     Ok(())
 }
 
+fn check_source(source: &v1::resource::disk_info::Source) -> Result<(), String> {
+    use v1::resource::disk_info::source::Type;
+    let kind = source.r#type();
+    match kind {
+        Type::Path | Type::Mount => Ok(()),
+        Type::Unknown => {
+            let shown = json::to_string(source, Dialect::V0);
+            Err(format!("Unsupported 'DiskInfo.Source.Type' in '{shown}'"))
+        }
+        Type::Block | Type::Raw => {
+            let refuse = |what: &str| {
+                Err(format!("{what} should not be set for {} disk source", kind.as_str_name()))
+            };
+            match (&source.mount, &source.path) {
+                (Some(_), _) => refuse("Mount"),
+                (None, Some(_)) => refuse("Path"),
+                (None, None) => Ok(()),
+            }
+        }
+    }
+}
+
 fn check_reservations(resource: &v1::Resource) -> Result<(), String> {
     use v1::resource::reservation_info::Type;
-    if resource.reservations.is_empty() {
-        let role = resource.role();
-        roles::validate(role)?;
-        if resource.reservation.is_some() && role == roles::DEFAULT {
-            return Err("Invalid reservation: role \"*\" cannot be dynamically reserved".to_owned());
+    let refuse = |text: &str| Err(text.to_owned());
+    let Some(first) = resource.reservations.first() else {
+        return check_older_form(resource);
+    };
+    for reservation in &resource.reservations {
+        if reservation.r#type.is_none_or(|kind| Type::try_from(kind).is_err()) {
+            return refuse(
+                "Invalid reservation: 'Resource.ReservationInfo.type' field must be set.",
+            );
         }
-        return Ok(());
-    }
-    let mut above: Option<&str> = None;
-    for (index, reservation) in resource.reservations.iter().enumerate() {
         let Some(role) = reservation.role.as_deref() else {
-            return Err("Invalid reservation: 'Resource.ReservationInfo.role' field must be set."
-                .to_owned());
+            return refuse(
+                "Invalid reservation: 'Resource.ReservationInfo.role' field must be set.",
+            );
         };
         roles::validate(role)?;
         if role == roles::DEFAULT {
-            return Err("Invalid reservation: role \"*\" cannot be reserved".to_owned());
+            return refuse("Invalid reservation: role \"*\" cannot be reserved");
         }
-        match reservation.r#type() {
-            Type::Unknown => {
-                return Err(
-                    "Invalid reservation: 'Resource.ReservationInfo.type' field must be set."
-                        .to_owned(),
-                );
-            }
-            Type::Static if index > 0 => {
-                return Err("Invalid refined reservation: A refined reservation cannot be STATIC"
-                    .to_owned());
-            }
-            _ => {}
+    }
+    for pair in resource.reservations.windows(2) {
+        if pair[1].r#type() == Type::Static {
+            return refuse("Invalid refined reservation: A refined reservation cannot be STATIC");
         }
-        if let Some(above) = above.filter(|above| !roles::is_below(role, above)) {
+        let (role, above) = (pair[1].role(), pair[0].role());
+        if !roles::is_below(role, above) {
             return Err(format!(
                 "Invalid refined reservation: role '{role}' is not a refinement of '{above}'"
             ));
         }
-        above = Some(role);
+    }
+    check_both_forms(resource, first)
+}
+
+/// The older form may stand beside a single reservation if it says the same.
+fn check_both_forms(resource: &v1::Resource, only: &ReservationInfo) -> Result<(), String> {
+    use v1::resource::reservation_info::Type;
+    let refuse = |text: &str| Err(format!("Invalid resource format: {text}"));
+    if resource.reservations.len() > 1 {
+        const MORE: &str =
+            "must not be set if there is more than one reservation in 'Resource.reservations'";
+        if resource.role.is_some() {
+            return refuse(&format!("'Resource.role' {MORE}"));
+        }
+        if resource.reservation.is_some() {
+            return refuse(&format!("'Resource.reservation' {MORE}"));
+        }
+        return Ok(());
+    }
+    if let Some(role) = resource.role.as_deref().filter(|role| *role != only.role()) {
+        return refuse(&format!(
+            "'Resource.role' field with '{role}' does not match the role '{}' in 'Resource.reservations'",
+            only.role()
+        ));
+    }
+    match (only.r#type(), &resource.reservation) {
+        (Type::Unknown, _) => Err("Unsupported 'Resource.ReservationInfo.Type'".to_owned()),
+        (Type::Static, Some(_)) => refuse(
+            "'Resource.reservation' must not be set if the single reservation in 'Resource.reservations' is STATIC",
+        ),
+        (Type::Static, None) => Ok(()),
+        (Type::Dynamic, older) if resource.role.is_some() != older.is_some() => refuse(
+            "'Resource.role' and 'Resource.reservation' must either be both set or both not set if the single reservation in 'Resource.reservations' is DYNAMIC",
+        ),
+        (Type::Dynamic, Some(older)) if older.principal() != only.principal() => refuse(&format!(
+            "'Resource.reservation.principal' field with '{}' does not match the principal '{}' in 'Resource.reservations'",
+            older.principal(),
+            only.principal()
+        )),
+        (Type::Dynamic, Some(older)) if labels(older) != labels(only) => refuse(&format!(
+            "'Resource.reservation.labels' field with '{}' does not match the labels '{}' in 'Resource.reservations'",
+            print::labels(older),
+            print::labels(only)
+        )),
+        (Type::Dynamic, _) => Ok(()),
+    }
+}
+
+fn labels(of: &ReservationInfo) -> &[v1::Label] {
+    of.labels.as_ref().map(|labels| labels.labels.as_slice()).unwrap_or_default()
+}
+
+/// Without a list of reservations: a role, and whether it was reserved for it while its agent ran.
+fn check_older_form(resource: &v1::Resource) -> Result<(), String> {
+    let role = resource.role();
+    roles::validate(role)?;
+    let Some(reservation) = &resource.reservation else { return Ok(()) };
+    let set = [("type", reservation.r#type.is_some()), ("role", reservation.role.is_some())];
+    if let Some((name, _)) = set.into_iter().find(|(_, is_set)| *is_set) {
+        return Err(format!(
+            "'Resource.ReservationInfo.{name}' must not be set for the 'Resource.reservation' field"
+        ));
+    }
+    if role == roles::DEFAULT {
+        return Err("Invalid reservation: role \"*\" cannot be dynamically reserved".to_owned());
     }
     Ok(())
 }
@@ -124,7 +209,6 @@ fn check_reservations(resource: &v1::Resource) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::{self, Dialect};
 
     fn refusal(text: &str) -> String {
         let resource: v1::Resource = json::from_slice(text.as_bytes(), Dialect::V1).unwrap();
@@ -186,6 +270,30 @@ mod tests {
             (
                 r#"{"name":"disk","type":"SCALAR","scalar":{"value":-1.1239},"disk":{"persistence":{"id":"i"},"volume":{"mode":"RO","container_path":"p"},"source":{"type":"RAW","profile":"P"}}}"#,
                 "Resource 'disk[RAW(,,P),i:p]:-1.124' is invalid: Invalid scalar resource: value <= 0",
+            ),
+            (
+                r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"reservations":[{}]}"#,
+                "Resource 'cpus(reservations: [(UNKNOWN,)]):1' is invalid: Invalid reservation: 'Resource.ReservationInfo.type' field must be set.",
+            ),
+            (
+                r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"role":"r","reservation":{"type":"DYNAMIC"}}"#,
+                "Resource 'cpus:1' is invalid: 'Resource.ReservationInfo.type' must not be set for the 'Resource.reservation' field",
+            ),
+            (
+                r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"role":"a b","reservation":{"principal":"p"}}"#,
+                "Resource 'cpus:1' is invalid: Role component 'a b' is invalid because it contains backspace or whitespace",
+            ),
+            (
+                r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"role":"r","reservations":[{"type":"DYNAMIC","role":"r","principal":"p"}]}"#,
+                "Resource 'cpus(reservations: [(DYNAMIC,r,p)]):1' is invalid: Invalid resource format: 'Resource.role' and 'Resource.reservation' must either be both set or both not set if the single reservation in 'Resource.reservations' is DYNAMIC",
+            ),
+            (
+                r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"role":"*","reservations":[{"type":"DYNAMIC","role":"r","principal":"p"}]}"#,
+                "Resource 'cpus(reservations: [(DYNAMIC,r,p)]):1' is invalid: Invalid resource format: 'Resource.role' field with '*' does not match the role 'r' in 'Resource.reservations'",
+            ),
+            (
+                r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"role":"r","reservation":{"principal":"p"},"reservations":[{"type":"DYNAMIC","role":"r","principal":"p"}]}"#,
+                "",
             ),
             (
                 r#"{"name":"cpus","type":"SCALAR","scalar":{"value":0.1},"role":"*","reservation":{}}"#,
