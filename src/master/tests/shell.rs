@@ -67,6 +67,7 @@ async fn read_until(connection: &mut TcpStream, text: &str) -> String {
     }
 }
 
+/// The answer to a GET, head and all.
 async fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -204,5 +205,165 @@ async fn its_log_is_shown_to_who_may_see_it() {
     assert!(get(address, path).await.starts_with("HTTP/1.1 403 "));
     let mut reply = post_to(address, "/api/v1", None, &read).await;
     read_until(&mut reply, "403 Forbidden").await;
+    shutdown.cancel();
+}
+
+/// What there is of things that have `secret` in their names, read in every way there is; each way with what it gave.
+async fn secrets(more: &[&str]) -> Vec<(String, bool)> {
+    let (address, shutdown) = start_with(more).await;
+    let mut kept = Vec::new();
+    for change in [
+        json!({"type": "UPDATE_QUOTA", "update_quota": {"force": true, "quota_configs": [
+            {"role": "secret-role", "limits": {"cpus": {"value": 1}}}]}}),
+        json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [
+            {"role": "secret-role", "weight": 2.0}]}}),
+        json!({"type": "UPDATE_MAINTENANCE_SCHEDULE", "update_maintenance_schedule": {"schedule": {"windows": [
+            {"machine_ids": [{"hostname": "secret-host"}], "unavailability": {"start": {"nanoseconds": 1}}}]}}}),
+    ] {
+        read_until(&mut post_to(address, "/api/v1", None, &change).await, "200 OK").await;
+    }
+    let mut events = post_to(address, "/api/v1", None, &json!({"type": "SUBSCRIBE"})).await;
+    read_until(&mut events, "HEARTBEAT").await;
+    let subscribe = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": {
+        "user": "secret-user", "name": "secret-framework", "roles": ["secret-role"],
+        "capabilities": [{"type": "MULTI_ROLE"}], "failover_timeout": 1000}}});
+    let mut stream = post(address, None, &subscribe).await;
+    read_until(&mut stream, "HEARTBEAT").await;
+    kept.push(stream);
+    let mut found = Vec::new();
+    for path in [
+        "/allocator/offer_constraints_debug",
+        "/flags",
+        "/frameworks",
+        "/maintenance/schedule",
+        "/maintenance/status",
+        "/quota",
+        "/quota/secret-role",
+        "/roles",
+        "/slaves",
+        "/state",
+        "/state-summary",
+        "/tasks",
+        "/weights",
+    ] {
+        let reply = get(address, path).await;
+        // There, only the framework's id would tell.
+        let is_told = reply.contains("secret") || path.contains("debug") && reply.contains("-0000");
+        found.push((path.to_owned(), is_told));
+    }
+    for kind in [
+        "GET_AGENTS",
+        "GET_EXECUTORS",
+        "GET_FLAGS",
+        "GET_FRAMEWORKS",
+        "GET_MAINTENANCE_SCHEDULE",
+        "GET_MAINTENANCE_STATUS",
+        "GET_MASTER",
+        "GET_OPERATIONS",
+        "GET_QUOTA",
+        "GET_ROLES",
+        "GET_STATE",
+        "GET_TASKS",
+        "GET_WEIGHTS",
+    ] {
+        let mut connection = post_to(address, "/api/v1", None, &json!({"type": kind})).await;
+        // Head and body are written at once, a body of this size in one go.
+        let head = read_until(&mut connection, "\r\n\r\n").await;
+        let length: usize =
+            value_after(&head.to_ascii_lowercase(), "content-length:", '\r').parse().unwrap();
+        let mut whole = head.clone();
+        while whole.len() - whole.find("\r\n\r\n").unwrap() - 4 < length {
+            let mut more = [0; 4096];
+            let count = connection.read(&mut more).await.unwrap();
+            whole.push_str(std::str::from_utf8(&more[..count]).unwrap());
+        }
+        found.push((kind.to_owned(), whole.contains("secret")));
+    }
+    let mut again = post_to(address, "/api/v1", None, &json!({"type": "SUBSCRIBE"})).await;
+    let first = read_until(&mut again, "HEARTBEAT").await;
+    found.push(("SUBSCRIBED".to_owned(), first.contains("secret")));
+    // What every subscriber hears after what happened before.
+    drop(kept);
+    let told = async {
+        while frameworks(address).await["frameworks"][0]["connected"] == true {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+    shutdown.cancel();
+    let mut heard = String::new();
+    while let Ok(1..) = events.read_to_string(&mut heard).await {}
+    found.push(("events".to_owned(), heard.contains("secret")));
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_seen_is_in_no_answer_and_no_event() {
+    let open: Vec<String> =
+        secrets(&[]).await.into_iter().filter(|(_, told)| *told).map(|(way, _)| way).collect();
+    assert_eq!(
+        open,
+        [
+            "/allocator/offer_constraints_debug",
+            "/frameworks",
+            "/maintenance/schedule",
+            "/maintenance/status",
+            "/quota",
+            "/quota/secret-role",
+            "/roles",
+            "/state",
+            "/state-summary",
+            "/weights",
+            "GET_FRAMEWORKS",
+            "GET_MAINTENANCE_SCHEDULE",
+            "GET_MAINTENANCE_STATUS",
+            "GET_QUOTA",
+            "GET_ROLES",
+            "GET_STATE",
+            "GET_WEIGHTS",
+            "SUBSCRIBED",
+            "events",
+        ]
+    );
+    let nobody = |action: &str, of: &str| {
+        (action.to_owned(), json!([{"principals": {"type": "ANY"}, of: {"type": "NONE"}}]))
+    };
+    let acls: serde_json::Map<String, Value> = [
+        ("get_maintenance_schedules", "machines"),
+        ("get_maintenance_statuses", "machines"),
+        ("get_quotas", "roles"),
+        ("view_executors", "users"),
+        ("view_flags", "flags"),
+        ("view_frameworks", "users"),
+        ("view_roles", "roles"),
+        ("view_tasks", "users"),
+    ]
+    .map(|(action, of)| nobody(action, of))
+    .into_iter()
+    .collect();
+    let closed = secrets(&[&format!("--acls={}", Value::Object(acls))]).await;
+    let told: Vec<&String> = closed.iter().filter(|(_, told)| *told).map(|(way, _)| way).collect();
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_endpoint_is_closed_however_it_is_written() {
+    let rules =
+        r#"--firewall_rules={"disabled_endpoints": {"paths": ["/master/state", "/tasks"]}}"#;
+    let (address, shutdown) = start_with(&[rules]).await;
+    for path in [
+        "/state",
+        "/master/state",
+        "//state",
+        "/master//state",
+        "/state/",
+        "/state/x",
+        "/tasks/",
+        "/master/tasks",
+    ] {
+        let reply = get(address, path).await;
+        assert!(reply.starts_with("HTTP/1.1 403"), "{path}: {reply}");
+    }
+    assert!(get(address, "/state-summary").await.starts_with("HTTP/1.1 200"));
     shutdown.cancel();
 }

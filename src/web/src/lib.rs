@@ -1,7 +1,8 @@
 //! What every daemon's HTTP side shares: serving, answers in the originals' form, the UIs, and a daemon's life
 //! (logging, readiness, signals).
 //!
-//! Data flow: [`serve`] accepts connections, plain or under TLS, and hands requests to the daemon's router; [`respond`] forms answers.
+//! Data flow: [`serve`] accepts connections, plain or under TLS, and hands requests to the daemon's router; [`routes`] finds
+//! endpoints, [`respond`] forms answers.
 //! Invariants: connections and header sizes are bounded; on shutdown open streams are cut after a grace period;
 //! nothing here knows which daemon it serves.
 
@@ -13,6 +14,7 @@ pub mod log_files;
 pub mod logging;
 pub mod prometheus;
 pub mod respond;
+pub mod routes;
 pub mod serve;
 pub mod ui;
 

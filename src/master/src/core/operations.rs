@@ -111,13 +111,13 @@ impl Master {
         else {
             return;
         };
-        if let Err(reason) = self.authorize_operation(&known.info, &operation) {
-            self.drop_operation(&framework, &operation, &reason);
-            return;
-        }
         let used = self.used_on(&place.agent).iter().map(|(_, _, used)| used).sum();
         if let Err(reason) = check(Author::Framework(known), agent, &used, &operation) {
             let reason = format!("{reason}; on agent {}", agent.title());
+            self.drop_operation(&framework, &operation, &reason);
+            return;
+        }
+        if let Err(reason) = self.authorize_operation(&known.info, &operation) {
             self.drop_operation(&framework, &operation, &reason);
             return;
         }

@@ -37,7 +37,12 @@ impl Master {
     /// When a role is none, or a weight is not above 0; nothing is changed then.
     pub fn update_weights(&mut self, weights: &[v1::WeightInfo]) -> Result<(), Refusal> {
         let prefix = "Failed to validate update weights request JSON";
-        for info in weights {
+        let trimmed = |info: &v1::WeightInfo| v1::WeightInfo {
+            role: Some(info.role().trim().to_owned()),
+            ..info.clone()
+        };
+        let weights: Vec<v1::WeightInfo> = weights.iter().map(trimmed).collect();
+        for info in &weights {
             let role = info.role();
             mesos::roles::validate(role)
                 .map_err(|reason| bad(format!("{prefix}: Invalid role '{role}': {reason}")))?;
@@ -51,7 +56,7 @@ impl Master {
                 )));
             }
         }
-        for info in weights {
+        for info in &weights {
             let known = self.registry.weights.iter_mut().find(|own| own.info.role() == info.role());
             match known {
                 Some(known) => known.info.weight = info.weight,

@@ -25,6 +25,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
 use web::files::Attached;
+use web::routes::Route;
 use web::{files, help, respond};
 
 use super::actor::{Handle, Input};
@@ -208,21 +209,23 @@ async fn compressed(response: Response) -> Response {
 }
 
 async fn answer(app: App, request: Request, gzip: bool) -> Response {
-    if let Some(refusal) = app.firewall.refusal(request.uri().path()) {
+    let (parts, body) = request.into_parts();
+    let (path, query) = (parts.uri.path(), parts.uri.query());
+    let route = legacy::ROUTES.find(path);
+    if let Some(refusal) = refusal(&app, path, route.as_ref()) {
         return respond::text(StatusCode::FORBIDDEN, refusal);
     }
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path().trim_end_matches('/');
-    let query = parts.uri.query();
-    let local = path.strip_prefix("/master").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+    // In no realm: it tells of no cluster.
+    if let Some(help) = help::answer(path.trim_end_matches('/'), query, &parts.headers, HELP) {
+        return help;
+    }
+    let Some(route) = route else { return respond::not_found() };
+    let local = route.endpoint;
     let caller = match app.guard.caller(permissions::realm(local), &parts.headers) {
         Ok(caller) => caller,
         Err(refused) => return respond::unauthorized(&refused.challenge),
     };
-    if let Some(help) = help::answer(local, query, &parts.headers, HELP) {
-        return help;
-    }
-    if let Some(response) = legacy::anywhere(&app, &caller, local, query).await {
+    if let Some(response) = legacy::anywhere(&app, &caller, &route, query).await {
         return response;
     }
     let Some(methods) = legacy::methods(local) else { return respond::not_found() };
@@ -231,7 +234,7 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
         if local.starts_with("/registrar(1)/") {
             return respond::json("{}");
         }
-        return app.to_leader(local, query);
+        return app.to_leader(&route.path, query);
     }
     if !methods.is_empty() && !methods.contains(&parts.method.as_str()) {
         return respond::method_not_allowed(methods, &parts.method);
@@ -250,11 +253,20 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
     match local {
         "/api/v1" => operator_api::handle(&app, &caller, &parts.headers, body).await,
         "/api/v1/scheduler" => scheduler_api::handle(&app, &caller, &parts.headers, body).await,
-        _ if legacy::is_quota(local) && parts.method == Method::DELETE => {
-            legacy::remove_quota(&app, &caller, parts.uri.path()).await
+        "/quota" if parts.method == Method::DELETE => {
+            legacy::remove_quota(&app, &caller, &route.path).await
         }
         _ => legacy::changed(&app, &caller, local, &parts.method, &body).await,
     }
+}
+
+/// Why an operator's rules keep everybody from a path: as it was given, as libprocess sees it, or as the endpoint that it
+/// leads to, so that no second way of writing it gets round them.
+fn refusal(app: &App, path: &str, route: Option<&Route<'_>>) -> Option<String> {
+    let Some(Route { endpoint, path: seen }) = route else { return app.firewall.refusal(path) };
+    let own = format!("/{}{endpoint}", legacy::ROUTES.own);
+    let mut forms = [seen.as_ref(), path, endpoint, &own].into_iter();
+    forms.find_map(|form| app.firewall.refusal(form))
 }
 
 /// A body as it was before its `Content-Encoding`.
@@ -312,12 +324,12 @@ impl App {
         all.await.unwrap_or_default()
     }
 
-    /// Where the leader has the same, under its process' name as the original writes it.
-    fn to_leader(&self, local: &str, query: Option<&str>) -> Response {
+    /// Where the leader has the same; the path is as libprocess sees it.
+    pub(super) fn to_leader(&self, path: &str, query: Option<&str>) -> Response {
         match self.leader_location() {
             Some(location) => {
                 let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-                respond::temporary_redirect(&format!("{location}/master{local}{query}"))
+                respond::temporary_redirect(&format!("{location}{path}{query}"))
             }
             None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
         }

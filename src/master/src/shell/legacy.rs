@@ -8,23 +8,70 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use mesos::json::{self, Dialect};
 use mesos::v1;
-use serde_json::json;
+use serde_json::{Value, json};
+use web::routes::{Route, Routes};
 use web::{files, respond};
 
 use super::http::{App, bad_request};
 use super::permissions;
 use super::visible::Visible;
 use super::{operator_api, streamed, wanted};
+use crate::core::Master;
 use crate::view::shown::View;
-use crate::view::{metrics, prometheus, state, summary};
+use crate::view::{metrics, operator, prometheus, state, summary};
+
+/// All endpoints there are.
+pub(super) const ROUTES: Routes = Routes {
+    own: "master",
+    endpoints: &[
+        "/api/v1",
+        "/api/v1/scheduler",
+        "/create-volumes",
+        "/destroy-volumes",
+        "/flags",
+        "/frameworks",
+        "/health",
+        "/machine/down",
+        "/machine/up",
+        "/maintenance/schedule",
+        "/maintenance/status",
+        "/quota",
+        "/redirect",
+        "/reserve",
+        "/roles",
+        "/slaves",
+        "/state",
+        "/state-summary",
+        "/tasks",
+        "/teardown",
+        "/unreserve",
+        "/weights",
+    ],
+    others: &[
+        "/allocator/offer_constraints_debug",
+        "/files/browse",
+        "/files/debug",
+        "/files/download",
+        "/files/read",
+        "/logging/toggle",
+        "/metrics/prometheus",
+        "/metrics/snapshot",
+        "/profiler/start",
+        "/profiler/stop",
+        "/registrar(1)/registry",
+        "/system/stats.json",
+        "/version",
+    ],
+};
 
 /// What every master answers, whoever leads.
 pub(super) async fn anywhere(
     app: &App,
     caller: &Caller,
-    local: &str,
+    route: &Route<'_>,
     query: Option<&str>,
 ) -> Option<Response> {
+    let local = route.endpoint;
     let hidden = match local {
         "/flags" => !caller.may_any(Action::ViewFlags),
         // What says the same needs the same permission.
@@ -58,9 +105,11 @@ pub(super) async fn anywhere(
             }
         }
         "/system/stats.json" => respond::jsonp(metrics::stats().to_string(), query),
-        "/redirect" => match app.leader_location() {
-            Some(location) => respond::temporary_redirect(&location),
-            None => respond::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
+        // Nobody is sent round in circles.
+        "/redirect" => match (app.leader_location(), &*route.path) {
+            (Some(location), "/master/redirect") => respond::temporary_redirect(&location),
+            (Some(_), path) if path.starts_with("/master/redirect/") => respond::not_found(),
+            (_, path) => app.to_leader(path, query),
         },
         _ if files::is_ours(local) => files::answer(local, query, app.attached(caller)).await,
         "/logging/toggle" => web::logging::toggle(query, |text| {
@@ -88,7 +137,6 @@ pub(super) fn methods(local: &str) -> Option<&'static [&'static str]> {
         "/maintenance/schedule" => &["GET", "POST"],
         "/maintenance/status" => &["GET"],
         "/allocator/offer_constraints_debug" => &[],
-        _ if local.starts_with("/quota/") => &["GET", "POST", "DELETE"],
         _ => return None,
     })
 }
@@ -106,32 +154,28 @@ pub(super) async fn shown(
         let callback = respond::query_parameter(query, "jsonp");
         return streamed::answer(app, visible, view, callback, gzip).await;
     }
-    let shown = match local {
-        "/weights" => {
-            let weights = |weight: &mesos::internal::registry::Weight| json!({"role": weight.info.role(), "weight": weight.info.weight});
-            app.handle
-                .look(move |master, _| master.registry.weights.iter().map(weights).collect())
-                .await
+    let show: fn(&Master, &Visible) -> Value = match local {
+        "/weights" => |master, visible| weighed(&visible.weights(operator::weights(master))),
+        "/quota" => {
+            |master, visible| json::to_value(&visible.quotas(master.quota_status()), Dialect::V0)
         }
-        _ if is_quota(local) => {
-            let shown =
-                app.handle.look(|master, _| json::to_value(&master.quota_status(), Dialect::V0));
-            return jsonp(app, shown.await, query);
-        }
-        "/maintenance/schedule" => app.handle.look(|master, _| sorted(&master.schedule())).await,
+        "/maintenance/schedule" => |master, visible| sorted(&visible.schedule(master.schedule())),
         "/maintenance/status" => {
-            app.handle.look(|master, _| sorted(&master.maintenance_status())).await
+            |master, visible| sorted(&visible.machines(master.maintenance_status()))
         }
         "/allocator/offer_constraints_debug" => {
-            app.handle.look(|master, _| summary::constraints(master)).await
+            |master, visible| summary::constraints(master, visible)
         }
-        _ => app.handle.look(|master, _| sorted(&master.registry)).await,
+        _ => |master, _| sorted(&master.registry),
     };
-    let shown = shown.map(|mut value| {
-        visible.prune_json(&mut value);
-        value
-    });
+    let shown = app.handle.look(move |master, _| show(master, &visible)).await;
     jsonp(app, shown, query)
+}
+
+/// As the older endpoint lists weights.
+fn weighed(all: &v1::master::response::GetWeights) -> Value {
+    let each = all.weight_infos.iter();
+    each.map(|info| json!({"role": info.role(), "weight": info.weight})).collect()
 }
 
 /// What is put together from a copy of the state, while the master goes on.
@@ -155,14 +199,9 @@ fn view(app: &App, local: &str, query: Option<&str>) -> Option<View> {
     })
 }
 
-/// `DELETE /quota/<role>`; `path` is the whole one.
+/// `DELETE /quota/<role>`; `path` is the whole one, as libprocess sees it.
 pub(super) async fn remove_quota(app: &App, caller: &Caller, path: &str) -> Response {
-    // The original names its process in what it says, asked under that name or not.
-    let path = match path.strip_prefix("/master/") {
-        Some(_) => path.to_owned(),
-        None => format!("/master{path}"),
-    };
-    let role = match wanted::role_of_path(&path) {
+    let role = match wanted::role_of_path(path) {
         Ok(role) => role.to_owned(),
         Err(reason) => return bad_request(reason),
     };
@@ -172,21 +211,18 @@ pub(super) async fn remove_quota(app: &App, caller: &Caller, path: &str) -> Resp
     if !permissions::may_call(caller, &call) {
         return respond::forbidden();
     }
-    app.change(move |master, _| master.remove_quota_at(&role, &format!("path '{path}'"))).await
-}
-
-pub(super) fn is_quota(local: &str) -> bool {
-    local == "/quota" || local.starts_with("/quota/")
+    let place = format!("path '{path}'");
+    app.change(move |master, _| master.remove_quota_at(&role, &place)).await
 }
 
 /// As the original writes what it keeps in a map first: members by name.
-fn sorted<M: json::Json>(message: &M) -> serde_json::Value {
+fn sorted<M: json::Json>(message: &M) -> Value {
     let mut value = json::to_value(message, Dialect::V0);
     value.sort_all_objects();
     value
 }
 
-fn jsonp(app: &App, shown: Option<serde_json::Value>, query: Option<&str>) -> Response {
+fn jsonp(app: &App, shown: Option<Value>, query: Option<&str>) -> Response {
     match shown {
         Some(value) => respond::jsonp(value.to_string(), query),
         None => app.not_recovered(),

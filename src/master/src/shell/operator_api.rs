@@ -61,10 +61,8 @@ pub(super) async fn handle(
     if let Some(show) = of_scene(kind) {
         return shown(app, accepted, visible, show).await;
     }
-    let answer = |mut answer: Answer| {
-        visible.prune(&mut answer);
-        respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&answer))
-    };
+    let answer =
+        |answer: Answer| respond::body(StatusCode::OK, accepted.as_str(), accepted.encode(&answer));
     let start = app.start_time;
     macro_rules! look {
         ($field:ident, $kind:ident, $look:expr) => {
@@ -126,7 +124,8 @@ pub(super) async fn handle(
         }
         T::GetWeights => {
             // Without weights the member is left out.
-            match app.handle.look(|master, _| operator::weights(master)).await {
+            match app.handle.look(move |master, _| visible.weights(operator::weights(master))).await
+            {
                 Some(weights) => answer(Answer {
                     get_weights: (!weights.weight_infos.is_empty()).then_some(weights),
                     ..operator::answer(response::Type::GetWeights)
@@ -135,17 +134,19 @@ pub(super) async fn handle(
             }
         }
         T::GetMaintenanceStatus => {
-            look!(get_maintenance_status, GetMaintenanceStatus, |master, _| {
-                response::GetMaintenanceStatus { status: master.maintenance_status() }
+            look!(get_maintenance_status, GetMaintenanceStatus, move |master, _| {
+                let status = visible.machines(master.maintenance_status());
+                response::GetMaintenanceStatus { status }
             })
         }
         T::GetMaintenanceSchedule => {
-            look!(get_maintenance_schedule, GetMaintenanceSchedule, |master, _| {
-                response::GetMaintenanceSchedule { schedule: master.schedule() }
+            look!(get_maintenance_schedule, GetMaintenanceSchedule, move |master, _| {
+                let schedule = visible.schedule(master.schedule());
+                response::GetMaintenanceSchedule { schedule }
             })
         }
-        T::GetQuota => look!(get_quota, GetQuota, |master, _| {
-            response::GetQuota { status: master.quota_status() }
+        T::GetQuota => look!(get_quota, GetQuota, move |master, _| {
+            response::GetQuota { status: visible.quotas(master.quota_status()) }
         }),
         T::GetLoggingLevel => answer(Answer {
             get_logging_level: Some(response::GetLoggingLevel { level: logging::verbosity() }),
@@ -339,6 +340,7 @@ fn check(call: &Call, kind: call::Type) -> Result<(), String> {
 fn missing(call: &Call, kind: call::Type) -> Option<&'static str> {
     use call::Type as T;
     let (present, name) = match kind {
+        T::GetMetrics => (call.get_metrics.is_some(), "get_metrics"),
         T::SetLoggingLevel => (call.set_logging_level.is_some(), "set_logging_level"),
         T::ListFiles => (call.list_files.is_some(), "list_files"),
         T::ReadFile => (call.read_file.is_some(), "read_file"),

@@ -4,7 +4,8 @@ use access::Action;
 use access::acls::Object;
 use access::guard::Caller;
 use mesos::v1;
-use mesos::v1::master::{Call, call::Type as T};
+use mesos::v1::master::Call;
+use mesos::v1::master::call::{DrainAgent, Type as T};
 
 use crate::core::Master;
 
@@ -19,7 +20,6 @@ pub(super) const SCHEDULER: &str = "mesos-master-scheduler";
 pub(super) fn realm(local: &str) -> Option<&'static str> {
     match local {
         "/health" | "/version" | "/redirect" => None,
-        _ if local == "/help" || local.starts_with("/help/") => None,
         "/state"
         | "/state-summary"
         | "/slaves"
@@ -30,6 +30,8 @@ pub(super) fn realm(local: &str) -> Option<&'static str> {
         | "/metrics/snapshot"
         | "/metrics/prometheus"
         | "/system/stats.json"
+        | "/maintenance/status"
+        | "/allocator/offer_constraints_debug"
         | "/registrar(1)/registry" => Some(READ_ONLY),
         _ if local.starts_with("/files/") => Some(READ_ONLY),
         "/api/v1/scheduler" => Some(SCHEDULER),
@@ -47,19 +49,18 @@ pub(super) fn may_tear_down(caller: &Caller, master: &Master, framework: &str) -
 
 /// Whether a caller may set the weights of roles.
 pub(super) fn may_weigh(caller: &Caller, weights: &[v1::WeightInfo]) -> bool {
-    weights.iter().all(|weight| caller.may(Action::UpdateWeights, Object::Named(weight.role())))
+    let may = |weight: &v1::WeightInfo| {
+        caller.may(Action::UpdateWeights, Object::Named(weight.role().trim()))
+    };
+    if weights.is_empty() { caller.may_any(Action::UpdateWeights) } else { weights.iter().all(may) }
 }
 
 /// Whether a caller may have an operator's call answered, as far as the call alone tells. Operations on resources are judged
 /// where they are carried out.
 pub(super) fn may_call(caller: &Caller, call: &Call) -> bool {
     let may_limit = |role: &str| caller.may(Action::UpdateQuotas, Object::Named(role));
-    let machines = |action, ids: &[v1::MachineId]| {
-        ids.iter().all(|id| {
-            let name = id.hostname.as_deref().or(id.ip.as_deref());
-            caller.may(action, name.map_or(Object::Any, Object::Named))
-        })
-    };
+    // As the original's authorizer: about machines, ACLs say ANY or NONE.
+    let machines = |action, ids: &[v1::MachineId]| ids.is_empty() || caller.may_any(action);
     match call.r#type() {
         T::GetFlags => caller.may_any(Action::ViewFlags),
         T::SetLoggingLevel => caller.may_any(Action::SetLogLevel),
@@ -92,7 +93,11 @@ pub(super) fn may_call(caller: &Caller, call: &Call) -> bool {
             .stop_maintenance
             .as_ref()
             .is_none_or(|own| machines(Action::StopMaintenances, &own.machines)),
-        T::DrainAgent => caller.may_any(Action::DrainAgents),
+        T::DrainAgent => {
+            let marks_gone = call.drain_agent.as_ref().is_some_and(DrainAgent::mark_gone);
+            caller.may_any(Action::DrainAgents)
+                && (!marks_gone || caller.may_any(Action::MarkAgentsGone))
+        }
         T::DeactivateAgent => caller.may_any(Action::DeactivateAgents),
         T::ReactivateAgent => caller.may_any(Action::ReactivateAgents),
         T::MarkAgentGone => caller.may_any(Action::MarkAgentsGone),

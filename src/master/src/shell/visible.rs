@@ -5,8 +5,9 @@ use access::Action;
 use access::acls::Object;
 use access::guard::Caller;
 use mesos::v1;
-use mesos::v1::master::{Event, Response};
-use serde_json::Value;
+use mesos::v1::maintenance::{ClusterStatus, Schedule};
+use mesos::v1::master::{Event, response};
+use mesos::v1::quota::QuotaStatus;
 
 use crate::core::Master;
 use crate::view::seen::Seen;
@@ -22,6 +23,7 @@ const ACTIONS: &[Action] = &[
 ];
 
 /// What a caller may see.
+#[derive(Clone)]
 pub(super) struct Visible(pub(super) Caller);
 
 /// Whether a caller may see all there is.
@@ -56,16 +58,27 @@ impl Visible {
         self.0.may(action, Object::Named(name))
     }
 
-    /// Leaves out of an answer of the operator API what may not be seen of roles.
-    pub(super) fn prune(&self, answer: &mut Response) {
-        if let Some(shown) = &mut answer.get_weights {
-            shown.weight_infos.retain(|weight| self.role(weight.role()));
-        }
-        if let Some(shown) = &mut answer.get_quota {
-            let status = &mut shown.status;
-            status.infos.retain(|own| self.named(Action::GetQuotas, own.role()));
-            status.configs.retain(|own| self.named(Action::GetQuotas, &own.role));
-        }
+    /// Those of these weights whose roles may be seen.
+    pub(super) fn weights(&self, mut all: response::GetWeights) -> response::GetWeights {
+        all.weight_infos.retain(|weight| self.role(weight.role()));
+        all
+    }
+
+    /// The quotas of roles whose quota may be seen.
+    pub(super) fn quotas(&self, mut all: QuotaStatus) -> QuotaStatus {
+        all.infos.retain(|own| self.named(Action::GetQuotas, own.role()));
+        all.configs.retain(|own| self.named(Action::GetQuotas, &own.role));
+        all
+    }
+
+    /// The schedule of maintenance, to who may see it. About machines, ACLs say ANY or NONE.
+    pub(super) fn schedule(&self, all: Schedule) -> Schedule {
+        if self.0.may_any(Action::GetMaintenanceSchedules) { all } else { Schedule::default() }
+    }
+
+    /// How machines are maintained, to who may see it.
+    pub(super) fn machines(&self, all: ClusterStatus) -> ClusterStatus {
+        if self.0.may_any(Action::GetMaintenanceStatuses) { all } else { ClusterStatus::default() }
     }
 
     /// An event of the operator API as the caller may see it; `None` if not at all.
@@ -98,21 +111,5 @@ impl Visible {
             added.agent.total_resources.retain(|resource| self.resource(resource));
         }
         Some(event)
-    }
-
-    /// Leaves out of what an older endpoint shows what may not be seen of roles.
-    pub(super) fn prune_json(&self, shown: &mut Value) {
-        let role = |own: &Value| own["role"].as_str().is_none_or(|role| self.role(role));
-        match shown {
-            Value::Array(weights) => weights.retain(role),
-            Value::Object(members) => {
-                if let Some(Value::Array(list)) = members.get_mut("infos") {
-                    list.retain(|own| {
-                        own["role"].as_str().is_none_or(|role| self.named(Action::GetQuotas, role))
-                    });
-                }
-            }
-            _ => {}
-        }
     }
 }

@@ -12,8 +12,6 @@ use mesos::v1::quota::QuotaRequest;
 use serde_json::Value;
 use web::respond;
 
-use super::legacy;
-
 /// JSON, but an array where an object must be, or the other way round.
 const OTHER_KIND: &str = "Unexpected JSON type parsed";
 
@@ -86,7 +84,7 @@ pub(super) fn planned(local: &str, text: &str) -> Option<Result<Box<Call>, Strin
     use call::Type as T;
     let of = |kind: T| Box::new(Call { r#type: Some(kind as i32), ..Call::default() });
     Some(match local {
-        _ if legacy::is_quota(local) => quota(text).map(|quota_request| {
+        "/quota" => quota(text).map(|quota_request| {
             let mut call = of(T::SetQuota);
             call.set_quota = Some(call::SetQuota { quota_request });
             call
@@ -216,7 +214,7 @@ mod tests {
                 "Failed to parse set quota request JSON '[]': Unexpected JSON type parsed",
             ),
             (
-                "/quota/a",
+                "/quota",
                 "",
                 "Failed to parse set quota request JSON '': syntax error at line 1 near: ",
             ),

@@ -8,7 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::seen::Sight;
+use super::seen::{Seen, Sight};
 use super::state::{Used, framework_head, offered, slave};
 use crate::core::Master;
 use crate::core::model::{Agent, Framework, is_terminal};
@@ -53,11 +53,13 @@ pub fn tasks<S: Serializer>(
 }
 
 /// `/allocator/offer_constraints_debug`.
-pub fn constraints(master: &Master) -> Value {
+pub fn constraints(master: &Master, seen: &dyn Seen) -> Value {
     let frameworks: Map<String, Value> = master
         .frameworks
-        .keys()
-        .map(|id| {
+        .values()
+        .filter(|framework| seen.framework(&framework.info))
+        .map(|framework| {
+            let id = &framework.id;
             let excluded = master.allocator.excluded_by_constraints(id);
             let suppressed = master.allocator.suppressed(id);
             (

@@ -69,6 +69,11 @@ pub(super) async fn run(context: &Context, command: Quota) -> Result<()> {
         }
         Quota::Remove { role } => {
             ensure!(!role.is_empty(), "a role has a name");
+            let answer = context.client.call(&master_call(Type::GetQuota)).await?;
+            let known = answer.get_quota.unwrap_or_default().status.configs;
+            if !known.iter().any(|own| own.role == role) {
+                bail!("role '{role}' has no quota; `mesos quota list` lists those that have");
+            }
             update(context, QuotaConfig { role, ..Default::default() }).await
         }
     }
