@@ -111,10 +111,10 @@ impl Acls {
             let entries = list
                 .iter()
                 .map(|entry| {
-                    Ok(Entry {
-                        principals: entity(name, entry, "principals")?,
-                        objects: entity(name, entry, action.objects())?,
-                    })
+                    let principals = entity(name, entry, "principals")?;
+                    let objects = entity(name, entry, action.objects())?;
+                    check_objects(action, &objects)?;
+                    Ok(Entry { principals, objects })
                 })
                 .collect::<Result<_, AclsError>>()?;
             acls.entries.push((action, entries));
@@ -198,6 +198,36 @@ impl Acls {
         text
     }
 }
+
+/// What an entry may be about (`LocalAuthorizer::validate`): a name that is never asked about would be no restriction.
+fn check_objects(action: Action, objects: &Entity) -> Result<(), AclsError> {
+    let Entity::Some(names) = objects else { return Ok(()) };
+    let (name, of) = (action.name(), action.objects());
+    if matches!(
+        of,
+        "agents" | "flags" | "images" | "level" | "logs" | "machines" | "resource_providers"
+    ) {
+        let text = format!("'{of}' in '{name}' must be ANY or NONE: they are all or nothing");
+        return Err(AclsError(text));
+    }
+    if let Some(path) = names.iter().find(|path| !PATHS.contains(&path.as_str()))
+        && action == Action::GetEndpoints
+    {
+        let text = format!("'{path}' in '{name}' is no endpoint that asks: {}", PATHS.join(", "));
+        return Err(AclsError(text));
+    }
+    Ok(())
+}
+
+/// Endpoints of either daemon that `get_endpoints` is about (`common/authorization.cpp`).
+const PATHS: [&str; 6] = [
+    "/containers",
+    "/containerizer/debug",
+    "/files/debug",
+    "/logging/toggle",
+    "/metrics/snapshot",
+    "/monitor/statistics",
+];
 
 fn entity(action: &str, entry: &Value, field: &str) -> Result<Entity, AclsError> {
     let value = entry
@@ -312,6 +342,14 @@ mod tests {
             (r#"{"run_tasks": [{"principals": {"type": "ALL"}, "users": {}}]}"#, "ANY"),
             (r#"{"run_tasks": [{"principals": {"values": [1]}, "users": {}}]}"#, "names"),
             (r#"{"permissive": "no"}"#, "permissive"),
+            (
+                r#"{"stop_maintenances": [{"principals": {"type": "ANY"}, "machines": {"values": ["host1"]}}]}"#,
+                "'machines' in 'stop_maintenances' must be ANY or NONE",
+            ),
+            (
+                r#"{"get_endpoints": [{"principals": {"type": "ANY"}, "paths": {"values": ["/state"]}}]}"#,
+                "'/state' in 'get_endpoints' is no endpoint that asks",
+            ),
         ] {
             let error = Acls::parse(text).unwrap_err().to_string();
             assert!(error.contains(place), "{text}: {error}");

@@ -50,11 +50,11 @@ impl ContentType {
             if parts.filter_map(|part| part.strip_prefix("q=")).any(|q| q.parse() == Ok(0.0)) {
                 continue;
             }
-            match name {
-                "*/*" | "application/*" | "application/json" => return Some(Self::Json),
-                "application/x-protobuf" => protobuf = true,
-                _ => {}
+            let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+            if is("*/*") || is("application/*") || is("application/json") {
+                return Some(Self::Json);
             }
+            protobuf |= is("application/x-protobuf");
         }
         protobuf.then_some(Self::Protobuf)
     }
@@ -82,7 +82,9 @@ impl ContentType {
     pub fn decode<M: Json + Message + Shaped>(self, body: &[u8]) -> Result<M, ContentError> {
         match self {
             Self::Json => json::from_slice(body, Dialect::V1).map_err(|error| match error {
-                JsonError::Syntax { .. } | JsonError::Trailing(_) => ContentError::Syntax(error),
+                JsonError::Syntax { .. } | JsonError::Trailing(_) | JsonError::Range => {
+                    ContentError::Syntax(error)
+                }
                 other => ContentError::Shape(other),
             }),
             Self::Protobuf => {
@@ -109,6 +111,7 @@ mod tests {
             ContentType::accepted(Some("text/html, application/json;q=0.5")),
             Some(ContentType::Json)
         );
+        assert_eq!(ContentType::accepted(Some("APPLICATION/JSON")), Some(ContentType::Json));
         assert_eq!(ContentType::accepted(Some("text/html")), None);
         assert_eq!(ContentType::accepted(Some("application/json;q=0")), None);
         assert_eq!(

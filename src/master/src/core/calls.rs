@@ -45,6 +45,14 @@ fn same_id(one: Option<&v1::FrameworkId>, other: Option<&v1::FrameworkId>) -> bo
 }
 
 impl Master {
+    /// Checks any call but SUBSCRIBE by itself.
+    ///
+    /// # Errors
+    /// What the original answers with 400.
+    pub fn check_call(call: &Call) -> Result<(), CallError> {
+        check(call).map(drop)
+    }
+
     /// Checks a SUBSCRIBE before a stream is opened for it.
     ///
     /// # Errors

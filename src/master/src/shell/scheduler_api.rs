@@ -68,6 +68,15 @@ pub(super) async fn handle(
     };
     let stream = headers.get(STREAM_ID).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if call.r#type.is_none() || call.r#type() != call::Type::Subscribe {
+        // Once its answer was to have a body: what is accepted is asked about still.
+        if call.r#type() == call::Type::ReconcileOperations {
+            if let Err(error) = Master::check_call(&call) {
+                return refusal(error);
+            }
+            if let Err(response) = accepted(headers) {
+                return *response;
+            }
+        }
         let applied = call.r#type() == call::Type::UpdateFramework;
         let asked = Asked { principal: caller.principal.clone(), stream, call };
         return match app.handle.call(asked).await {
@@ -77,13 +86,13 @@ pub(super) async fn handle(
             None => app.not_recovered(),
         };
     }
+    if let Err(error) = Master::check_subscribe(caller.principal.as_ref(), &call) {
+        return refusal(error);
+    }
     let accepted = match accepted(headers) {
         Ok(accepted) => accepted,
         Err(response) => return *response,
     };
-    if let Err(error) = Master::check_subscribe(caller.principal.as_ref(), &call) {
-        return refusal(error);
-    }
     if stream.is_some() {
         return bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header");
     }

@@ -3,13 +3,22 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use super::{Dialect, Json, JsonError};
 
 /// Missing fields that an error names; whoever sent more has enough to mend.
 const MISSING_MAX: usize = 100;
+
+/// Bits beyond the last whole byte are nothing, as in stout's `base64.hpp`.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_encode_padding(false)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone),
+);
 
 /// Reads the members of one object.
 #[derive(Debug)]
@@ -229,16 +238,15 @@ fn read_bytes(value: &Value, field: &str) -> Result<Vec<u8>, JsonError> {
     // Padding may be left out, and white space is skipped.
     let text: String = text.chars().filter(|character| !character.is_ascii_whitespace()).collect();
     let digits = text.trim_end_matches('=');
-    STANDARD_NO_PAD.decode(digits).map_err(|error| {
-        let wrong = |character: &char| {
-            !(character.is_ascii_alphanumeric() || matches!(character, '+' | '/'))
-        };
-        let reason = match digits.chars().find(wrong) {
-            Some(character) => format!("Invalid character '{character}'"),
-            None => error.to_string(),
-        };
-        JsonError::Base64 { field: field.to_owned(), reason }
-    })
+    let refuse = |reason| JsonError::Base64 { field: field.to_owned(), reason };
+    let is_digit =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '+' | '/');
+    if let Some(character) = digits.chars().find(|character| !is_digit(*character)) {
+        return Err(refuse(format!("Invalid character '{character}'")));
+    }
+    // A last digit that is alone in its group is no byte.
+    let whole = digits.len() - usize::from(digits.len() % 4 == 1);
+    BASE64.decode(&digits[..whole]).map_err(|error| refuse(error.to_string()))
 }
 
 /// What a text holds where a number or boolean was expected.
