@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::json::{self, Dialect, Json, JsonError};
-use crate::required::{Shaped, is_complete};
+use crate::required::is_complete;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl ContentType {
     ///
     /// # Errors
     /// When the body is no such message; the text says where.
-    pub fn decode<M: Json + Message + Shaped>(self, body: &[u8]) -> Result<M, ContentError> {
+    pub fn decode<M: Json + Message>(self, body: &[u8]) -> Result<M, ContentError> {
         match self {
             Self::Json => json::from_slice(body, Dialect::V1).map_err(|error| match error {
                 JsonError::Syntax { .. } | JsonError::Trailing(_) | JsonError::Range => {

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::required::Shaped;
+
 pub use read::Object;
 pub use write::{Fields, format_double};
 
@@ -143,7 +145,7 @@ pub enum JsonError {
 }
 
 /// A message with a JSON form. Implemented for every message by generated code.
-pub trait Json: Default {
+pub trait Json: Default + Shaped {
     /// Writes the fields in order of declaration.
     fn write_fields(&self, out: &mut Fields<'_>);
     /// Takes the fields that are there; notes required ones that are not.

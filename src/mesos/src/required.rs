@@ -26,6 +26,12 @@ pub trait Shaped {
     fn shape() -> &'static Shape;
 }
 
+impl<T: Shaped> Shaped for Box<T> {
+    fn shape() -> &'static Shape {
+        T::shape()
+    }
+}
+
 impl Shaped for prost_types::Duration {
     fn shape() -> &'static Shape {
         &Shape { required: &[], enums: &[], messages: &[] }

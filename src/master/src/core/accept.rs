@@ -224,6 +224,7 @@ impl Master {
     ) {
         let (framework, agent) = (place.framework.as_str(), place.agent.as_str());
         task.resources = place.allocated(&task.resources);
+        complete_health_check(&mut task);
         if let Some(executor) = &mut task.executor {
             place.complete_executor(executor);
             // Left out, as it was before there were others.
@@ -409,6 +410,19 @@ impl Place {
     fn complete_executor(&self, executor: &mut v1::ExecutorInfo) {
         executor.resources = self.allocated(&executor.resources);
     }
+}
+
+/// Says of a health check what kind it is where that can be told, as before it had to be said.
+fn complete_health_check(task: &mut v1::TaskInfo) {
+    use v1::health_check::Type;
+    let Some(check) = task.health_check.as_mut().filter(|check| check.r#type.is_none()) else {
+        return;
+    };
+    check.r#type = match (&check.command, &check.http) {
+        (Some(_), None) => Some(Type::Command as i32),
+        (None, Some(_)) => Some(Type::Http as i32),
+        _ => None,
+    };
 }
 
 /// A task that was just handed to its agent.

@@ -233,7 +233,8 @@ impl Entry {
     }
 
     pub(super) fn is_same_thing(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.identity, &other.identity) || self.identity == other.identity
+        Arc::ptr_eq(&self.identity, &other.identity)
+            || is_same_identity(&self.identity, &other.identity)
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -287,6 +288,51 @@ impl Entry {
     pub(super) fn role(&self) -> &str {
         reserved_role(&self.identity)
     }
+}
+
+/// Whether two name the same thing (`compareResourceMetadata`). Of a persistent volume its id alone counts: where it is
+/// mounted, and who is said to have made it, is how it is used, and each task may use it in another way.
+fn is_same_identity(one: &v1::Resource, other: &v1::Resource) -> bool {
+    // Of each field it is said here whether it tells resources apart.
+    let v1::Resource {
+        name,
+        r#type,
+        scalar,
+        ranges,
+        set,
+        role,
+        reservation,
+        reservations,
+        allocation_info,
+        disk,
+        revocable,
+        shared,
+        provider_id,
+    } = one;
+    *name == other.name
+        && *r#type == other.r#type
+        && *scalar == other.scalar
+        && *ranges == other.ranges
+        && *set == other.set
+        && *role == other.role
+        && *reservation == other.reservation
+        && *reservations == other.reservations
+        && *allocation_info == other.allocation_info
+        && *revocable == other.revocable
+        && *shared == other.shared
+        && *provider_id == other.provider_id
+        && match (disk, &other.disk) {
+            (Some(one), Some(other)) => is_same_disk(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+}
+
+fn is_same_disk(one: &v1::resource::DiskInfo, other: &v1::resource::DiskInfo) -> bool {
+    let is_same_volume = match (&one.persistence, &other.persistence) {
+        (Some(one), Some(other)) => one.id == other.id,
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    one.source == other.source && is_same_volume
 }
 
 /// The role that a resource (in the form of [`Resources::to_protos`](super::Resources::to_protos)) is reserved for;

@@ -3,9 +3,9 @@
 //! An operation is one or more [`Conversion`]s. All that an agent itself carries out keep the quantities as they are, so
 //! whoever applies one to a set that contains what it takes can't fail.
 
-use super::Resources;
 use super::entry::{Entry, upgrade};
 use super::print::message;
+use super::{Milli, Resources};
 use crate::v1;
 use crate::v1::offer::{Operation, operation::Type};
 use crate::v1::resource::reservation_info::Type as ReservationType;
@@ -116,24 +116,26 @@ pub fn conversions(operation: &Operation) -> Result<Vec<Conversion>, String> {
             let mut consumed = one(&grow.volume);
             consumed.add(&one(&grow.addition));
             let by = grow.addition.scalar.map_or(0.0, |scalar| scalar.value);
-            Ok(vec![plain(consumed, one(&resized(&grow.volume, by)))])
+            Ok(vec![plain(consumed, one(&resized(&grow.volume, Milli::from_f64(by))))])
         }
         Type::ShrinkVolume => {
             let Some(shrink) = &operation.shrink_volume else { return unsupported() };
-            let by = shrink.subtract.value;
+            let by = Milli::from_f64(shrink.subtract.value);
             let mut freed = without_volume(&shrink.volume);
-            freed.scalar = Some(v1::value::Scalar { value: by });
-            let mut converted = one(&resized(&shrink.volume, -by));
+            freed.scalar = Some(v1::value::Scalar { value: by.to_f64() });
+            let less = Milli(by.0.saturating_neg());
+            let mut converted = one(&resized(&shrink.volume, less));
             converted.add(&one(&freed));
             Ok(vec![plain(one(&shrink.volume), converted)])
         }
     }
 }
 
-fn resized(volume: &v1::Resource, by: f64) -> v1::Resource {
+/// In thousandths: each of them rounded alone, a part and the rest would be more than the whole.
+fn resized(volume: &v1::Resource, by: Milli) -> v1::Resource {
     let mut resized = volume.clone();
     if let Some(scalar) = &mut resized.scalar {
-        scalar.value += by;
+        scalar.value = Milli::from_f64(scalar.value).plus(by).to_f64();
     }
     resized
 }
@@ -397,6 +399,40 @@ mod tests {
             error.unwrap_err(),
             "cpus:1; disk:100 does not contain disk(reservations: [(DYNAMIC,r)]):64"
         );
+    }
+
+    #[test]
+    fn a_volume_is_known_by_its_id_whatever_it_is_used_for() {
+        let total = Resources::parse("disk:64", "*").unwrap();
+        let reserve = format!(r#"{{"type":"RESERVE","reserve":{{"resources":[{RESERVED}]}}}}"#);
+        let reserved = after(&total, &reserve).unwrap();
+        let made = volume(64.0, false);
+        let create = format!(r#"{{"type":"CREATE","create":{{"volumes":[{made}]}}}}"#);
+        let own = after(&reserved, &create).unwrap();
+        let elsewhere = made
+            .replace(r#""container_path":"p""#, r#""container_path":"elsewhere""#)
+            .replace(r#"{"id":"v"}"#, r#"{"id":"v","principal":"q"}"#);
+        let destroy = |volume: &str| {
+            after(&own, &format!(r#"{{"type":"DESTROY","destroy":{{"volumes":[{volume}]}}}}"#))
+        };
+        assert_eq!(destroy(&elsewhere), Ok(reserved));
+        assert!(destroy(&made.replace(r#""id":"v""#, r#""id":"w""#)).is_err());
+        assert!(destroy(&made.replace("64", "32")).is_err(), "a volume is whole");
+    }
+
+    #[test]
+    fn what_is_cut_off_a_volume_is_missing_from_it() {
+        let total = Resources::parse("disk:64", "*").unwrap();
+        let reserve = format!(r#"{{"type":"RESERVE","reserve":{{"resources":[{RESERVED}]}}}}"#);
+        let made = volume(64.0, false);
+        let create = format!(r#"{{"type":"CREATE","create":{{"volumes":[{made}]}}}}"#);
+        let own = after(&after(&total, &reserve).unwrap(), &create).unwrap();
+        for by in ["0.0005", "0.001", "0.0014", "63.9985"] {
+            let shrink = format!(
+                r#"{{"type":"SHRINK_VOLUME","shrink_volume":{{"volume":{made},"subtract":{{"value":{by}}}}}}}"#
+            );
+            assert_eq!(after(&own, &shrink).unwrap().disk(), 64.0, "{by}");
+        }
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub fn message(resource: &v1::Resource) -> String {
 
 fn describe(identity: &v1::Resource, value: &impl fmt::Display) -> String {
     let mut text = identity.name.clone();
-    if let Some(role) = identity.allocation_info.as_ref().and_then(|info| info.role.as_deref()) {
-        let _ = write!(text, "(allocated: {role})");
+    if let Some(info) = &identity.allocation_info {
+        let _ = write!(text, "(allocated: {})", info.role());
     }
     if !identity.reservations.is_empty() {
         let reservations: Vec<String> = identity.reservations.iter().map(reservation).collect();
@@ -87,21 +87,27 @@ pub(super) fn labels(reservation: &v1::resource::ReservationInfo) -> String {
     format!("{{{}}}", each.collect::<Vec<String>>().join(", "))
 }
 
+/// Where a disk comes from: `PATH:/mnt`, `RAW(vendor,id,profile)`.
+pub(super) fn source(source: &v1::resource::disk_info::Source) -> String {
+    use v1::resource::disk_info::source::Type;
+    let mut text = source.r#type().as_str_name().to_owned();
+    let root = match source.r#type() {
+        Type::Mount => source.mount.as_ref().and_then(|mount| mount.root.as_deref()),
+        Type::Path => source.path.as_ref().and_then(|path| path.root.as_deref()),
+        _ => None,
+    };
+    if source.vendor.is_some() || source.id.is_some() || source.profile.is_some() {
+        let _ = write!(text, "({},{},{})", source.vendor(), source.id(), source.profile());
+    } else if let Some(root) = root {
+        let _ = write!(text, ":{root}");
+    }
+    text
+}
+
 fn disk(disk: &v1::resource::DiskInfo) -> String {
     let mut parts = Vec::new();
     if let Some(source) = &disk.source {
-        let mut text = source.r#type().as_str_name().to_owned();
-        let root = source
-            .mount
-            .as_ref()
-            .and_then(|mount| mount.root.as_deref())
-            .or_else(|| source.path.as_ref().and_then(|path| path.root.as_deref()));
-        if source.vendor.is_some() || source.id.is_some() || source.profile.is_some() {
-            let _ = write!(text, "({},{},{})", source.vendor(), source.id(), source.profile());
-        } else if let Some(root) = root {
-            let _ = write!(text, ":{root}");
-        }
-        parts.push(text);
+        parts.push(self::source(source));
     }
     if let Some(persistence) = &disk.persistence {
         let mut text = persistence.id.clone();

@@ -1,7 +1,6 @@
 //! Which resources the master takes from frameworks, agents and operators.
 
 use super::{Milli, Resources, print};
-use crate::json::{self, Dialect};
 use crate::v1::resource::ReservationInfo;
 use crate::{roles, v1};
 
@@ -89,8 +88,7 @@ fn check_source(source: &v1::resource::disk_info::Source) -> Result<(), String> 
     match kind {
         Type::Path | Type::Mount => Ok(()),
         Type::Unknown => {
-            let shown = json::to_string(source, Dialect::V0);
-            Err(format!("Unsupported 'DiskInfo.Source.Type' in '{shown}'"))
+            Err(format!("Unsupported 'DiskInfo.Source.Type' in '{}'", print::source(source)))
         }
         Type::Block | Type::Raw => {
             let refuse = |what: &str| {
@@ -209,6 +207,7 @@ fn check_older_form(resource: &v1::Resource) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::{self, Dialect};
 
     fn refusal(text: &str) -> String {
         let resource: v1::Resource = json::from_slice(text.as_bytes(), Dialect::V1).unwrap();
@@ -270,6 +269,14 @@ mod tests {
             (
                 r#"{"name":"disk","type":"SCALAR","scalar":{"value":-1.1239},"disk":{"persistence":{"id":"i"},"volume":{"mode":"RO","container_path":"p"},"source":{"type":"RAW","profile":"P"}}}"#,
                 "Resource 'disk[RAW(,,P),i:p]:-1.124' is invalid: Invalid scalar resource: value <= 0",
+            ),
+            (
+                r#"{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"source":{"type":"UNKNOWN"}}}"#,
+                "Resource 'disk[UNKNOWN]:1' is invalid: Unsupported 'DiskInfo.Source.Type' in 'UNKNOWN'",
+            ),
+            (
+                r#"{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"source":{"type":"RAW","path":{"root":"/p"}}}}"#,
+                "Resource 'disk[RAW]:1' is invalid: Path should not be set for RAW disk source",
             ),
             (
                 r#"{"name":"cpus","type":"SCALAR","scalar":{"value":1},"reservations":[{}]}"#,
