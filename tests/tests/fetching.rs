@@ -84,5 +84,8 @@ fn what_is_fetched_under_tls_comes_from_servers_that_the_host_trusts() {
             assert!(message.contains(part), "{message}");
         }
         assert_eq!(failed["reason"], "REASON_CONTAINER_LAUNCH_FAILED");
+        let (_, sandbox) = site.executor(&task);
+        let said = std::fs::read_to_string(sandbox.join("stderr")).expect("what the fetcher said");
+        assert!(said.contains("fetcher] Failed to fetch 'https://127.0.0.1:"), "{said}");
     }
 }

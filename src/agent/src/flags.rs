@@ -289,7 +289,12 @@ const FLAGS: &[Flag] = &[
         Some("false"),
         "Remove sandboxes of nested containers too.",
     ),
-    flag("hadoop_home", Text, None, "Taken for compatibility."),
+    flag(
+        "hadoop_home",
+        Text,
+        None,
+        "Where Hadoop's client is, which fetches what the agent does not know.",
+    ),
     flag(
         "hostname",
         Text,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
@@ -57,15 +56,20 @@ pub(super) async fn start(config: &Config, launch: &Launch) -> Result<Child, Str
         is_nested && confinement.ipc.is_none() && config.policy.isolation.has("namespaces/ipc");
     prepare_sandbox(launch, user.as_ref())?;
     let name = user.as_ref().map(|user| user.name.as_str());
-    let fetcher = fetch::Fetcher { shared: &config.fetching, sandbox: &launch.sandbox, user: name };
-    if let Err(reason) = fetcher.fetch_all(&launch.uris).await {
-        if let Ok(mut stderr) = output(launch, "stderr") {
-            // The task's owner looks there; the update says it too.
-            let _ = writeln!(stderr, "Failed to fetch {reason}");
+    let log = output(launch, "stderr")?;
+    let fetcher = fetch::Fetcher {
+        shared: &config.fetching,
+        sandbox: &launch.sandbox,
+        user: name,
+        log: Some(&log),
+    };
+    fetcher.fetch_all(&launch.uris).await.map_err(|error| match error {
+        fetch::Error::Invalid(reason) => format!("Could not fetch: {reason}"),
+        fetch::Error::Failed(reason) => {
+            let container = &launch.run.container;
+            format!("Failed to fetch all URIs for container '{container}': {reason}")
         }
-        let container = &launch.run.container;
-        return Err(format!("Failed to fetch all URIs for container '{container}': {reason}"));
-    }
+    })?;
     let docker = launch.container.as_ref().and_then(|container| container.docker.as_ref());
     if let (Some(docker), false) = (docker, is_for_mesos(&launch.program)) {
         docker::pull(&config.docker_socket, docker, &launch.sandbox, &config.logins).await?;

@@ -247,6 +247,7 @@ fn fetching(values: &Values) -> anyhow::Result<Fetching> {
             .text("frameworks_home")
             .filter(|home| !home.is_empty())
             .map(Into::into),
+        hadoop_home: values.text("hadoop_home").filter(|home| !home.is_empty()).map(Into::into),
         succeeded: AtomicU64::new(0),
         failed: AtomicU64::new(0),
     })
