@@ -717,10 +717,9 @@ fn containers_listen_on_ports_that_are_theirs() {
 #[test]
 fn containers_use_the_devices_that_they_may() {
     need!(missing().is_none(), "{}", missing().unwrap_or_default());
-    need!(!is_unified(), "cgroups of version 2 have no files for devices");
     let there = |name: &str| hierarchy(name).join("cgroup.procs").exists();
     need!(
-        there("devices") && there("cpuset"),
+        is_unified() || there("devices") && there("cpuset"),
         "there are no cgroups of devices and processors here"
     );
     let flags = ["--launcher=linux", "--isolation=cgroups/devices,cgroups/cpuset"];
@@ -729,7 +728,8 @@ fn containers_use_the_devices_that_they_may() {
     let host = Host::start(&flags);
     host.run("common", 0.1, "head -c 9 /dev/zero | wc -c; sleep 600");
     host.wait_for("common", "TASK_RUNNING");
-    let processors = fs::read_to_string(host.file("cpuset", "common", "cpuset.cpus"));
+    let processors = either("cpuset.cpus", "cpuset.cpus.effective");
+    let processors = fs::read_to_string(host.file("cpuset", "common", processors));
     assert!(!processors.expect("the processors").trim().is_empty());
     host.run("other", 0.1, device);
     assert_eq!(host.wait_for("other", "TASK_FAILED")["message"], "Command exited with status 1");

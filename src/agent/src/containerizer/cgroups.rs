@@ -76,6 +76,9 @@ impl Mounted {
                     hierarchy.display()
                 )));
             }
+            if limits.devices {
+                devices::probe()?;
+            }
             let directory = hierarchy.join(root);
             fs::create_dir_all(&directory).map_err(named(&directory))?;
             let enabled = limits.enabled();

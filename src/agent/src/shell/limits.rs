@@ -32,6 +32,7 @@ pub(super) fn cgroups(values: &Values, isolation: &Isolation) -> anyhow::Result<
         isolation.names(&format!("cgroups/{name}"))
             || isolation.names("cgroups/all") && hierarchy.join(name).join("cgroup.procs").exists()
     };
+    let is_unified = hierarchy.join("cgroup.controllers").exists();
     let limits = Limits {
         cpu: is_open || isolation.has("cgroups/cpu"),
         cpu_quota: values.boolean("cgroups_enable_cfs"),
@@ -41,7 +42,8 @@ pub(super) fn cgroups(values: &Values, isolation: &Isolation) -> anyhow::Result<
         pids_max: values.number("cgroups_pids_max"),
         blkio: isolation.has("cgroups/blkio"),
         cpuset: has("cpuset"),
-        devices: has("devices"),
+        devices: has("devices")
+            || isolation.names("cgroups/all") && is_unified && devices::can_be_limited(),
         hugetlb: has("hugetlb"),
         net_cls: has("net_cls"),
         net_prio: has("net_prio"),

@@ -19,7 +19,7 @@ pub struct Limits {
     pub blkio: bool,
     /// Processors and memory banks: all, for operators to take some.
     pub cpuset: bool,
-    /// Devices: only those that are allowed. Version 2 has no files for it.
+    /// Devices: only those that are allowed.
     pub devices: bool,
     /// Huge pages: counted, for operators to limit.
     pub hugetlb: bool,
@@ -76,8 +76,8 @@ impl Controller {
                 Some(self.name())
             }
             // Named, though no kernel offers them: who asks for one is told.
-            Self::Devices | Self::NetCls | Self::NetPrio => Some(self.name()),
-            Self::Cpuacct | Self::Freezer | Self::PerfEvent => None,
+            Self::NetCls | Self::NetPrio => Some(self.name()),
+            Self::Cpuacct | Self::Devices | Self::Freezer | Self::PerfEvent => None,
         }
     }
 }

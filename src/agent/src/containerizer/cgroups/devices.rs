@@ -1,5 +1,9 @@
 //! The devices that containers may use (the original's `cgroups/devices`): a few that every program expects, and those
-//! that an operator allows.
+//! that an operator allows. Version 1 of cgroups has a list of them for each group, version 2 asks a program.
+
+mod kernel;
+mod list;
+mod program;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -7,6 +11,9 @@ use std::path::Path;
 
 use mesos::v1;
 use nix::sys::stat::{major, minor};
+
+pub(super) use kernel::{get, probe, set};
+pub(super) use list::List;
 
 /// All devices, with all that may be done to one.
 pub(super) const ALL: &str = "a *:* rwm";
@@ -65,6 +72,11 @@ pub fn allowed(more: Option<&v1::DeviceWhitelist>) -> Result<Vec<String>, String
         all.push(format!("{kind} {major}:{minor} {signs}"));
     }
     Ok(all)
+}
+
+/// Whether groups of version 2 can be limited to some devices on this kernel.
+pub fn can_be_limited() -> bool {
+    probe().is_ok()
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use mesos::resources::Resources;
 
-use super::gpus::Gpus;
+use super::gpus::{Change, Gpus};
 use super::handles::Handles;
 use super::perf::Perf;
 use super::tree::place;
-use super::{Cgroups, Controller, devices, inherit_processors, write};
+use super::{Cgroups, Controller, Mounted, devices, inherit_processors, write};
 
 fn is_nested(container: &str) -> bool {
     container.contains('.')
@@ -56,7 +56,10 @@ impl Cgroups {
             if let (Some(handles), Some(handle @ 1..)) = (&extras.handles, handle) {
                 handles.keep(&container, handle);
             }
-            let list = of(Controller::Devices, &container, "devices.list");
+            let list = match &self.mounted {
+                Mounted::V1(_) => of(Controller::Devices, &container, "devices.list"),
+                Mounted::V2(root) => devices::get(&place(root, &container)),
+            };
             let list = list.filter(|_| !is_nested(&container));
             if let (Some(gpus), Some(list)) = (&extras.gpus, list) {
                 gpus.keep(&container, &list);
@@ -79,12 +82,21 @@ impl Cgroups {
             inherit_processors(&own)?;
         }
         // A nested one has the devices, and the GPUs among them, of what it is nested in.
-        if let Some(devices) = self.v1(Controller::Devices).filter(|_| !is_nested(container)) {
-            let own = place(devices, container);
-            write(&own.join("devices.deny"), devices::ALL)?;
+        if self.limits.devices && !is_nested(container) {
             let controls = self.extras.gpus.iter().flat_map(|gpus| gpus.controls());
-            for line in self.extras.devices.iter().chain(controls) {
-                write(&own.join("devices.allow"), line)?;
+            let lines = self.extras.devices.iter().chain(controls);
+            match &self.mounted {
+                Mounted::V1(_) => {
+                    let file = |name| self.file(container, (Controller::Devices, name), name);
+                    write(&file("devices.deny"), devices::ALL)?;
+                    for line in lines {
+                        write(&file("devices.allow"), line)?;
+                    }
+                }
+                Mounted::V2(root) => {
+                    let list = devices::List::of(lines.map(String::as_str));
+                    devices::set(&place(root, container), &list)?;
+                }
             }
         }
         if let (Some(net_cls), Some(handles)) = (self.v1(Controller::NetCls), &self.extras.handles)
@@ -97,20 +109,38 @@ impl Cgroups {
 
     /// Gives a container the GPUs among its resources.
     pub(super) fn assign_gpus(&self, container: &str, resources: &Resources) -> io::Result<()> {
-        let (Some(devices), Some(gpus)) = (self.v1(Controller::Devices), &self.extras.gpus) else {
+        let Some(gpus) = self.extras.gpus.as_ref().filter(|_| self.limits.devices) else {
             return Ok(());
         };
         if is_nested(container) {
             return Ok(());
         }
-        let change = gpus.assign(container, resources.gpus()).map_err(io::Error::other)?;
-        for (name, lines) in [("devices.allow", change.allowed), ("devices.deny", change.denied)] {
-            let path = place(devices, container).join(name);
-            for line in lines {
-                write(&path, &line)?;
+        let Change { allowed, denied } =
+            gpus.assign(container, resources.gpus()).map_err(io::Error::other)?;
+        if allowed.is_empty() && denied.is_empty() {
+            return Ok(());
+        }
+        match &self.mounted {
+            Mounted::V1(_) => {
+                for (name, lines) in [("devices.allow", allowed), ("devices.deny", denied)] {
+                    let path = self.file(container, (Controller::Devices, name), name);
+                    lines.iter().try_for_each(|line| write(&path, line))?;
+                }
+                Ok(())
+            }
+            Mounted::V2(root) => {
+                let own = place(root, container);
+                let text = devices::get(&own).unwrap_or_default();
+                let mut list = devices::List::of(text.lines());
+                for line in &allowed {
+                    list.allow(line);
+                }
+                for line in &denied {
+                    list.deny(line);
+                }
+                devices::set(&own, &list)
             }
         }
-        Ok(())
     }
 }
 
