@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// When a process began, in the kernel's ticks: with it a number names one process only. `None` when it is gone.
@@ -28,7 +28,10 @@ pub fn environment_has(pid: i32, container: &str) -> bool {
 pub fn is_of(pid: i32, container: &str) -> bool {
     let supervisor = format!("--container={container}");
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    // What the original's agent left beside a nested one knows it by its sandbox.
+    let sandbox = container.replace('.', "/containers/");
     environment_has(pid, container)
+        || environment_has(pid, &sandbox)
         || command.split(|byte| *byte == 0).any(|word| word == supervisor.as_bytes())
 }
 
@@ -99,24 +102,49 @@ fn all() -> impl Iterator<Item = i32> {
 
 /// Kills a process, its group, and all descendants, also those that left the group.
 pub fn kill_tree(root: i32) {
-    let mut tree = vec![root];
-    let mut index = 0;
-    while index < tree.len() {
-        let children: Vec<i32> = all().filter(|pid| parent(*pid) == Some(tree[index])).collect();
+    signal_tree(root, Signal::SIGKILL);
+}
+
+/// Sends a signal to a process, all descendants, and to the groups and sessions that one of them leads (`os::killtree`).
+/// Those that one only is in are left alone: the agent's own session is that of containers, too.
+pub fn signal_tree(root: i32, signal: Signal) {
+    let mut tree: Vec<i32> = Vec::new();
+    let mut found = vec![root];
+    while let Some(pid) = found.pop() {
         // Stopped, it starts no further ones while we look.
-        let _ = kill(Pid::from_raw(tree[index]), Signal::SIGSTOP);
-        tree.extend(children.into_iter().filter(|pid| !tree.contains(pid)).collect::<Vec<_>>());
-        index += 1;
+        let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+        tree.push(pid);
+        let belongs = |pid: &i32| {
+            let Some(Kin { parent, group, session }) = kin(*pid) else { return false };
+            [parent, group, session].iter().any(|own| tree.contains(own))
+        };
+        let more = all().filter(|pid| !tree.contains(pid) && !found.contains(pid));
+        found = found.iter().copied().chain(more.filter(belongs)).collect();
     }
-    let _ = killpg(Pid::from_raw(root), Signal::SIGKILL);
-    for pid in tree {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    for signal in [signal, Signal::SIGCONT] {
+        for pid in &tree {
+            let _ = kill(Pid::from_raw(*pid), signal);
+        }
     }
 }
 
-fn parent(pid: i32) -> Option<i32> {
+/// To whom a process belongs.
+#[derive(Debug, Clone, Copy)]
+struct Kin {
+    parent: i32,
+    group: i32,
+    session: i32,
+}
+
+fn kin(pid: i32) -> Option<Kin> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
+    let mut next = || fields.next()?.parse().ok();
+    Some(Kin { parent: next()?, group: next()?, session: next()? })
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    kin(pid).map(|kin| kin.parent)
 }
 
 /// What a process and all its descendants use.
@@ -194,6 +222,27 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(environment(i32::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_killed_tree_takes_nobody_along_who_shares_its_group_or_session() {
+        let mut shell = std::process::Command::new("setsid")
+            .args(["/bin/sh", "-c", "sleep 1001 & sleep 1002 & wait"])
+            .spawn()
+            .unwrap();
+        let root = i32::try_from(shell.id()).unwrap();
+        while descendants(root).len() < 3 {
+            std::thread::yield_now();
+        }
+        let tree = descendants(root);
+        let [_, first, second] = tree[..] else { panic!("{tree:?}") };
+        kill_tree(first);
+        while start_time(first).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(start_time(second).is_some() && start_time(root).is_some());
+        kill_tree(root);
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use mesos::units::parse_duration;
 use mesos::v1;
 use mesos::v1::agent::response::WaitContainer;
 use mesos::v1::executor::{Event, event};
@@ -24,7 +25,7 @@ use super::pod::{Action, Ended, Pod};
 use crate::containerizer::cgroups::memory::{MemoryFiles, Watch};
 use crate::containerizer::confinement::Confinement;
 use crate::containerizer::images::spec::{self, Runtime};
-use crate::containerizer::processes::kill_tree;
+use crate::containerizer::processes::{kill_tree, signal_tree};
 use crate::containerizer::{
     MEMORY_EVENTS, MEMORY_LIMIT, Problem, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, TASK_USER,
     helper,
@@ -34,25 +35,60 @@ use crate::containerizer::{
 pub(super) const OWN: [&str; 7] =
     [TASK_USER, TASK_CONFINEMENT, TASK_IMAGE, TASK_SECRETS, MEMORY_EVENTS, MEMORY_LIMIT, TOKEN];
 const SIGKILL: i32 = 9;
+/// The first signal without a name, as the C library has it.
+const REAL_TIME: i32 = 34;
+/// How long the agent lets an executor take to end, when it doesn't say.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for the last acknowledgement.
 const FAREWELL: Duration = Duration::from_secs(60);
 
-/// "Command exited with status 0", "Command terminated with signal Killed".
+/// "Command exited with status 0", "Command terminated with signal Killed" (`WSTRINGIFY`).
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("Command exited with status {code}"),
         (None, Some(signal)) => {
             let name = match Signal::try_from(signal) {
-                Ok(Signal::SIGKILL) => "Killed".to_owned(),
-                Ok(Signal::SIGTERM) => "Terminated".to_owned(),
-                Ok(Signal::SIGSEGV) => "Segmentation fault".to_owned(),
-                Ok(Signal::SIGABRT) => "Aborted".to_owned(),
-                Ok(other) => other.as_str().to_owned(),
-                Err(_) => signal.to_string(),
+                Ok(signal) => name(signal).to_owned(),
+                Err(_) => match signal.checked_sub(REAL_TIME) {
+                    Some(number @ 0..=30) => format!("Real-time signal {number}"),
+                    _ => format!("Unknown signal {signal}"),
+                },
             };
-            format!("Command terminated with signal {name}")
+            let dumped = if status.core_dumped() { " (core dumped)" } else { "" };
+            format!("Command terminated with signal {name}{dumped}")
         }
         (None, None) => "Command ended".to_owned(),
+    }
+}
+
+/// A signal, as the C library calls it in English.
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::SIGHUP => "Hangup",
+        Signal::SIGINT => "Interrupt",
+        Signal::SIGQUIT => "Quit",
+        Signal::SIGILL => "Illegal instruction",
+        Signal::SIGTRAP => "Trace/breakpoint trap",
+        Signal::SIGABRT => "Aborted",
+        Signal::SIGBUS => "Bus error",
+        Signal::SIGFPE => "Floating point exception",
+        Signal::SIGKILL => "Killed",
+        Signal::SIGUSR1 => "User defined signal 1",
+        Signal::SIGSEGV => "Segmentation fault",
+        Signal::SIGUSR2 => "User defined signal 2",
+        Signal::SIGPIPE => "Broken pipe",
+        Signal::SIGALRM => "Alarm clock",
+        Signal::SIGTERM => "Terminated",
+        Signal::SIGSTKFLT => "Stack fault",
+        Signal::SIGXCPU => "CPU time limit exceeded",
+        Signal::SIGXFSZ => "File size limit exceeded",
+        Signal::SIGVTALRM => "Virtual timer expired",
+        Signal::SIGPROF => "Profiling timer expired",
+        Signal::SIGIO => "I/O possible",
+        Signal::SIGPWR => "Power failure",
+        Signal::SIGSYS => "Bad system call",
+        // They end nobody.
+        other => other.as_str(),
     }
 }
 
@@ -187,10 +223,12 @@ struct Session {
 /// When it wasn't started by an agent.
 pub async fn run() -> anyhow::Result<()> {
     let (found, mut next) = mpsc::channel(16);
+    let grace = std::env::var("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD").ok();
+    let grace = grace.and_then(|text| parse_duration(&text).ok()).unwrap_or(SHUTDOWN_GRACE);
     let mut session = Session {
         client: Client::from_environment()?,
         told: Told::from_environment(),
-        pod: Pod::default(),
+        pod: Pod::of_command(grace),
         child: None,
         pid: 0,
         checks: Vec::new(),
@@ -306,12 +344,11 @@ impl Session {
                     }
                 }
             }
-            Action::Signal(_, signal) if self.child.is_some() => match signal {
-                SIGKILL => kill_tree(self.pid),
-                _ => {
-                    let _ = killpg(Pid::from_raw(self.pid), Signal::SIGTERM);
-                }
-            },
+            Action::Signal(_, signal) if self.child.is_some() => {
+                let is_last = signal == SIGKILL;
+                let signal = if is_last { Signal::SIGKILL } else { Signal::SIGTERM };
+                signal_tree(self.pid, signal);
+            }
             Action::Check(_, task) => {
                 let command = task.command.clone().unwrap_or_default();
                 let commands = Commands::InTask {
@@ -347,5 +384,26 @@ pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_in_the_originals_words() {
+        for (status, expected) in [
+            (0, "exited with status 0"),
+            (7 << 8, "exited with status 7"),
+            (9, "terminated with signal Killed"),
+            (1, "terminated with signal Hangup"),
+            (13, "terminated with signal Broken pipe"),
+            (0x8b, "terminated with signal Segmentation fault (core dumped)"),
+            (35, "terminated with signal Real-time signal 1"),
+            (33, "terminated with signal Unknown signal 33"),
+        ] {
+            assert_eq!(describe(ExitStatus::from_raw(status)), format!("Command {expected}"));
+        }
     }
 }

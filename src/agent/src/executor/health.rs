@@ -102,6 +102,13 @@ pub struct Place {
     pub commands: Commands,
 }
 
+impl Place {
+    /// The same by the other version of IP: tasks that have that have no address but the host's own, as in the original.
+    fn of_version_6(self) -> Self {
+        Self { ip: std::net::Ipv6Addr::LOCALHOST.into(), ..self }
+    }
+}
+
 /// What is looked at.
 #[derive(Clone)]
 enum Target {
@@ -136,11 +143,11 @@ enum Probed {
 }
 
 impl Probed {
-    fn is_healthy(self, statuses: &[u32]) -> bool {
+    /// Of replies of HTTP, `statuses` of the check is for executors of frameworks, as in the original.
+    fn is_healthy(self) -> bool {
         match self {
             Self::Exit(code) => code == Some(0),
-            Self::Status(status) if statuses.is_empty() => (200..400).contains(&status),
-            Self::Status(status) => statuses.contains(&u32::from(status)),
+            Self::Status(status) => (200..400).contains(&status),
             Self::Connected(is_connected) => is_connected,
             Self::TimedOut | Self::Failed => false,
         }
@@ -205,7 +212,7 @@ pub fn watch_all(
 
 async fn watch_health(check: HealthCheck, place: Place, tell: mpsc::Sender<Found>) {
     let target = health_target(&check);
-    let statuses = check.http.as_ref().map(|http| http.statuses.clone()).unwrap_or_default();
+    let place = if wants_version_6(&check) { place.of_version_6() } else { place };
     let began = Instant::now();
     tokio::time::sleep(seconds(check.delay_seconds())).await;
     let mut verdicts = Verdicts::default();
@@ -214,7 +221,7 @@ async fn watch_health(check: HealthCheck, place: Place, tell: mpsc::Sender<Found
             Target::Nothing => true,
             target => {
                 let probed = probe(target, &place, seconds(check.timeout_seconds())).await;
-                probed.is_healthy(&statuses)
+                probed.is_healthy()
             }
         };
         if let Some(health) = verdicts.result(&check, began.elapsed(), success)
@@ -242,6 +249,18 @@ async fn watch_check(check: CheckInfo, place: Place, tell: mpsc::Sender<Found>) 
         }
         tokio::time::sleep(seconds(check.interval_seconds()).max(PAUSE_MIN)).await;
     }
+}
+
+/// Whether an address of version 6 is to be looked at.
+fn wants_version_6(check: &HealthCheck) -> bool {
+    let of_http = check.http.as_ref().and_then(|http| http.protocol);
+    let of_tcp = check.tcp.as_ref().and_then(|tcp| tcp.protocol);
+    let protocol = match check.r#type() {
+        health_check::Type::Http => of_http,
+        health_check::Type::Tcp => of_tcp,
+        _ => None,
+    };
+    protocol == Some(v1::network_info::Protocol::IPv6 as i32)
 }
 
 fn health_target(check: &HealthCheck) -> Target {
@@ -436,9 +455,9 @@ mod tests {
 
     #[test]
     fn a_probe_is_healthy_or_a_status_or_neither() {
-        assert!(Probed::Status(302).is_healthy(&[]) && !Probed::Status(302).is_healthy(&[200]));
-        assert!(Probed::Status(500).is_healthy(&[500]) && !Probed::Status(500).is_healthy(&[]));
-        assert!(Probed::Exit(Some(0)).is_healthy(&[]) && !Probed::Exit(None).is_healthy(&[]));
+        assert!(Probed::Status(200).is_healthy() && Probed::Status(399).is_healthy());
+        assert!(!Probed::Status(199).is_healthy() && !Probed::Status(400).is_healthy());
+        assert!(Probed::Exit(Some(0)).is_healthy() && !Probed::Exit(None).is_healthy());
         let shown = |probed: Probed, kind| {
             let status = probed.as_status(kind)?;
             Some(mesos::json::to_string(&status, mesos::json::Dialect::V1))

@@ -14,6 +14,8 @@ use crate::containerizer::Problem;
 
 /// How long a task may take to end after SIGTERM when nobody says otherwise.
 const KILL_GRACE: Duration = Duration::from_secs(3);
+/// How long before the agent ends an executor the last process of its task is to have ended (`Executor::shutdown`).
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(2);
 /// Pause between two attempts to kill.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -61,10 +63,22 @@ struct Task {
     healthy: Option<bool>,
     /// What its last check found; set from the beginning if it has one.
     check: Option<v1::CheckStatusInfo>,
+    /// How long it may take to end, where that was asked for before it ran.
+    kill_wanted: Option<Duration>,
+    /// Since when it is being killed.
+    killed_since: Duration,
     /// When to kill it for good.
     kill_at: Option<Duration>,
     /// When it must have completed.
     complete_by: Option<Duration>,
+}
+
+impl Task {
+    /// Lets a task that is being killed take this long in all, if that is less than it may take.
+    fn hurry(&mut self, grace: Duration) {
+        let until = self.killed_since + grace;
+        self.kill_at = self.kill_at.filter(|_| self.is_killing).map(|at| at.min(until));
+    }
 }
 
 /// The tasks of an executor.
@@ -74,6 +88,10 @@ pub struct Pod {
     knows_killing: bool,
     is_shutting_down: bool,
     was_used: bool,
+    /// Set for the executor of a single command: how long a shutdown may take.
+    command_grace: Option<Duration>,
+    /// Whether a task was killed for its health: then the last words of each say so.
+    is_unhealthy: bool,
     actions: Vec<Action>,
 }
 
@@ -81,6 +99,13 @@ const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
 impl Pod {
+    /// The one task of `mesos-executor`, which the agent ends after `grace`. It differs from a group's: a second kill may
+    /// shorten the first one's grace, and a shutdown leaves as much time as the agent does.
+    pub fn of_command(grace: Duration) -> Self {
+        let grace = grace.saturating_sub(SHUTDOWN_MARGIN);
+        Self { command_grace: Some(grace), ..Self::default() }
+    }
+
     /// What is to be done since the last call.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
@@ -96,14 +121,13 @@ impl Pod {
         let mut status = v1::TaskStatus {
             task_id: v1::TaskId { value: task.to_owned() },
             state: state as i32,
-            // Each status repeats what was found last.
-            healthy: known.and_then(|task| task.healthy),
             container_status: known.map(|task| v1::ContainerStatus {
                 // The parent is filled in by who knows it.
                 container_id: Some(v1::ContainerId { value: task.container.clone(), parent: None }),
                 ..Default::default()
             }),
-            check_status: known.and_then(|task| task.check),
+            // That there is a check is said by each status; what it found, by those about that.
+            check_status: known.and_then(|task| super::health::unchecked(&task.info)),
             ..Default::default()
         };
         fill(&mut status);
@@ -134,6 +158,8 @@ impl Pod {
                 is_late: false,
                 healthy: None,
                 check: super::health::unchecked(&info),
+                kill_wanted: None,
+                killed_since: Duration::ZERO,
                 kill_at: None,
                 complete_by: None,
             };
@@ -153,11 +179,13 @@ impl Pod {
                 task.is_launched = true;
                 let limit = info.max_completion_time.filter(|limit| limit.nanoseconds > 0);
                 task.complete_by = limit.map(|limit| now + limit.duration());
-                let is_group_killing = task.is_group_killing;
+                let wanted = task.kill_wanted.take();
+                let own = task.is_group_killing.then_some(KILL_GRACE);
+                let shutdown = is_shutting_down.then_some(self.command_grace.unwrap_or(KILL_GRACE));
                 self.update(id, TaskState::TaskRunning, |_| {});
-                if is_group_killing || is_shutting_down {
+                if let Some(grace) = shutdown.or(own).or(wanted) {
                     // What decided that came while it was being started.
-                    self.kill(now, id, None);
+                    self.kill(now, id, grace);
                 } else if info.check.is_some() || info.health_check.is_some() {
                     self.actions.push(Action::Check(container.clone(), Box::new(info.clone())));
                 }
@@ -173,7 +201,9 @@ impl Pod {
         self.actions.push(Action::StopChecks(task.info.task_id.clone()));
         let outcome = outcome(task, ended);
         let state = outcome.state;
+        let healthy = self.is_unhealthy.then_some(false);
         self.update(id, state, |status| {
+            status.healthy = healthy;
             status.message = outcome.message;
             status.reason = outcome.reason.map(|reason| reason as i32);
             status.limitation = outcome.limitation;
@@ -185,7 +215,8 @@ impl Pod {
                 let Some(other_task) = self.tasks.get_mut(other) else { continue };
                 other_task.is_group_killing = true;
                 if !other_task.is_killing && other_task.is_launched {
-                    self.kill(now, other, None);
+                    // As long as any, whatever its own policy is.
+                    self.kill(now, other, KILL_GRACE);
                 }
             }
         }
@@ -200,18 +231,26 @@ impl Pod {
 
     /// The framework wants a task killed.
     pub fn kill_task(&mut self, now: Duration, id: &str, policy: Option<&v1::KillPolicy>) {
-        let can = self.tasks.get(id).is_some_and(|task| !task.is_killing);
-        if can && !self.is_shutting_down {
-            self.kill(now, id, policy);
+        let Some(task) = self.tasks.get_mut(id).filter(|_| !self.is_shutting_down) else { return };
+        let grace = grace(policy, &task.info, KILL_GRACE);
+        if task.is_killing {
+            if self.command_grace.is_some() {
+                task.hurry(grace);
+            }
+        } else if task.is_launched {
+            self.kill(now, id, grace);
+        } else {
+            task.kill_wanted = Some(grace);
         }
     }
 
-    fn kill(&mut self, now: Duration, id: &str, policy: Option<&v1::KillPolicy>) {
+    fn kill(&mut self, now: Duration, id: &str, grace: Duration) {
         let knows_killing = self.knows_killing;
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.is_killing = true;
         task.complete_by = None;
-        task.kill_at = Some(now + grace(policy, &task.info, KILL_GRACE));
+        task.killed_since = now;
+        task.kill_at = Some(now + grace);
         let (container, task_id) = (task.container.clone(), task.info.task_id.clone());
         let is_told = knows_killing && !task.is_late;
         self.actions.push(Action::StopChecks(task_id));
@@ -225,11 +264,10 @@ impl Pod {
     pub fn health(&mut self, now: Duration, id: &str, healthy: bool, kill: bool) {
         let Some(task) = self.tasks.get_mut(id).filter(|task| !task.is_killing) else { return };
         task.healthy = Some(healthy);
-        self.update(id, TaskState::TaskRunning, |status| {
-            status.reason = Some(Reason::TaskHealthCheckStatusUpdated as i32);
-        });
+        self.found(id, Reason::TaskHealthCheckStatusUpdated);
         if kill {
-            self.kill(now, id, None);
+            self.is_unhealthy = true;
+            self.kill_task(now, id, None);
         }
     }
 
@@ -237,8 +275,17 @@ impl Pod {
     pub fn checked(&mut self, id: &str, result: v1::CheckStatusInfo) {
         let Some(task) = self.tasks.get_mut(id).filter(|task| !task.is_killing) else { return };
         task.check = Some(result);
+        self.found(id, Reason::TaskCheckStatusUpdated);
+    }
+
+    /// What was found last, by either kind of check.
+    fn found(&mut self, id: &str, reason: Reason) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let (healthy, check) = (task.healthy, task.check);
         self.update(id, TaskState::TaskRunning, |status| {
-            status.reason = Some(Reason::TaskCheckStatusUpdated as i32);
+            status.healthy = healthy;
+            status.check_status = check;
+            status.reason = Some(reason as i32);
         });
     }
 
@@ -248,6 +295,12 @@ impl Pod {
             return;
         }
         self.is_shutting_down = true;
+        let grace = self.command_grace.unwrap_or(KILL_GRACE);
+        if self.command_grace.is_some() {
+            for task in self.tasks.values_mut() {
+                task.hurry(grace);
+            }
+        }
         let launched: Vec<String> = self
             .tasks
             .iter()
@@ -255,7 +308,7 @@ impl Pod {
             .map(|(id, _)| id.clone())
             .collect();
         for id in launched {
-            self.kill(now, &id, None);
+            self.kill(now, &id, grace);
         }
         self.end_when_idle();
     }
@@ -279,9 +332,8 @@ impl Pod {
                 late.push(id.clone());
             }
         }
-        let at_once = v1::KillPolicy { grace_period: None };
         for id in late {
-            self.kill(now, &id, Some(&at_once));
+            self.kill(now, &id, Duration::ZERO);
         }
     }
 }
@@ -355,152 +407,4 @@ fn outcome(task: &Task, ended: Ended) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn task(id: &str) -> v1::TaskInfo {
-        v1::TaskInfo {
-            name: id.to_owned(),
-            task_id: v1::TaskId { value: id.to_owned() },
-            ..Default::default()
-        }
-    }
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn exited(status: i32) -> Ended {
-        Ended::Known(Box::new(v1::agent::response::WaitContainer {
-            exit_status: Some(status),
-            ..Default::default()
-        }))
-    }
-
-    /// A pod whose tasks run, in containers of their names.
-    fn running(ids: &[&str]) -> Pod {
-        let mut pod = Pod::default();
-        let mut names = ids.iter().map(|id| (*id).to_owned());
-        let group = ids.iter().map(|id| task(id)).collect();
-        pod.launch_group(group, || names.next().unwrap_or_default());
-        for id in ids {
-            pod.launched(seconds(0), id, Ok(()));
-        }
-        pod.take_actions();
-        pod
-    }
-
-    /// What is to be done, in short.
-    fn shown(pod: &mut Pod) -> Vec<String> {
-        pod.take_actions()
-            .into_iter()
-            .filter_map(|action| match action {
-                Action::Update(status) => {
-                    let state = status.state().as_str_name().trim_start_matches("TASK_");
-                    let message = status.message.unwrap_or_default();
-                    Some(format!("{} {state} {message}", status.task_id.value).trim().to_owned())
-                }
-                Action::Launch(container, _) => Some(format!("launch {container}")),
-                Action::Wait(container, _) => Some(format!("wait {container}")),
-                Action::Signal(container, signal) => Some(format!("signal {container} {signal}")),
-                Action::Check(container, _) => Some(format!("check {container}")),
-                Action::StopChecks(_) => None,
-                Action::Done => Some("done".to_owned()),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn tasks_that_finish_leave_the_others_alone() {
-        let mut pod = running(&["a", "b"]);
-        pod.ended(seconds(1), "a", exited(0));
-        assert_eq!(shown(&mut pod), ["a FINISHED Command exited with status 0"]);
-        pod.ended(seconds(2), "b", exited(0));
-        assert_eq!(shown(&mut pod), ["b FINISHED Command exited with status 0", "done"]);
-    }
-
-    #[test]
-    fn a_task_that_fails_takes_its_group_with_it_and_no_other() {
-        let mut pod = running(&["a", "b"]);
-        pod.launch_group(vec![task("c")], || "c".to_owned());
-        pod.launched(seconds(0), "c", Ok(()));
-        pod.take_actions();
-        pod.set_knows_killing(true);
-        pod.ended(seconds(1), "a", exited(7 << 8));
-        let expected = ["a FAILED Command exited with status 7", "b KILLING", "signal b 15"];
-        assert_eq!(shown(&mut pod), expected);
-        assert_eq!(pod.due(), Some(seconds(4)), "three seconds of grace");
-        pod.tick(seconds(4));
-        assert_eq!(shown(&mut pod), ["signal b 9"]);
-        pod.ended(seconds(5), "b", exited(9));
-        assert_eq!(shown(&mut pod), ["b KILLED Command terminated with signal Killed"]);
-        pod.ended(seconds(6), "c", exited(0));
-        assert_eq!(shown(&mut pod), ["c FINISHED Command exited with status 0", "done"]);
-    }
-
-    #[test]
-    fn a_group_whose_task_fails_while_another_starts_is_ended_as_well() {
-        let mut pod = Pod::default();
-        let mut names = ["a", "b"].iter();
-        pod.launch_group(vec![task("a"), task("b")], || (*names.next().unwrap()).to_owned());
-        assert_eq!(shown(&mut pod), ["a STARTING", "launch a", "b STARTING", "launch b"]);
-        pod.launched(seconds(0), "a", Err("no such user".to_owned()));
-        assert_eq!(shown(&mut pod), ["wait a"]);
-        pod.ended(seconds(0), "a", Ended::Unknown);
-        assert_eq!(shown(&mut pod), ["a FAILED no such user"]);
-        pod.launched(seconds(1), "b", Ok(()));
-        assert_eq!(shown(&mut pod), ["b RUNNING", "signal b 15", "wait b"]);
-        pod.ended(seconds(1), "b", exited(15));
-        assert_eq!(shown(&mut pod), ["b KILLED Command terminated with signal Terminated", "done"]);
-    }
-
-    #[test]
-    fn kill_policies_and_completion_times_are_kept() {
-        let mut slow = task("a");
-        slow.kill_policy = Some(v1::KillPolicy {
-            grace_period: Some(v1::DurationInfo { nanoseconds: 10_000_000_000 }),
-        });
-        slow.max_completion_time = Some(v1::DurationInfo { nanoseconds: 5_000_000_000 });
-        let mut pod = Pod::default();
-        pod.launch_group(vec![slow], || "a".to_owned());
-        pod.launched(seconds(1), "a", Ok(()));
-        pod.take_actions();
-        pod.tick(seconds(6));
-        assert_eq!(shown(&mut pod), ["signal a 15"]);
-        assert_eq!(pod.due(), Some(seconds(16)));
-        pod.ended(seconds(7), "a", exited(15));
-        let actions = pod.take_actions();
-        let status = actions.iter().find_map(|action| match action {
-            Action::Update(status) => Some(status),
-            _ => None,
-        });
-        let status = status.unwrap();
-        assert_eq!(status.reason(), Reason::MaxCompletionTimeReached);
-        assert_eq!(status.state(), TaskState::TaskFailed);
-    }
-
-    #[test]
-    fn an_unhealthy_task_is_killed_and_says_so() {
-        let mut pod = running(&["a"]);
-        pod.health(seconds(1), "a", true, false);
-        assert_eq!(shown(&mut pod), ["a RUNNING"]);
-        pod.health(seconds(2), "a", false, true);
-        assert_eq!(shown(&mut pod), ["a RUNNING", "signal a 15"]);
-        pod.ended(seconds(3), "a", exited(15));
-        let is_unhealthy = |action: &Action| matches!(action, Action::Update(status) if status.healthy == Some(false));
-        assert!(pod.take_actions().iter().any(is_unhealthy));
-    }
-
-    #[test]
-    fn a_shutdown_kills_all_and_starts_nothing() {
-        let mut pod = running(&["a", "b"]);
-        pod.shut_down(seconds(1));
-        assert_eq!(shown(&mut pod), ["signal a 15", "signal b 15"]);
-        pod.launch_group(vec![task("c")], || "c".to_owned());
-        assert_eq!(shown(&mut pod), [""; 0]);
-        pod.ended(seconds(2), "a", exited(15));
-        pod.ended(seconds(2), "b", Ended::Unknown);
-        let expected = ["a KILLED Command terminated with signal Terminated", "b KILLED", "done"];
-        assert_eq!(shown(&mut pod), expected);
-    }
-}
+mod tests;
