@@ -7,7 +7,7 @@ use end_to_end::golden::{decode_base64, encode_base64};
 use end_to_end::programs::original_mesos;
 use end_to_end::site::{Maker, Parts, Site};
 use end_to_end::stream::{self, Stream};
-use end_to_end::{need, wait};
+use end_to_end::{need, skip, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -281,6 +281,17 @@ fn standalone_containers_outlive_the_agent_and_leave_nothing() {
     assert_eq!(kill(&site, &inner, 15), 200);
     assert_eq!(wait_for_end(&site, &inner)["exit_status"], 4 << 8);
     assert_eq!(kill(&site, &inner, 15), 404, "it is over");
+    // Signals that have no name reach the program too; 0 only asks, and others there are none.
+    let unnamed = nested("unnamed", "alone");
+    launch(&site, &unnamed, "exec sleep 700002");
+    assert_eq!([0, 65, -1, 37].map(|signal| kill(&site, &unnamed, signal)), [200, 500, 500, 200]);
+    assert_eq!(wait_for_end(&site, &unnamed)["exit_status"], 37);
+    // As in the original, what nobody gave is what its process fails for.
+    let empty = json!({"type": "LAUNCH_CONTAINER", "launch_container": {
+        "container_id": nested("empty", "alone"), "command": {"shell": true},
+    }});
+    assert_eq!(site.call(&empty).status, 200);
+    assert_eq!(wait_for_end(&site, &nested("empty", "alone"))["exit_status"], 256);
     assert_eq!(kill(&site, &alone, 9), 200);
     wait::until("no container", LIMIT, || match shown(&site) {
         left if left.is_empty() => Ok(()),
@@ -290,6 +301,20 @@ fn standalone_containers_outlive_the_agent_and_leave_nothing() {
     assert_eq!(site.call(&remove).status, 200);
     assert!(!sandbox.exists());
     assert_eq!(site.call(&remove).status, 404);
+}
+
+#[test]
+fn a_standalone_container_of_nobody_is_refused_by_its_sandbox() {
+    need!(skip::is_root(), "only root may choose users");
+    let site = Site::start(Parts::default());
+    let refused = |id: Value| {
+        let reply = site.call(&json!({"type": "LAUNCH_CONTAINER", "launch_container": {
+            "container_id": id, "command": {"value": "true", "user": "no-such-user"},
+        }}));
+        (reply.status, reply.body)
+    };
+    let text = "Failed to create sandbox: Failed to chown directory to 'no-such-user': No such user 'no-such-user'";
+    assert_eq!(refused(json!({"value": "alone"})), (500, text.to_owned()));
 }
 
 #[test]

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const HIERARCHY: &str = "/sys/fs/cgroup";
+/// Where version 2 is beside version 1.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+const IN_UNIFIED: &str = "--cgroups_hierarchy=/sys/fs/cgroup/unified";
 const ROOT: &str = "mesos-isolation";
 const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "memory", "freezer", "pids"];
 
@@ -421,14 +424,10 @@ fn no_process_outlives_its_container_in_the_unified_hierarchy() {
         // It is the one that all others here have used.
         return;
     }
-    let unified = Path::new(HIERARCHY).join("unified/cgroup.controllers");
-    need!(skip::is_root() && unified.exists(), "there is no cgroup2 at {HIERARCHY}/unified");
+    let unified = Path::new(UNIFIED).join("cgroup.controllers");
+    need!(skip::is_root() && unified.exists(), "there is no cgroup2 at {UNIFIED}");
     // The controllers of this kernel are in version 1: what is left is finding and killing processes.
-    let flags = [
-        "--launcher=linux",
-        "--isolation=posix/cpu,posix/mem",
-        "--cgroups_hierarchy=/sys/fs/cgroup/unified",
-    ];
+    let flags = ["--launcher=linux", "--isolation=posix/cpu,posix/mem", IN_UNIFIED];
     ends_whole(&flags, "86391.22");
 }
 
@@ -722,29 +721,77 @@ fn containers_use_the_devices_that_they_may() {
         is_unified() || there("devices") && there("cpuset"),
         "there are no cgroups of devices and processors here"
     );
-    let flags = ["--launcher=linux", "--isolation=cgroups/devices,cgroups/cpuset"];
-    // The kernel's messages: which of two containers may read them is the operator's to say.
-    let device = "mknod own c 1 11 && exec dd if=own of=/dev/null bs=1 count=0";
-    let host = Host::start(&flags);
-    host.run("common", 0.1, "head -c 9 /dev/zero | wc -c; sleep 600");
-    host.wait_for("common", "TASK_RUNNING");
+    let host =
+        devices_are_limited(&["--launcher=linux", "--isolation=cgroups/devices,cgroups/cpuset"]);
+    host.run("processors", 0.1, "sleep 600");
+    host.wait_for("processors", "TASK_RUNNING");
     let processors = either("cpuset.cpus", "cpuset.cpus.effective");
-    let processors = fs::read_to_string(host.file("cpuset", "common", processors));
+    let processors = fs::read_to_string(host.file("cpuset", "processors", processors));
     assert!(!processors.expect("the processors").trim().is_empty());
+}
+
+#[test]
+fn containers_use_the_devices_that_they_may_in_the_unified_hierarchy() {
+    if is_unified() {
+        // It is the one that all others here have used.
+        return;
+    }
+    let unified = Path::new(UNIFIED).join("cgroup.controllers");
+    need!(skip::is_root() && unified.exists(), "there is no cgroup2 at {UNIFIED}");
+    devices_are_limited(&["--launcher=linux", IN_UNIFIED, "--isolation=cgroups/devices"]);
+}
+
+/// The kernel's messages: which of two containers may read them is the operator's to say.
+fn devices_are_limited(flags: &[&'static str]) -> Host {
+    let device = "mknod own c 1 11 && exec dd if=own of=/dev/null bs=1 count=0";
+    let host = Host::start(flags);
+    host.run("common", 0.1, "test `head -c 9 /dev/zero | wc -c` = 9");
+    host.wait_for("common", "TASK_FINISHED");
     host.run("other", 0.1, device);
     assert_eq!(host.wait_for("other", "TASK_FAILED")["message"], "Command exited with status 1");
     let (_, sandbox) = host.site().executor("other");
     let said = fs::read_to_string(sandbox.join("stderr")).expect("its output");
     assert!(said.contains("Operation not permitted"), "{said}");
-    let (_, sandbox) = host.site().executor("common");
-    wait::until("what it read", LIMIT, || match fs::read_to_string(sandbox.join("stdout")) {
-        Ok(text) if text.trim() == "9" => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
     drop(host);
     let allowed = r#"--allowed_devices={"allowed_devices": [{"device": {"path": "/dev/kmsg"}, "access": {"read": true}}]}"#;
-    need!(Path::new("/dev/kmsg").exists(), "there is no /dev/kmsg here");
-    let host = Host::start(&[flags[0], flags[1], allowed]);
+    assert!(Path::new("/dev/kmsg").exists(), "every kernel has its messages there");
+    let host = Host::start(&[flags, &[allowed]].concat());
     host.run("allowed", 0.1, device);
     host.wait_for("allowed", "TASK_FINISHED");
+    host
+}
+
+#[test]
+fn events_of_the_processors_are_counted_by_container() {
+    need!(missing().is_none(), "{}", missing().unwrap_or_default());
+    let own = hierarchy("perf_event").join("cgroup.procs").exists();
+    let is_beside = !own && Path::new(UNIFIED).join("cgroup.controllers").exists();
+    need!(own || is_beside, "there are no cgroups here that perf counts by");
+    let mut perf = std::process::Command::new("perf");
+    let told = perf.args(["stat", "--all-cpus", "--event", "context-switches", "true"]).output();
+    need!(told.is_ok(), "perf is missing");
+    if !told.is_ok_and(|told| told.status.success()) {
+        // Not every container lets it, and nobody there could.
+        println!("skipped, because this kernel lets nobody count events");
+        return;
+    }
+    let mut flags = vec![
+        "--launcher=linux",
+        "--isolation=cgroups/perf_event",
+        // Of the kernel's own: virtual machines have no others.
+        "--perf_events=context-switches,task-clock",
+        "--perf_duration=200ms",
+        "--perf_interval=300ms",
+    ];
+    flags.extend(is_beside.then_some(IN_UNIFIED));
+    let host = Host::start(&flags);
+    host.run("busy", 0.1, "while :; do sleep 0.01; done");
+    host.wait_for("busy", "TASK_RUNNING");
+    wait::until("a sample", LIMIT, || {
+        let shown = http::get_json(&host.site().agent_url("/monitor/statistics"))?;
+        let perf = &shown[0]["statistics"]["perf"];
+        let counted = |name: &str| perf[name].as_f64().is_some_and(|value| value > 0.0);
+        let names = ["context_switches", "task_clock", "duration", "timestamp"];
+        if names.into_iter().all(counted) { Ok(()) } else { Err(shown.to_string()) }
+    });
 }

@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 use super::helper;
 use crate::checkpoint;
 
-/// What is passed on to a container's program.
+/// What is passed on to a container's program: all that can be caught, but for what tells a process of its children,
+/// of what it writes to, and of its own mistakes.
 pub(super) const SIGNALS: &[Signal] = &[
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -20,6 +21,18 @@ pub(super) const SIGNALS: &[Signal] = &[
     Signal::SIGQUIT,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGABRT,
+    Signal::SIGALRM,
+    Signal::SIGCONT,
+    Signal::SIGIO,
+    Signal::SIGPROF,
+    Signal::SIGPWR,
+    Signal::SIGTSTP,
+    Signal::SIGURG,
+    Signal::SIGVTALRM,
+    Signal::SIGWINCH,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
 ];
 /// What shells add to a signal's number.
 const SIGNALLED: i32 = 128;

@@ -26,7 +26,7 @@ use super::docker::Orphan;
 use super::fetch::Fetching;
 use super::images::registry::Credentials;
 use super::images::{self, Provisioner};
-use super::processes::{environment_has, is_of, kill_stray, kill_tree, start_time};
+use super::processes::{environment_has, is_of, kill_stray, kill_tree, send, start_time};
 use super::{Launch, Problem, ResourceLimits, docker, secrets, start};
 
 /// Time between looks at what was adopted and at who ran out of memory.
@@ -399,8 +399,7 @@ impl Launcher {
     pub fn signal(&self, container: &str, signal: i32) {
         let pid = self.running().get(container).and_then(|entry| entry.pid);
         let Some(pid) = pid.filter(|pid| is_of(*pid, container)) else { return };
-        let Ok(signal) = nix::sys::signal::Signal::try_from(signal) else { return };
-        if let Err(error) = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal) {
+        if let Err(error) = send(pid, signal) {
             tracing::debug!(container, %error, "not signalled");
         }
     }

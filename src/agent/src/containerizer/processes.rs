@@ -100,6 +100,18 @@ fn all() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
 }
 
+/// Sends a signal, whatever its number: those of the real-time kind have no name that libraries know, and some programs
+/// end by one. 0 only asks.
+///
+/// # Errors
+/// What the kernel says.
+#[expect(unsafe_code, reason = "only named signals have a safe form")]
+pub fn send(pid: i32, signal: i32) -> std::io::Result<()> {
+    // SAFETY: numbers only: no memory is passed.
+    let result = unsafe { nix::libc::kill(pid, signal) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Kills a process, its group, and all descendants, also those that left the group.
 pub fn kill_tree(root: i32) {
     signal_tree(root, Signal::SIGKILL);

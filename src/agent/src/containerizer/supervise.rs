@@ -12,14 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigHandler, Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigHandler, Signal};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::confinement::Confinement;
-use super::processes::kill_children;
+use super::processes::{kill_children, send};
 use super::switchboard::Switchboard;
 use super::terminal::Terminal;
 use super::{first, helper, namespaces};
@@ -27,6 +26,9 @@ use crate::checkpoint;
 
 /// How long output may still flow when the process and all that it started are gone.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Signals without names.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// Where the first process of a namespace notes how the program ended.
 pub(super) const INNER_STATUS: &str = "status.inner";
@@ -216,17 +218,14 @@ async fn supervise(options: &Options, program: &str, argv: &[String]) -> anyhow:
 }
 
 /// Waits for a process's end, and passes on what it is told meanwhile.
-async fn wait(
-    child: &mut Child,
-    signals: &mut mpsc::Receiver<Signal>,
-) -> std::io::Result<ExitStatus> {
+async fn wait(child: &mut Child, signals: &mut mpsc::Receiver<i32>) -> std::io::Result<ExitStatus> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     loop {
         tokio::select! {
             status = child.wait() => return status,
             Some(signal) = signals.recv() => {
                 // It has just ended: fine.
-                let _ = kill(Pid::from_raw(pid), signal);
+                let _ = send(pid, signal);
             }
         }
     }
@@ -267,10 +266,11 @@ fn end_by(signal: Signal) {
 }
 
 /// The signals that are the container's rather than this process's.
-fn passed_on() -> anyhow::Result<mpsc::Receiver<Signal>> {
+fn passed_on() -> anyhow::Result<mpsc::Receiver<i32>> {
     let (tell, told) = mpsc::channel(16);
-    for own in first::SIGNALS.iter().copied() {
-        let mut stream = signal(SignalKind::from_raw(own as i32))?;
+    let named = first::SIGNALS.iter().map(|own| *own as i32);
+    for own in named.chain(REAL_TIME) {
+        let mut stream = signal(SignalKind::from_raw(own))?;
         let tell = tell.clone();
         tokio::spawn(async move {
             while stream.recv().await.is_some() {

@@ -15,6 +15,11 @@ use crate::containerizer::{Problem, ResourceLimits};
 use crate::core::container_id::ContainerId;
 use crate::core::containers::{Ask, Class, Launched, NotRemoved, Termination};
 
+/// Numbers of signals; 0 only asks whether there is a process.
+const SIGNALS: std::ops::RangeInclusive<i32> = 0..=64;
+/// What the refusal of a container begins with whose sandbox can't be made.
+const NO_SANDBOX: &str = "Failed to create sandbox: ";
+
 fn found(id: &v1::ContainerId) -> Result<ContainerId, Box<Response>> {
     // Checked with the whole call before.
     ContainerId::parse(id).map_err(|reason| Box::new(bad_request(reason)))
@@ -50,6 +55,10 @@ impl App {
     pub(super) async fn launch(&self, ask: Ask) -> Result<Launched, Box<Response>> {
         match self.handle.launch_container(ask).await {
             Some(Ok(launched)) => Ok(launched),
+            // The original makes a standalone container's sandbox itself, before it asks for the container.
+            Some(Err(reason)) if reason.starts_with(NO_SANDBOX) => {
+                Err(Box::new(respond::text(StatusCode::INTERNAL_SERVER_ERROR, reason)))
+            }
             Some(Err(reason)) => Err(Box::new(bad_request(reason))),
             None => Err(Box::new(self.ending())),
         }
@@ -112,9 +121,7 @@ impl App {
             Ok(id) => id,
             Err(refusal) => return *refusal,
         };
-        if let Some(number) = signal
-            && nix::sys::signal::Signal::try_from(number).is_err()
-        {
+        if signal.is_some_and(|number| !SIGNALS.contains(&number)) {
             let text = "Unable to send signal to container: Invalid argument";
             return respond::text(StatusCode::INTERNAL_SERVER_ERROR, text);
         }

@@ -187,10 +187,14 @@ pub fn program(
 ) -> Result<(String, Vec<String>), String> {
     match image {
         Some(image) => image.program(command),
+        None if command.shell() && command.value.is_none() => Ok(by_shell(UNSPECIFIED)),
         None if command.shell() => Ok(by_shell(command.value())),
         None => Ok((command.value().to_owned(), command.arguments.clone())),
     }
 }
+
+/// What becomes of a shell's command that nobody gave: as in the original, its process says so and fails.
+const UNSPECIFIED: &str = "echo 'Shell command is not specified' >&2; exit 1";
 
 fn by_shell(line: &str) -> (String, Vec<String>) {
     ("/bin/sh".to_owned(), ["sh", "-c", line].map(str::to_owned).to_vec())
