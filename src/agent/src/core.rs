@@ -52,7 +52,7 @@ use updates::Updates;
 
 pub use drain::Drain;
 pub use executors::CallError;
-pub use limits::DiskQuota;
+pub use limits::{DiskQuota, DiskUse};
 pub use tasks::task_of;
 pub use v0::Peer;
 
@@ -371,7 +371,7 @@ pub struct Agent {
     /// Containers without executor.
     pub containers: Containers,
     /// What containers' sandboxes take, in bytes, where that is looked at.
-    pub disk_used: BTreeMap<String, u64>,
+    pub disk_use: BTreeMap<String, DiskUse>,
     /// What waits to be removed.
     pub garbage: Garbage,
     /// What has just ended, and how long ago.
@@ -448,7 +448,7 @@ impl Agent {
             frameworks: IndexMap::new(),
             completed_frameworks: VecDeque::new(),
             containers: Containers::new(),
-            disk_used: BTreeMap::new(),
+            disk_use: BTreeMap::new(),
             garbage,
             ended: Vec::new(),
             draining: None,

@@ -27,6 +27,35 @@ pub struct DiskQuota {
     pub limit: u64,
 }
 
+/// What a container keeps on disks, as it was found last (`PosixDiskIsolatorProcess::usage`).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DiskUse {
+    /// Of its sandbox.
+    pub sandbox: Option<v1::DiskStatistics>,
+    /// Of its persistent volumes.
+    pub volumes: Vec<v1::DiskStatistics>,
+}
+
+impl DiskUse {
+    /// Adds what was found in one place, in bytes.
+    pub fn add(&mut self, quota: &DiskQuota, used: u64) {
+        let mut own = v1::DiskStatistics {
+            limit_bytes: Some(quota.limit),
+            used_bytes: Some(used),
+            ..Default::default()
+        };
+        if !quota.is_volume {
+            self.sandbox = Some(own);
+            return;
+        }
+        let mut resources = quota.resources.to_protos().into_iter();
+        if let Some(disk) = resources.find_map(|resource| resource.disk) {
+            (own.source, own.persistence) = (disk.source, disk.persistence);
+        }
+        self.volumes.push(own);
+    }
+}
+
 impl Executor {
     /// What its container may take; `has_cpu_quota` is `--cgroups_enable_cfs`.
     pub fn limits(&self, has_cpu_quota: bool) -> ResourceLimits {

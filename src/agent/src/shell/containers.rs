@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::containerizer::cgroups::Cgroups;
 use crate::containerizer::processes;
-use crate::core::Agent;
 use crate::core::container_id::ContainerId;
+use crate::core::{Agent, DiskUse};
 
 /// One container, as the agent knows it.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ struct Owner {
     name: String,
     source: String,
     resources: Resources,
-    disk_used: Option<u64>,
+    disk: Option<DiskUse>,
 }
 
 /// The containers of executors, as far as a caller sees them.
@@ -49,7 +49,7 @@ pub fn of_executors(agent: &Agent, caller: &Caller) -> Vec<Shown> {
                 name: executor.info.name().to_owned(),
                 source: executor.info.source().to_owned(),
                 resources: executor.resources(),
-                disk_used: agent.disk_used.get(&executor.run.container).copied(),
+                disk: agent.disk_use.get(&executor.run.container).cloned(),
             }),
         });
         shown.collect::<Vec<_>>()
@@ -109,9 +109,10 @@ impl Shown {
         statistics.cpus_soft_limit = Some(owner.resources.cpus());
         statistics.mem_limit_bytes = Some(memory);
         statistics.mem_soft_limit_bytes = Some(memory);
-        if let Some(used) = owner.disk_used {
-            statistics.disk_limit_bytes = Some((owner.resources.disk() * 1_048_576.0) as u64);
-            statistics.disk_used_bytes = Some(used);
+        if let Some(DiskUse { sandbox, volumes }) = &owner.disk {
+            statistics.disk_limit_bytes = sandbox.as_ref().and_then(|own| own.limit_bytes);
+            statistics.disk_used_bytes = sandbox.as_ref().and_then(|own| own.used_bytes);
+            statistics.disk_statistics = volumes.iter().chain(sandbox).cloned().collect();
         }
         if let Some(usage) = self.pid.and_then(processes::usage) {
             statistics.cpus_user_time_secs = Some(usage.user_seconds);

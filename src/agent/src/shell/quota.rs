@@ -55,11 +55,11 @@ pub(super) fn watch(
             let found = looked.await.unwrap_or_default();
             handle
                 .look(move |agent| {
-                    agent.disk_used = found
-                        .iter()
-                        .filter(|(_, quota)| !quota.is_volume)
-                        .map(|(used, quota)| (quota.container.clone(), *used))
-                        .collect();
+                    agent.disk_use.clear();
+                    for (used, quota) in &found {
+                        let own = agent.disk_use.entry(quota.container.clone()).or_default();
+                        own.add(quota, *used);
+                    }
                     let found = found.into_iter().filter(|_| enforces);
                     for (used, quota) in found.filter(|(used, quota)| *used > quota.limit) {
                         let (used, limit) = (Bytes(used), Bytes(quota.limit));
