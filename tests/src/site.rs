@@ -187,6 +187,15 @@ impl Site {
         self.start_agent();
     }
 
+    /// Kills the agent, leaving what it started, and starts one of another maker in its place.
+    ///
+    /// # Panics
+    /// When that doesn't register.
+    pub fn hand_over(&mut self, agent: Maker) {
+        self.parts.agent = agent;
+        self.restart_agent();
+    }
+
     /// A URL of the master.
     #[must_use]
     pub fn master_url(&self, path: &str) -> String {

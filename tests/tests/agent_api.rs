@@ -304,6 +304,41 @@ fn standalone_containers_outlive_the_agent_and_leave_nothing() {
 }
 
 #[test]
+fn containers_of_an_originals_agent_are_taken_over_and_given_back() {
+    need!(original_mesos().is_some(), "the original is not at hand");
+    let original = Maker::Original;
+    let parts =
+        Parts { master: original, agent: original, executors: original, ..Parts::default() };
+    let (mut site, pod) = with_pod(parts);
+    let ids = ["ended", "trapped", "killed"].map(|name| nested(name, &pod));
+    let trapped = "trap 'exit 4' TERM; touch ready; while :; do sleep 0.1; done";
+    for (id, command) in ids.iter().zip(["exit 5", trapped, "sleep 700003"]) {
+        let launch = json!({"container_id": id, "command": {"value": command}});
+        let call = json!({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": launch});
+        assert_eq!(site.call(&call).status, 200);
+    }
+    assert_eq!(wait_for_end(&site, &ids[0])["exit_status"], 5 << 8);
+    let (_, sandbox) = site.executor("pod");
+    let ready = sandbox.join("containers/trapped/ready");
+    wait::until_true("the container's trap", LIMIT, || ready.exists());
+    site.hand_over(Maker::Ours);
+    let kill = |site: &Site, id: &Value, signal: i32| {
+        let kill = json!({"container_id": id, "signal": signal});
+        site.call(&json!({"type": "KILL_CONTAINER", "kill_container": kill})).status
+    };
+    assert_eq!(wait_for_end(&site, &ids[0])["exit_status"], 5 << 8);
+    for (id, signal, status) in [(&ids[1], 15, 4 << 8), (&ids[2], 9, 9)] {
+        assert_eq!(kill(&site, id, signal), 200);
+        assert_eq!(wait_for_end(&site, id)["exit_status"], status);
+    }
+    site.hand_over(original);
+    assert_eq!(wait_for_end(&site, &ids[1])["exit_status"], 4 << 8);
+    site.order(&json!({"kill": "p"}));
+    site.wait_for("p", "TASK_KILLED");
+    assert_eq!(site.states("p"), ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLED"]);
+}
+
+#[test]
 fn a_standalone_container_of_nobody_is_refused_by_its_sandbox() {
     need!(skip::is_root(), "only root may choose users");
     let site = Site::start(Parts::default());

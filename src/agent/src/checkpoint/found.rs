@@ -114,8 +114,8 @@ impl Reader<'_> {
         }
         let pid = fs::read_to_string(meta.join("pids/forked.pid")).ok();
         Ok(Some(RecoveredExecutor {
+            is_generated: is_generated(directory, &info),
             info,
-            is_generated: directory.join("executor_generated_for_command_task").exists(),
             process: fs::read_to_string(meta.join("pids/libprocess.pid"))
                 .ok()
                 .and_then(|text| text.trim().parse().ok()),
@@ -125,6 +125,17 @@ impl Reader<'_> {
             ended_ago: age(&meta.join("executor.sentinel")),
             run,
         }))
+    }
+}
+
+/// Whether an executor was made up by the agent; where that is not said, as older agents left it, by its looks.
+fn is_generated(directory: &Path, info: &v1::ExecutorInfo) -> bool {
+    match fs::read_to_string(directory.join(paths::GENERATED)) {
+        Ok(text) => text.trim() != "0",
+        Err(_) => {
+            let command = info.command.as_ref().map(v1::CommandInfo::value).unwrap_or_default();
+            command.ends_with("mesos-executor") && info.name().starts_with("Command Executor")
+        }
     }
 }
 
@@ -207,5 +218,28 @@ fn container(id: ContainerId, path: &Path) -> RecoveredContainer {
         has_io: switchboard::directory(path).is_dir(),
         has_cgroups: false,
         id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executor_is_the_agents_own_where_that_is_said_or_seen() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut info = v1::ExecutorInfo::default();
+        let is_own = |info: &v1::ExecutorInfo| is_generated(directory.path(), info);
+        assert!(!is_own(&info));
+        info.name = Some("Command Executor (Task: t)".to_owned());
+        let command =
+            v1::CommandInfo { value: Some("/x/mesos-executor".to_owned()), ..Default::default() };
+        info.command = Some(command);
+        assert!(is_own(&info));
+        // The original says it of each.
+        for (text, expected) in [("0", false), ("1", true)] {
+            fs::write(directory.path().join(paths::GENERATED), text).unwrap();
+            assert_eq!(is_own(&info), expected);
+        }
     }
 }

@@ -10,6 +10,9 @@ pub const QUEUED_TASK: &str = "task.queued";
 /// Beside it, for a task of a group: the name of the group's first task. The original has no such file either.
 pub const TASK_GROUP: &str = "task.group";
 
+/// Beside `executor.info`: whether the agent made that up for a task that named no executor, `1` or `0`.
+pub const GENERATED: &str = "executor_generated_for_command_task";
+
 /// In an agent's checkpoint: how an operator wants it drained.
 pub const DRAIN_CONFIG: &str = "drain.config";
 

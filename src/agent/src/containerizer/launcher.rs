@@ -233,13 +233,17 @@ impl Launcher {
     /// After a container's end: nothing of it is left. Returns the notice of it.
     async fn clean_up(&self, container: &str, status: Option<i32>) -> Notice {
         let entry = self.running().remove(container);
+        // What ended it, it could not note any more where the agent before had started it.
+        let killed =
+            entry.as_ref().filter(|own| own.runtime.is_some() && own.ending.is_cancelled());
+        let killed = killed.map(|_| nix::sys::signal::Signal::SIGKILL as i32);
         let (runtime, exceeded) =
             entry.map_or((None, None), |entry| (entry.runtime, entry.exceeded));
         let noted = runtime.and_then(|runtime| {
             let text = fs::read_to_string(runtime.join("status")).ok()?;
             text.trim().parse().ok()
         });
-        let status = noted.or(status);
+        let status = noted.or(status).or(killed);
         let mut problem = None;
         if let Some(cgroups) = self.config.cgroups.clone() {
             let limit = exceeded.or_else(|| cgroups.out_of_memory(container));

@@ -212,10 +212,10 @@ impl Agent {
         let directory = paths::executor(&self.meta(), &run.agent, &run.framework, &run.executor);
         let meta = run.meta(&self.settings.work_dir);
         self.write(&directory.join("executor.info"), info);
-        if is_generated {
-            let marker = directory.join("executor_generated_for_command_task");
-            self.effects.push(Effect::Write(marker, b"1".to_vec()));
-        }
+        // Said of every executor: of one without it the original guesses.
+        let is_generated = if is_generated { b"1" } else { b"0" };
+        let marker = directory.join(paths::GENERATED);
+        self.effects.push(Effect::Write(marker, is_generated.to_vec()));
         self.effects.push(Effect::Write(meta.join("http.marker"), Vec::new()));
         self.effects.push(Effect::Symlink(meta, directory.join("runs/latest")));
     }
