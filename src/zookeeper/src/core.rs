@@ -13,6 +13,7 @@ mod read;
 mod read_only;
 mod reconfig;
 mod settled;
+mod statistics;
 mod suspend;
 mod sweep;
 mod write;
@@ -29,7 +30,7 @@ use jute::{Code, Writer};
 
 use crate::auth::Auth;
 use crate::disk::replay::Digests;
-use crate::metrics::{Counter, Metrics, Summary};
+use crate::metrics::{Counter, Metrics};
 use crate::sasl::digest_md5;
 use crate::tree::Tree;
 use crate::watch::Table;
@@ -39,8 +40,8 @@ pub use connect::password;
 pub use following::Forward;
 pub(crate) use following::read_touched;
 pub use local::LocalSessions;
-
 pub use reconfig::Changes;
+pub use statistics::Latency;
 
 /// The tree's digest is kept of every so manyth transaction (`DataTree.DIGEST_LOG_INTERVAL`).
 const DIGEST_EVERY: i64 = 128;
@@ -154,36 +155,6 @@ pub(crate) struct Connection {
     pub told: i64,
     /// Opcode, xid and zxid of the last request that was answered, and when, on the core's clock.
     pub last: Option<(i32, i32, i64, i64)>,
-}
-
-/// How long requests took, from the frame read to the reply on its way.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Latency {
-    /// The last, in ms.
-    pub last_ms: u64,
-    /// Shortest, in ms.
-    pub min_ms: u64,
-    /// Longest, in ms.
-    pub max_ms: u64,
-    sum_ms: u64,
-    count: u64,
-}
-
-impl Latency {
-    /// One more request.
-    pub fn note(&mut self, took: Duration) {
-        let ms = took.as_millis() as u64;
-        self.min_ms = if self.count == 0 { ms } else { self.min_ms.min(ms) };
-        self.last_ms = ms;
-        self.max_ms = self.max_ms.max(ms);
-        self.sum_ms += ms;
-        self.count += 1;
-    }
-
-    /// The mean, in ms.
-    pub fn average_ms(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum_ms as f64 / self.count as f64 }
-    }
 }
 
 /// The server's state.
@@ -332,49 +303,6 @@ impl Core {
         sorted(global.map(|(id, session)| (*id, session.timeout_ms)))
     }
 
-    /// All connections, in the order in which they came.
-    pub(crate) fn connections(&self) -> impl Iterator<Item = &Connection> {
-        let mut all: Vec<_> = self.connections.iter().collect();
-        all.sort_unstable_by_key(|(id, _)| **id);
-        all.into_iter().map(|(_, connection)| connection)
-    }
-
-    /// Whether a connection's session is known, and its timeout in ms.
-    pub(crate) fn timeout_ms(&self, connection: &Connection) -> Option<i32> {
-        connection.session.and_then(|id| self.sessions.get(&id)).map(|session| session.timeout_ms)
-    }
-
-    /// Who watches data: sessions and paths.
-    pub(crate) fn watches(&self) -> impl Iterator<Item = (i64, &str)> {
-        self.data_watches.iter().filter_map(|(connection, path)| {
-            Some((self.connections.get(&connection)?.session?, path))
-        })
-    }
-
-    /// A request's reply is on its way.
-    pub fn note_latency(&mut self, id: ConnectionId, took: Duration, is_write: bool) {
-        self.latency.note(took);
-        let kind = if is_write { Summary::UpdateLatency } else { Summary::ReadLatency };
-        self.metrics.note(kind, took.as_millis() as u64);
-        if is_write && self.mode == "standalone" {
-            // Nobody else is to be told of it; in an ensemble it is measured where it is committed.
-            self.metrics.note(Summary::PropagationLatency, took.as_millis() as u64);
-        }
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.latency.note(took);
-        }
-    }
-
-    /// Forgets what was counted of all clients so far.
-    pub fn reset_statistics(&mut self) {
-        (self.received, self.sent, self.latency) = (0, 0, Latency::default());
-    }
-
-    /// Number of watches of data and of children.
-    pub fn watch_total(&self) -> usize {
-        self.data_watches.counts().2 + self.child_watches.counts().2
-    }
-
     /// The tree's digest behind every so manyth transaction: zxids and digests.
     pub fn digests(&self) -> &VecDeque<(i64, i64)> {
         &self.digests
@@ -387,25 +315,6 @@ impl Core {
             }
             self.digests.push_back((self.zxid, self.tree.digest()));
         }
-    }
-
-    /// Forgets what the connections did so far.
-    pub fn reset_connection_statistics(&mut self) {
-        for connection in self.connections.values_mut() {
-            (connection.received, connection.sent, connection.latency, connection.last) =
-                (0, 0, Latency::default(), None);
-        }
-    }
-
-    /// When each session ends if nothing comes, in ms; those that only this server knows left out.
-    pub fn session_ends(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
-        let others = self.sessions.iter().filter(|(_, one)| one.scope != local::Scope::Local);
-        others.map(|(id, session)| (*id, session.expires_ms))
-    }
-
-    /// Numbers of data watches: connections, paths, watches.
-    pub fn watch_counts(&self) -> (usize, usize, usize) {
-        self.data_watches.counts()
     }
 
     /// A number for a session. It is none that is known, should the clock have gone back. (Beyond those that are known
