@@ -5,6 +5,11 @@ use std::process::ExitCode;
 
 use master::{Options, flags, run};
 
+/// The C library's holds a lock while it takes memory back. Threads that give way to all others throw a whole `/state`
+/// away: with that lock, they would keep those waiting that offers wait for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let table = flags::table();
     let values = match table.load(std::env::args().skip(1), std::env::vars()) {

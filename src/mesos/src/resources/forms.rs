@@ -48,7 +48,10 @@ pub struct Model<'a>(Vec<(Cow<'a, str>, Quantity)>);
 impl<'a> Model<'a> {
     fn new() -> Self {
         let none = |name| (Cow::Borrowed(name), Quantity::Scalar(Milli(0)));
-        Self(["disk", "mem", "gpus", "cpus"].map(none).into())
+        // With room for ports and one more.
+        let mut sums = Vec::with_capacity(6);
+        sums.extend(["disk", "mem", "gpus", "cpus"].map(none));
+        Self(sums)
     }
 
     /// Of a set.
