@@ -7,7 +7,7 @@ use end_to_end::golden::{decode_base64, encode_base64};
 use end_to_end::programs::original_mesos;
 use end_to_end::site::{Maker, Parts, Site};
 use end_to_end::stream::{self, Stream};
-use end_to_end::{need, skip, wait};
+use end_to_end::{http, need, skip, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -369,4 +369,34 @@ fn more_is_logged_for_a_while() {
         now if now == 0 => Ok(()),
         now => Err(now.to_string()),
     });
+}
+
+#[test]
+fn endpoints_are_found_and_closed_however_they_are_written() {
+    let mut parts = Parts::default();
+    parts.agent_flags.push(
+        r#"--firewall_rules={"disabled_endpoints": {"paths": ["/slave(1)/state", "/containers"]}}"#,
+    );
+    let site = Site::start(parts);
+    let status = |path: &str| http::get(&site.agent_url(path)).unwrap().status;
+    for path in [
+        "/state",
+        "//state",
+        "/state/",
+        "/state/x",
+        "/slave(1)/state",
+        "/slave%281%29//state/",
+        "/containers/x",
+        "/slave(1)/containers",
+    ] {
+        assert_eq!(status(path), 403, "{path}");
+    }
+    for path in ["//health", "/slave(1)/flags/x", "/metrics/snapshot/", "/help/slave(1)"] {
+        assert_eq!(status(path), 200, "{path}");
+    }
+    assert_eq!(status("/slave(2)/flags"), 404);
+    // As pymesos' client of operators calls it.
+    let version = json!({"type": "GET_VERSION"});
+    let called = http::post(&site.agent_url("/api/v1/operator"), &version).unwrap();
+    assert_eq!((called.status, &called.json()["type"]), (200, &json!("GET_VERSION")));
 }

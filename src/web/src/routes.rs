@@ -28,6 +28,15 @@ pub struct Route<'a> {
     pub path: Cow<'a, str>,
 }
 
+impl Route<'_> {
+    /// All ways in which an operator's rule may write where a path led: as libprocess sees it, as it was given, as the
+    /// endpoint is listed, and below the own process' name.
+    pub fn forms(&self, routes: &Routes, given: &str) -> [String; 4] {
+        let below = format!("/{}{}", routes.own, self.endpoint);
+        [self.path.clone().into_owned(), given.to_owned(), self.endpoint.to_owned(), below]
+    }
+}
+
 impl Routes {
     /// Where a path leads; `None` if nowhere.
     pub fn find<'a>(&self, path: &'a str) -> Option<Route<'a>> {
@@ -136,6 +145,13 @@ mod tests {
         ] {
             assert_eq!(ROUTES.find(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn where_a_path_leads_is_written_in_each_way() {
+        let forms = |path| ROUTES.find(path).unwrap().forms(&ROUTES, path);
+        assert_eq!(forms("/state/"), ["/master/state/", "/state/", "/state", "/master/state"]);
+        assert!(forms("/%6daster/state/x").contains(&"/state".to_owned()));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use serde_json::json;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use web::files::Attached;
+use web::routes::{Route, Routes};
 use web::{files, help, respond};
 
 use super::actor::{Handle, Input};
@@ -46,6 +47,34 @@ pub(super) const EXECUTOR: &str = "mesos-agent-executor";
 
 const EXPECTED_TYPE: &str =
     "Expecting 'Content-Type' of application/json or application/x-protobuf";
+
+/// All endpoints there are.
+const ROUTES: Routes = Routes {
+    own: "slave(1)",
+    endpoints: &[
+        "/api/v1",
+        "/api/v1/executor",
+        "/api/v1/resource_provider",
+        "/containers",
+        "/flags",
+        "/health",
+        "/monitor/statistics",
+        "/state",
+    ],
+    others: &[
+        "/files/browse",
+        "/files/debug",
+        "/files/download",
+        "/files/read",
+        "/logging/toggle",
+        "/metrics/prometheus",
+        "/metrics/snapshot",
+        "/profiler/start",
+        "/profiler/stop",
+        "/system/stats.json",
+        "/version",
+    ],
+};
 
 /// What `/help` tells of.
 const HELP: &help::Endpoints = &[
@@ -173,25 +202,33 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
     origin::allow(answer(app, request).await, &asked, master.as_ref())
 }
 
+/// Why an operator's rules keep everybody from a path, however it is written.
+fn firewalled(app: &App, path: &str, route: Option<&Route<'_>>) -> Option<String> {
+    let Some(route) = route else { return app.firewall.refusal(path) };
+    let mut forms = route.forms(&ROUTES, path).into_iter();
+    forms.find_map(|form| app.firewall.refusal(&form))
+}
+
 async fn answer(app: App, request: Request) -> Response {
-    if let Some(refusal) = app.firewall.refusal(request.uri().path()) {
+    let (parts, body) = request.into_parts();
+    let (path, query) = (parts.uri.path(), parts.uri.query());
+    let route = ROUTES.find(path);
+    if let Some(refusal) = firewalled(&app, path, route.as_ref()) {
         return respond::text(StatusCode::FORBIDDEN, refusal);
     }
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path().trim_end_matches('/').replace("%28", "(").replace("%29", ")");
-    let query = parts.uri.query();
+    // In no realm: it tells of no cluster.
+    let plain = path.trim_end_matches('/').replace("%28", "(").replace("%29", ")");
+    if let Some(help) = help::answer(&plain, query, &parts.headers, HELP) {
+        return help;
+    }
+    let Some(Route { endpoint: local, .. }) = route else { return respond::not_found() };
     let parameter = |name: &str| respond::query_parameter(query, name);
-    let local =
-        path.strip_prefix("/slave(1)").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
     let caller = match app.guard.caller(realm(local), &parts.headers) {
         Ok(caller) => caller,
         Err(refused) => return respond::unauthorized(&refused.challenge),
     };
     if !may(&caller, local) {
         return respond::forbidden();
-    }
-    if let Some(help) = help::answer(local, query, &parts.headers, HELP) {
-        return help;
     }
     let (start_time, flags) = (app.start_time, app.flags.clone());
     let ending = || app.ending();
@@ -265,7 +302,6 @@ async fn answer(app: App, request: Request) -> Response {
 fn realm(local: &str) -> Option<&'static str> {
     match local {
         "/health" | "/version" => None,
-        _ if local == "/help" || local.starts_with("/help/") => None,
         "/api/v1/executor" => Some(EXECUTOR),
         "/state"
         | "/flags"

@@ -263,10 +263,9 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
 /// Why an operator's rules keep everybody from a path: as it was given, as libprocess sees it, or as the endpoint that it
 /// leads to, so that no second way of writing it gets round them.
 fn refusal(app: &App, path: &str, route: Option<&Route<'_>>) -> Option<String> {
-    let Some(Route { endpoint, path: seen }) = route else { return app.firewall.refusal(path) };
-    let own = format!("/{}{endpoint}", legacy::ROUTES.own);
-    let mut forms = [seen.as_ref(), path, endpoint, &own].into_iter();
-    forms.find_map(|form| app.firewall.refusal(form))
+    let Some(route) = route else { return app.firewall.refusal(path) };
+    let mut forms = route.forms(&legacy::ROUTES, path).into_iter();
+    forms.find_map(|form| app.firewall.refusal(&form))
 }
 
 /// A body as it was before its `Content-Encoding`.

@@ -1,6 +1,6 @@
 //! Frameworks by script: they launch, kill, reconcile, reserve, make volumes, suppress, revive and fail over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesos::v1::framework_info::capability::Type as Capability;
 use mesos::v1::offer::{Operation, operation};
@@ -25,6 +25,8 @@ pub(super) struct View {
     is_missing: bool,
     /// Whether it may run all the same, without a checkpoint, on an agent that was cut off when the master was asked.
     may_return: bool,
+    /// Which updates came; those that the master made have no name.
+    heard: BTreeSet<Vec<u8>>,
 }
 
 impl View {
@@ -413,7 +415,11 @@ impl World {
             && matches!(state, TaskState::TaskDropped | TaskState::TaskLost);
         let is_return = status.reason() == v1::task_status::Reason::AgentReregistered
             && status.source() == v1::task_status::Source::Master;
-        if is_return && (known.is_over() || agent::core::is_terminal(state)) {
+        let is_repeated = status.uuid.clone().is_some_and(|uuid| !known.heard.insert(uuid));
+        if known.is_over() && is_repeated {
+            // Sent once more before it was acknowledged, by an agent that has ended since, and under way for long. Its
+            // master tells of it again, as the original (`Master::statusUpdate`); frameworks know its name.
+        } else if is_return && (known.is_over() || agent::core::is_terminal(state)) {
             // What an agent reported when it came back: of states that it had told of before, or tells of in turn yet.
         } else if known.is_over() && is_answer {
             // It asked before it heard of the end, and the master had forgotten the task by then.
