@@ -200,7 +200,11 @@ impl Leader {
             }
             (kind::ACK, Stage::Forwarding) => {
                 learner.stage = Stage::Synchronised;
+                let has_more = learner.acknowledged > self.committed;
                 self.synchronised_one(now_ms, from);
+                if has_more {
+                    self.advance(history);
+                }
             }
             (kind::ACK, Stage::Synchronised) => {
                 // The low word of an acknowledged epoch is 0: it adds nothing.
@@ -342,6 +346,13 @@ impl Leader {
         if let Some(packets) = learner.difference(history, last, self.committed) {
             if !self.may_synchronise(id, Way::Difference) {
                 return;
+            }
+            // What is in its log it acknowledges with the epoch, and never again: maybe that was lost with the connection
+            // on which it was proposed.
+            if packets.first().is_some_and(|first| first.kind == kind::DIFF)
+                && let Some(learner) = self.learners.get_mut(&id)
+            {
+                learner.acknowledged = last;
             }
             self.outputs.extend(packets.into_iter().map(|packet| Output::Send(id, packet)));
         } else if self.wants_quiet() {

@@ -34,10 +34,15 @@ impl Scripted {
     }
 
     fn join(&mut self, id: i64) {
+        self.join_with(id, 0);
+    }
+
+    /// One whose log ends with a zxid comes.
+    fn join_with(&mut self, id: i64, last: i64) {
         let mut info = Writer::new();
         info.long(id).int(LEARNER_VERSION).long(1);
         self.packet(id, Packet::with(kind::FOLLOWERINFO, 0, info.into_bytes()));
-        self.packet(id, Packet::with(kind::ACKEPOCH, 0, vec![0; 4]));
+        self.packet(id, Packet::with(kind::ACKEPOCH, last, vec![0; 4]));
         self.packet(id, Packet::bare(kind::ACK, EPOCH));
     }
 
@@ -98,6 +103,19 @@ fn a_change_needs_a_quorum_of_the_old_configuration_too() {
     assert_eq!(scripted.voters(), [1, 2, 3]);
     assert_eq!(scripted.acknowledged(&[2], EPOCH + 1), [EPOCH + 1]);
     assert_eq!(scripted.voters(), [1, 4, 5]);
+}
+
+#[test]
+fn what_a_learner_has_logged_counts_when_it_comes_back() {
+    let mut scripted = Scripted::new();
+    scripted.propose(EPOCH + 1, Txn::CreateSession { timeout: 1000 });
+    scripted.propose(EPOCH + 2, Txn::CreateSession { timeout: 1000 });
+    // Both logged the first; that they did was lost with their connections, and they will not say so again.
+    scripted.join_with(2, EPOCH + 1);
+    assert_eq!(scripted.acknowledged(&[], 0), [EPOCH + 1]);
+    scripted.join_with(3, EPOCH + 1);
+    assert_eq!(scripted.acknowledged(&[], 0), [0; 0]);
+    assert_eq!(scripted.acknowledged(&[3], EPOCH + 2), [EPOCH + 2]);
 }
 
 #[test]
