@@ -115,6 +115,16 @@ async fn a_framework_that_does_not_read_is_cut_off_and_the_master_goes_on() {
     shutdown.cancel();
 }
 
+/// Waits until the only framework counts as disconnected.
+async fn until_disconnected(address: std::net::SocketAddr) {
+    let gone = async {
+        while frameworks(address).await["frameworks"][0]["connected"] == true {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_framework_that_goes_away_counts_as_disconnected() {
     let (address, shutdown) = start().await;
@@ -122,12 +132,7 @@ async fn a_framework_that_goes_away_counts_as_disconnected() {
     read_until(&mut stream, "HEARTBEAT").await;
     assert_eq!(frameworks(address).await["frameworks"][0]["connected"], true);
     drop(stream);
-    let gone = async {
-        while frameworks(address).await["frameworks"][0]["connected"] == true {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    until_disconnected(address).await;
     shutdown.cancel();
 }
 
@@ -284,12 +289,7 @@ async fn secrets(more: &[&str]) -> Vec<(String, bool)> {
     found.push(("SUBSCRIBED".to_owned(), first.contains("secret")));
     // What every subscriber hears after what happened before.
     drop(kept);
-    let told = async {
-        while frameworks(address).await["frameworks"][0]["connected"] == true {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+    until_disconnected(address).await;
     shutdown.cancel();
     let mut heard = String::new();
     while let Ok(1..) = events.read_to_string(&mut heard).await {}

@@ -31,13 +31,27 @@ pub struct Route<'a> {
 impl Route<'_> {
     /// All ways in which an operator's rule may write where a path led: as libprocess sees it, as it was given, as the
     /// endpoint is listed, and below the own process' name.
-    pub fn forms(&self, routes: &Routes, given: &str) -> [String; 4] {
+    fn forms(&self, routes: &Routes, given: &str) -> [String; 4] {
         let below = format!("/{}{}", routes.own, self.endpoint);
         [self.path.clone().into_owned(), given.to_owned(), self.endpoint.to_owned(), below]
     }
 }
 
 impl Routes {
+    /// What an operator's rules say first against a path, which led to `route`, in any way of writing it: no second way
+    /// gets round them.
+    pub fn refusal<T>(
+        &self,
+        path: &str,
+        route: Option<&Route<'_>>,
+        rules: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        match route {
+            Some(route) => route.forms(self, path).iter().find_map(|form| rules(form)),
+            None => rules(path),
+        }
+    }
+
     /// Where a path leads; `None` if nowhere.
     pub fn find<'a>(&self, path: &'a str) -> Option<Route<'a>> {
         if !path.starts_with('/') || path.contains("/..") {

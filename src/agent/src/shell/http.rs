@@ -202,18 +202,12 @@ async fn dispatch(axum::Extension(app): axum::Extension<App>, request: Request) 
     origin::allow(answer(app, request).await, &asked, master.as_ref())
 }
 
-/// Why an operator's rules keep everybody from a path, however it is written.
-fn firewalled(app: &App, path: &str, route: Option<&Route<'_>>) -> Option<String> {
-    let Some(route) = route else { return app.firewall.refusal(path) };
-    let mut forms = route.forms(&ROUTES, path).into_iter();
-    forms.find_map(|form| app.firewall.refusal(&form))
-}
-
 async fn answer(app: App, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (path, query) = (parts.uri.path(), parts.uri.query());
     let route = ROUTES.find(path);
-    if let Some(refusal) = firewalled(&app, path, route.as_ref()) {
+    let rules = |form: &str| app.firewall.refusal(form);
+    if let Some(refusal) = ROUTES.refusal(path, route.as_ref(), rules) {
         return respond::text(StatusCode::FORBIDDEN, refusal);
     }
     // In no realm: it tells of no cluster.

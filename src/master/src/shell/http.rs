@@ -25,7 +25,6 @@ use nix::sys::resource::{Resource, getrlimit};
 use replicated_log::ReplicatedLog;
 use tokio::sync::watch;
 use web::files::Attached;
-use web::routes::Route;
 use web::{files, help, respond};
 
 use super::actor::{Handle, Input};
@@ -212,7 +211,8 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
     let (parts, body) = request.into_parts();
     let (path, query) = (parts.uri.path(), parts.uri.query());
     let route = legacy::ROUTES.find(path);
-    if let Some(refusal) = refusal(&app, path, route.as_ref()) {
+    let rules = |form: &str| app.firewall.refusal(form);
+    if let Some(refusal) = legacy::ROUTES.refusal(path, route.as_ref(), rules) {
         return respond::text(StatusCode::FORBIDDEN, refusal);
     }
     // In no realm: it tells of no cluster.
@@ -258,14 +258,6 @@ async fn answer(app: App, request: Request, gzip: bool) -> Response {
         }
         _ => legacy::changed(&app, &caller, local, &parts.method, &body).await,
     }
-}
-
-/// Why an operator's rules keep everybody from a path: as it was given, as libprocess sees it, or as the endpoint that it
-/// leads to, so that no second way of writing it gets round them.
-fn refusal(app: &App, path: &str, route: Option<&Route<'_>>) -> Option<String> {
-    let Some(route) = route else { return app.firewall.refusal(path) };
-    let mut forms = route.forms(&legacy::ROUTES, path).into_iter();
-    forms.find_map(|form| app.firewall.refusal(&form))
 }
 
 /// A body as it was before its `Content-Encoding`.
